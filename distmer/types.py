@@ -1,0 +1,248 @@
+"""The frozen values that travel between the layers. Nothing here knows torch, Ray, MLflow or a file system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+JsonValue = Any  # str | int | float | bool | None | list | dict, nested
+
+
+class BadInput(Exception):
+    """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SubjectKey:
+    """A person: the pair (data set, subject). "sub01" of CASME and "sub01" of CASME II are two people."""
+
+    dataset: str
+    subject: str
+
+    @classmethod
+    def of(cls, clip_id: str) -> Self:
+        """The person shown in a clip, read off the clip id ``dataset/subject/name``."""
+        dataset, subject, _ = clip_id.split("/", 2)
+        return cls(dataset, subject)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrames:
+    """Onset and apex are known: two image files."""
+
+    onset: str
+    apex: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApexSearch:
+    """The apex is not annotated and the policy is ``max-flow``: it is the candidate that moved most against the onset."""
+
+    onset: str
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowMap:
+    """A published map instead of frames: an RGB image whose R, G, B are u, v and strain, min-max scaled for the clip."""
+
+    image: str
+
+
+Source = KeyFrames | ApexSearch | FlowMap
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One micro-expression clip. ``label`` indexes the manifest's classes; paths in ``source`` are absolute."""
+
+    dataset: str
+    subject: str
+    name: str
+    label: int
+    emotion: str  # as the sheet says, in lower case
+    source: Source
+    where: str  # file and row it came from, for messages
+    note: str = ""  # what was done to it: an erratum applied, a mid-point apex
+
+    def __post_init__(self) -> None:
+        for part, value in (("data set", self.dataset), ("subject", self.subject), ("clip name", self.name)):
+            if not value or "/" in value or "\\" in value or value in {".", ".."}:
+                raise BadInput(f"{self.where}: the {part} {value!r} is empty or would leave the data root; correct the row.")
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}/{self.subject}/{self.name}"
+
+    @property
+    def subject_key(self) -> SubjectKey:
+        return SubjectKey(self.dataset, self.subject)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFailure:
+    """A clip (or a row that should have become one) that cannot be used, with the reason a person can act on."""
+
+    clip: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The clips of a protocol, and everything that did not become one.
+
+    ``failures`` belong to the protocol and could not be used: they are counted beside every score.
+    ``excluded`` do not belong to it (another emotion, a named exclusion): they are only reported.
+    ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set → people.
+    """
+
+    protocol: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    failures: tuple[ClipFailure, ...] = ()
+    excluded: tuple[ClipFailure, ...] = ()
+    expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    expected_subjects: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for clip in self.clips:
+            if clip.id in seen:
+                raise BadInput(f"{clip.where}: clip {clip.id} is listed twice (first in {seen[clip.id]}); remove one of the rows.")
+            seen[clip.id] = clip.where
+            if not 0 <= clip.label < len(self.classes):
+                raise BadInput(f"{clip.where}: clip {clip.id} has label {clip.label}, outside the {len(self.classes)} classes.")
+
+    @property
+    def clips_expected(self) -> int:
+        return len(self.clips) + len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A split of clip ids. Refuses, on construction, a subject that stands on both sides."""
+
+    id: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.train or not self.test:
+            raise BadInput(f"fold {self.id}: it has {len(self.train)} training and {len(self.test)} test clips; both must be above 0.")
+        shared = {SubjectKey.of(c) for c in self.train} & {SubjectKey.of(c) for c in self.test}
+        if shared:
+            raise ValueError(f"fold {self.id}: {', '.join(map(str, sorted(shared)))} stand in training and in test")
+
+
+@dataclass(frozen=True, slots=True)
+class FoldJob:
+    """One training, complete: whoever holds the job and the inputs gets the same result to the bit.
+
+    ``spec`` is everything that can change the numbers (model with all defaults filled in, training, inputs, seed, split,
+    labels, content keys of the features); ``digest`` is its content digest, and the fold's identity.
+    """
+
+    digest: str
+    fold: Fold
+    seed: int
+    labels: Mapping[str, int]
+    spec: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """The one result currency: one row a clip, keyed by clip id. Every score is a pure function of it."""
+
+    clip_ids: tuple[str, ...]
+    y_true_N: IntArray
+    y_pred_N: IntArray
+    prob_NK: FloatArray
+    fold_ids: tuple[str, ...]
+    seed_N: IntArray
+
+    def __post_init__(self) -> None:
+        n = len(self.clip_ids)
+        sizes = (len(self.y_true_N), len(self.y_pred_N), len(self.prob_NK), len(self.fold_ids), len(self.seed_N))
+        if any(size != n for size in sizes):
+            raise ValueError(f"predictions: {n} clip ids, but columns of {sizes} rows")
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def subjects(self) -> tuple[SubjectKey, ...]:
+        return tuple(SubjectKey.of(c) for c in self.clip_ids)
+
+    def take(self, rows_N: npt.NDArray[Any]) -> Predictions:
+        """The rows selected by a boolean mask or an index array, in that order."""
+        index = np.flatnonzero(rows_N) if rows_N.dtype == bool else rows_N
+        return Predictions(
+            tuple(self.clip_ids[i] for i in index),
+            self.y_true_N[index],
+            self.y_pred_N[index],
+            self.prob_NK[index],
+            tuple(self.fold_ids[i] for i in index),
+            self.seed_N[index],
+        )
+
+    @classmethod
+    def concat(cls, parts: list[Predictions]) -> Predictions:
+        return cls(
+            tuple(c for p in parts for c in p.clip_ids),
+            np.concatenate([p.y_true_N for p in parts]),
+            np.concatenate([p.y_pred_N for p in parts]),
+            np.concatenate([p.prob_NK for p in parts]),
+            tuple(f for p in parts for f in p.fold_ids),
+            np.concatenate([p.seed_N for p in parts]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldResult:
+    """A finished fold. ``curves`` maps a name to one value an epoch; ``epoch_prob_ENK`` is kept only under ``oracle``."""
+
+    digest: str
+    fold_id: str
+    seed: int
+    predictions: Predictions
+    epochs: int
+    curves: Mapping[str, tuple[float, ...]]
+    seconds: float
+    device: str
+    epoch_prob_ENK: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldFailure:
+    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it."""
+
+    digest: str
+    fold_id: str
+    seed: int
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """UAR (mean recall) and UF1 (mean F1) over all classes, with the counts they come from (rows: truth, columns: prediction)."""
+
+    uar: float
+    uf1: float
+    recall_K: FloatArray
+    f1_K: FloatArray
+    confusion_KK: IntArray
+
+    @property
+    def n(self) -> int:
+        return int(self.confusion_KK.sum())
