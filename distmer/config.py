@@ -34,9 +34,9 @@ class Section(BaseModel):
 class SyntheticConfig(Section):
     """The embedded data set: how many people, how many clips each on average, and how hard."""
 
-    subjects: int = Field(12, ge=3, le=500)
-    clips_per_subject: int = Field(8, ge=2, le=100)
-    seed: int = Field(0, ge=0)
+    subjects: int = Field(default=12, ge=3, le=500)
+    clips_per_subject: int = Field(default=8, ge=2, le=100)
+    seed: int = Field(default=0, ge=0)
     difficulty: Literal["easy", "default", "hard"] = "default"
 
 
@@ -54,11 +54,11 @@ class DataConfig(Section):
 class FeatureConfig(Section):
     """What is extracted of a clip: everything here is part of the feature key."""
 
-    size: int = Field(128, ge=16, le=512)  # px, side of the aligned crop
+    size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
     flow: Literal["tvl1", "dis", "farneback"] = "tvl1"
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
     strain: Literal["standard", "half-shear", "meb", "ecnu"] = "standard"
-    detector_side: int = Field(320, ge=80, le=2048)  # px, the frame's longer side is shrunk to this for the face detector
+    detector_side: int = Field(default=320, ge=80, le=2048)  # px, the frame's longer side is shrunk to this for the face detector
     landmarks: str | None = None  # another 68-landmark model file than the installed one
 
 
@@ -66,8 +66,8 @@ class InputConfig(Section):
     """From stored features to what a model is given."""
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
-    flow_scale: float = Field(2.0, gt=0)  # px that become 1 under `fixed`; clipped beyond
-    strain_scale: float = Field(0.3, gt=0)  # px/px that become 1 under `fixed`; clipped beyond
+    flow_scale: float = Field(default=2.0, gt=0)  # px that become 1 under `fixed`; clipped beyond
+    strain_scale: float = Field(default=0.3, gt=0)  # px/px that become 1 under `fixed`; clipped beyond
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
 
 
@@ -85,18 +85,18 @@ class ModelConfig(BaseModel):
 class TrainConfig(Section):
     """The optimisation. Defaults: Adam, 1e-4, batch 64, 200 epochs, cross-entropy (Zhao et al. 2024, §3.1.2)."""
 
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(default=200, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    momentum: float = Field(0.0, ge=0, lt=1)  # of sgd
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)  # of sgd
     loss: Literal["ce", "balanced"] = "ce"
     mirror: bool = False  # half of the training clips of an epoch are mirrored left-right
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
-    inner_folds: int = Field(3, ge=2)  # of `inner`
+    inner_folds: int = Field(default=3, ge=2)  # of `inner`
     oracle: Literal["per_subject", "global_epoch"] = "per_subject"  # of `oracle`
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _momentum_is_of_sgd(self) -> TrainConfig:
@@ -109,23 +109,23 @@ class EvaluationConfig(Section):
     """How the clips are split, and how sure a score is."""
 
     folds: Literal["loso", "group_kfold", "cross_dataset"] = "loso"
-    k: int = Field(5, ge=2)  # of `group_kfold`
-    permute_labels: int | None = Field(None, ge=0)  # a seed: labels shuffled within each subject, to see chance
-    bootstrap: int = Field(2000, ge=100)
-    confidence: float = Field(0.95, gt=0, lt=1)
+    k: int = Field(default=5, ge=2)  # of `group_kfold`
+    permute_labels: int | None = Field(default=None, ge=0)  # a seed: labels shuffled within each subject, to see chance
+    bootstrap: int = Field(default=2000, ge=100)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
 
 
 class ClusterConfig(Section):
     """How the work meets the machines. Nothing here changes a number, but `workers_per_fold` above 1."""
 
     address: str | None = None  # of a running Ray cluster; else $RAY_ADDRESS, else a local one for this run
-    cpus_per_fold: float = Field(1.0, gt=0)
-    gpus_per_fold: float = Field(0.0, ge=0)
-    in_flight: int = Field(16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
-    retries: int = Field(3, ge=0)  # after a killed worker; an exception in the code is not retried
-    workers_per_fold: int = Field(0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel
-    extract_actors: int = Field(2, ge=1)  # at most; each takes one CPU
-    extract_batch: int = Field(4, ge=1)
+    cpus_per_fold: float = Field(default=1.0, gt=0)
+    gpus_per_fold: float = Field(default=0.0, ge=0)
+    in_flight: int = Field(default=16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
+    retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
+    workers_per_fold: int = Field(default=0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel
+    extract_actors: int = Field(default=2, ge=1)  # at most; each takes one CPU
+    extract_batch: int = Field(default=4, ge=1)
 
 
 class TrackingConfig(Section):
