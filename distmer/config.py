@@ -57,7 +57,7 @@ class FeatureConfig(Section):
     size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
     flow: Literal["tvl1", "dis", "farneback"] = "tvl1"
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
-    strain: Literal["standard", "half-shear", "meb", "ecnu"] = "standard"
+    strain: Literal["standard", "smooth", "half-shear", "meb", "ecnu"] = "standard"
     detector_side: int = Field(default=320, ge=80, le=2048)  # px, the frame's longer side is shrunk to this for the face detector
     landmarks: str | None = None  # another 68-landmark model file than the installed one
 
@@ -119,8 +119,10 @@ class ClusterConfig(Section):
     """How the work meets the machines. Nothing here changes a number, but `workers_per_fold` above 1."""
 
     address: str | None = None  # of a running Ray cluster; else $RAY_ADDRESS, else a local one for this run
+    local_cpus: int | None = Field(default=None, ge=1)  # of the local cluster; else all of this machine's
+    local_gpus: int | None = Field(default=None, ge=0)  # declared to the local cluster; else those found
     cpus_per_fold: float = Field(default=1.0, gt=0)
-    gpus_per_fold: float = Field(default=0.0, ge=0)
+    gpus_per_fold: float = Field(default=0.0, ge=0)  # may be a fraction; with workers_per_fold: of each worker
     in_flight: int = Field(default=16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
     retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
     workers_per_fold: int = Field(default=0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel

@@ -19,6 +19,10 @@ class BadInput(Exception):
     """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the remedy."""
 
 
+class RunError(Exception):
+    """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the remedy."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class SubjectKey:
     """A person: the pair (data set, subject). "sub01" of CASME and "sub01" of CASME II are two people."""

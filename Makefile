@@ -1,0 +1,58 @@
+# The two commands of the README, and what they stand on. Everything is installed into .venv by pip from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CONFIG ?= configs/demo.yaml
+
+.PHONY: demo test test-fast lint types install lock ui clean help
+
+help:
+	@echo "make demo       install, make the embedded data, run LOSO on it, print the scores"
+	@echo "make test       install, lint, types, all tests"
+	@echo "make test-fast  the tests that start neither Ray nor MLflow nor a long training"
+	@echo "make ui         MLflow's pages over your runs, on 127.0.0.1"
+	@echo "make install | lock | clean"
+
+demo: install
+	$(BIN)/python jobs/loso.py $(CONFIG)
+
+test: install lint types
+	$(BIN)/python -m pytest
+
+test-fast: install
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: install
+	$(BIN)/pyright
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "distmer needs Python 3.11 or later: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "the venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
+	@echo "installing the pinned packages into .venv (some minutes the first time) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# A new lock from the ranges of pyproject.toml: a clean environment, resolved afresh, frozen.
+lock:
+	rm -rf .lock-venv && $(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/pip install --quiet --upgrade pip
+	.lock-venv/bin/pip install --quiet torch==2.13.0
+	.lock-venv/bin/pip install --quiet . --group dev
+	{ echo "# Made by \`make lock\` for Python 3.11. Install: pip install -r requirements.lock"; \
+	  .lock-venv/bin/pip freeze --exclude distmer | sed 's/+cpu$$//'; } > requirements.lock
+	rm -rf .lock-venv
+
+ui: install
+	$(BIN)/distmer ui
+
+clean:
+	rm -rf .venv .lock-venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

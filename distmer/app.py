@@ -1,0 +1,197 @@
+"""What the commands do: the layers put together. `jobs/` and the command line are thin shells around these functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distmer.config import Config, ModelConfig, load_config
+from distmer.datasets import check_report, load_manifest
+from distmer.experiment.backend import Backend, LocalBackend
+from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, RunStarted, Step
+from distmer.experiment.ledger import Ledger
+from distmer.experiment.plan import Plan, build_plan
+from distmer.experiment.prepare import Features, extract_missing, locate
+from distmer.experiment.result import RunResult, conclude
+from distmer.experiment.run import run, terminable
+from distmer.models import ResolvedModel, models, parameters, resolve
+from distmer.report.jsonl import JsonLines
+from distmer.report.live import LiveProgress
+from distmer.report.run_folder import begin_folder, finish_folder
+from distmer.storage import Store
+from distmer.training.estimate import estimate_seconds
+from distmer.types import BadInput, Manifest
+from distmer.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A configuration and the workspace it is run in."""
+
+    config: Config
+    workspace: Workspace
+
+    @classmethod
+    def open(cls, path: Path | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> Session:
+        place = Workspace.find(workspace, environ)
+        return cls(load_config(path, overrides, workspace=place.root, environ=environ), place)
+
+    @classmethod
+    def reopen(cls, run_dir: Path, workspace: str | None, environ: Mapping[str, str]) -> Session:
+        """The session of a run folder, from the configuration it keeps; its workspace is two folders up."""
+        if not (run_dir / "config.yaml").exists():
+            raise BadInput(f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs.")
+        return cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parents[1]), environ)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(Store(self.workspace.ledger))
+
+    def model(self) -> ResolvedModel:
+        return resolve(self.config.model)
+
+    def manifest(self, observers: Sequence[Observer] = ()) -> Manifest:
+        def progress(done: int, total: int) -> None:
+            for observe in observers:
+                observe(Step("generating the embedded data set", done, total))
+
+        return load_manifest(self.config.data, self.workspace.data, progress)
+
+    def features(self, manifest: Manifest) -> Features:
+        return locate(manifest, Store(self.workspace.root), self.config.features)
+
+    def plan(self, manifest: Manifest, features: Features) -> Plan:
+        return build_plan(self.config, manifest, self.model(), features.keys, features.failures)
+
+    def backend(self, local: bool) -> Backend:
+        if local:
+            return LocalBackend()
+        from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
+
+        return RayBackend(self.config.cluster, str(self.workspace.scratch))
+
+
+def run_experiment(session: Session, *, local: bool = False) -> RunResult:
+    """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    session.model()  # an unknown model or option is told before a clip is touched
+    with terminable(), LiveProgress() as live, session.backend(local) as backend:
+        manifest = session.manifest([live])
+        features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
+        plan = session.plan(manifest, features)
+        run_dir = session.workspace.run_dir(plan.digest)
+        begin_folder(run_dir, plan)
+        ids = [clip.id for clip in plan.clips]
+        with _tracker(session) as tracker:
+            result = run(
+                plan,
+                backend.executor(),
+                lambda: features.inputs(ids, plan.model, session.config.inputs),
+                session.ledger,
+                [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
+                str(run_dir),
+            )
+            result = tracker.signed(result)
+        finish_folder(run_dir, result)
+    return result
+
+
+def extract_features(session: Session, *, local: bool = False) -> str:
+    """Features of the protocol's clips into the store."""
+    with terminable(), LiveProgress() as live, session.backend(local) as backend:
+        manifest = session.manifest([live])
+        before = session.features(manifest)
+        after = extract_missing(manifest, before, session.config.features, backend, [live])
+    lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
+    lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
+    return "\n".join([*lines, f"store: {after.store.store.uri}"])
+
+
+def describe_plan(session: Session) -> str:
+    """What a run would do, as text. Nothing is extracted or trained; a step or two is timed."""
+    from distmer.report.tables import plan_text
+
+    manifest = session.manifest()
+    features = session.features(manifest)
+    plan = session.plan(manifest, features)
+    done = session.ledger.known(job.digest for job in plan.jobs)
+    missing = [job for job in plan.jobs if job.digest not in done]
+    seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
+    return plan_text(plan, len(features.missing), len(done), seconds, str(session.workspace.run_dir(plan.digest)))
+
+
+def check_data(session: Session) -> str:
+    """Counts of a protocol against the published ones, and every row that cannot be used."""
+    return check_report(session.manifest())
+
+
+def list_models() -> list[dict[str, Any]]:
+    """Every model: name, variant, title, parameters at its native size, its options' defaults."""
+    rows: list[dict[str, Any]] = []
+    for name, info in sorted(models().items()):
+        resolved = resolve(ModelConfig(name=name))
+        count = parameters(resolved) if info.kind == "torch" else None
+        row = {"name": name, "variant": "paper", "title": info.title, "kind": info.kind, "parameters": count, "size": resolved.size}
+        rows.append({**row, "inputs": list(resolved.inputs), "options": resolved.spec["options"], "citation": info.citation})
+    return rows
+
+
+def track_run(session: Session) -> str:
+    """Write a run to MLflow from the ledger; what is there already stays as it is."""
+    manifest = session.manifest()
+    plan = session.plan(manifest, session.features(manifest))
+    run_dir = session.workspace.run_dir(plan.digest)
+    folds = session.ledger.known(job.digest for job in plan.jobs)
+    if not folds:
+        raise BadInput(f"{run_dir}: the ledger holds no fold of this run; run it first.")
+    kept = run_dir / "results.json"
+    seconds = json.loads(kept.read_text())["seconds"] if kept.exists() else sum(fold.seconds for fold in folds.values())
+    result = conclude(plan, list(folds.values()), (), seconds, str(run_dir))
+    events: list[Event] = [RunStarted(plan, str(run_dir), len(folds))]
+    events += [FoldFinished(fold, cached=True) for fold in result.folds]
+    with _tracker(session) as tracker:
+        for event in [*events, RunEnded(result)]:
+            for observe in tracker.observers:
+                observe(event)
+        result = tracker.signed(result)
+    finish_folder(run_dir, result)
+    return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id or 'not written: see the warning above'}"
+
+
+def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> int:
+    """MLflow's own server over the workspace, bound to loopback."""
+    place = Workspace.find(workspace, environ)
+    place.root.mkdir(parents=True, exist_ok=True)
+    uri = environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    return subprocess.call(command, cwd=place.root)  # noqa: S603  # our own interpreter, no shell
+
+
+class _Tracking:
+    """The tracker of a run, or none if tracking is off."""
+
+    def __init__(self, tracker: Any | None) -> None:
+        self.observers: list[Observer] = [] if tracker is None else [tracker]
+        self._tracker = tracker
+
+    def signed(self, result: RunResult) -> RunResult:
+        return result if self._tracker is None else replace(result, mlflow_run_id=self._tracker.run_id)
+
+
+@contextmanager
+def _tracker(session: Session) -> Iterator[_Tracking]:
+    tracking = session.config.tracking
+    if not tracking.enabled:
+        yield _Tracking(None)
+        return
+    from distmer.tracking.mlflow_tracker import MlflowTracker  # mlflow takes seconds to load
+
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or session.workspace.mlflow_uri
+    artifacts = str(session.workspace.mlflow_artifacts) if uri == session.workspace.mlflow_uri else None
+    yield _Tracking(MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts))

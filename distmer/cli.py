@@ -1,0 +1,168 @@
+"""The command line: thin, and quick to start. Every command is one function of `distmer.app`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distmer import __version__
+from distmer.types import BadInput, RunError
+
+if TYPE_CHECKING:
+    from distmer.app import Session
+
+COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
+
+
+class Commands(click.Group):
+    """A group whose commands end in one sentence and an exit status, not in a traceback, on anything foreseen."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
+
+
+def guarded(command: Any) -> Any:
+    """Run a command; 2 on bad input, 1 on a failure of the world around it, 3 when stopped before its end."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        sys.exit(command() or COMPLETE)
+    except BadInput as error:
+        click.echo(f"bad input: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except RunError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(ERROR)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        click.echo(
+            f"error: {error.filename or 'a file'}: {error.strerror}; mend it and give the same command again: what was finished is kept.",
+            err=True,
+        )
+        sys.exit(ERROR)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
+        sys.exit(PARTIAL)
+
+
+def experiment(command: Any) -> Any:
+    """The arguments that every command on an experiment shares."""
+    for decorator in (
+        click.argument("config", type=click.Path(path_type=Path), required=False),
+        click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."),
+        click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."),
+    ):
+        command = decorator(command)
+    return command
+
+
+def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
+    from distmer.app import Session
+
+    return Session.open(config, overrides, workspace, os.environ)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="distmer")
+def main() -> None:
+    """Leave-one-subject-out micro-expression recognition on Ray. CONFIG is a YAML file of settings; without one, the
+    reference paper's settings on the embedded data set."""
+
+
+@main.command()
+@experiment
+@click.option("--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
+def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool) -> int:
+    """Clips to scores: features, folds, tracking. What is done already is not done again."""
+    from distmer.app import run_experiment
+    from distmer.report.tables import result_text
+
+    result = run_experiment(open_session(config, overrides, workspace), local=local)
+    click.echo(result_text(result))
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    return {"complete": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
+
+
+@main.command()
+@experiment
+@click.option("--local", is_flag=True, help="Without Ray.")
+def features(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
+    """Align the clips and compute flow and strain, into the store; only those that are not there yet."""
+    from distmer.app import extract_features
+
+    click.echo(extract_features(open_session(config, overrides, workspace), local=local))
+    return COMPLETE
+
+
+@main.command()
+@experiment
+def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
+    """What `run` would do: clips, folds, what is cached, and about how long it would take."""
+    from distmer.app import describe_plan
+
+    click.echo(describe_plan(open_session(config, overrides, workspace)))
+    return COMPLETE
+
+
+@main.group()
+def data() -> None:
+    """The clips of a protocol."""
+
+
+@data.command("check")
+@experiment
+def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
+    """Counts by data set, class and subject against the published ones, and every row that cannot be used, with the reason."""
+    from distmer.app import check_data
+
+    click.echo(check_data(open_session(config, overrides, workspace)))
+    return COMPLETE
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def models(as_json: bool) -> int:
+    """The models, their options' defaults and their size."""
+    from distmer.app import list_models
+
+    rows = list_models()
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        from distmer.report.tables import models_text
+
+        click.echo(models_text(rows))
+    return COMPLETE
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--workspace", help="The workspace the run was made in; else $DISTMER_HOME, else ~/distmer.")
+def track(run_dir: Path, workspace: str | None) -> int:
+    """Write a finished run to MLflow (again): from the ledger, exactly once. For when the server was away."""
+    from distmer.app import Session, track_run
+
+    click.echo(track_run(Session.reopen(run_dir, workspace, os.environ)))
+    return COMPLETE
+
+
+@main.command()
+@click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
+@click.option("--port", default=5000, show_default=True)
+def ui(workspace: str | None, port: int) -> int:
+    """MLflow's pages over the workspace's runs, on this machine's loopback address alone."""
+    from distmer.app import serve_ui
+
+    return serve_ui(workspace, port, os.environ)

@@ -1,0 +1,51 @@
+"""Ray as a backend: joined or started when the first clip or fold needs it, left when the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from distmer.cluster.connect import session
+from distmer.config import ClusterConfig, FeatureConfig
+from distmer.experiment.run import Executor
+from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.training.data import Inputs
+from distmer.types import FoldFailure, FoldJob, FoldResult
+
+
+class RayBackend:
+    """Clips through Ray Data, folds through Ray tasks. A run that is all cached never starts Ray."""
+
+    def __init__(self, config: ClusterConfig, scratch: str) -> None:
+        self._config = config
+        self._scratch = scratch
+        self._exits = ExitStack()
+        self._joined = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._exits.close()
+
+    def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
+        self._join()
+        from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
+
+        return extract_on_ray(requests, config, self._config)
+
+    def executor(self) -> Executor:
+        return self
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
+        self._join()
+        from distmer.cluster.folds import RayFoldExecutor
+
+        yield from RayFoldExecutor(self._config, self._scratch).run(jobs, inputs)
+
+    def _join(self) -> None:
+        if not self._joined:
+            self._exits.enter_context(session(self._config))
+            self._joined = True

@@ -1,0 +1,50 @@
+"""Joining a Ray cluster, or starting one on this machine for the length of a run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from distmer.config import ClusterConfig
+from distmer.types import RunError
+
+
+@contextmanager
+def session(config: ClusterConfig) -> Iterator[None]:
+    """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that ends with it.
+
+    Raises RunError when the cluster cannot be reached. Token authentication is on unless the environment says otherwise;
+    a local cluster gets a token of its own, which lives in this process's environment and on no disk.
+    """
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    own_token = address in (None, "local") and os.environ["RAY_AUTH_MODE"] == "token"
+    if own_token and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray  # after the environment is settled: Ray reads it when it loads
+
+    try:
+        if address in (None, "local"):
+            ray.init(
+                address="local",
+                num_cpus=config.local_cpus,
+                num_gpus=config.local_gpus,
+                include_dashboard=False,
+                logging_level="error",
+            )
+        else:
+            ray.init(address=address, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(
+            f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or RAY_ADDRESS and the token"
+            " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

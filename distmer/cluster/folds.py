@@ -1,0 +1,141 @@
+"""Folds on Ray: one task a fold with Ray's retries and GPU shares, whose body is a Ray Train trainer.
+
+By default the trainer runs in local mode inside the task (no start-up, pooled workers). With ``workers_per_fold: N`` the
+task drives a full Ray Train worker group of N data-parallel workers, with checkpoints and a FailureConfig of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import train
+from ray.exceptions import RayError
+from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from torch import nn
+
+from distmer.config import ClusterConfig
+from distmer.experiment.local import attempt
+from distmer.training.data import Inputs
+from distmer.types import FoldFailure, FoldJob, FoldResult, RunError
+
+Outcome = FoldResult | FoldFailure
+
+
+class RayFoldExecutor:
+    """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon."""
+
+    def __init__(self, config: ClusterConfig, scratch: str) -> None:
+        """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used."""
+        self.config = config
+        self.scratch = scratch
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[Outcome]:
+        shared = ray.put(inputs)  # once for all folds; each takes its clips by id
+        waiting = list(reversed(jobs))
+        pending: dict[ray.ObjectRef, FoldJob] = {}
+        try:
+            while waiting or pending:
+                while waiting and len(pending) < self.config.in_flight:
+                    job = waiting.pop()
+                    pending[self._submit(job, shared)] = job
+                ready, _ = ray.wait(list(pending), num_returns=1)
+                for reference in ready:
+                    yield _collect(reference, pending.pop(reference))
+        except (RayError, ConnectionError) as error:
+            raise RunError(
+                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
+            ) from error
+        finally:
+            for reference in pending:
+                ray.cancel(reference, force=True)
+
+    def _submit(self, job: FoldJob, shared: ray.ObjectRef) -> ray.ObjectRef:
+        config = self.config
+        group = config.workers_per_fold > 0
+        task = _train_in_group if group else _train_in_task
+        options: dict[str, Any] = {
+            "name": f"fold {job.fold.id} seed {job.seed}",
+            "num_cpus": 0 if group else config.cpus_per_fold,
+            "num_gpus": 0 if group else config.gpus_per_fold,
+            "max_retries": config.retries,
+            # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
+            "scheduling_strategy": "DEFAULT",
+        }
+        # In a list, so that a worker group is given the reference and not a copy a task.
+        return task.options(**options).remote(job, [shared], config, self.scratch)
+
+
+def _collect(reference: ray.ObjectRef, job: FoldJob) -> Outcome:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        first = str(error).strip().splitlines()[0]
+        reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
+
+
+@ray.remote
+def _train_in_task(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Outcome:
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
+    inputs: Inputs = ray.get(shared[0])
+    # Local mode: Train's API in this very process. An exception is a result here, so nothing but a death is retried.
+    return TorchTrainer(lambda: attempt(job, inputs), scaling_config=ScalingConfig(num_workers=0)).fit().return_value
+
+
+@ray.remote
+def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Outcome:
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    resources = {"CPU": config.cpus_per_fold, "GPU": config.gpus_per_fold}
+    trainer = TorchTrainer(
+        _in_worker,
+        train_loop_config={"job": job, "inputs": shared},
+        scaling_config=ScalingConfig(
+            num_workers=config.workers_per_fold,
+            use_gpu=config.gpus_per_fold > 0,
+            resources_per_worker={name: amount for name, amount in resources.items() if amount},
+        ),
+        run_config=RunConfig(name=job.digest, storage_path=scratch, failure_config=FailureConfig(max_failures=config.retries)),
+    )
+    return trainer.fit().return_value
+
+
+def _in_worker(config: dict[str, Any]) -> Outcome:
+    job: FoldJob = config["job"]
+    return attempt(job, ray.get(config["inputs"][0]), GroupRuntime(int(job.spec["train"].get("epochs", 1))))
+
+
+class GroupRuntime:
+    """A worker of a Ray Train group: gradients averaged by DDP, a checkpoint about ten times a fold."""
+
+    def __init__(self, epochs: int) -> None:
+        context = train.get_context()
+        self.rank = context.get_world_rank()
+        self.world = context.get_world_size()
+        self.every = max(1, epochs // 10)
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        return net if self.world == 1 else nn.parallel.DistributedDataParallel(net)
+
+    def restore(self) -> dict[str, Any] | None:
+        checkpoint = train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        with checkpoint.as_directory() as folder:
+            return torch.load(Path(folder) / "state.pt", weights_only=True, map_location="cpu")
+
+    def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        if epoch % self.every:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self.rank == 0:
+                torch.save(state(), Path(folder) / "state.pt")
+                checkpoint = Checkpoint.from_directory(folder)
+            train.report({"epoch": epoch}, checkpoint=checkpoint)  # every worker reports: it is a barrier

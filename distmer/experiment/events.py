@@ -1,0 +1,56 @@
+"""What happens during a run, as values. Live table, log lines and tracker are functions of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distmer.experiment.plan import Plan
+from distmer.experiment.result import RunResult
+from distmer.types import FoldFailure, FoldResult
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed nothing."""
+
+    what: str  # "generating the embedded data set", "extracting features"
+    done: int
+    total: int
+    cached: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The plan stands; ``cached`` of its folds are in the ledger already."""
+
+    plan: Plan
+    run_dir: str
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoldFinished:
+    """A fold is in the ledger; ``cached`` says that it was there before this run."""
+
+    result: FoldResult
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoldFailed:
+    """A fold's code raised; the run goes on."""
+
+    failure: FoldFailure
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """All folds finished or failed, or the run was stopped."""
+
+    result: RunResult
+
+
+Event = Step | RunStarted | FoldFinished | FoldFailed | RunEnded
+Observer = Callable[[Event], None]

@@ -1,0 +1,131 @@
+"""The ledger: every finished fold, written at once and whole, under its content digest. The truth of distmer.
+
+One Parquet file a fold: its predictions as rows (clip_id, dataset, subject, y_true, y_pred, prob_*, fold, seed), and in
+the file's metadata what else is known of it. Under ``oracle: global_epoch`` a column holds the probabilities of every epoch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distmer import __version__
+from distmer.storage import Store
+from distmer.types import FoldResult, Predictions, RunError, SubjectKey
+
+_log = logging.getLogger(__name__)
+_META = b"distmer"
+
+
+class Ledger:
+    """Finished folds by digest, in a local or remote folder."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def put(self, result: FoldResult) -> None:
+        """Keep a finished fold; RunError in one sentence when the place cannot take it."""
+        try:
+            self.store.write(_key(result.digest), to_parquet(result))
+        except OSError as error:
+            raise RunError(
+                f"{self.store.path(_key(result.digest))}: the ledger cannot be written ({error.strerror or error}); every fold finished"
+                " before is kept: mend it (free space, permissions) and give the same command again."
+            ) from error
+
+    def get(self, digest: str) -> FoldResult | None:
+        """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is trained again."""
+        try:
+            return from_parquet(self.store.read(_key(digest)))
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+            _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), str(error).splitlines()[0])
+            return None
+
+    def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
+        """Those of the digests that are here."""
+        found = ((digest, self.get(digest)) for digest in digests)
+        return {digest: result for digest, result in found if result is not None}
+
+
+def predictions_table(predictions: Predictions) -> pa.Table:
+    """Predictions as an Arrow table, one row a clip: what the ledger, the run folder and MLflow hold."""
+    keys = [SubjectKey.of(c) for c in predictions.clip_ids]
+    columns: dict[str, pa.Array] = {
+        "clip_id": pa.array(predictions.clip_ids, pa.string()),
+        "dataset": pa.array([k.dataset for k in keys], pa.string()),
+        "subject": pa.array([k.subject for k in keys], pa.string()),
+        "y_true": pa.array(predictions.y_true_N, pa.int32()),
+        "y_pred": pa.array(predictions.y_pred_N, pa.int32()),
+    }
+    for k in range(predictions.prob_NK.shape[1]):
+        columns[f"prob_{k}"] = pa.array(predictions.prob_NK[:, k], pa.float64())
+    columns["fold"] = pa.array(predictions.fold_ids, pa.string())
+    columns["seed"] = pa.array(predictions.seed_N, pa.int64())
+    return pa.table(columns)
+
+
+def table_predictions(table: pa.Table) -> Predictions:
+    """The inverse of `predictions_table`."""
+    classes = sum(name.startswith("prob_") for name in table.column_names)
+    return Predictions(
+        tuple(table["clip_id"].to_pylist()),
+        table["y_true"].to_numpy().astype(np.int64),
+        table["y_pred"].to_numpy().astype(np.int64),
+        np.stack([table[f"prob_{k}"].to_numpy() for k in range(classes)], axis=1),
+        tuple(table["fold"].to_pylist()),
+        table["seed"].to_numpy().astype(np.int64),
+    )
+
+
+def to_parquet(result: FoldResult) -> bytes:
+    """A fold as the bytes of its ledger entry."""
+    table = predictions_table(result.predictions)
+    if result.epoch_prob_ENK is not None:
+        epoch_prob_NX = result.epoch_prob_ENK.transpose(1, 0, 2).reshape(len(result.predictions), -1)
+        table = table.append_column("epoch_prob", pa.array(epoch_prob_NX.tolist(), pa.list_(pa.float64())))
+    meta = {
+        "version": __version__,
+        "digest": result.digest,
+        "fold_id": result.fold_id,
+        "seed": result.seed,
+        "epochs": result.epochs,
+        "curves": {name: list(values) for name, values in result.curves.items()},
+        "seconds": result.seconds,
+        "device": result.device,
+    }
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({_META: json.dumps(meta).encode()}), sink)
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes) -> FoldResult:
+    """The inverse of `to_parquet`; ArrowInvalid, KeyError or ValueError on anything else."""
+    table = pq.read_table(io.BytesIO(data))
+    meta = json.loads((table.schema.metadata or {})[_META])
+    predictions = table_predictions(table)
+    epochs_NX = np.array(table["epoch_prob"].to_pylist()) if "epoch_prob" in table.column_names else None
+    if epochs_NX is not None:
+        epochs_NX = epochs_NX.reshape(len(predictions), -1, predictions.prob_NK.shape[1]).transpose(1, 0, 2)
+    return FoldResult(
+        digest=meta["digest"],
+        fold_id=meta["fold_id"],
+        seed=meta["seed"],
+        predictions=predictions,
+        epochs=meta["epochs"],
+        curves={name: tuple(values) for name, values in meta["curves"].items()},
+        seconds=meta["seconds"],
+        device=meta["device"],
+        epoch_prob_ENK=epochs_NX,
+    )
+
+
+def _key(digest: str) -> str:
+    return f"{digest[:2]}/{digest}.parquet"

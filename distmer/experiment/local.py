@@ -1,0 +1,38 @@
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+
+from distmer.config import FeatureConfig
+from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
+from distmer.training.data import Inputs
+from distmer.training.fit import fit_fold
+from distmer.training.network import Runtime
+from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
+
+
+def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
+    """The fold, or why its code raised. Any exception of a model is a row in the failure list, never the end of a run."""
+    try:
+        return fit_fold(job, inputs, runtime)
+    except BadInput as error:
+        return FoldFailure(job.digest, job.fold.id, job.seed, str(error))
+    except Exception as error:  # noqa: BLE001  # a model may raise anything; MemoryError too is this fold's alone
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, traceback.format_exc())
+
+
+class LocalExecutor:
+    """Every fold in this process, one after the other."""
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
+        for job in jobs:
+            yield attempt(job, inputs)
+
+
+def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:
+    """Features of clips, in batches, in this process."""
+    for start in range(0, len(requests), batch):
+        yield [extract(request, config) for request in requests[start : start + batch]]

@@ -1,0 +1,119 @@
+"""What is to be done, before anything is: an experiment × its folds × its seeds, as a flat list of jobs with identities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distmer.config import Config, TrainConfig, digest
+from distmer.datasets import mismatches
+from distmer.evaluation.folds import make_folds, permute_within_subjects
+from distmer.models import ResolvedModel
+from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
+
+# Raised by hand whenever a change of code other than a model's own file changes results: what the ledger holds then no
+# longer answers for the new code.
+RESULT_EPOCH = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A run, complete and identified: the same plan has the same digest, and the same run folder, for ever."""
+
+    digest: str
+    config: Config
+    model: ResolvedModel
+    manifest: Manifest
+    clips: tuple[Clip, ...]  # usable: their features exist
+    failures: tuple[ClipFailure, ...]  # of the protocol, and not usable
+    labels: Mapping[str, int]  # clip id → class, permuted if the configuration says so
+    folds: tuple[Fold, ...]
+    jobs: tuple[FoldJob, ...]
+    data_digest: str
+    stamps: tuple[str, ...]  # what a reader of the score must know
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    @property
+    def selection(self) -> str:
+        train = self.config.train
+        if self.model.info.kind == "classical":
+            return "fixed"
+        return f"oracle:{train.oracle}" if train.selection == "oracle" else train.selection
+
+
+def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: Mapping[str, str], unusable: Sequence[ClipFailure]) -> Plan:
+    """The plan of a configuration on clips whose feature keys are known; ``unusable`` clips failed in extraction.
+
+    Raises BadInput when the remaining clips cannot be split as asked, or show one class only.
+    """
+    dropped = {failure.clip for failure in unusable}
+    clips = tuple(sorted((c for c in manifest.clips if c.id not in dropped), key=lambda c: c.id))
+    labels = {c.id: c.label for c in clips}
+    if len(set(labels.values())) < 2:
+        raise BadInput(f"protocol {manifest.protocol}: the {len(clips)} usable clips show one class only; there is nothing to tell apart.")
+    if config.evaluation.permute_labels is not None:
+        labels = permute_within_subjects(labels, config.evaluation.permute_labels)
+    folds = make_folds(clips, config.evaluation)
+    shared = shared_spec(config, model, len(manifest.classes))
+    jobs = tuple(_job(fold, seed, labels, keys, shared) for seed in config.seeds for fold in folds)
+    failures = (*manifest.failures, *unusable)
+    data_digest = digest(sorted([c, keys[c], labels[c]] for c in labels))
+    identity = {
+        "jobs": sorted(job.digest for job in jobs),
+        "failures": sorted(f.clip for f in failures),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "selection": config.train.selection,
+    }
+    stamps = _stamps(config, model, manifest)
+    return Plan(digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps)
+
+
+def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
+    """The part of a fold's identity that all folds of a run share, with every default filled in."""
+    return {
+        "result_epoch": RESULT_EPOCH,
+        "classes": classes,
+        "model": model.spec,
+        "model_source": model.source_digest,
+        "channels": list(model.inputs),
+        "train": effective_train(config.train, model),
+        "inputs": config.inputs.model_dump(mode="json"),
+        "workers": max(1, config.cluster.workers_per_fold),
+    }
+
+
+def effective_train(train: TrainConfig, model: ResolvedModel) -> dict[str, Any]:
+    """The training settings that can change this model's numbers; the others must not give a fold another identity."""
+    if model.info.kind == "classical":
+        return {"threads": train.threads}  # fitted in closed form: no epochs, no rate
+    idle = {"inner_folds"} if train.selection != "inner" else set[str]()
+    idle |= {"oracle"} if train.selection != "oracle" else set[str]()
+    idle |= {"momentum"} if train.optimiser != "sgd" else set[str]()
+    return train.model_dump(mode="json", exclude=idle)
+
+
+def _job(fold: Fold, seed: int, labels: Mapping[str, int], keys: Mapping[str, str], shared: Mapping[str, JsonValue]) -> FoldJob:
+    spec = {
+        **shared,
+        "seed": seed,
+        "fold": fold.id,
+        "train_clips": digest([[c, keys[c], labels[c]] for c in fold.train]),
+        "test_clips": digest([[c, keys[c], labels[c]] for c in fold.test]),
+    }
+    own = {c: labels[c] for c in (*fold.train, *fold.test)}
+    return FoldJob(digest(spec), fold, seed, own, spec)
+
+
+def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:
+    stamps: list[str] = []
+    if config.train.selection == "oracle" and model.info.kind == "torch":
+        stamps.append(f"oracle:{config.train.oracle}")
+    if config.evaluation.permute_labels is not None:
+        stamps.append("labels-permuted")
+    if mismatches(manifest):
+        stamps.append("counts-mismatch")
+    return tuple(stamps)

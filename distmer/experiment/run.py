@@ -1,0 +1,83 @@
+"""Running a plan: what the ledger holds is done, the rest goes to an executor, every finished fold is kept at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import Protocol
+
+from distmer.experiment.events import FoldFailed, FoldFinished, Observer, RunEnded, RunStarted
+from distmer.experiment.ledger import Ledger
+from distmer.experiment.plan import Plan
+from distmer.experiment.result import RunResult, conclude
+from distmer.training.data import Inputs
+from distmer.types import FoldFailure, FoldJob, FoldResult
+
+_log = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """Something that trains folds: one after the other here, or many at once on a cluster."""
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
+        """Finished folds as they come, in any order. Closing the iterator stops what is under way."""
+        ...
+
+
+def run(
+    plan: Plan, executor: Executor, inputs: Callable[[], Inputs], ledger: Ledger, observers: Sequence[Observer], run_dir: str
+) -> RunResult:
+    """Train what the ledger lacks. Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial."""
+    started = time.perf_counter()
+    known = ledger.known(job.digest for job in plan.jobs)
+    missing = [job for job in plan.jobs if job.digest not in known]
+    folds = list(known.values())
+    failures: list[FoldFailure] = []
+    for observe in observers:
+        observe(RunStarted(plan, run_dir, cached=len(known)))
+        for fold in folds:
+            observe(FoldFinished(fold, cached=True))
+    try:
+        with terminable():
+            for outcome in _outcomes(executor, missing, inputs):
+                if isinstance(outcome, FoldResult):
+                    ledger.put(outcome)
+                    folds.append(outcome)
+                else:
+                    failures.append(outcome)
+                for observe in observers:
+                    observe(FoldFinished(outcome, cached=False) if isinstance(outcome, FoldResult) else FoldFailed(outcome))
+    except KeyboardInterrupt:
+        _log.warning("Stopped: %d of %d folds are finished and kept; the same command goes on from there.", len(folds), len(plan.jobs))
+    result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir)
+    for observe in observers:
+        observe(RunEnded(result))
+    return result
+
+
+def _outcomes(executor: Executor, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[FoldResult | FoldFailure]:
+    if missing:  # a run that is all in the ledger loads no feature and starts no worker
+        with closing(executor.run(missing, inputs())) as outcomes:  # type: ignore[type-var]  # every executor is a generator
+            yield from outcomes
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM (`ray job stop`, a spot notice) ends the block as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

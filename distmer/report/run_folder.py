@@ -1,0 +1,40 @@
+"""The run's folder: settings and plan at the start, scores, predictions and figures at the end. Rebuilt from the ledger at will."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+
+from distmer.experiment.ledger import predictions_table
+from distmer.experiment.plan import Plan
+from distmer.experiment.result import RunResult
+from distmer.report.figures import run_figures
+from distmer.report.tables import to_markdown
+from distmer.storage import Store
+
+
+def begin_folder(run_dir: Path, plan: Plan) -> None:
+    """Keep what the run is: `distmer track` and a later reader need no more than this and the ledger."""
+    folder = Store(run_dir)
+    folder.write("config.yaml", yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).encode())
+    folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
+    folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
+
+
+def finish_folder(run_dir: Path, result: RunResult) -> None:
+    """Write predictions, figures, the report, and last ``results.json``."""
+    folder = Store(run_dir)
+    if result.predictions is not None:
+        buffer = io.BytesIO()
+        pq.write_table(predictions_table(result.predictions), buffer)
+        folder.write("predictions.parquet", buffer.getvalue())
+    for name, figure in run_figures(result).items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        folder.write(f"figures/{name}.png", buffer.getvalue())
+    folder.write("report.md", to_markdown(result).encode())
+    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())

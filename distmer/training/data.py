@@ -1,0 +1,53 @@
+"""What a fold is given: the inputs of all clips, of which it takes its own by clip id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distmer.features.inputs import Scale
+from distmer.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """The model inputs of every usable clip: ``x_NCHW`` float32, one row a clip id. ``scale`` tells how u is mirrored."""
+
+    clip_ids: tuple[str, ...]
+    channels: tuple[str, ...]
+    scale: Scale
+    x_NCHW: FloatArray
+
+    def take(self, clip_ids: Sequence[str]) -> FloatArray:
+        """The clips' inputs in the order asked for, as a copy that may be written to."""
+        row = {clip: i for i, clip in enumerate(self.clip_ids)}
+        return self.x_NCHW[[row[clip] for clip in clip_ids]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelScale:
+    """Mean and standard deviation a channel, of the training clips alone."""
+
+    mean_C: FloatArray
+    std_C: FloatArray
+
+    @classmethod
+    def of(cls, x_NCHW: FloatArray) -> ChannelScale:
+        # float64 sums: the order of clips must not show in the last digits.
+        mean_C = x_NCHW.mean(axis=(0, 2, 3), dtype=np.float64)
+        std_C = x_NCHW.std(axis=(0, 2, 3), dtype=np.float64)
+        return cls(mean_C, np.where(std_C > 0, std_C, 1.0))
+
+    def apply(self, x_NCHW: FloatArray) -> FloatArray:
+        scaled = (x_NCHW - self.mean_C[None, :, None, None]) / self.std_C[None, :, None, None]
+        return scaled.astype(np.float32)
+
+
+def standardised(x_train_NCHW: FloatArray, *others_NCHW: FloatArray, wanted: bool) -> tuple[FloatArray, ...]:
+    """Training inputs and any others, scaled by statistics of the former if ``wanted``; else as they are."""
+    if not wanted:
+        return (x_train_NCHW, *others_NCHW)
+    scale = ChannelScale.of(x_train_NCHW)
+    return tuple(scale.apply(x) for x in (x_train_NCHW, *others_NCHW))

@@ -1,0 +1,144 @@
+"""`fit_fold`: one fold, from its job to its predictions. It knows torch, and neither Ray nor the disk.
+
+The held-out clips are read in exactly one place, `predict` after training; under ``selection: oracle``, which must be
+asked for by name, they are also predicted after every epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from sklearn.metrics import log_loss, recall_score
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from distmer.config import InputConfig, ModelConfig, TrainConfig
+from distmer.evaluation.folds import inner_folds
+from distmer.features.inputs import mirrored
+from distmer.models import ResolvedModel, resolve
+from distmer.training.data import Inputs, standardised
+from distmer.training.network import Alone, Runtime, Task, device_of_process, predict, settle, train_network
+from distmer.training.seeds import derive
+from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, Predictions
+
+
+def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult:
+    """Train the job's model on its training clips and predict its held-out ones.
+
+    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked.
+    """
+    started = time.perf_counter()
+    train = TrainConfig.model_validate(job.spec["train"])
+    resolved = resolve(ModelConfig.model_validate({"name": job.spec["model"]["name"], **job.spec["model"]["options"]}))
+    y_train = np.array([job.labels[c] for c in job.fold.train])
+    if len(set(y_train.tolist())) < 2:
+        raise BadInput(f"fold {job.fold.id}: its training clips show one class only, so nothing can be learned; use more subjects.")
+    settle(train.threads)
+    if resolved.info.kind == "classical":
+        with threadpool_limits(train.threads):
+            fitted = _fit_classical(job, inputs, resolved, y_train)
+    else:
+        fitted = _fit_network(job, inputs, resolved, train, y_train, runtime or Alone())
+    prob_NK, epochs, curves, epoch_prob_ENK = fitted
+    return FoldResult(
+        digest=job.digest,
+        fold_id=job.fold.id,
+        seed=job.seed,
+        predictions=as_predictions(job.fold.test, job.labels, prob_NK, job.fold.id, job.seed),
+        epochs=epochs,
+        curves=curves,
+        seconds=time.perf_counter() - started,
+        device="cpu" if resolved.info.kind == "classical" else device_of_process().type,
+        epoch_prob_ENK=epoch_prob_ENK,
+    )
+
+
+def as_predictions(clip_ids: tuple[str, ...], labels: Mapping[str, int], prob_NK: FloatArray, fold_id: str, seed: int) -> Predictions:
+    """Probabilities of a fold's held-out clips as rows of the one result currency."""
+    n = len(clip_ids)
+    y_true_N = np.array([labels[c] for c in clip_ids])
+    return Predictions(clip_ids, y_true_N, prob_NK.argmax(axis=1), prob_NK, (fold_id,) * n, np.full(n, seed))
+
+
+_Arm = Callable[[FloatArray, IntArray, FloatArray], tuple[Task, FloatArray]]
+_Fitted = tuple[FloatArray, int, dict[str, tuple[float, ...]], FloatArray | None]
+
+
+def _fit_classical(job: FoldJob, inputs: Inputs, resolved: ResolvedModel, y_train: IntArray) -> _Fitted:
+    x_train, x_test = standardised(inputs.take(job.fold.train), inputs.take(job.fold.test), wanted=_standardise(job))
+    estimator = resolved.build(int(job.spec["classes"]))
+    estimator.fit(x_train, y_train, derive(job.seed, job.fold.id) % 2**32)
+    return estimator.predict_proba(x_test), 0, {}, None
+
+
+def _fit_network(job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig, y_train: IntArray, runtime: Runtime) -> _Fitted:
+    seed = derive(job.seed, job.fold.id)
+    classes = int(job.spec["classes"])
+
+    def arm(x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray) -> tuple[Task, FloatArray]:
+        flipped = mirrored(x_NCHW, inputs.channels, inputs.scale) if train.mirror else x_NCHW[:0]
+        x_fit, x_flip, x_held = standardised(x_NCHW, flipped, x_held_NCHW, wanted=_standardise(job))
+        build = partial(resolved.build, classes)
+        return Task(build, x_fit, x_flip if train.mirror else None, y_N, classes), x_held
+
+    x_train = inputs.take(job.fold.train)
+    saved = runtime.restore()
+    epochs, curves = train.epochs, {}
+    if saved is not None:
+        epochs, curves = int(saved["carry"]["epochs"]), dict(saved["carry"]["curves"])
+    elif train.selection == "inner":
+        epochs, curves = _choose_epochs(job, x_train, y_train, arm, train, seed, runtime)
+    task, x_test = arm(x_train, y_train, inputs.take(job.fold.test))
+    seen: list[FloatArray] = []
+    watch = (lambda net: seen.append(predict(net, x_test))) if train.selection == "oracle" else None
+    carry = None if watch else {"epochs": epochs, "curves": curves}  # what the oracle saw is in memory alone: start over
+    net, losses = train_network(task, train, epochs, seed, runtime, watch, carry)
+    curves = {"train_loss": losses, **curves}
+    if watch is None:
+        return predict(net, x_test), epochs, curves, None
+    return _oracle(job, train, np.stack(seen), curves)
+
+
+def _oracle(job: FoldJob, train: TrainConfig, prob_ENK: FloatArray, curves: dict[str, tuple[float, ...]]) -> _Fitted:
+    """The leak, on purpose: `per_subject` keeps the epoch of best held-out accuracy (as HTNet's script does; earliest of
+    equals); `global_epoch` is chosen over all folds at once, later."""
+    y_test = np.array([job.labels[c] for c in job.fold.test])
+    accuracy_E = (prob_ENK.argmax(axis=2) == y_test).mean(axis=1)
+    curves = {**curves, "test_accuracy": tuple(accuracy_E.tolist())}
+    if train.oracle == "global_epoch":
+        return prob_ENK[-1], len(prob_ENK), curves, prob_ENK
+    best = int(accuracy_E.argmax())
+    return prob_ENK[best], best + 1, curves, None
+
+
+def _choose_epochs(
+    job: FoldJob, x_train: FloatArray, y_train: IntArray, arm: _Arm, train: TrainConfig, seed: int, runtime: Runtime
+) -> tuple[int, dict[str, tuple[float, ...]]]:
+    """The epoch of best UAR over subject-grouped inner folds of the training clips (their validation clips pooled).
+
+    Equal UARs: the lower cross-entropy, then the earlier epoch.
+    """
+    row = {clip: i for i, clip in enumerate(job.fold.train)}
+    prob_ENK = np.zeros((train.epochs, len(y_train), int(job.spec["classes"])))
+    for inner in inner_folds(job.fold.train, job.labels, train.inner_folds):
+        fit_rows, held_rows = [row[c] for c in inner.train], [row[c] for c in inner.test]
+        task, x_held = arm(x_train[fit_rows], y_train[fit_rows], x_train[held_rows])
+        seen: list[FloatArray] = []
+
+        def watch(net: nn.Module, x_held: FloatArray = x_held, seen: list[FloatArray] = seen) -> None:
+            seen.append(predict(net, x_held))
+
+        train_network(task, train, train.epochs, derive(seed, "inner", inner.id), runtime, watch)
+        prob_ENK[:, held_rows] = np.stack(seen)
+    labels = list(range(prob_ENK.shape[2]))
+    uar_E = [float(recall_score(y_train, p.argmax(axis=1), labels=labels, average="macro", zero_division=0)) for p in prob_ENK]
+    loss_E = [float(log_loss(y_train, p / p.sum(axis=1, keepdims=True), labels=labels)) for p in prob_ENK]
+    best = min(range(train.epochs), key=lambda e: (-uar_E[e], loss_E[e], e))
+    return best + 1, {"inner_uar": tuple(uar_E), "inner_loss": tuple(loss_E)}
+
+
+def _standardise(job: FoldJob) -> bool:
+    return InputConfig.model_validate(job.spec["inputs"]).standardise

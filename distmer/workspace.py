@@ -1,0 +1,46 @@
+"""The one folder under which everything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """``--workspace``, else ``DISTMER_HOME``, else ``~/distmer``: data, features, ledger, runs, tracking."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, option: str | None, environ: Mapping[str, str]) -> Workspace:
+        return cls(Path(option or environ.get("DISTMER_HOME") or "~/distmer").expanduser().absolute())
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger"
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / "scratch"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    def run_dir(self, plan_digest: str) -> Path:
+        """The run's folder: the same across resumes."""
+        return self.root / "runs" / plan_digest[:12]
