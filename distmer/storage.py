@@ -10,7 +10,7 @@ import os
 import secrets
 from pathlib import Path
 
-from pyarrow import fs
+from pyarrow import NativeFile, fs
 
 from distmer.types import BadInput
 
@@ -45,6 +45,10 @@ class Store:
         """The bytes of a key; FileNotFoundError when there is none."""
         with self._fs.open_input_stream(f"{self._base}/{key}") as stream:
             return stream.read()
+
+    def open(self, key: str) -> NativeFile:
+        """A key for reading here and there; FileNotFoundError when there is none."""
+        return self._fs.open_input_file(f"{self._base}/{key}")
 
     def write(self, key: str, data: bytes) -> None:
         """Put all bytes or nothing. OSError (a full disk, no permission) leaves no trace of the key."""

@@ -10,7 +10,7 @@ from distmer.config import FeatureConfig, InputConfig
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Step
 from distmer.features.frames import ClipError
-from distmer.features.inputs import model_inputs, scale_of
+from distmer.features.inputs import model_inputs, normalisation_of
 from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
 from distmer.features.store import FeatureStore
 from distmer.models import ResolvedModel
@@ -32,7 +32,7 @@ class Features:
         """The model's inputs of these clips, on the scale and at the size it wants."""
         features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids])
         x_NCHW = model_inputs(features, model.inputs, model.size, config)
-        return Inputs(features.clip_ids, model.inputs, scale_of(features.unit, config), x_NCHW)
+        return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
 
 def locate(manifest: Manifest, workspace: Store, config: FeatureConfig) -> Features:

@@ -81,7 +81,7 @@ def conclude(plan: Plan, folds: Sequence[FoldResult], failures: Sequence[FoldFai
     if plan.selection == "oracle:global_epoch":
         ordered = _best_common_epoch(plan, ordered)
     predictions = Predictions.concat([fold.predictions for fold in ordered]) if ordered else None
-    summary = predictions and summarise(predictions, plan.folds, plan.labels, len(plan.classes), plan.config.evaluation)
+    summary = predictions and summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
     return RunResult(plan, ordered, tuple(failures), predictions, summary, seconds, run_dir)
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distmer.features.inputs import Scale
+from distmer.features.inputs import Normalisation
 from distmer.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """The model inputs of every usable clip: ``x_NCHW`` float32, one row a clip id. ``scale`` tells how u is mirrored."""
+    """The model inputs of every usable clip: ``x_NCHW`` float32, one row a clip id. ``normalised_as`` tells how u is mirrored."""
 
     clip_ids: tuple[str, ...]
     channels: tuple[str, ...]
-    scale: Scale
+    normalised_as: Normalisation
     x_NCHW: FloatArray
 
     def take(self, clip_ids: Sequence[str]) -> FloatArray:

@@ -79,7 +79,7 @@ def _fit_network(job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: T
     classes = int(job.spec["classes"])
 
     def arm(x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray) -> tuple[Task, FloatArray]:
-        flipped = mirrored(x_NCHW, inputs.channels, inputs.scale) if train.mirror else x_NCHW[:0]
+        flipped = mirrored(x_NCHW, inputs.channels, inputs.normalised_as) if train.mirror else x_NCHW[:0]
         x_fit, x_flip, x_held = standardised(x_NCHW, flipped, x_held_NCHW, wanted=_standardise(job))
         build = partial(resolved.build, classes)
         return Task(build, x_fit, x_flip if train.mirror else None, y_N, classes), x_held

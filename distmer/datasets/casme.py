@@ -1,0 +1,32 @@
+"""CASME (Yan et al. 2013): 60 fps, 19 people; sheet CASME-coded-20190721.xls, frames <raw folder>/sub01/EP01_5/.
+
+The sheet has two apex columns. ApexF1 is the one used, as meb does: ApexF2 is a second apex that few clips have ("\\" elsewhere).
+"""
+
+from __future__ import annotations
+
+from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+
+_LAYOUT = SheetLayout(
+    sheets=("CASME-coded*.xls*", "casme-coding*.xls*", "casme.xls*"),
+    columns={
+        "subject": ("Subject",),
+        "clip": ("Filename", "File name"),
+        "onset": ("OnsetF", "OnsetFrame"),
+        "apex": ("ApexF1",),
+        "offset": ("OffsetF", "OffsetFrame"),
+        "emotion": ("Emotion", "Estimated Emotion"),
+    },
+    images=("CASME_raw_selected", "CASME_raw", "raw_selected", "raw", "", "CASME_cropped", "Cropped"),
+    subject_folder=r"sub\d+",
+    subject=padded("sub", 2),
+)
+
+DATASET = DatasetInfo(
+    name="casme",
+    title="CASME",
+    citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",
+    folders=("CASME", "CASME1", "CASMEI"),
+    signs=_LAYOUT.sheets,
+    read=_LAYOUT.read,
+)

@@ -1,0 +1,114 @@
+"""What a manifest holds against what was published, as values and as the plain text of ``distmer data check``."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from distmer.datasets.sheets import natural
+from distmer.types import ClipFailure, Manifest, SubjectKey
+
+Counts = dict[str, dict[str, dict[str, int]]]
+
+
+def counts(manifest: Manifest) -> Counts:
+    """Usable clips: data set → subject → class → number, every class named."""
+    table: Counts = {}
+    for clip in manifest.clips:
+        row = table.setdefault(clip.dataset, {}).setdefault(clip.subject, dict.fromkeys(manifest.classes, 0))
+        row[manifest.classes[clip.label]] += 1
+    return table
+
+
+def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Usable clips: data set → class → number; a set without any is named if something is expected of it."""
+    names = dict.fromkeys([*manifest.expected, *(clip.dataset for clip in manifest.clips)])
+    table = {name: dict.fromkeys(manifest.classes, 0) for name in names}
+    for clip in manifest.clips:
+        table[clip.dataset][manifest.classes[clip.label]] += 1
+    return table
+
+
+def mismatches(manifest: Manifest) -> list[str]:
+    """Each count that differs from the published one, as a sentence; a run is stamped ``counts-mismatch`` when there is any."""
+    found = by_class(manifest)
+    people = counts(manifest)
+    lines = [
+        f"{dataset}: {found[dataset][name]} {name} clips, published {number}"
+        for dataset, expected in manifest.expected.items()
+        for name, number in expected.items()
+        if found[dataset][name] != number
+    ]
+    for dataset, number in manifest.expected_subjects.items():
+        if len(people.get(dataset, {})) != number:
+            lines.append(f"{dataset}: {len(people.get(dataset, {}))} subjects, published {number}")
+    return lines
+
+
+def silent_subjects(manifest: Manifest) -> list[SubjectKey]:
+    """The people of whom no clip can be used: they make no fold."""
+    heard = {clip.subject_key for clip in manifest.clips}
+    lost = {SubjectKey.of(failure.clip) for failure in manifest.failures}
+    return sorted(key for key in lost - heard if key.subject)
+
+
+def check_report(manifest: Manifest) -> str:
+    """Counts by data set, class and subject against the published ones, and what was not used, with the reason."""
+    people = {clip.subject_key for clip in manifest.clips}
+    head = f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be used, {len(people)} subjects."
+    wrong = mismatches(manifest)
+    verdict = ["Counts that differ from the published ones (the run is stamped counts-mismatch):", *(f"  {line}" for line in wrong)]
+    if not wrong:
+        verdict = ["Every published count is met." if manifest.expected else "No count is published for this protocol."]
+    silent = silent_subjects(manifest)
+    blocks = [[head], _class_table(manifest), verdict, _subject_table(manifest)]
+    if silent:
+        blocks.append(["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, silent))}"])
+    if manifest.failures:
+        blocks.append([f"Could not be used ({len(manifest.failures)}):", *(f"  {f.clip}: {f.reason}" for f in manifest.failures)])
+    if manifest.excluded:
+        blocks.append([f"No part of the protocol ({len(manifest.excluded)}):", *_reasons(manifest.excluded)])
+    notes = Counter(part for clip in manifest.clips for part in _kinds(clip.note))
+    if notes:
+        blocks.append(["Done to the clips:", *(f"  {n:4d}  {note}" for note, n in notes.most_common())])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _class_table(manifest: Manifest) -> list[str]:
+    people = counts(manifest)
+    rows = [("data set", "class", "clips", "published")]
+    for dataset, table in by_class(manifest).items():
+        expected = manifest.expected.get(dataset, {})
+        rows += [(dataset, name, str(n), str(expected.get(name, "-"))) for name, n in table.items()]
+        rows.append((dataset, "(all)", str(sum(table.values())), str(sum(expected.values()) or "-")))
+        rows.append((dataset, "(subjects)", str(len(people.get(dataset, {}))), str(manifest.expected_subjects.get(dataset, "-"))))
+    return _aligned(rows)
+
+
+def _subject_table(manifest: Manifest) -> list[str]:
+    rows = [("subject", *manifest.classes)]
+    for dataset, table in counts(manifest).items():
+        for subject in sorted(table, key=natural):
+            rows.append((f"{dataset}/{subject}", *(str(n) for n in table[subject].values())))
+    return _aligned(rows)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell; those of numbers flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    right = [all(row[i].isdecimal() or row[i] == "-" for row in rows[1:]) for i in range(len(widths))]
+    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows]
+    return ["  ".join(row).rstrip() for row in cells]
+
+
+def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
+    """Reasons by frequency; the clips are named where they are few."""
+    groups: dict[str, list[str]] = {}
+    for failure in excluded:
+        groups.setdefault(failure.reason, []).append(failure.clip)
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    return [f"  {len(clips):4d}  {reason}" + (f" ({', '.join(clips)})" if len(clips) <= 3 else "") for reason, clips in ordered]
+
+
+def _kinds(note: str) -> list[str]:
+    """A clip's notes without what is only of that clip, so that they can be counted."""
+    return [part if part.startswith("erratum") else part.split(",")[0] for part in note.split("; ") if part]

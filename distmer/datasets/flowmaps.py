@@ -1,0 +1,63 @@
+"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, min-max scaled for the clip.
+
+Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1 positive, 2 surprise.
+``u_train`` beside it holds everybody else's maps, for a trainer that knows only folders: redundant, and ignored here. A
+composite folder mixes people of several sets (s1, sub01, 006); their spellings keep them apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distmer.datasets.base import DatasetInfo, ReadOptions, Row, by_number
+from distmer.datasets.frames import IMAGES
+from distmer.datasets.sheets import listing, natural, tidy
+from distmer.types import BadInput, FlowMap
+
+_CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}
+
+
+def read(root: Path, options: ReadOptions) -> list[Row]:
+    """Every map under some subject's u_test. There is no frame, so the missing-apex policy and errata do not apply."""
+    subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
+    if not subjects:
+        there = listing(p.name for p in root.iterdir())
+        raise BadInput(f"{root}: no flow maps are there; looked for <subject>/u_test/<0|1|2>/, found {there}.")
+    return [row for subject in subjects for row in _of_subject(root, subject)]
+
+
+def _of_subject(root: Path, subject: Path) -> list[Row]:
+    own = subject / "u_test"
+    if not own.is_dir():
+        where = subject.relative_to(root).as_posix()
+        return [
+            Row(
+                subject.name,
+                "u_test",
+                "",
+                where,
+                problem=f"{where}: it has u_train but no u_test, the subject's own maps; copy u_test too.",
+            )
+        ]
+    files = (p for folder in by_number(own) for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+    return [_row(root, subject.name, path) for path in sorted(files, key=lambda p: natural(p.name))]
+
+
+def _row(root: Path, subject: str, path: Path) -> Row:
+    where = path.relative_to(root).as_posix()
+    clip = path.stem.strip().removeprefix(f"{subject}_") or path.stem
+    label = tidy(path.parent.name)
+    if label not in _CLASSES:
+        problem = f"{where}: the label folder {label!r} is none of 0 (negative), 1 (positive), 2 (surprise); rename it."
+        return Row(subject, clip, "", where, problem=problem)
+    return Row(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))
+
+
+DATASET = DatasetInfo(
+    name="flowmaps",
+    title="Published flow maps",
+    citation="Liong, Gan, See, Khor, Huang: STSTNet. IEEE FG 2019, arXiv 1902.03634 (folders as its repository and HTNet's publish them)",
+    folders=("flowmaps", "norm_u_v_os", "three_norm_u_v_os"),
+    signs=(),
+    read=read,
+)

@@ -1,0 +1,83 @@
+"""The frames of a clip: which image file is which frame number, and from there the onset and the apex."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from distmer.datasets.sheets import natural
+from distmer.types import ApexSearch, KeyFrames, Source
+
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+
+
+class Unusable(Exception):
+    """This row cannot become a clip: the end of a sentence that begins with file and row, with the remedy."""
+
+
+def frame_number(path: Path) -> int | None:
+    """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None for anything else."""
+    if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
+        return None
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else None
+
+
+def frames_of(folder: Path) -> dict[int, str]:
+    """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are no frames."""
+    if not folder.is_dir():
+        raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")
+    frames: dict[int, str] = {}
+    for path in sorted(folder.iterdir(), key=lambda p: natural(p.name)):
+        number = frame_number(path)
+        if number is None:
+            continue
+        if number in frames:
+            raise Unusable(f"{Path(frames[number]).name} and {path.name} in {folder} both claim to be frame {number}; remove one.")
+        frames[number] = str(path)
+    if not frames:
+        raise Unusable(f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))}); unpack it again.")
+    return dict(sorted(frames.items()))
+
+
+def key_frames(folder: Path, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
+    """Onset and apex as files, and a note on what was done to get them. Frame numbers are those of the files, absolute in SAMM.
+
+    Without an apex the policy decides: ``midpoint`` (as meb does for SMIC: onset + (offset - onset) // 2), ``max-flow`` (left
+    to the feature extraction, among the frames after the onset), or ``error``.
+    """
+    if apex is None and missing_apex == "error":
+        raise Unusable("the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex.")
+    if offset is None and apex is None:
+        raise Unusable("the apex and the offset are both missing; fill in one of them.")
+    _in_order(onset, apex, offset)
+    frames = frames_of(folder)
+    first = _file(frames, onset, "onset", folder)
+    if apex is not None:
+        return KeyFrames(first, _file(frames, apex, "apex", folder)), "apex = onset" if apex == onset else ""
+    assert offset is not None
+    after = [n for n in frames if onset < n <= offset]
+    if not after:
+        raise Unusable(f"no frame of {folder} lies between onset {onset} and offset {offset}; unpack it again, or correct the row.")
+    if missing_apex == "max-flow":
+        return ApexSearch(first, tuple(frames[n] for n in after)), "apex by largest flow"
+    middle = onset + (offset - onset) // 2
+    chosen = min(after, key=lambda n: (abs(n - middle), n))  # a dropped frame: its neighbour
+    return KeyFrames(first, frames[chosen]), f"apex = midpoint, frame {chosen}"
+
+
+def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
+    remedy = "correct the row, or add an erratum to the protocol."
+    if apex is not None and apex < onset:
+        raise Unusable(f"the apex {apex} comes before the onset {onset}; {remedy}")
+    if apex is not None and offset is not None and apex > offset:
+        raise Unusable(f"the apex {apex} comes after the offset {offset}; {remedy}")
+    if offset is not None and offset < onset:
+        raise Unusable(f"the offset {offset} comes before the onset {onset}; {remedy}")
+
+
+def _file(frames: dict[int, str], number: int, what: str, folder: Path) -> str:
+    if number not in frames:
+        span = f"{min(frames)} to {max(frames)}"
+        raise Unusable(f"the {what} frame {number} is not in {folder}, which holds {span}; unpack it again, or correct the row.")
+    return frames[number]

@@ -1,0 +1,160 @@
+"""Protocols: which sets, which emotions make which class, which clips are left out by name, and what was published.
+
+A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The tables it draws on are ``labels.yaml`` (emotions
+to classes) and ``errata.yaml`` (corrections keyed by subject and clip).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from distmer.config import Section, parse
+from distmer.datasets.base import Erratum
+from distmer.registry import nearest
+from distmer.types import BadInput
+
+AS_IS = "as-is"  # the label table of sets whose labels are classes already
+_HERE = Path(__file__).parent
+
+
+class NamedClip(Section):
+    """A clip left out by name, and who says so."""
+
+    subject: str
+    clip: str
+    source: str
+
+
+class Correction(Section):
+    """An erratum: the new value of one cell of a clip's row, and who says so."""
+
+    subject: str
+    clip: str
+    field: Literal["onset", "apex", "offset", "emotion"]
+    value: int | str
+    source: str
+
+
+class ProtocolSet(Section):
+    """A data set's part in a protocol. ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out."""
+
+    labels: str | dict[str, tuple[str, ...]]
+    exclude: tuple[NamedClip, ...] = ()
+    errata: tuple[Correction, ...] = ()
+    expected: dict[str, int] = Field(default_factory=dict)
+    expected_subjects: int | None = None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _one_emotion_or_several(cls, labels: Any) -> Any:
+        """``positive: happiness`` is ``positive: [happiness]``."""
+        return {k: (v,) if isinstance(v, str) else v for k, v in labels.items()} if isinstance(labels, dict) else labels
+
+
+class Protocol(Section):
+    """A protocol as its file states it. ``classes`` in label order; empty: the labels that are found, in natural order."""
+
+    name: str
+    title: str = ""
+    source: str
+    embedded: bool = False  # the data are generated, not looked for
+    classes: tuple[str, ...]
+    sets: dict[str, ProtocolSet]
+
+    @field_validator("sets")
+    @classmethod
+    def _some_set(cls, sets: dict[str, ProtocolSet]) -> dict[str, ProtocolSet]:
+        if not sets:
+            raise ValueError("a protocol needs at least one data set")
+        return sets
+
+    @model_validator(mode="after")
+    def _classes_fit(self) -> Protocol:
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
+            raise ValueError(f"classes must be distinct and at least two, not {list(self.classes)}")
+        for name, part in self.sets.items():
+            if not self.classes and part.labels != AS_IS:
+                raise ValueError(f"classes may be empty only where labels are {AS_IS}, but {name} has a label table")
+            named = {*part.expected, *(part.labels if isinstance(part.labels, dict) else ())}
+            unknown = sorted(named - set(self.classes)) if self.classes else []
+            if unknown:
+                raise ValueError(f"{name} names the class {unknown[0]!r}, which is not among {list(self.classes)}")
+        return self
+
+
+def protocol_names() -> list[str]:
+    """The built-in protocols."""
+    return sorted(path.stem for path in (_HERE / "protocols").glob("*.yaml"))
+
+
+def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
+    """The protocol of a built-in name or a YAML path; BadInput names the nearest built-in one, or the field that is wrong."""
+    own = name.endswith((".yaml", ".yml"))
+    if not own and name not in protocol_names():
+        hint = nearest(name, protocol_names())
+        raise BadInput(f"data.protocol: there is no protocol {name!r}; {hint} A protocol of your own is a path that ends in .yaml.")
+    path = Path(name) if own else _HERE / "protocols" / f"{name}.yaml"
+    tree = _mapping(path)
+    if isinstance(tree.get("sets"), dict):
+        for dataset, part in tree["sets"].items():  # one by one first: an unknown key is then told the keys of a set
+            parse(ProtocolSet, part, str(path), f"sets.{dataset}")
+    protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
+    for dataset, part in protocol.sets.items():
+        if dataset not in known_sets:
+            raise BadInput(f"{path}: sets.{dataset} is no data set; {nearest(dataset, known_sets)}")
+        for emotion, label in label_table(protocol, dataset).items():
+            if label not in protocol.classes:
+                raise BadInput(f"{path}: sets.{dataset}.labels makes {emotion!r} the class {label!r}, which is not in classes; add it.")
+        if part.labels != AS_IS and not label_table(protocol, dataset):
+            raise BadInput(f"{path}: sets.{dataset}.labels is empty; name the emotions of each class.")
+    return protocol
+
+
+def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
+    """Emotion → class for one set of a protocol. An ``as-is`` set maps every class to itself (empty where classes are found)."""
+    labels = protocol.sets[dataset].labels
+    if labels == AS_IS:
+        return {name: name for name in protocol.classes}
+    if isinstance(labels, str):
+        tables = _mapping(_HERE / "labels.yaml").get(dataset, {})
+        if labels not in tables:
+            where = f"protocol {protocol.name}: sets.{dataset}.labels"
+            raise BadInput(f"{where}: there is no label table {labels!r} for {dataset}; {nearest(labels, [*tables, AS_IS])}")
+        labels = tables[labels]
+    table: dict[str, str] = {}
+    for name, emotions in labels.items():
+        for emotion in emotions:
+            if table.setdefault(emotion.lower(), name) != name:
+                raise BadInput(f"protocol {protocol.name}: sets.{dataset}.labels puts {emotion!r} in two classes; keep one.")
+    return table
+
+
+def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[Erratum, ...]]:
+    """The corrections of one set, (subject, clip) → errata: the published ones of errata.yaml, then the protocol's own."""
+    published = parse(_Published, {"entries": _mapping(_HERE / "errata.yaml").get(dataset, [])}, str(_HERE / "errata.yaml")).entries
+    errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
+    for entry in (*published, *protocol.sets[dataset].errata):
+        key = (entry.subject, entry.clip)
+        errata[key] = (*errata.get(key, ()), Erratum(entry.field, str(entry.value), entry.source))
+    return errata
+
+
+class _Published(Section):
+    entries: tuple[Correction, ...]
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML file in data.protocol.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path}: a protocol is a mapping (classes, sets, …), not a {type(tree).__name__}.")
+    return tree

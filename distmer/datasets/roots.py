@@ -1,0 +1,49 @@
+"""Where a data set lies: its own setting, its folder under the common root, or the root itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distmer.config import DataConfig
+from distmer.datasets.base import DatasetInfo, by_number
+from distmer.datasets.sheets import listing
+from distmer.types import BadInput
+
+
+def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Path:
+    """The folder of a data set: ``data.roots.<set>``, else ``data.root`` itself if it is the set's folder, else one below it.
+
+    ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own. BadInput names the
+    option, and what was looked for.
+    """
+    if info.name in data.roots:
+        return _folder(data.roots[info.name], f"data.roots.{info.name}", info)
+    if data.root is None:
+        raise BadInput(
+            f"no folder is given for {info.title}: name the data in data.root (in the file, or --set data.root=…), "
+            f"in the environment variable DISTMER_DATA, or in data.roots.{info.name}."
+        )
+    root = _folder(data.root, "data.root", info)
+    if info.recognises(root):
+        return root
+    wanted = [name.lower() for name in info.folders]
+    below = sorted((p for p in by_number(root) if p.name.lower() in wanted), key=lambda p: wanted.index(p.name.lower()))
+    if below:
+        return below[0]
+    if alone:
+        return root
+    there = listing(p.name for p in root.iterdir())
+    raise BadInput(
+        f"{root}: it holds no folder of {info.title}; looked for {', '.join(info.folders)}, found {there}. "
+        f"Correct data.root (or DISTMER_DATA), or name the folder in data.roots.{info.name}."
+    )
+
+
+def _folder(text: str, option: str, info: DatasetInfo) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        source = (
+            f"{option} (in the file, by --set {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
+        )
+        raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.")
+    return path.absolute()

@@ -1,0 +1,146 @@
+"""Annotation sheets: finding the coding sheet in a data set's folder, and reading its rows by column name.
+
+The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in between, and
+copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what it means.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from xml.etree.ElementTree import ParseError
+
+import pandas as pd
+from xlrd.biffh import XLRDError
+from xlrd.compdoc import CompDocError
+
+from distmer.registry import nearest
+from distmer.types import BadInput
+
+# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
+MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
+_SHEETS = (".xls", ".xlsx", ".xlsm")
+# What pandas, openpyxl and xlrd let through when a file is cut short, locked with a password, or no Excel file at all.
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AssertionError, EOFError)
+_BROKEN += (struct.error, zlib.error, zipfile.BadZipFile, XLRDError, CompDocError, ParseError)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """One row below the header: its cells by field, and where a person finds it (file name and Excel row number)."""
+
+    where: str
+    cells: Mapping[str, str]
+
+
+def tidy(text: str) -> str:
+    """A cell without the typing accidents of the published sheets: blanks, full-width commas, trailing dots and commas.
+
+    NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
+    """
+    plain = unicodedata.normalize("NFKC", text).replace("\ufeff", "").replace("\u200b", "")
+    return plain.strip().rstrip(" ,.;。")
+
+
+def natural(text: str) -> list[str | int]:
+    """A sort key in which "img2" comes before "img10"."""
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", text)]
+
+
+def listing(names: Iterable[str], limit: int = 8) -> str:
+    """Names for a message, cut after a few."""
+    names = sorted(names, key=natural)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more if names else "nothing"
+
+
+def matching(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and links are passed over."""
+    entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
+    for pattern in patterns:
+        found = [p for p in entries if fnmatch(p.name.lower(), pattern.lower())]
+        if found:
+            return found
+    return []
+
+
+def find_sheet(root: Path, patterns: Sequence[str]) -> Path:
+    """The one coding sheet of a data set; BadInput says what was looked for and what lies there."""
+    found = matching(root, patterns)
+    if len(found) > 1:
+        raise BadInput(f"{root}: {listing(p.name for p in found)} could each be the coding sheet; leave only one edition there.")
+    if not found:
+        there = listing(p.name for p in root.iterdir())
+        raise BadInput(f"{root}: the coding sheet is not there; looked for {' or '.join(patterns)}, found {there}.")
+    return found[0]
+
+
+def read_sheet(path: Path, columns: Mapping[str, Sequence[str]]) -> list[SheetRow]:
+    """The rows below the header that names every one of ``columns`` (field → accepted headings, blanks and case ignored).
+
+    Rows with at most one filled cell among those columns are notes or leftovers, not clips, and are passed over.
+    """
+    grids = _grids(path)
+    for grid in grids.values():
+        for number, cells in enumerate(grid):
+            index = _columns_of(cells, columns)
+            if len(index) == len(columns):
+                return _rows_below(path, grid, number, index)
+    raise BadInput(_no_header(path, grids, columns))
+
+
+def _grids(path: Path) -> dict[str, list[list[str]]]:
+    """Every worksheet as text cells; row i of a grid is Excel's row i + 1."""
+    try:
+        frames = pd.read_excel(path, sheet_name=None, header=None, dtype=str, keep_default_na=False)
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BadInput(f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as {' or '.join(_SHEETS)}.") from error
+    return {str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()] for name, frame in frames.items()}
+
+
+def _columns_of(cells: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Field → column index, for the fields that one of these cells heads."""
+    headings = [_heading(cell) for cell in cells]
+    index: dict[str, int] = {}
+    for field, accepted in columns.items():
+        known = {_heading(name) for name in accepted}
+        place = next((i for i, heading in enumerate(headings) if heading in known), None)
+        if place is not None:
+            index[field] = place
+    return index
+
+
+def _heading(text: str) -> str:
+    return re.sub(r"[\W_]+", "", tidy(text).lower())
+
+
+def _rows_below(path: Path, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[SheetRow]:
+    rows: list[SheetRow] = []
+    for number in range(header + 1, len(grid)):
+        cells = {field: grid[number][place] for field, place in index.items()}
+        if sum(bool(tidy(cell)) for cell in cells.values()) > 1:
+            rows.append(SheetRow(f"{path.name} row {number + 1}", cells))
+    return rows
+
+
+def _no_header(path: Path, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]) -> str:
+    """Why no row can be the header: the row that comes closest, and what it lacks."""
+    candidates = [(len(_columns_of(row, columns)), name, i, row) for name, grid in grids.items() for i, row in enumerate(grid)]
+    best = max(candidates, key=lambda c: c[0], default=(0, "", 0, []))
+    wanted = ", ".join(names[0] for names in columns.values())
+    if best[0] < 2:
+        return f"{path}: no worksheet ({listing(grids)}) has a row with the columns {wanted}; is this the coding sheet?"
+    _, sheet, number, row = best
+    have = _columns_of(row, columns)
+    titles = [tidy(cell) for cell in row if tidy(cell)]
+    lacking = [names[0] for field, names in columns.items() if field not in have]
+    hints = ", ".join(f"{name!r} ({nearest(name, titles).rstrip('.')})" for name in lacking)
+    return f"{path}: row {number + 1} of worksheet {sheet!r} looks like the header but lacks the column {hints}; rename the column."

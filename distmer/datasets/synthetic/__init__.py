@@ -1,0 +1,61 @@
+"""The embedded data set: clips generated on the user's machine, in the official layouts of CASME, CASME II and SAMM.
+
+Everything else reads it as it would read the real sets: through their loaders, sheets and folders. It needs no licence and no
+download, and what it proves is that the whole path works and can learn; never how good a model is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from distmer.config import SyntheticConfig, digest
+from distmer.datasets.synthetic.layout import write_all
+from distmer.datasets.synthetic.plan import expected_counts, expected_subjects, planned
+
+__all__ = ["ensure", "expected_counts", "expected_subjects", "root_of"]
+
+GENERATOR_VERSION = 1  # raise it whenever other bytes come out for the same options
+MARKER = "COMPLETE.json"
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress report."""
+
+
+def root_of(options: SyntheticConfig, folder: Path) -> Path:
+    """Where the set of these options lies in ``folder``, whether it has been generated or not."""
+    key = digest({"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION})
+    return folder / f"synthetic-{key[:12]}"
+
+
+def ensure(options: SyntheticConfig, folder: Path, progress: Callable[[int, int], None] = _silent) -> Path:
+    """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
+
+    ``progress(done, total)`` hears of every clip. The work is done in a folder beside the root, which takes its name only when all is
+    written: what an interruption leaves is never taken for the set, and several processes may generate at once.
+    """
+    root = root_of(options, folder)
+    if (root / MARKER).is_file():
+        return root
+    folder.mkdir(parents=True, exist_ok=True)
+    building = folder / f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+    clips = planned(options)
+    try:
+        write_all(options, clips, building, progress)
+        marker = {"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION, "clips": len(clips)}
+        (building / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+        if root.exists() and not (root / MARKER).is_file():
+            shutil.rmtree(root)
+        with contextlib.suppress(OSError):  # another process was first: its bytes are the same
+            building.rename(root)
+        if not (root / MARKER).is_file():
+            raise OSError(f"{root}: the finished set cannot be moved here")
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return root

@@ -1,0 +1,73 @@
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+"""UAR (mean recall of the classes) and UF1 (mean F1 of the classes), pooled over all folds and averaged over folds.
+
+Pooled is primary: one confusion matrix over every prediction, as MEGC 2019 scores. The divisor is always the number of
+classes: a class that the truth lacks has recall 0 and F1 0, and counts. So nobody's score rises because a class is missing.
+
+The mean over folds is printed for comparison with work that reports it. In each fold it averages over the classes that occur
+there, in the truth or in a prediction. A constant predictor scores far more by it than pooled: never compare the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from distmer.types import FloatArray, IntArray, Predictions, Scores
+
+
+def scores(y_true_N: IntArray, y_pred_N: IntArray, classes: int) -> Scores:
+    """The pooled scores over ``classes`` classes. Raises ValueError for a label outside them, or no rows."""
+    if not len(y_true_N):
+        raise ValueError("there are no predictions to score")
+    for what, y_N in (("truth", y_true_N), ("prediction", y_pred_N)):
+        if y_N.min() < 0 or y_N.max() >= classes:
+            raise ValueError(f"a {what} lies outside the {classes} classes: {int(y_N.min())} to {int(y_N.max())}")
+    labels = list(range(classes))
+    precision_recall_f1: Any = precision_recall_fscore_support  # untyped
+    _, recall, f1, _ = precision_recall_f1(y_true_N, y_pred_N, labels=labels, average=None, zero_division=0)
+    recall_K, f1_K = np.asarray(recall, dtype=np.float64), np.asarray(f1, dtype=np.float64)
+    confusion_KK = np.asarray(confusion_matrix(y_true_N, y_pred_N, labels=labels), dtype=np.int64)
+    return Scores(float(recall_K.mean()), float(f1_K.mean()), recall_K, f1_K, confusion_KK)
+
+
+def fold_mean(predictions: Predictions, classes: int) -> tuple[float, float]:
+    """(UAR, UF1): in each fold scikit-learn's macro average (over the classes in truth or prediction), and the mean over folds.
+
+    With several seeds, the mean over seeds of that. Raises ValueError when there are no predictions.
+    """
+    if not len(predictions):
+        raise ValueError("there are no predictions to score")
+    _, fold_N = np.unique(np.array(predictions.fold_ids), return_inverse=True)
+    _, seed_N = np.unique(predictions.seed_N, return_inverse=True)
+    seeds, folds = int(seed_N.max()) + 1, int(fold_N.max()) + 1
+    group_N = seed_N * folds + fold_N
+    confusion_GKK = confusions(predictions.y_true_N, predictions.y_pred_N, group_N, seeds * folds, classes)
+    # A fold that has not finished with a seed is left out of that seed's mean.
+    done_SF = (confusion_GKK.sum((1, 2)) > 0).reshape(seeds, folds)
+    uar_S, uf1_S = (
+        np.average(score_G.reshape(seeds, folds), axis=1, weights=done_SF) for score_G in scores_of(confusion_GKK, occurring=True)
+    )
+    return float(uar_S.mean()), float(uf1_S.mean())
+
+
+def confusions(y_true_N: IntArray, y_pred_N: IntArray, group_N: IntArray, groups: int, classes: int) -> IntArray:
+    """confusion_GKK: one confusion matrix a group (a person, a fold, a draw); rows are the truth, columns the prediction."""
+    flat_N = (group_N * classes + y_true_N) * classes + y_pred_N
+    return np.bincount(flat_N, minlength=groups * classes * classes).reshape(groups, classes, classes)
+
+
+def scores_of(confusion_xKK: IntArray, *, occurring: bool = False) -> tuple[FloatArray, FloatArray]:
+    """(UAR_x, UF1_x) of many confusion matrices at once, with any leading axes; what `scores` and `fold_mean` give.
+
+    The divisor is K; with ``occurring``, the number of classes in truth or prediction, as in `fold_mean`.
+    """
+    hit_xK = np.diagonal(confusion_xKK, axis1=-2, axis2=-1).astype(np.float64)
+    true_xK = confusion_xKK.sum(-1, dtype=np.float64)
+    both_xK = true_xK + confusion_xKK.sum(-2, dtype=np.float64)
+    recall_xK = hit_xK / np.maximum(true_xK, 1)
+    f1_xK = 2 * hit_xK / np.maximum(both_xK, 1)
+    divisor_x = np.maximum((both_xK > 0).sum(-1), 1) if occurring else confusion_xKK.shape[-1]
+    return recall_xK.sum(-1) / divisor_x, f1_xK.sum(-1) / divisor_x

@@ -1,0 +1,101 @@
+# pyright: strict
+"""How sure a score is (a bootstrap over persons), and what a predictor that sees no clip would score (the floors)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distmer.evaluation.metrics import confusions, scores_of
+from distmer.types import FloatArray, Fold, IntArray, Predictions, SubjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A percentile interval."""
+
+    lo: float
+    hi: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """The intervals of the pooled scores, and the share of resamples in which a class that the data have did not occur."""
+
+    uar: Interval
+    uf1: Interval
+    lacking: float
+
+
+def by_person(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey, ...], IntArray]:
+    """The P persons, sorted, and confusion_SPKK: one matrix for each seed (sorted) and person."""
+    seeds, seed_N = np.unique(predictions.seed_N, return_inverse=True)
+    subjects = predictions.subjects
+    persons = tuple(sorted(set(subjects)))
+    index = {person: i for i, person in enumerate(persons)}
+    group_N = seed_N * len(persons) + np.array([index[subject] for subject in subjects], dtype=np.int64)
+    groups = len(seeds) * len(persons)
+    confusion_GKK = confusions(predictions.y_true_N, predictions.y_pred_N, group_N, groups, classes)
+    return persons, confusion_GKK.reshape(len(seeds), len(persons), classes, classes)
+
+
+def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float, seed: int) -> Bootstrap:
+    """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the persons, drawn with replacement.
+
+    Persons, not clips: one person's clips are alike, and an interval over clips would be too narrow. Persons of all data
+    sets are drawn together. With several seeds a resample holds every seed's predictions of the drawn persons, and its score
+    is the mean of the seeds' pooled scores. A resample in which a class does not occur is kept and scores 0 for it, as
+    `metrics.scores` would; ``lacking`` tells how often, and where it is not small the lower ends are pessimistic. What
+    the interval does not hold: the variance of training on other persons. Raises ValueError for fewer than two persons.
+    """
+    confusion_SPKK = by_person(predictions, classes)[1]
+    seeds, persons = confusion_SPKK.shape[:2]
+    if persons < 2:
+        raise ValueError(f"a bootstrap over persons needs at least 2, not {persons}")
+    rng = np.random.default_rng(seed)
+    drawn_RP = rng.multinomial(persons, np.full(persons, 1 / persons), size=n)  # how often each person was drawn
+    confusion_RSKK = (drawn_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(persons, -1)).reshape(n, seeds, classes, classes)
+    uar_RS, uf1_RS = scores_of(confusion_RSKK)
+    occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0
+    lacking_R = (confusion_RSKK.sum((1, 3))[:, occurs_K] == 0).any(1)
+    return Bootstrap(_percentiles(uar_RS.mean(1), confidence), _percentiles(uf1_RS.mean(1), confidence), float(lacking_R.mean()))
+
+
+def floors(folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws: int = 200, seed: int = 0) -> dict[str, dict[str, float]]:
+    """What two predictors that look at no clip score on these folds: the floor under every score, per way of averaging.
+
+    ``constant`` answers with the majority class of the fold's training labels (of several, the lowest index); ``stratified``
+    draws a class with the frequencies of the fold's training labels, and its score is the mean over ``draws`` seeded draws.
+    Each has ``uar`` and ``uf1`` (pooled) and ``uar_foldmean`` and ``uf1_foldmean``.
+    """
+    constant_DFKK = np.empty((1, len(folds), classes, classes), dtype=np.int64)
+    stratified_DFKK = np.empty((draws, len(folds), classes, classes), dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    for f, fold in enumerate(sorted(folds, key=lambda one: one.id)):
+        train_K = np.bincount([labels[clip] for clip in fold.train], minlength=classes)
+        y_true_N = np.array([labels[clip] for clip in fold.test])
+        constant_DFKK[:, f] = _confusion_of_draws(y_true_N, np.full((1, len(y_true_N)), train_K.argmax()), classes)
+        # Inverse of the cumulative frequencies; the integers keep a class that training lacks from ever being drawn.
+        drawn_DN = np.searchsorted(train_K.cumsum(), rng.integers(train_K.sum(), size=(draws, len(y_true_N))), side="right")
+        stratified_DFKK[:, f] = _confusion_of_draws(y_true_N, drawn_DN, classes)
+    return {"constant": _floor(constant_DFKK), "stratified": _floor(stratified_DFKK)}
+
+
+def _confusion_of_draws(y_true_N: IntArray, drawn_DN: IntArray, classes: int) -> IntArray:
+    draws, n = drawn_DN.shape
+    draw_M: IntArray = np.repeat(np.arange(draws, dtype=np.int64), n)
+    return confusions(np.tile(y_true_N, draws), drawn_DN.ravel(), draw_M, draws, classes)
+
+
+def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
+    uar_D, uf1_D = scores_of(confusion_DFKK.sum(1))
+    uar_DF, uf1_DF = scores_of(confusion_DFKK, occurring=True)
+    means = {"uar": uar_D, "uf1": uf1_D, "uar_foldmean": uar_DF, "uf1_foldmean": uf1_DF}
+    return {name: float(values.mean()) for name, values in means.items()}
+
+
+def _percentiles(values_R: FloatArray, confidence: float) -> Interval:
+    lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(lo), float(hi))

@@ -1,0 +1,160 @@
+# pyright: strict
+"""Everything that is printed about an experiment's predictions, as one value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distmer.config import EvaluationConfig
+from distmer.evaluation.metrics import fold_mean, scores
+from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, by_person, floors
+from distmer.types import BadInput, FloatArray, Fold, IntArray, JsonValue, Predictions, Scores
+
+# The bootstrap's own seed: an interval must not move when the experiment's seeds do.
+_BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRow:
+    """A person's clips: how many, how many of them right (mean over seeds), and the mean recall over the classes they have."""
+
+    subject: str
+    n: int
+    correct: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """The scores of an experiment: means over its seeds, with their spread, intervals, floors and break-downs.
+
+    ``uar_sd`` and ``uf1_sd`` are sample standard deviations of the seeds' pooled scores, None for a single seed: one seed says
+    nothing of the spread. ``interval`` is None with a single person. ``confusion_KK`` sums over the seeds.
+    """
+
+    classes: tuple[str, ...]
+    n: int  # distinct clips scored
+    seeds: tuple[int, ...]
+    uar: float
+    uf1: float
+    uar_sd: float | None
+    uf1_sd: float | None
+    interval: Bootstrap | None
+    uar_foldmean: float
+    uf1_foldmean: float
+    floors: Mapping[str, Mapping[str, float]]
+    per_dataset: Mapping[str, Mapping[str, float]]  # data set → uar, uf1, n
+    per_class: Mapping[str, Mapping[str, float]]  # class → recall, f1, n
+    per_subject: tuple[SubjectRow, ...]
+    confusion_KK: IntArray
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The summary as ``results.json`` holds it; intervals are [lo, hi] or null."""
+        return {
+            "classes": list(self.classes),
+            "n": self.n,
+            "seeds": list(self.seeds),
+            "uar": self.uar,
+            "uar_ci": _ends(self.interval and self.interval.uar),
+            "uar_sd": self.uar_sd,
+            "uf1": self.uf1,
+            "uf1_ci": _ends(self.interval and self.interval.uf1),
+            "uf1_sd": self.uf1_sd,
+            "resamples_lacking_a_class": self.interval.lacking if self.interval else None,
+            "uar_foldmean": self.uar_foldmean,
+            "uf1_foldmean": self.uf1_foldmean,
+            "floors": {name: dict(floor) for name, floor in self.floors.items()},
+            "per_dataset": {name: dict(row) for name, row in self.per_dataset.items()},
+            "per_class": {name: dict(row) for name, row in self.per_class.items()},
+            "per_subject": [{"subject": r.subject, "n": r.n, "correct": r.correct, "recall": r.recall} for r in self.per_subject],
+            "confusion": self.confusion_KK.tolist(),
+        }
+
+
+def summarise(
+    predictions: Predictions, folds: Sequence[Fold], labels: Mapping[str, int], classes: Sequence[str], cfg: EvaluationConfig
+) -> Summary:
+    """Score an experiment. ``classes`` are the classes' names; ``labels`` those that were trained on (permuted, if they were).
+
+    The floors are those of the folds that have predictions, so that a partial result stands beside its own floor. Raises
+    BadInput when nothing was predicted, ValueError when a seed predicts a clip twice.
+    """
+    if not len(predictions):
+        raise BadInput("no fold has finished, so there is nothing to score; see the list of failures.")
+    _refuse_repeats(predictions)
+    k = len(classes)
+    pooled = _per_seed(predictions, k)
+    uar_S, uf1_S = np.array([s.uar for s in pooled]), np.array([s.uf1 for s in pooled])
+    finished = set(predictions.fold_ids)
+    people = len(set(predictions.subjects))
+    uar_foldmean, uf1_foldmean = fold_mean(predictions, k)
+    return Summary(
+        classes=tuple(classes),
+        n=len(set(predictions.clip_ids)),
+        seeds=tuple(int(seed) for seed in np.unique(predictions.seed_N)),
+        uar=float(uar_S.mean()),
+        uf1=float(uf1_S.mean()),
+        uar_sd=_sd(uar_S),
+        uf1_sd=_sd(uf1_S),
+        interval=bootstrap(predictions, k, cfg.bootstrap, cfg.confidence, _BOOTSTRAP_SEED) if people > 1 else None,
+        uar_foldmean=uar_foldmean,
+        uf1_foldmean=uf1_foldmean,
+        floors=floors([fold for fold in folds if fold.id in finished], labels, k),
+        per_dataset=_per_dataset(predictions, k),
+        per_class=_per_class(pooled, classes),
+        per_subject=_per_subject(predictions, k),
+        confusion_KK=np.sum([s.confusion_KK for s in pooled], axis=0),
+    )
+
+
+def _refuse_repeats(predictions: Predictions) -> None:
+    (clip, seed), times = Counter(zip(predictions.clip_ids, predictions.seed_N.tolist(), strict=True)).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"clip {clip} is predicted {times} times with seed {seed}")
+
+
+def _per_seed(predictions: Predictions, k: int) -> list[Scores]:
+    parts = [predictions.take(predictions.seed_N == seed) for seed in np.unique(predictions.seed_N)]
+    return [scores(part.y_true_N, part.y_pred_N, k) for part in parts]
+
+
+def _per_dataset(predictions: Predictions, k: int) -> dict[str, dict[str, float]]:
+    dataset_N = np.array([subject.dataset for subject in predictions.subjects])
+    rows: dict[str, dict[str, float]] = {}
+    for name in sorted(set(dataset_N.tolist())):
+        part = predictions.take(dataset_N == name)
+        pooled = _per_seed(part, k)
+        means = {"uar": np.mean([s.uar for s in pooled]), "uf1": np.mean([s.uf1 for s in pooled])}
+        rows[name] = {key: float(mean) for key, mean in means.items()} | {"n": len(set(part.clip_ids))}
+    return rows
+
+
+def _per_class(pooled: Sequence[Scores], classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    recall_K = np.mean([s.recall_K for s in pooled], axis=0)
+    f1_K = np.mean([s.f1_K for s in pooled], axis=0)
+    n_K = np.max([s.confusion_KK.sum(1) for s in pooled], axis=0)  # a seed whose folds are not all finished has fewer
+    return {name: {"recall": float(recall_K[i]), "f1": float(f1_K[i]), "n": int(n_K[i])} for i, name in enumerate(classes)}
+
+
+def _per_subject(predictions: Predictions, k: int) -> tuple[SubjectRow, ...]:
+    persons, confusion_SPKK = by_person(predictions, k)
+    n_SPK = confusion_SPKK.sum(-1)
+    hit_SPK = np.diagonal(confusion_SPKK, axis1=-2, axis2=-1)
+    recall_SP = (hit_SPK / np.maximum(n_SPK, 1)).sum(-1) / np.maximum((n_SPK > 0).sum(-1), 1)
+    scored_SP = n_SPK.sum(-1) > 0  # a seed may not have finished with every person
+    n_P = n_SPK.sum(-1).max(0)
+    correct_P = np.average(hit_SPK.sum(-1), axis=0, weights=scored_SP)
+    recall_P = np.average(recall_SP, axis=0, weights=scored_SP)
+    return tuple(SubjectRow(str(person), int(n_P[p]), float(correct_P[p]), float(recall_P[p])) for p, person in enumerate(persons))
+
+
+def _sd(values_S: FloatArray) -> float | None:
+    return float(values_S.std(ddof=1)) if len(values_S) > 1 else None
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return [interval.lo, interval.hi] if interval else None

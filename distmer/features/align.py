@@ -1,0 +1,60 @@
+"""Bringing a face to a fixed place: one similarity transform, from the onset's eyes, for every frame of the clip."""
+
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from distmer.features.frames import ByteArray, ClipError
+from distmer.features.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, PointArray
+
+TransformArray = npt.NDArray[np.float64]  # transform_23: [[a, -b, tx], [b, a, ty]], px of the frame → px of the crop
+
+EYE_X, EYE_Y = 0.30, 0.37  # the left eye's centre in the crop; the right eye lies at 1 − EYE_X. Holds brows to chin.
+_MIN_EYE_DISTANCE = 8.0  # px in the frame; below it the crop would be made of a handful of pixels
+
+
+def eye_centres(points_L2: PointArray) -> PointArray:
+    """The centres of the two eyes, eyes_22 (viewer's left, right; x, y): each the mean of its two corners.
+
+    Corners, and not the mean of the lids, for the centre must not follow a blink.
+    """
+    return np.stack([points_L2[list(LEFT_EYE_CORNERS)].mean(axis=0), points_L2[list(RIGHT_EYE_CORNERS)].mean(axis=0)])
+
+
+def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
+    """The similarity (rotation, one scale, translation) that puts the eyes at (.30, .37) and (.70, .37) of the crop.
+
+    Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a mirrored crop has its
+    eyes in the same two places. ClipError when the eyes nearly coincide.
+    """
+    left, right = (complex(x, y) for x, y in eye_centres(points_L2))
+    if abs(right - left) < _MIN_EYE_DISTANCE:
+        raise ClipError(
+            f"the onset's eyes lie {abs(right - left):.1f} px apart, at least {_MIN_EYE_DISTANCE:.0f} are needed; use larger frames."
+        )
+    to_left, to_right = complex(EYE_X, EYE_Y) * (size - 1), complex(1 - EYE_X, EYE_Y) * (size - 1)
+    turn = (to_right - to_left) / (right - left)
+    shift = to_left - turn * left
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], dtype=np.float64)
+
+
+def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteArray:
+    """The aligned crop_HW uint8 of a frame, ``size`` × ``size`` px; beyond the frame its edge is repeated.
+
+    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2 px (aliasing
+    would flicker between onset and apex, and flow would read it as motion).
+    """
+    factor = 1 / float(np.hypot(transform_23[0, 0], transform_23[1, 0]))
+    if factor > 1:
+        frame_HW = np.asarray(cv2.GaussianBlur(frame_HW, (0, 0), (factor - 1) / 2), dtype=np.uint8)
+    crop_HW = cv2.warpAffine(frame_HW, transform_23, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop_HW, dtype=np.uint8)
+
+
+def transform_points(points_L2: PointArray, transform_23: TransformArray) -> PointArray:
+    """Points of the frame in px of the crop."""
+    return points_L2 @ transform_23[:, :2].T + transform_23[:, 2]

@@ -1,0 +1,178 @@
+"""From a clip's files to its features: the one function that Ray maps over clips, and the content key of its result."""
+
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+import cv2
+import dlib
+import numpy as np
+
+from distmer.config import FeatureConfig, digest
+from distmer.features.align import crop, eye_transform, transform_points
+from distmer.features.featureset import Status, Unit
+from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
+from distmer.features.frames import ByteArray, ClipError, Float32Array, decode_flow_map, decode_gray, read_bytes
+from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.strain import optical_strain
+from distmer.types import ApexSearch, FlowMap, JsonValue, KeyFrames, Source
+
+FEATURE_EPOCH = 1  # raise by one whenever code in this package changes what is extracted: old features are then not reused
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRequest:
+    """One clip to extract. The id travels along for messages; it is not part of the key."""
+
+    clip_id: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureRow:
+    """What came of one clip. A failed one has an error and no arrays; one without a key (a file is missing) is never stored.
+
+    Crops are aligned grey images, uint8; flow_HW2 is float32 with u = [..., 0] to the right and v = [..., 1] downwards;
+    strain_HW is float32. ``apex`` is the name of the frame that the max-flow search chose, else "".
+    ``seconds`` is wall time, and the one field that differs between two extractions.
+    """
+
+    clip_id: str
+    key: str
+    unit: Unit
+    status: Status
+    error: str = ""
+    note: str = ""
+    onset_HW: ByteArray | None = None
+    apex_HW: ByteArray | None = None
+    flow_HW2: Float32Array | None = None
+    strain_HW: Float32Array | None = None
+    apex: str = ""
+    seconds: float = 0.0
+
+
+def clip_key(source: Source, cfg: FeatureConfig) -> str:
+    """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
+
+    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the hash of the
+    landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have changed how warps round) and
+    dlib's major version (its detector and regression have not changed within one). Never a path, a name or a time.
+    ClipError when a file is missing or unreadable; BadInput when the landmark model is.
+    """
+    return _key(source, [read_bytes(path) for path in _paths(source)], cfg)
+
+
+def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
+    """The features of one clip. A clip that cannot be used is a failed row, not an exception; the same bits in any process.
+
+    BadInput, which concerns every clip, does leave: a landmark model that is missing or cannot be loaded.
+    Sets OpenCV to one thread in this process, for sums over two threads differ in the last digits.
+    """
+    cv2.setNumThreads(1)
+    begin = time.perf_counter()
+    unit = unit_of(request.source)
+    key = ""
+    try:
+        paths = _paths(request.source)
+        files = [read_bytes(path) for path in paths]
+        key = _key(request.source, files, cfg)
+        names = [PurePath(path).name for path in paths]
+        row = _from_map(request, key, files[0], names[0]) if unit == "minmax" else _from_frames(request, key, files, names, cfg)
+    except ClipError as error:
+        return FeatureRow(request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin)
+    return replace(row, seconds=time.perf_counter() - begin)
+
+
+def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
+    """The settings that change what is extracted from frames. Where the landmark model lies is not one; its bytes are, in the key."""
+    return cfg.model_dump(mode="json", exclude={"landmarks"})
+
+
+def unit_of(source: Source) -> Unit:
+    return "minmax" if isinstance(source, FlowMap) else "px"
+
+
+def _paths(source: Source) -> list[str]:
+    match source:
+        case KeyFrames(onset, apex):
+            return [onset, apex]
+        case ApexSearch(onset, candidates):
+            return [onset, *candidates]
+        case FlowMap(image):
+            return [image]
+
+
+def _key(source: Source, files: list[bytes], cfg: FeatureConfig) -> str:
+    identity: dict[str, JsonValue] = {
+        "kind": {KeyFrames: "key-frames", ApexSearch: "max-flow", FlowMap: "flow-map"}[type(source)],
+        "frames": [hashlib.sha256(data).hexdigest() for data in files],
+        "epoch": FEATURE_EPOCH,
+    }
+    if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
+        identity |= {
+            "extraction": extraction(cfg),
+            "landmarks": model_hash(model_path(cfg.landmarks)),
+            "opencv": ".".join(cv2.__version__.split(".")[:2]),
+            "dlib": str(dlib.__version__).split(".")[0],
+        }
+    return digest(identity)
+
+
+def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> FeatureRow:
+    map_HW3 = decode_flow_map(data, name)
+    flow_HW2 = np.ascontiguousarray(map_HW3[..., :2])
+    return FeatureRow(request.clip_id, key, "minmax", "ok", flow_HW2=flow_HW2, strain_HW=np.ascontiguousarray(map_HW3[..., 2]))
+
+
+def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: list[str], cfg: FeatureConfig) -> FeatureRow:
+    if len(files) < 2:
+        raise ClipError("there is no frame between onset and offset to choose the apex from; annotate the apex.")
+    onset_hw = decode_gray(files[0], names[0])
+    face = find_face(onset_hw, model_path(cfg.landmarks), cfg.detector_side, names[0])
+    transform_23 = eye_transform(face.points_L2, cfg.size)
+    points_L2 = transform_points(face.points_L2, transform_23)
+    onset_HW = crop(onset_hw, transform_23, cfg.size)
+
+    def aligned(index: int) -> ByteArray:
+        frame_hw = decode_gray(files[index], names[index])
+        if frame_hw.shape != onset_hw.shape:
+            sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
+            raise ClipError(f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size.")
+        return crop(frame_hw, transform_23, cfg.size)
+
+    chosen = 1
+    if isinstance(request.source, ApexSearch):
+        chosen = max(range(1, len(files)), key=lambda i: _motion(onset_HW, aligned(i), points_L2))  # the first one of equals
+    apex_HW = aligned(chosen)
+    flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
+    if cfg.stabilise:
+        flow_HW2 = subtract_rigid(flow_HW2, points_L2)
+    return FeatureRow(
+        request.clip_id,
+        key,
+        "px",
+        "ok",
+        note=face.note,
+        onset_HW=onset_HW,
+        apex_HW=apex_HW,
+        flow_HW2=flow_HW2,
+        strain_HW=optical_strain(flow_HW2, cfg.strain),
+        apex=names[chosen] if isinstance(request.source, ApexSearch) else "",
+    )
+
+
+def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
+    """How far the face has moved since the onset: mean flow in px inside the hull of the landmarks, the head's motion removed.
+
+    Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
+    """
+    flow_HW2 = subtract_rigid(dis_fast(onset_HW, candidate_HW), points_L2)
+    hull = np.asarray(cv2.convexHull(np.rint(points_L2).astype(np.int32)), dtype=np.int32)
+    face_HW = np.asarray(cv2.fillConvexPoly(np.zeros(onset_HW.shape, np.uint8), hull, 1), dtype=np.uint8) > 0
+    return float(np.hypot(flow_HW2[..., 0], flow_HW2[..., 1])[face_HW].mean())

@@ -1,0 +1,93 @@
+"""Optical strain: how much the skin is stretched and sheared, from the spatial derivatives of the flow.
+
+ux is du/dx and so on; flow is in px, so strain is in px/px, without a unit. Published code disagrees on the formula, so each
+reading has a name:
+
+- ``standard``   e = √(ux² + vy² + ½ (uy + vx)²): the magnitude of the infinitesimal strain tensor (Shreve et al. 2011).
+- ``smooth``     the same, of the flow after a Gaussian (sigma 2 px in a crop of 128): flow noise is differentiated less.
+- ``half-shear`` e = √(ux² + vy² + ¼ (uy + vx)²): the shear counted once.
+- ``meb``        e = √(ux² + vy² + ½ (uy² + vx²)) with axis 0 taken for x, by Sobel, as in tvaranka/meb: no cross term.
+- ``ecnu``       e = √(ux² + uy² + ½ (vx + uy)²) by Sobel of size 3, as in ECNU's Off-TANet: uy stands where vy belongs.
+
+The first three take central differences. At the border, where flow is guesswork and differences are one-sided, a bright frame
+arises that says nothing about the face: they set the outermost 4 px (in a crop of 128) to zero. The two copies of published
+code keep their border, but divide Sobel by its gain of 8, which those leave in: all variants are in px/px, and for maps that
+are min-max scaled afterwards, as theirs are, the factor falls out.
+"""
+
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from distmer.features.frames import Float32Array
+from distmer.registry import lookup
+
+_SOBEL_GAIN = np.float32(8)
+
+
+def optical_strain(flow_HW2: Float32Array, variant: str) -> Float32Array:
+    """strain_HW float32 ≥ 0, in px/px, of a flow in px, by the variant of that name; BadInput for an unknown one.
+
+    Give it the flow after stabilisation: a rotation cancels in (uy + vx), but a zoom of the head is strain everywhere.
+    """
+    return lookup(STRAINS, variant, "strain variant")(flow_HW2)
+
+
+def border(size: int) -> int:
+    """The width in px of the zeroed margin of a map whose shorter side is ``size``: 4 at 128."""
+    return round(size / 32)
+
+
+def _standard(flow_HW2: Float32Array) -> Float32Array:
+    return _from_central_differences(flow_HW2, np.float32(0.5))
+
+
+def _half_shear(flow_HW2: Float32Array) -> Float32Array:
+    return _from_central_differences(flow_HW2, np.float32(0.25))
+
+
+def _smooth(flow_HW2: Float32Array) -> Float32Array:
+    sigma = min(flow_HW2.shape[:2]) / 64
+    return _standard(np.asarray(cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32))
+
+
+def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Float32Array:
+    (uy_HW, ux_HW), (vy_HW, vx_HW) = (np.gradient(flow_HW2[..., c]) for c in (0, 1))
+    strain_HW = np.sqrt(ux_HW**2 + vy_HW**2 + shear * (uy_HW + vx_HW) ** 2).astype(np.float32)
+    margin = border(min(strain_HW.shape))
+    inner_HW = np.zeros_like(strain_HW)
+    inside = (slice(margin, strain_HW.shape[0] - margin), slice(margin, strain_HW.shape[1] - margin))
+    inner_HW[inside] = strain_HW[inside]
+    return inner_HW
+
+
+def _meb(flow_HW2: Float32Array) -> Float32Array:
+    # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names BORDER_REFLECT.
+    ux_HW, uy_HW = _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_REFLECT)
+    vx_HW, vy_HW = _sobel(flow_HW2[..., 1], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_REFLECT)
+    return np.sqrt(ux_HW**2 + vy_HW**2 + np.float32(0.5) * (uy_HW**2 + vx_HW**2)).astype(np.float32)
+
+
+def _ecnu(flow_HW2: Float32Array) -> Float32Array:
+    ux_HW, uy_HW = _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_DEFAULT), _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_DEFAULT)
+    vx_HW = _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_DEFAULT)
+    return np.sqrt(ux_HW**2 + uy_HW**2 + np.float32(0.5) * (vx_HW + uy_HW) ** 2).astype(np.float32)
+
+
+def _sobel(plane_HW: Float32Array, along_x: int, along_y: int, edge: int) -> Float32Array:
+    plane_HW = np.ascontiguousarray(plane_HW)
+    return np.asarray(cv2.Sobel(plane_HW, cv2.CV_32F, along_x, along_y, ksize=3, borderType=edge), dtype=np.float32) / _SOBEL_GAIN
+
+
+STRAINS: dict[str, Callable[[Float32Array], Float32Array]] = {
+    "standard": _standard,
+    "smooth": _smooth,
+    "half-shear": _half_shear,
+    "meb": _meb,
+    "ecnu": _ecnu,
+}

@@ -1,0 +1,66 @@
+"""The models. `models` lists them, `resolve` fills in a configuration; importing this package loads neither torch nor scikit-learn."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from distmer.config import ModelConfig, parse
+from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
+from distmer.registry import discover, lookup
+from distmer.types import BadInput
+
+__all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "models", "parameters", "resolve"]
+
+# What the models of a kind share and what can change their numbers.
+_SHARED = {"torch": "layers.py", "classical": "_classical.py"}
+
+
+def models() -> dict[str, ModelInfo]:
+    """Every registered model by name, in the order of the file names."""
+    return {name: info for name, (info, _) in _found().items()}
+
+
+def resolve(config: ModelConfig) -> ResolvedModel:
+    """The model that a configuration names, with all its options. BadInput names the nearest model or option."""
+    info, module = lookup(_found(), config.name, "model")
+    options = parse(info.options, config.options, f"model {info.name}", prefix="model")
+    if options.size < info.min_size:
+        raise BadInput(f"model {info.name}: model.size is {options.size} px, but its poolings need {info.min_size}; raise model.size.")
+    return ResolvedModel(
+        info=info,
+        options=options,
+        inputs=info.inputs(options),
+        source_digest=_source_digest(info, module),
+        spec={"name": info.name, "options": options.model_dump(mode="json")},
+    )
+
+
+def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
+    """How many numbers training adjusts. None for a classical model: there it depends on the data."""
+    if resolved.info.kind == "classical":
+        return None
+    import torch
+
+    with torch.device("meta"):  # shapes only: nothing is allocated or drawn
+        module = resolved.build(classes)
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+@functools.cache
+def _found() -> dict[str, tuple[ModelInfo, ModuleType]]:
+    return discover(sys.modules[__name__], ModelInfo, "MODEL")
+
+
+def _source_digest(info: ModelInfo, module: ModuleType) -> str:
+    """SHA-256 of the model's own file and of what its kind shares: part of a fold's identity."""
+    own = Path(str(module.__file__))
+    hasher = hashlib.sha256()
+    for path in (own, Path(__file__).with_name(_SHARED[info.kind])):
+        # The length goes first, so that no two pairs of files run together to the same bytes.
+        data = path.read_bytes()
+        hasher.update(len(data).to_bytes(8, "big") + data)
+    return hasher.hexdigest()

@@ -1,0 +1,97 @@
+"""ATSCNN: three unshared shallow streams over u, v and strain, CBAM on each, SELU throughout.
+
+Zhao et al. 2024 print no layer table; this is the reconstruction that meets all three printed costs (4.21e6 parameters,
+19.01 MFlops, 20.50 MB at 128 px): 4,214,103 parameters and 19,008,268 operations by torchstat's rules. The count of
+operations settles that CBAM's MLP has a ReLU inside, not a SELU. Assumed, for nothing printed settles it: the dropout rate,
+max rather than average pooling, and batch norm before the activation.
+
+Initial weights are PyTorch's defaults (Kaiming-uniform with a = √5), not the LeCun-normal that SELU's authors ask for: the
+paper names no initialisation, and its code base is PyTorch.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from distmer.models.base import Channel, ModelInfo, Options
+from distmer.models.layers import ACTIVATIONS, Activation, StreamStage, cbam
+
+
+class AtscnnOptions(Options):
+    """The paper's ablations are single options: no attention, one half of CBAM, ReLU, no strain, gray frames for flow."""
+
+    size: int = Field(default=128, ge=2, le=512)
+    streams: tuple[Channel, ...] = ("u", "v", "strain")
+    # Of one stream; each stage halves the side.
+    channels: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(default=(3, 5, 8, 16), min_length=1)
+    kernel: Literal[1, 3, 5, 7, 9] = 5  # px
+    activation: Activation = "selu"
+    attention: Literal["cbam", "channel", "spatial", "none"] = "cbam"
+    reduction: int = Field(default=4, ge=1)  # of the channel attention's MLP
+    hidden: int = Field(default=1024, ge=1, le=8192)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AtscnnOptions:
+        if not self.streams or len(set(self.streams)) != len(self.streams):
+            raise ValueError(f"streams must be distinct and at least one, not {list(self.streams)}")
+        if self.size < 2 ** len(self.channels):
+            raise ValueError(f"size must be at least {2 ** len(self.channels)} px for {len(self.channels)} stages, not {self.size}")
+        if self.attention in {"cbam", "channel"} and self.reduction > self.channels[-1]:
+            raise ValueError(f"reduction must be at most the last stage's {self.channels[-1]} channels, not {self.reduction}")
+        return self
+
+
+class ATSCNN(nn.Module):
+    """x_BCHW, one channel a stream → logits_BK.
+
+    Between the streams and the head, the features are flattened with the stream slowest: stream, channel, row, column. That
+    is the order of concatenating the streams' maps along the channels, and flattening.
+    """
+
+    def __init__(self, options: AtscnnOptions, classes: int) -> None:
+        super().__init__()
+        streams, last = len(options.streams), options.channels[-1]
+        widths = pairwise((1, *options.channels))
+        self.stages = nn.Sequential(*(StreamStage(a, b, streams, options.kernel, options.activation) for a, b in widths))
+        self.attention = cbam(options.attention, last, streams, options.reduction)
+        side = options.size // 2 ** len(options.channels)
+        self.head = nn.Sequential(
+            nn.Linear(streams * last * side * side, options.hidden),
+            ACTIVATIONS[options.activation](),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden, options.hidden),
+            ACTIVATIONS[options.activation](),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden, classes),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        # With so few channels a stream, oneDNN's grouped convolution wants channels last: measured on one CPU thread.
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        return self.head(self.attention(self.stages(x_BCHW)).flatten(1))
+
+
+def _inputs(options: AtscnnOptions) -> tuple[str, ...]:
+    return options.streams
+
+
+MODEL = ModelInfo(
+    name="atscnn",
+    title="ATSCNN, attention-guided three-stream convolutional neural network",
+    citation=(
+        "Zhao M., Dong S., Hu J., Du S., Shi C., Li P., Shi Z., Attention-guided three-stream convolutional neural network for "
+        "microexpression recognition, Journal of Image and Graphics 29(1):111, 2024"
+    ),
+    kind="torch",
+    options=AtscnnOptions,
+    inputs=_inputs,
+    build=ATSCNN,
+    min_size=16,
+    native_size=128,
+)

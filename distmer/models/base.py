@@ -1,0 +1,71 @@
+"""What a model is to the rest of distmer: a name, its options, the channels it reads, and how it is built.
+
+A torch model maps x_BCHW to logits_BK, with C = the number of ``inputs``; a classical one is a `Classical`. Adding a model
+is one file in this folder that holds ``MODEL = ModelInfo(...)``, or a tuple of them. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from distmer.config import Section
+from distmer.types import FloatArray, IntArray, JsonValue
+
+Channel = Literal["u", "v", "strain", "onset", "apex"]
+"""A map that the feature store can give: the flow's two components, the strain's magnitude, the two gray key frames."""
+
+
+class Options(Section):
+    """The settings of a model: frozen, refusing keys that it does not know, all JSON. A model gives every field a default."""
+
+    size: int = Field(ge=1, le=1024)  # px, side of the square maps that the model is given
+
+
+class Classical(Protocol):
+    """A model without epochs. Both calls give the same bits for the same arguments, on any number of threads."""
+
+    def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> Classical:
+        """Fit to maps of the options' size, and return itself. Classes may be missing from ``y_N``."""
+        ...
+
+    def predict_proba(self, x_NCHW: FloatArray) -> FloatArray:
+        """prob_NK over all K classes, rows sum to 1; a class absent from the training set gets 0. The prediction is the argmax."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch generator."""
+
+    name: str
+    title: str
+    citation: str
+    kind: Literal["torch", "classical"]
+    options: type[Options]
+    inputs: Callable[[Any], tuple[str, ...]]
+    build: Callable[[Any, int], Any]
+    min_size: int  # px, the smallest `size` that still leaves a map after the last pooling
+    native_size: int  # px, the size that the citation reports
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model with every option filled in: what a fold needs to build it, and ``spec`` and ``source_digest`` to identify it."""
+
+    info: ModelInfo
+    options: Options
+    inputs: tuple[str, ...]
+    source_digest: str
+    spec: Mapping[str, JsonValue]
+
+    @property
+    def size(self) -> int:
+        return self.options.size
+
+    def build(self, classes: int) -> Any:
+        """A fresh ``torch.nn.Module`` (kind ``torch``) or `Classical` (kind ``classical``) for that many classes."""
+        return self.info.build(self.options, classes)

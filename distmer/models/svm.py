@@ -1,0 +1,48 @@
+"""Support vector machine with a Gaussian kernel on small maps.
+
+Its ``prob`` columns are the softmax of the one-against-rest decision values: scores that order the classes, not calibrated
+probabilities. Platt's method would need a random inner cross-validation that mixes subjects, and can disagree with the
+prediction.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from sklearn.svm import SVC
+
+from distmer.models._classical import StandardisedClassifier
+from distmer.models.base import Channel, Classical, ModelInfo, Options
+
+
+class SvmOptions(Options):
+    """``c`` bounds the weight of a clip; the kernel's width is scikit-learn's ``scale``: 1 / (pixels × their variance)."""
+
+    size: int = Field(default=16, ge=1, le=512)
+    streams: tuple[Channel, ...] = Field(default=("u", "v", "strain"), min_length=1)
+    c: float = Field(default=1.0, gt=0)
+    balanced: bool = True  # weigh each class by the inverse of its frequency in the training clips
+
+
+def _inputs(options: SvmOptions) -> tuple[str, ...]:
+    return options.streams
+
+
+def _build(options: SvmOptions, classes: int) -> Classical:
+    def make(seed: int) -> SVC:
+        weight = "balanced" if options.balanced else None
+        return SVC(C=options.c, kernel="rbf", gamma="scale", class_weight=weight, random_state=seed)  # libsvm draws nothing here
+
+    return StandardisedClassifier(make, classes)
+
+
+MODEL = ModelInfo(
+    name="svm",
+    title="Support vector machine on downsampled flow",
+    citation="Cortes C., Vapnik V., Support-vector networks, Machine Learning 20:273-297, 1995",
+    kind="classical",
+    options=SvmOptions,
+    inputs=_inputs,
+    build=_build,
+    min_size=4,
+    native_size=16,
+)

@@ -1,0 +1,75 @@
+"""Every event of a run as a JSON line in ``events.jsonl`` of its folder: what happened when, for programs and for post-mortems."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from distmer.experiment.events import Event, FoldFailed, FoldFinished, RunEnded, RunStarted, Step
+from distmer.types import JsonValue
+
+_log = logging.getLogger(__name__)
+
+
+class EventLog:
+    """Appends events to ``events.jsonl`` in the run's folder; those before RunStarted, which names the folder, are kept until then."""
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._waiting: list[str] = []
+        self._path: Path | None = None
+        self._broken = False
+
+    def __call__(self, event: Event) -> None:
+        if self._broken:
+            return
+        at = self._now().isoformat(timespec="milliseconds")
+        self._waiting.append(json.dumps({"at": at, **event_json(event)}, ensure_ascii=False))
+        if isinstance(event, RunStarted):
+            self._path = Path(event.run_dir) / "events.jsonl"
+        if self._path is not None:
+            self._flush(self._path)
+
+    def _flush(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:  # opened for each: a killed run leaves whole lines
+                file.write("".join(line + "\n" for line in self._waiting))
+        except OSError as error:
+            # Only a log: the folds are in the ledger, whose own failure to write does end a run.
+            self._broken = True
+            _log.warning("%s cannot be written (%s); the run goes on without it.", path, error.strerror or error)
+        self._waiting.clear()
+
+
+def event_json(event: Event) -> dict[str, JsonValue]:
+    """An event as JSON: identities and numbers, no probabilities and no frames."""
+    if isinstance(event, Step):
+        return {"event": "step", **asdict(event)}
+    if isinstance(event, RunStarted):
+        plan = event.plan
+        return {"event": "run_started", "run": plan.digest, "model": plan.model.info.name, "jobs": len(plan.jobs), "cached": event.cached}
+    if isinstance(event, FoldFinished):
+        fold = event.result
+        return {
+            "event": "fold_finished",
+            "fold": fold.fold_id,
+            "seed": fold.seed,
+            "digest": fold.digest,
+            "cached": event.cached,
+            "clips": len(fold.predictions),
+            "correct": int((fold.predictions.y_true_N == fold.predictions.y_pred_N).sum()),
+            "epochs": fold.epochs,
+            "seconds": round(fold.seconds, 3),
+            "device": fold.device,
+        }
+    if isinstance(event, FoldFailed):
+        return {"event": "fold_failed", **asdict(event.failure)}
+    assert isinstance(event, RunEnded)
+    result = event.result
+    done = {"folds": len(result.folds), "failed": len(result.failures), "missing": result.missing}
+    return {"event": "run_ended", "status": result.status, **done, "seconds": round(result.seconds, 3)}

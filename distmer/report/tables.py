@@ -1,0 +1,190 @@
+"""The final table as people see it, from ``results.json``: on a terminal, in a log, as Markdown. Every number is the JSON's.
+
+A stamped run is never shown as a headline, and what is missing from a score stands beside it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from distmer.types import JsonValue
+
+Results = Mapping[str, JsonValue]  # what `RunResult.to_json` gives and results.json holds
+
+_FAILURES_SHOWN = 10
+_STAMPS = {
+    "oracle": "the epoch was chosen on the held-out clips",
+    "labels-permuted": "labels were shuffled within each person: this is chance",
+    "counts-mismatch": "the clips are not those that the protocol publishes",
+    "selection-optimistic": "the setting was chosen on the folds that score it",
+}
+_SELECTIONS = {
+    "fixed": "the last epoch",
+    "inner": "the epoch by inner folds over training subjects",
+    "oracle:per_subject": "the best epoch on each held-out subject's own clips",
+    "oracle:global_epoch": "the best epoch on all held-out clips",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A line of the table. ``kind``: headline, floor (of the line above), foldmean, dataset."""
+
+    label: str
+    uar: float
+    uf1: float
+    uar_ci: Sequence[float] | None = None
+    uf1_ci: Sequence[float] | None = None
+    kind: str = "headline"
+
+
+def score_rows(results: Results) -> list[ScoreRow]:
+    """Pooled scores, the mean over folds, each with its own floors, and every data set of several. Empty when nothing was scored."""
+    if results.get("uar") is None:
+        return []
+    rows = [ScoreRow("pooled", results["uar"], results["uf1"], results.get("uar_ci"), results.get("uf1_ci"))]
+    floors: Mapping[str, Mapping[str, float]] = results.get("floors") or {}
+    rows += [ScoreRow(f"floor, {name}", floor["uar"], floor["uf1"], kind="floor") for name, floor in floors.items()]
+    rows.append(ScoreRow("mean over folds", results["uar_foldmean"], results["uf1_foldmean"], kind="foldmean"))
+    rows += [ScoreRow(f"floor, {name}", floor["uar_foldmean"], floor["uf1_foldmean"], kind="floor") for name, floor in floors.items()]
+    per_dataset: Mapping[str, Mapping[str, float]] = results.get("per_dataset") or {}
+    if len(per_dataset) > 1:
+        rows += [ScoreRow(f"{name}, {row['n']:.0f} clips", row["uar"], row["uf1"], kind="dataset") for name, row in per_dataset.items()]
+    return rows
+
+
+def banners(results: Results) -> list[str]:
+    """What must be read before any number: stamps, and a score that is not of all folds."""
+    lines: list[str] = []
+    stamps: Sequence[str] = results.get("stamps") or ()
+    if stamps:
+        words = [f"{stamp} ({_STAMPS[stamp.split(':')[0]]})" if stamp.split(":")[0] in _STAMPS else stamp for stamp in stamps]
+        lines.append(f"NOT A HEADLINE: {'; '.join(words)}")
+    done, total = fold_counts(results)
+    if results["status"] == "failed":
+        lines.append(f"FAILED: none of the {total} folds finished, so there is no score")
+    elif done < total:
+        lines.append(f"PARTIAL: {done} of {total} folds are in this score")
+    return lines
+
+
+def fold_counts(results: Results) -> tuple[int, int]:
+    """Folds finished, and folds of the run: folds × seeds."""
+    total = int(results["folds"]) * len(results["seeds"])
+    return total - sum("fold" in row for row in results["failed"]), total
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """What a score is a score of, and where it lies."""
+    done, total = fold_counts(results)
+    reached = [row for row in results["failed"] if "fold" in row and not row["reason"].startswith("not reached")]
+    folds = f"{done} of {total} done, {len(reached)} failed" + (f", {left} not reached" if (left := total - done - len(reached)) else "")
+    seeds = ", ".join(str(seed) for seed in results["seeds"])
+    if results.get("uar_sd") is not None:
+        seeds += f" (means; standard deviation UAR {results['uar_sd']:.4f}, UF1 {results['uf1_sd']:.4f})"
+    selection = str(results["selection"])
+    place = [("MLflow run", str(results["mlflow_run_id"]))] if results.get("mlflow_run_id") else []
+    return [
+        ("clips", f"{results['clips_used']} of {results['clips_expected']} used"),
+        ("folds", folds),
+        ("seeds", seeds),
+        ("selection", f"{selection} ({_SELECTIONS[selection]})" if selection in _SELECTIONS else selection),
+        ("time", f"{clock(float(results['seconds']))} on {', '.join(results['devices']) or 'no device'}"),
+        ("results", str(results["run_dir"])),
+        *place,
+    ]
+
+
+def failure_lines(results: Results) -> list[str]:
+    """The first failures in words, then how many more."""
+    rows: Sequence[Mapping[str, str]] = results["failed"]
+    shown = [f"{_subject_of(row)}: {row['reason']}" for row in rows[:_FAILURES_SHOWN]]
+    more = len(rows) - len(shown)
+    return [*shown, f"… and {more} more in results.json"] if more else shown
+
+
+def print_results(results: Results, console: Console) -> None:
+    """The whole table on a console."""
+    for line in banners(results):
+        console.print(Text(line, style="bold red" if line.startswith(("NOT", "FAILED")) else "bold yellow"), soft_wrap=True)
+    console.print(Text(_title(results), style="bold"), soft_wrap=True)
+    rows = score_rows(results)
+    if rows:
+        console.print(_score_table(rows, stamped=bool(results.get("stamps"))))
+    width = max(len(name) for name, _ in facts(results))
+    for name, value in facts(results):
+        console.print(Text.assemble((f"{name:<{width}}  ", "dim"), value), soft_wrap=True)  # a path is not folded: it is copied
+    failures = failure_lines(results)
+    if failures:
+        console.print(Text(f"\nnot in the score: {len(results['failed'])}", style="bold yellow"))
+        for line in failures:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def to_text(results: Results, width: int = 100) -> str:
+    """The table without colours, for a log or a file."""
+    sink = io.StringIO()
+    print_results(results, Console(file=sink, width=width, color_system=None, force_terminal=False))
+    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
+
+
+def to_markdown(results: Results) -> str:
+    """The same as Markdown, for an MLflow note or a page."""
+    lines = [f"## {_title(results)}", ""]
+    lines += [text for line in banners(results) for text in (f"> **{line}**", "")]
+    rows = score_rows(results)
+    if rows:
+        lines += ["| | UAR | interval | UF1 | interval |", "|---|---:|---|---:|---|"]
+        lines += [
+            f"| {'&nbsp;&nbsp;' if row.kind == 'floor' else ''}{row.label} | {row.uar:.4f} | {_interval(row.uar_ci)}"
+            f" | {row.uf1:.4f} | {_interval(row.uf1_ci)} |"
+            for row in rows
+        ]
+        lines.append("")
+    lines += [f"- {name}: {value}" for name, value in facts(results)]
+    failures = failure_lines(results)
+    if failures:
+        lines += ["", f"Not in the score: {len(results['failed'])}", "", *(f"- {line}" for line in failures)]
+    return "\n".join(lines) + "\n"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 0:07, 12:31, 3:05:09."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _title(results: Results) -> str:
+    return f"{results['model']} on {results['dataset']}, {results['folds']} folds"
+
+
+def _score_table(rows: Sequence[ScoreRow], *, stamped: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for name in ("UAR", "UF1"):
+        table.add_column(name, justify="right")
+        table.add_column("interval" if any(row.uar_ci for row in rows) else "")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and row.kind != "floor" and row.kind != before.kind:
+            table.add_section()
+        style = {"headline": "" if stamped else "bold", "floor": "dim"}.get(row.kind, "")
+        label = f"  {row.label}" if row.kind == "floor" else row.label
+        cells = (label, f"{row.uar:.4f}", _interval(row.uar_ci), f"{row.uf1:.4f}", _interval(row.uf1_ci))
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return f"[{ends[0]:.4f}, {ends[1]:.4f}]" if ends else ""
+
+
+def _subject_of(row: Mapping[str, str]) -> str:
+    return f"clip {row['clip']}" if "clip" in row else f"fold {row['fold']}, seed {row['seed']}"

@@ -1,0 +1,238 @@
+"""What a tracker is told about a run, as values: pure functions of the plan, a fold, the result. Nothing here knows MLflow.
+
+Never a frame or a face: clip ids, numbers, settings and drawings of numbers only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from distmer.evaluation.metrics import fold_mean
+from distmer.experiment.ledger import predictions_table
+from distmer.experiment.plan import Plan, effective_train
+from distmer.experiment.result import RunResult
+from distmer.report import figures
+from distmer.report.tables import to_markdown
+from distmer.tracking.environment import Environment
+from distmer.types import FoldResult, JsonValue
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Settings by dotted name. Written once: a setting of a run does not change."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A word about the run that may change."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number; ``step`` is the fold's place in the plan where folds are steps."""
+
+    name: str
+    value: float
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One number an epoch, the first epoch being step 1."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A document: YAML, JSON, Markdown."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of equal length, shown as a table."""
+
+    path: str
+    columns: Mapping[str, list[JsonValue]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing, drawn only when somebody takes it."""
+
+    path: str
+    draw: Callable[[], Drawing]
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A run below the run: one fold of one seed, with its identity."""
+
+    name: str
+    key: str
+    items: tuple[LogItem, ...]
+
+
+LogItem = Params | Tag | Metric | Curve | Text | Table | Figure | Child
+
+
+def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
+    """What is known before the first fold: settings, data, surroundings, and what a reader of the score must know."""
+    yield Params(
+        {
+            "model": plan.model.info.name,
+            "dataset": plan.manifest.protocol,
+            "selection": plan.selection,
+            "classes": ", ".join(plan.classes),
+            "folds": str(len(plan.folds)),
+            "clips": str(len(plan.clips)),
+            "data_digest": plan.data_digest,
+            **flatten(settings(plan)),
+        }
+    )
+    yield from stamp_items(plan)
+    yield Tag("distmer.kind", "run")
+    yield Tag("distmer.data", plan.data_digest)
+    yield Tag("mlflow.source.name", "distmer")
+    if environment.commit:
+        yield Tag("mlflow.source.git.commit", environment.commit)
+        yield Tag("distmer.dirty", "yes" if environment.dirty else "no")
+    yield Text("config.yaml", yaml.safe_dump(settings(plan), sort_keys=False, allow_unicode=True))
+    yield Text("environment.json", json.dumps(environment.to_json(), indent=2))
+
+
+def stamp_items(plan: Plan) -> Iterator[LogItem]:
+    """The stamps: a stamped run is no headline, and a search must be able to leave it out."""
+    yield Tag("distmer.stamps", ", ".join(plan.stamps) or "none")
+    yield Tag("distmer.headline", "no" if plan.stamps else "yes")
+
+
+def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
+    """A finished fold as a run of its own below the run. Its settings are repeated there, for a search to find it by them."""
+    spec = settings(plan)
+    child: list[LogItem] = [
+        Params(
+            {
+                "model": plan.model.info.name,
+                "dataset": plan.manifest.protocol,
+                "selection": plan.selection,
+                "fold": result.fold_id,
+                "seed": str(result.seed),
+                **flatten({name: spec[name] for name in ("model", "train", "inputs", "features", "evaluation")}),
+            }
+        ),
+        *stamp_items(plan),
+        Tag("distmer.kind", "fold"),
+        Tag("distmer.device", result.device),
+        *fold_metrics(result, plan, step=0),
+        *(Curve(name, values) for name, values in result.curves.items()),
+    ]
+    yield Child(f"{result.fold_id} · seed {result.seed}", result.digest, tuple(child))
+
+
+def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
+    """A fold's scores. Named ``fold.…``, for a score of one person must not come up in a search for scores of runs."""
+    predictions = result.predictions
+    yield Metric("fold.clips", len(predictions), step)
+    yield Metric("fold.seconds", result.seconds, step)
+    if plan.selection == "oracle:global_epoch":
+        return  # its epoch is chosen over all folds at the run's end, and changes with every fold that comes
+    uar, uf1 = fold_mean(predictions, len(plan.classes))
+    yield Metric("fold.epochs", result.epochs, step)
+    yield Metric("fold.accuracy", float(np.mean(predictions.y_true_N == predictions.y_pred_N)), step)
+    yield Metric("fold.uar", uar, step)
+    yield Metric("fold.uf1", uf1, step)
+
+
+def result_items(result: RunResult) -> Iterator[LogItem]:
+    """What a run came to: scores with intervals and floors, figures, tables, and what is missing from them."""
+    tree = result.to_json()
+    plan = result.plan
+    yield from score_metrics(result.summary.to_json() if result.summary else {})
+    counts = {
+        "folds_done": len(result.folds),
+        "folds_failed": len(result.failures),
+        "folds_missing": result.missing,
+        "clips_used": tree["clips_used"],
+        "clips_expected": tree["clips_expected"],
+        "seconds": result.seconds,
+    }
+    yield from (Metric(name, float(value)) for name, value in counts.items())
+    yield Tag("mlflow.note.content", to_markdown(tree))
+    yield Tag("distmer.devices", ", ".join(tree["devices"]) or "none")
+    yield Text("results.json", json.dumps(tree, indent=2))
+    yield Text("summary.md", to_markdown(tree))
+    yield failures_table(result)
+    if result.predictions is not None:
+        yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
+        yield Figure("figures/confusion.png", lambda: figures.confusion(result))
+        yield Figure("figures/subjects.png", lambda: figures.subjects(result))
+    if any(fold.curves for fold in result.folds):
+        yield Figure("figures/curves.png", lambda: figures.curves(plan, result.folds))
+
+
+def failures_table(result: RunResult) -> Table:
+    """Everything that is not in the score. Written when empty too: a run that was mended must not keep its old list."""
+    tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
+    rows = [
+        {
+            "what": "clip" if "clip" in row else "fold",
+            "name": row.get("clip") or row["fold"],
+            "seed": row.get("seed", ""),
+            "reason": row["reason"],
+            "traceback": tracebacks.get((row.get("fold", ""), row.get("seed", "")), ""),
+        }
+        for row in result.reasons
+    ]
+    return Table("failures.csv", {column: [row[column] for row in rows] for column in ("what", "name", "seed", "reason", "traceback")})
+
+
+def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
+    """The numbers of a summary by dotted name: ``uar``, ``uar.low``, ``floors.constant.uar``, ``per_dataset.casme2.uf1``."""
+    for name, value in scored.items():
+        if isinstance(value, Mapping):
+            yield from (Metric(f"{name}.{metric.name}", metric.value) for metric in score_metrics(value))
+        elif name.endswith("_ci") and isinstance(value, list | tuple) and len(value) == 2 and None not in value:
+            yield Metric(f"{name.removesuffix('_ci')}.low", float(value[0]))
+            yield Metric(f"{name.removesuffix('_ci')}.high", float(value[1]))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield Metric(re.sub(r"[^\w\-. /]", "_", name), float(value))
+
+
+def settings(plan: Plan) -> dict[str, JsonValue]:
+    """The configuration as it acts: every option of the model filled in, training settings that do nothing left out."""
+    tree = plan.config.model_dump(mode="json")
+    tree["model"] = {"name": plan.model.info.name, **plan.model.spec["options"]}
+    tree["train"] = effective_train(plan.config.train, plan.model)
+    return tree
+
+
+def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
+    """A tree of settings as dotted names and words: ``train.lr`` → ``0.0001``."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value if isinstance(value, str) else json.dumps(value)
+    return flat

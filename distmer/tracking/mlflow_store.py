@@ -1,0 +1,210 @@
+"""The interpreter of log items: the only file that imports mlflow. It finds what it wrote before, and writes nothing twice.
+
+A run is found by the tag ``distmer.run`` (the plan's digest), a fold below it by ``distmer.fold`` (the fold's digest).
+``distmer.status`` becomes ``complete`` last: a fold without it was cut off, and is written again into the same MLflow run.
+Points are stamped with the run's start plus their step, so that MLflow itself knows a point written a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import sqlalchemy
+from alembic.util import CommandError
+from mlflow import MlflowClient
+from mlflow.entities import Metric as Point
+from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+from urllib3.exceptions import HTTPError
+
+from distmer.tracking.items import Child, Curve, Figure, LogItem, Metric, Params, Table, Tag, Text
+
+T = TypeVar("T")
+
+_LOCK_SECONDS = 5.0  # another run's first use of a fresh SQLite file creates its tables in about 2 s
+_CONNECT_SECONDS = 3.0
+_VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of a tag
+_METRICS, _WORDS = 1000, 100  # MLflow's limits of one batch
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+# MLflow's word for the end of a run: only a whole one is FINISHED, so that a search by status never meets half a score.
+STATUS = {"complete": "FINISHED", "failed": "FAILED"}
+
+# Artifact stores bring exceptions of their own; they are loaded only by who uses one.
+_ARTIFACT_ERRORS = {
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "boto3.exceptions": ("Boto3Error",),
+    "google.api_core.exceptions": ("GoogleAPIError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "azure.core.exceptions": ("AzureError",),
+}
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a tracking server, its data base, or its artifact store can throw. Anything else is an error of ours."""
+    foreign = [getattr(sys.modules[m], name) for m, names in _ARTIFACT_ERRORS.items() if m in sys.modules for name in names]
+    # ImportError: the driver of a data base or of an artifact store is not installed.
+    ours = (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, HTTPError, OSError, ImportError, json.JSONDecodeError)
+    return (*ours, *foreign)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run that is being written to, with its folds that are there: fold digest → MLflow run."""
+
+    run: Run
+    folds: dict[str, Run]
+
+
+class MlflowStore:
+    """One experiment at one tracking URI."""
+
+    def __init__(self, uri: str, experiment: str, artifacts: str | None) -> None:
+        """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server has its own place."""
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would announce every retry; we say it once
+        probe(uri)
+        self.client = MlflowClient(tracking_uri=uri)
+        self.experiment = self._experiment(experiment, artifacts if uri.startswith("sqlite:") else None)
+
+    def _experiment(self, name: str, artifacts: str | None) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self.client.create_experiment(name, Path(artifacts).absolute().as_uri() if artifacts else None)
+            except MlflowException:
+                found = self.client.get_experiment_by_name(name)  # another run created it meanwhile
+                if found is None:
+                    raise
+        return found.experiment_id
+
+    def open(self, digest: str, name: str) -> Opened:
+        """The run of a plan: the one that is there, with its folds, else a new one."""
+        found = next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
+        tags = {"distmer.run": digest, "distmer.status": "started"}
+        if found is None:
+            return Opened(self.client.create_run(self.experiment, tags=tags, run_name=name), {})
+        self.client.update_run(found.info.run_id, status="RUNNING")
+        self.client.set_tag(found.info.run_id, "distmer.status", "started")
+        below = list(self._search(f"tags.`mlflow.parentRunId` = '{found.info.run_id}'"))
+        return Opened(found, {run.data.tags["distmer.fold"]: run for run in reversed(below) if "distmer.fold" in run.data.tags})
+
+    def _search(self, condition: str) -> Iterator[Run]:
+        """Runs that are not deleted, the oldest first."""
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.experiment], condition, order_by=["attributes.start_time ASC"], page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def write(self, opened: Opened, items: Iterable[LogItem]) -> None:
+        """Write items to the run; those in a `Child` to a run below it, unless it stands there complete."""
+        own: list[LogItem] = []
+        for item in items:
+            if isinstance(item, Child):
+                self._write_child(opened, item)
+            else:
+                own.append(item)
+        if own:
+            self._write_to(opened.run, own)
+
+    def write_result(self, opened: Opened, items: Iterable[LogItem]) -> None:
+        """Write what may have changed since the run was last here: stamped with now, for the latest to be shown."""
+        fresh = self.client.get_run(opened.run.info.run_id)
+        known = fresh.data.metrics
+        news = [item for item in items if not (isinstance(item, Metric) and known.get(item.name) == item.value)]
+        self._write_to(fresh, news, now=True)
+
+    def end(self, opened: Opened, status: str, *, stopped: bool) -> None:
+        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds failed."""
+        run_id = opened.run.info.run_id
+        self.client.set_terminated(run_id, "KILLED" if stopped else STATUS.get(status, "FAILED"))
+        self.client.set_tag(run_id, "distmer.status", status)
+
+    def _write_child(self, opened: Opened, child: Child) -> None:
+        run = opened.folds.get(child.key)
+        if run is not None and run.data.tags.get("distmer.status") == "complete":
+            return
+        if run is None:
+            tags = {"mlflow.parentRunId": opened.run.info.run_id, "distmer.fold": child.key, "distmer.status": "started"}
+            run = self.client.create_run(self.experiment, tags=tags, run_name=child.name)
+        self._write_to(run, child.items)
+        self.client.set_terminated(run.info.run_id, "FINISHED")
+        self.client.set_tag(run.info.run_id, "distmer.status", "complete")
+        opened.folds[child.key] = self.client.get_run(run.info.run_id)
+
+    def _write_to(self, run: Run, items: Sequence[LogItem], *, now: bool = False) -> None:
+        run_id = run.info.run_id
+        start = int(time.time() * 1000) if now else int(run.info.start_time)
+        # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its first one.
+        params = {k: v for item in items if isinstance(item, Params) for k, v in item.values.items() if k not in run.data.params}
+        for some in _chunks(params.items(), _WORDS):
+            self.client.log_batch(run_id, params=[Param(name, cut(value, _VALUE)) for name, value in some])
+        for some in _chunks((item for item in items if isinstance(item, Tag)), _WORDS):
+            self.client.log_batch(run_id, tags=[RunTag(tag.name, cut(tag.value, _TAG)) for tag in some])
+        for some in _chunks(_points(items, start), _METRICS):
+            self.client.log_batch(run_id, metrics=some)
+        for item in items:
+            self._write_file(run_id, item)
+
+    def _write_file(self, run_id: str, item: LogItem) -> None:
+        if isinstance(item, Text):
+            self.client.log_text(run_id, item.text, item.path)
+        elif isinstance(item, Table):
+            # As text, not with log_table, which appends to what is there: a run written twice would count its clips twice.
+            self.client.log_text(run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), item.path)
+        elif isinstance(item, Figure):
+            self.client.log_figure(run_id, item.draw(), item.path, save_kwargs={"dpi": 150})
+
+
+def probe(uri: str) -> None:
+    """OSError or sqlite3.Error at once where MLflow would try for minutes: a data base that is locked or not there."""
+    try:
+        url = None if uri.startswith(("http:", "https:")) or "://" not in uri else sqlalchemy.engine.make_url(uri)
+    except ValueError as error:
+        raise OSError(f"not an address ({error})") from error
+    backend = url.get_backend_name() if url else ""
+    if url and backend == "sqlite" and url.database and Path(url.database).exists():
+        connection = sqlite3.connect(url.database, timeout=_LOCK_SECONDS, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+    elif url and url.host and backend in _PORTS:
+        socket.create_connection((url.host, url.port or _PORTS[backend]), _CONNECT_SECONDS).close()
+
+
+def cut(value: str, limit: int) -> str:
+    """A value that MLflow can keep, saying so where it is not the whole one."""
+    if len(value) <= limit:
+        return value
+    note = f" … [cut: {len(value)} characters; the whole is in config.yaml or summary.md]"
+    return value[: limit - len(note)] + note
+
+
+def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
+    for item in items:
+        if isinstance(item, Metric):
+            yield Point(item.name, item.value, start + item.step, item.step)
+        elif isinstance(item, Curve):
+            yield from (Point(item.name, value, start + step, step) for step, value in enumerate(item.values, start=1))
+
+
+def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(islice(rest, size)):
+        yield some

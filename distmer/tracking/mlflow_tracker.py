@@ -1,0 +1,153 @@
+"""The observer that tells MLflow of a run, from a thread of its own: a fold never waits for a tracking server.
+
+A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds everything, and
+`distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Literal
+
+from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
+from distmer.experiment.plan import Plan
+
+if TYPE_CHECKING:
+    from distmer.tracking.mlflow_store import MlflowStore, Opened
+
+_log = logging.getLogger(__name__)
+
+# Read by MLflow when it is imported or called. What the user has set stays.
+_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; else 120
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # else 7, which is 4 minutes of silence
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the last line of stdout is the result's JSON
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # its own log repeats what our one sentence says, with a traceback
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+_KNOWN = ("Connection refused", "timed out", "database is locked", "Name or service not known", "Temporary failure in name resolution")
+
+
+class MlflowTracker:
+    """Told of a run's events, keeps one MLflow run of it: folds as runs below it, or as steps of it."""
+
+    def __init__(
+        self, uri: str, experiment: str, folds: Literal["runs", "steps"] = "runs", artifacts: str | None = None, patience: float = 30.0
+    ) -> None:
+        """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how many seconds a
+        server that does nothing is waited for at the end; one that answers is waited for as long as it takes."""
+        self.uri = uri
+        self.error: str | None = None
+        self._experiment = experiment
+        self._folds = folds
+        self._artifacts = artifacts
+        self._patience = patience
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._opened: Opened | None = None
+        self._settled = threading.Event()  # the run is open, or will never be
+        self._alive_at = time.monotonic()
+        self._done = False
+        self._run_dir = "RUN_DIR"
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the MLflow run, from RunStarted on; None when MLflow cannot be reached."""
+        if self._thread is not None:
+            self._settled.wait(self._patience)
+        return self._opened.run.info.run_id if self._opened else None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._run_dir = event.run_dir
+            self._alive_at = time.monotonic()
+            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+            self._thread.start()
+        if self._thread is None or self.error is not None:
+            return
+        if isinstance(event, RunStarted | FoldFinished | RunEnded):
+            self._queue.put(event)
+        if isinstance(event, RunEnded):
+            self.close()
+
+    def close(self) -> None:
+        """Wait until all is written. For a run that ends without RunEnded, too: what was told is then kept."""
+        if self._thread is None:
+            return
+        self._queue.put(None)
+        while self._thread.is_alive() and time.monotonic() - self._alive_at < self._patience:
+            self._thread.join(0.2)
+        if not self._done and self.error is None:
+            still = self._thread.is_alive()
+            self._give_up(f"it did nothing for {self._patience:.0f} s" if still else "the writer stopped; its traceback is above")
+
+    def _work(self) -> None:
+        for name, value in _DEFAULTS.items():
+            os.environ.setdefault(name, value)
+        from distmer.tracking import mlflow_store
+
+        try:
+            self._alive_at = time.monotonic()
+            store = mlflow_store.MlflowStore(self.uri, self._experiment, self._artifacts)
+            for event in iter(self._queue.get, None):
+                if self.error is not None:
+                    return
+                self._alive_at = time.monotonic()
+                self._tell(store, event)
+            self._done = True
+        except mlflow_store.failures() as error:
+            self._give_up(reason(error))
+        finally:
+            self._settled.set()
+
+    def _tell(self, store: MlflowStore, event: Event) -> None:
+        from distmer.tracking import environment, items
+
+        if isinstance(event, RunStarted):
+            self._opened = store.open(event.plan.digest, run_name(event.plan))
+            self._settled.set()
+            self._plan = event.plan
+            self._order = {job.digest: step for step, job in enumerate(event.plan.jobs)}
+            store.write(self._opened, items.plan_items(event.plan, environment.capture()))
+        elif isinstance(event, FoldFinished) and self._opened:
+            told = (
+                items.fold_items(event.result, self._plan)
+                if self._folds == "runs"
+                else items.fold_metrics(event.result, self._plan, self._order[event.result.digest])
+            )
+            store.write(self._opened, told)
+        elif isinstance(event, RunEnded) and self._opened:
+            store.write_result(self._opened, items.result_items(event.result))
+            store.end(self._opened, event.result.status, stopped=event.result.missing > 0)
+
+    def _give_up(self, why: str) -> None:
+        self.error = (
+            f"MLflow at {mask(self.uri)} cannot be reached ({mask(why)}): results are in the ledger;"
+            f" `distmer track {self._run_dir}` writes them later."
+        )
+        _log.warning("%s", self.error)
+
+
+def run_name(plan: Plan) -> str:
+    """What the MLflow run is called: the experiment and its model."""
+    return f"{plan.config.name} · {plan.model.info.name}"
+
+
+def mask(text: str) -> str:
+    """Text without the credentials that an address in it may hold."""
+    text = re.sub(r"://[^/@\s]*@", "://***@", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]+", r"\1***", text)
+
+
+def reason(error: Exception) -> str:
+    """An error of MLflow in a few words: it wraps a refused connection in four others."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = next((word for word in _KNOWN if word in text), None)
+    return known.lower() if known else text[:200]

@@ -1,0 +1,48 @@
+"""Small folds made in memory: clips whose class is written into their maps, with noise, for tests of training and ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distmer.config import Config, digest
+from distmer.evaluation.folds import make_folds
+from distmer.experiment.plan import shared_spec
+from distmer.models import resolve
+from distmer.training.data import Inputs
+from distmer.types import Clip, Fold, FoldJob, KeyFrames
+
+SIZE = 16
+
+
+def config(model: str = "atscnn", **sections: Any) -> Config:
+    """A configuration that trains in well under a second."""
+    options = {"size": SIZE, "hidden": 16} if model == "atscnn" else {"size": SIZE}
+    tree: dict[str, Any] = {"model": {"name": model, **options}, "train": {"epochs": 10, "batch_size": 8, "lr": 3e-3}}
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values}
+    return Config.model_validate(tree)
+
+
+def clips(subjects: int = 4, each: int = 5) -> list[Clip]:
+    frames = KeyFrames("onset", "apex")
+    return [Clip("toy", f"s{s}", f"c{i}", (s + i) % 3, "toy", frames, "toy.csv row 1") for s in range(subjects) for i in range(each)]
+
+
+def inputs(some: list[Clip], channels: tuple[str, ...] = ("u", "v", "strain"), noise: float = 0.5) -> Inputs:
+    rng = np.random.default_rng(7)
+    x = rng.normal(scale=noise, size=(len(some), len(channels), SIZE, SIZE)).astype(np.float32)
+    for i, clip in enumerate(some):
+        x[i, :, clip.label * 5 : clip.label * 5 + 5] += 1
+    return Inputs(tuple(c.id for c in some), channels, "signed", x)
+
+
+def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:
+    labels = {c.id: c.label for c in some}
+    return [job_of(cfg, fold, labels, seed) for seed in cfg.seeds for fold in make_folds(some, cfg.evaluation)]
+
+
+def job_of(cfg: Config, fold: Fold, labels: dict[str, int], seed: int = 0) -> FoldJob:
+    spec = {**shared_spec(cfg, resolve(cfg.model), 3), "seed": seed, "fold": fold.id}
+    return FoldJob(digest(spec), fold, seed, {c: labels[c] for c in (*fold.train, *fold.test)}, spec)

@@ -1,0 +1,179 @@
+"""The embedded data set: the same bytes every time, sheets that agree with the frames, faces that dlib finds, no half-written root."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from distmer.config import SyntheticConfig
+from distmer.datasets.synthetic import MARKER, ensure, expected_counts, expected_subjects, root_of
+from distmer.datasets.synthetic.expressions import IOD, MIRROR_P, UNITS, displacement, manner
+from distmer.datasets.synthetic.faces import EYES
+from distmer.datasets.synthetic.plan import CLASSES, planned, stream
+from distmer.features.landmarks import find_face, model_path
+
+TINY = SyntheticConfig(subjects=3, clips_per_subject=2)
+
+# Official layout: sheet, header line in Excel, columns (subject, clip, onset, apex, offset, emotion), and where a frame lies.
+LAYOUTS = {
+    "casme": ("CASME/CASME-coded-20190721.xls", 1, ["Subject", "Filename", "OnsetF", "ApexF1", "OffsetF", "Emotion"]),
+    "casme2": (
+        "CASME2/CASME2-coding-20140508.xlsx",
+        1,
+        ["Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Estimated Emotion"],
+    ),
+    "samm": (
+        "SAMM/SAMM_Micro_FACS_Codes_v2.xlsx",
+        14,
+        ["Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", "Estimated Emotion"],
+    ),
+}
+CLASS_OF = {
+    **dict.fromkeys(["disgust", "repression", "Anger", "Contempt"], "negative"),
+    **dict.fromkeys(["happiness", "Happiness"], "positive"),
+    **dict.fromkeys(["surprise", "Surprise"], "surprise"),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ensure(TINY, tmp_path_factory.mktemp("first"))
+
+
+def rows(root: Path) -> Iterator[tuple[str, str, str, int, int, int, str]]:
+    """(data set, subject, clip, onset, apex, offset, emotion) of every sheet, as pandas reads the official columns."""
+    for dataset, (sheet, line, columns) in LAYOUTS.items():
+        frame = pd.read_excel(root / sheet, header=line - 1, dtype={"Subject": str, "Filename": str})
+        for subject, clip, onset, apex, offset, emotion in frame[columns].itertuples(index=False):
+            yield dataset, subject, clip, int(onset), int(apex), int(offset), emotion
+
+
+def frame_path(root: Path, dataset: str, subject: str, clip: str, number: int) -> Path:
+    if dataset == "casme":
+        return root / f"CASME/CASME_raw_selected/sub{int(subject):02d}/{clip}/{clip}-{number}.jpg"
+    if dataset == "casme2":
+        return root / f"CASME2/CASME2_RAW_selected/sub{int(subject):02d}/{clip}/img{number}.jpg"
+    return root / f"SAMM/{subject}/{clip}/{subject}_{number:05d}.jpg"
+
+
+def hashes(root: Path) -> dict[str, str]:
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_the_same_options_give_the_same_bytes_and_others_do_not(tiny: Path, tmp_path: Path) -> None:
+    again = ensure(TINY, tmp_path)
+    assert again.name == tiny.name
+    assert hashes(again) == hashes(tiny)
+    assert root_of(TINY.model_copy(update={"seed": 1}), tmp_path) != again
+
+
+def test_a_finished_set_is_not_generated_again(tiny: Path) -> None:
+    assert ensure(TINY, tiny.parent, lambda done, total: pytest.fail("generated again")) == tiny
+
+
+def test_sheets_agree_with_the_frames_on_disk(tiny: Path) -> None:
+    named: set[Path] = set()
+    for dataset, subject, clip, onset, apex, offset, _ in rows(tiny):
+        assert 1 < onset < apex < offset
+        named |= {frame_path(tiny, dataset, subject, clip, number) for number in range(onset, offset + 1)}
+    assert named == set(tiny.rglob("*.jpg"))
+    assert {tiny / "SAMM/006/Thumbs.db"} < {p for p in tiny.rglob("*") if p.suffix in {".db", ".lnk"}}  # strays to pass over
+
+
+def test_sheets_have_the_official_columns(tiny: Path) -> None:
+    casme = pd.read_excel(tiny / LAYOUTS["casme"][0])
+    assert list(casme.columns[[2, 7]]) == ["Unnamed: 2", "Unnamed: 7"]
+    assert set(casme["ApexF2"]) == {"\\"}
+    casme2 = pd.read_excel(tiny / LAYOUTS["casme2"][0])
+    assert list(casme2.columns[[2, 6]]) == ["Unnamed: 2", "Unnamed: 6"]
+    samm = pd.read_excel(tiny / LAYOUTS["samm"][0], header=13, dtype={"Subject": str})
+    assert set(samm["Subject"]) == {"006"}
+    assert (samm["Duration"] == samm["Offset Frame"] - samm["Onset Frame"] + 1).all()
+
+
+@pytest.mark.parametrize("options", [TINY, SyntheticConfig(), SyntheticConfig(subjects=7, clips_per_subject=5, seed=3)])
+def test_the_plan_has_the_promised_shape(options: SyntheticConfig) -> None:
+    clips = [clip for clip in planned(options) if clip.label is not None]
+    counts = Counter(clip.label for clip in clips)
+    n = options.subjects * options.clips_per_subject
+    assert len(clips) == n
+    assert [counts[k] for k in range(3)] == pytest.approx([n * 5 / 12, n * 4 / 12, n * 3 / 12], abs=1)
+    assert len({(c.dataset, c.subject, c.name) for c in clips}) == n
+    assert sum(expected_subjects(options).values()) == options.subjects
+
+
+def test_the_default_set_has_unequal_people_some_without_a_class() -> None:
+    by_person: dict[int, list[int | None]] = {}
+    for clip in planned(SyntheticConfig()):
+        if clip.label is not None:
+            by_person.setdefault(clip.person, []).append(clip.label)
+    assert len({len(own) for own in by_person.values()}) > 3
+    assert any(len(set(own)) < 3 for own in by_person.values())
+    assert expected_subjects(SyntheticConfig()) == {"casme": 4, "casme2": 4, "samm": 4}
+
+
+def test_expected_counts_agree_with_the_sheets(tiny: Path) -> None:
+    counts = Counter((dataset, CLASS_OF[emotion]) for dataset, *_, emotion in rows(tiny) if emotion in CLASS_OF)
+    assert expected_counts(TINY) == {d: {name: counts[d, name] for name in CLASSES} for d in LAYOUTS}
+    assert {emotion for *_, emotion in rows(tiny)} - set(CLASS_OF) <= {"tense", "others", "Other"}
+    assert any(emotion not in CLASS_OF for *_, emotion in rows(tiny))
+
+
+def test_dlib_finds_exactly_the_face_in_every_onset(tiny: Path) -> None:
+    for dataset, subject, clip, onset, *_ in rows(tiny):
+        gray_HW = cv2.imread(str(frame_path(tiny, dataset, subject, clip, onset)), cv2.IMREAD_GRAYSCALE)
+        assert gray_HW is not None and gray_HW.shape == (480, 640)
+        face = find_face(gray_HW.astype(np.uint8), model_path(None), 320, clip)
+        eyes_22 = np.stack([face.points_L2[36:42].mean(0), face.points_L2[42:48].mean(0)])
+        assert face.note == ""  # one face, no other
+        assert np.abs(eyes_22.mean(0) - EYES).max() < 12
+        assert np.hypot(*(eyes_22[1] - eyes_22[0])) == pytest.approx(IOD, rel=0.15)
+
+
+def test_samm_is_grey_and_the_apex_differs_from_the_onset_by_little(tiny: Path) -> None:
+    for dataset, subject, clip, onset, apex, *_ in rows(tiny):
+        pair = [cv2.imread(str(frame_path(tiny, dataset, subject, clip, n)), cv2.IMREAD_UNCHANGED) for n in (onset, apex)]
+        first, peak = (np.asarray(image, dtype=np.float64) for image in pair)
+        assert first.ndim == (2 if dataset == "samm" else 3)
+        assert 1.0 < np.abs(peak - first).mean() < 8.0  # grey levels
+
+
+def test_a_displacement_peaks_at_its_amplitude_and_a_letter_makes_it_one_sided() -> None:
+    x_P = np.linspace(-1, 1, 17)
+    points_P2 = np.zeros((68, 2)) + EYES
+    points_P2[:17, 0] += IOD * x_P
+    points_P2[48], points_P2[54] = (280, 310), (360, 310)
+    assert (MIRROR_P[MIRROR_P] == np.arange(68)).all()
+    own = manner(stream("test"))
+    for units in [(str(number),) for number in UNITS]:
+        flow_HW2 = displacement(units, 2.0, points_P2, own, stream("test", *units))
+        assert np.hypot(*np.moveaxis(flow_HW2, -1, 0)).max() == pytest.approx(2.0, rel=1e-5)
+    left_HW2 = displacement(("L14",), 2.0, points_P2, own, stream("test"))
+    assert np.abs(left_HW2[310, 360]).max() > 1.5 and np.abs(left_HW2[310, 280]).max() < 0.1
+
+
+def test_streams_with_other_tags_differ() -> None:
+    draws = {float(stream(*tags).random()) for tags in [(1,), (1, 0), ("1", 0, 0), (10,), ("a", 1), ("a1",)]}
+    assert len(draws) == 6
+
+
+def test_an_interrupted_generation_leaves_no_root_and_the_next_finishes(tiny: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure(TINY, tmp_path, interrupt)
+    assert list(tmp_path.iterdir()) == []
+    (root_of(TINY, tmp_path) / "CASME").mkdir(parents=True)  # a root without its marker, as a broken copy leaves it
+    calls: list[tuple[int, int]] = []
+    root = ensure(TINY, tmp_path, lambda done, total: calls.append((done, total)))
+    assert (root / MARKER).is_file() and hashes(root) == hashes(tiny)
+    assert calls == [(k + 1, len(planned(TINY))) for k in range(len(planned(TINY)))]
