@@ -75,3 +75,8 @@ class Store:
         selector = fs.FileSelector(self._base, recursive=True, allow_not_found=True)
         names = (info.path[len(self._base) :].lstrip("/") for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File)
         return sorted(n for n in names if n.endswith(suffix) and not os.path.basename(n).startswith("."))
+
+    def remove(self, key: str) -> None:
+        """Delete a folder below this one, if it is there."""
+        if self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.Directory:
+            self._fs.delete_dir(f"{self._base}/{key}")

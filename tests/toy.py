@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from distmer.config import Config, digest
@@ -46,3 +48,33 @@ def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:
 def job_of(cfg: Config, fold: Fold, labels: dict[str, int], seed: int = 0) -> FoldJob:
     spec = {**shared_spec(cfg, resolve(cfg.model), 3), "seed": seed, "fold": fold.id}
     return FoldJob(digest(spec), fold, seed, {c: labels[c] for c in (*fold.train, *fold.test)}, spec)
+
+
+def write_flowmaps(root: Path, subjects: int = 5, each: int = 6) -> Path:
+    """A folder in the layout that STSTNet and HTNet publish: maps in which each class has its own bright band."""
+    for s in range(subjects):
+        rng = np.random.default_rng(s)
+        for i in range(each):
+            label = (s + i) % 3
+            image_HW3 = rng.integers(60, 140, size=(28, 28, 3), dtype=np.uint8)
+            image_HW3[8 * label : 8 * label + 8] += 60
+            folder = root / f"sub{s + 1:02}" / "u_test" / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"sub{s + 1:02}_EP{i:02}_01f .png"), image_HW3)
+    return root
+
+
+def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
+    """Command-line overrides for a run on `write_flowmaps`: a small ATSCNN, seconds in all."""
+    chosen = [
+        "data.protocol=flowmaps",
+        f"data.root={root}",
+        "inputs.normalise=minmax",
+        "model.size=16",
+        "model.hidden=16",
+        f"train.epochs={epochs}",
+        "train.batch_size=8",
+        "train.lr=0.003",
+        *more,
+    ]
+    return [part for setting in chosen for part in ("--set", setting)]

@@ -33,7 +33,8 @@ def session(config: ClusterConfig) -> Iterator[None]:
                 address="local",
                 num_cpus=config.local_cpus,
                 num_gpus=config.local_gpus,
-                include_dashboard=False,
+                # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
+                include_dashboard=config.workers_per_fold > 0,
                 logging_level="error",
             )
         else:

@@ -1,11 +1,14 @@
 """Features of many clips on Ray Data: a pool of actors maps `extract` over clips; rows stream back to whoever writes them.
 
-The driver writes the store, so no node needs its disk; the frames must be reachable from every node.
+The driver writes the store, so no node needs its disk; the frames must be reachable from every node. What travels are
+plain Arrow columns: text, and the arrays as bytes beside their side lengths.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,20 +17,10 @@ from ray.exceptions import RayError
 
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
-from distmer.types import RunError
+from distmer.types import ApexSearch, FlowMap, KeyFrames, RunError, Source
 
-
-class Extractor:
-    """An actor: the face detector and the landmark model are loaded once, then serve batch after batch."""
-
-    def __init__(self, config: FeatureConfig) -> None:
-        self.config = config
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        rows = np.empty(len(batch["request"]), dtype=object)
-        for i, request in enumerate(batch["request"]):
-            rows[i] = extract(request, self.config)
-        return {"row": rows}
+_ARRAYS = {"onset_HW": np.uint8, "apex_HW": np.uint8, "flow_HW2": np.float32, "strain_HW": np.float32}
+_PLAIN = tuple(f.name for f in fields(FeatureRow) if f.name not in _ARRAYS)
 
 
 def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig) -> Iterator[list[FeatureRow]]:
@@ -35,21 +28,81 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
 
     Raises RunError when Ray gives up; what came before has been handed over.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    blocks = max(1, -(-len(requests) // cluster.extract_batch))
-    clips = ray.data.from_items([{"request": request} for request in requests], override_num_blocks=blocks)
+    _quiet()
+    clips = ray.data.from_items(
+        [_pack_request(request) for request in requests],
+        override_num_blocks=max(1, -(-len(requests) // cluster.extract_batch)),
+    )
     features = clips.map_batches(
-        Extractor,
-        fn_constructor_args=(config,),
+        _extractor(config),
         batch_size=cluster.extract_batch,
         num_cpus=1,
-        concurrency=(1, cluster.extract_actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cluster.extract_actors),
     )
     try:
-        for batch in features.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield list(batch["row"])
+        for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield [_unpack_row(record) for record in batch.to_pylist()]
     except RayError as error:
         first = str(error).strip().splitlines()[-1]
         raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept: give the same command again.") from error
+
+
+def _extractor(config: FeatureConfig) -> type:
+    """The actor class for these settings. A process keeps its face detector and landmark model from batch to batch.
+
+    The settings are part of the class, not arguments: Ray would put arguments into the object store, where a restarted
+    actor could miss them.
+    """
+
+    class Extractor:
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            requests = [_unpack_request(*values) for values in zip(batch["clip_id"], batch["kind"], batch["paths"], strict=True)]
+            records = [_pack_row(extract(request, config)) for request in requests]
+            return {name: [record[name] for record in records] for name in records[0]}
+
+    return Extractor
+
+
+def _quiet() -> None:
+    """distmer shows its own progress; Ray Data's warnings and errors still come through."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _pack_request(request: FeatureRequest) -> dict[str, Any]:
+    match request.source:
+        case KeyFrames(onset, apex):
+            paths = [onset, apex]
+        case ApexSearch(onset, candidates):
+            paths = [onset, *candidates]
+        case FlowMap(image):
+            paths = [image]
+    return {"clip_id": request.clip_id, "kind": type(request.source).__name__, "paths": "\0".join(paths)}
+
+
+def _unpack_request(clip_id: str, kind: str, joined: str) -> FeatureRequest:
+    paths = str(joined).split("\0")
+    sources: dict[str, Source] = {
+        "KeyFrames": KeyFrames(paths[0], paths[-1]),
+        "ApexSearch": ApexSearch(paths[0], tuple(paths[1:])),
+        "FlowMap": FlowMap(paths[0]),
+    }
+    return FeatureRequest(str(clip_id), sources[str(kind)])
+
+
+def _pack_row(row: FeatureRow) -> dict[str, Any]:
+    arrays = {name: getattr(row, name) for name in _ARRAYS}
+    height, width = (0, 0) if row.strain_HW is None else row.strain_HW.shape
+    packed = {name: b"" if array is None else np.ascontiguousarray(array).tobytes() for name, array in arrays.items()}
+    return {**{name: getattr(row, name) for name in _PLAIN}, **packed, "height": height, "width": width}
+
+
+def _unpack_row(record: dict[str, Any]) -> FeatureRow:
+    shape = (record["height"], record["width"])
+    arrays = {
+        name: np.frombuffer(record[name], kind).reshape((*shape, 2) if name.endswith("2") else shape) if record[name] else None
+        for name, kind in _ARRAYS.items()
+    }
+    return FeatureRow(**{name: record[name] for name in _PLAIN}, **arrays)

@@ -22,6 +22,7 @@ from torch import nn
 
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
+from distmer.storage import Store
 from distmer.training.data import Inputs
 from distmer.types import FoldFailure, FoldJob, FoldResult, RunError
 
@@ -47,7 +48,11 @@ class RayFoldExecutor:
                     pending[self._submit(job, shared)] = job
                 ready, _ = ray.wait(list(pending), num_returns=1)
                 for reference in ready:
-                    yield _collect(reference, pending.pop(reference))
+                    job = pending.pop(reference)
+                    outcome = _collect(reference, job)
+                    if self.config.workers_per_fold:
+                        Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
+                    yield outcome
         except (RayError, ConnectionError) as error:
             raise RunError(
                 f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
@@ -107,6 +112,7 @@ def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCo
 
 
 def _in_worker(config: dict[str, Any]) -> Outcome:
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces every checkpoint
     job: FoldJob = config["job"]
     return attempt(job, ray.get(config["inputs"][0]), GroupRuntime(int(job.spec["train"].get("epochs", 1))))
 

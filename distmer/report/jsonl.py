@@ -15,35 +15,26 @@ from distmer.types import JsonValue
 _log = logging.getLogger(__name__)
 
 
-class EventLog:
-    """Appends events to ``events.jsonl`` in the run's folder; those before RunStarted, which names the folder, are kept until then."""
+class JsonLines:
+    """Appends every event it hears to a file, each as a whole line: a killed run leaves no half of one."""
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._path = path
         self._now = now
-        self._waiting: list[str] = []
-        self._path: Path | None = None
         self._broken = False
 
     def __call__(self, event: Event) -> None:
         if self._broken:
             return
-        at = self._now().isoformat(timespec="milliseconds")
-        self._waiting.append(json.dumps({"at": at, **event_json(event)}, ensure_ascii=False))
-        if isinstance(event, RunStarted):
-            self._path = Path(event.run_dir) / "events.jsonl"
-        if self._path is not None:
-            self._flush(self._path)
-
-    def _flush(self, path: Path) -> None:
+        line = json.dumps({"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)}, ensure_ascii=False)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:  # opened for each: a killed run leaves whole lines
-                file.write("".join(line + "\n" for line in self._waiting))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
         except OSError as error:
             # Only a log: the folds are in the ledger, whose own failure to write does end a run.
             self._broken = True
-            _log.warning("%s cannot be written (%s); the run goes on without it.", path, error.strerror or error)
-        self._waiting.clear()
+            _log.warning("%s cannot be written (%s); the run goes on without it.", self._path, error.strerror or error)
 
 
 def event_json(event: Event) -> dict[str, JsonValue]:

@@ -1,5 +1,6 @@
-"""The final table as people see it, from ``results.json``: on a terminal, in a log, as Markdown. Every number is the JSON's.
+"""Tables as people see them: a run's scores, a plan, the models; on a terminal, in a log, as Markdown.
 
+The score table is a function of ``results.json`` alone, so every number in it is the JSON's.
 A stamped run is never shown as a headline, and what is missing from a score stands beside it.
 """
 
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from distmer.experiment.plan import Plan
+from distmer.experiment.result import RunResult
 from distmer.types import JsonValue
 
 Results = Mapping[str, JsonValue]  # what `RunResult.to_json` gives and results.json holds
@@ -26,7 +29,7 @@ _STAMPS = {
     "selection-optimistic": "the setting was chosen on the folds that score it",
 }
 _SELECTIONS = {
-    "fixed": "the last epoch",
+    "fixed": "no epoch is chosen by a score",
     "inner": "the epoch by inner folds over training subjects",
     "oracle:per_subject": "the best epoch on each held-out subject's own clips",
     "oracle:global_epoch": "the best epoch on all held-out clips",
@@ -65,8 +68,7 @@ def banners(results: Results) -> list[str]:
     lines: list[str] = []
     stamps: Sequence[str] = results.get("stamps") or ()
     if stamps:
-        words = [f"{stamp} ({_STAMPS[stamp.split(':')[0]]})" if stamp.split(":")[0] in _STAMPS else stamp for stamp in stamps]
-        lines.append(f"NOT A HEADLINE: {'; '.join(words)}")
+        lines.append(f"NOT A HEADLINE: {'; '.join(_explained(stamp) for stamp in stamps)}")
     done, total = fold_counts(results)
     if results["status"] == "failed":
         lines.append(f"FAILED: none of the {total} folds finished, so there is no score")
@@ -91,7 +93,9 @@ def facts(results: Results) -> list[tuple[str, str]]:
         seeds += f" (means; standard deviation UAR {results['uar_sd']:.4f}, UF1 {results['uf1_sd']:.4f})"
     selection = str(results["selection"])
     place = [("MLflow run", str(results["mlflow_run_id"]))] if results.get("mlflow_run_id") else []
+    intervals = [("intervals", "bootstrap over subjects")] if results.get("uar_ci") else []
     return [
+        *intervals,
         ("clips", f"{results['clips_used']} of {results['clips_expected']} used"),
         ("folds", folds),
         ("seeds", seeds),
@@ -110,33 +114,27 @@ def failure_lines(results: Results) -> list[str]:
     return [*shown, f"… and {more} more in results.json"] if more else shown
 
 
-def print_results(results: Results, console: Console) -> None:
-    """The whole table on a console."""
-    for line in banners(results):
-        console.print(Text(line, style="bold red" if line.startswith(("NOT", "FAILED")) else "bold yellow"), soft_wrap=True)
-    console.print(Text(_title(results), style="bold"), soft_wrap=True)
-    rows = score_rows(results)
-    if rows:
-        console.print(_score_table(rows, stamped=bool(results.get("stamps"))))
-    width = max(len(name) for name, _ in facts(results))
-    for name, value in facts(results):
-        console.print(Text.assemble((f"{name:<{width}}  ", "dim"), value), soft_wrap=True)  # a path is not folded: it is copied
-    failures = failure_lines(results)
+def result_text(result: RunResult, *, width: int = 100, colour: bool = False) -> str:
+    """A run's end as text; ``colour`` for a terminal."""
+    return rendered(result.to_json(), width=width, colour=colour)
+
+
+def rendered(results: Results, *, width: int = 100, colour: bool = False) -> str:
+    """What ``results.json`` holds, as text."""
+    rows, told, failures = score_rows(results), facts(results), failure_lines(results)
+    label = max(len(name) for name, _ in told)
+    parts: list[Text | Table] = [Text(_title(results), style="bold")]
+    parts += [Text(line, style="bold red" if line.startswith(("NOT", "FAILED")) else "bold yellow") for line in banners(results)]
+    parts += [_score_table(rows, stamped=bool(results.get("stamps")))] if rows else [Text()]
+    parts += [Text.assemble((f"{name:<{label}}  ", "dim"), value) for name, value in told]
     if failures:
-        console.print(Text(f"\nnot in the score: {len(results['failed'])}", style="bold yellow"))
-        for line in failures:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+        parts += [Text(f"\nnot in the score: {len(results['failed'])}", style="bold yellow"), *(Text(f"  {line}") for line in failures)]
+    return _text(parts, width, colour)
 
 
-def to_text(results: Results, width: int = 100) -> str:
-    """The table without colours, for a log or a file."""
-    sink = io.StringIO()
-    print_results(results, Console(file=sink, width=width, color_system=None, force_terminal=False))
-    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
-
-
-def to_markdown(results: Results) -> str:
-    """The same as Markdown, for an MLflow note or a page."""
+def to_markdown(result: RunResult) -> str:
+    """A run's end as Markdown, for its folder and for the note of an MLflow run."""
+    results: Results = result.to_json()
     lines = [f"## {_title(results)}", ""]
     lines += [text for line in banners(results) for text in (f"> **{line}**", "")]
     rows = score_rows(results)
@@ -155,6 +153,41 @@ def to_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, run_dir: str) -> str:
+    """What a run would do. ``seconds``: the estimate of the folds still to train, one after the other."""
+    todo = len(plan.jobs) - done
+    stamps = [Text(f"NOT A HEADLINE: {'; '.join(_explained(stamp) for stamp in plan.stamps)}", style="bold red")] if plan.stamps else []
+    rows = [
+        ("clips", f"{len(plan.clips)} of {plan.manifest.clips_expected} usable; features of {missing_features} are still to be extracted"),
+        ("folds", f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {len(plan.jobs)}: {done} in the ledger already, {todo} to train"),
+        ("selection", plan.selection),
+        ("estimate", f"about {clock(seconds)} one after the other on this machine, without extraction" if todo else "nothing to train"),
+        ("results", run_dir),
+    ]
+    label = max(len(name) for name, _ in rows)
+    lines = [Text(f"{name:<{label}}  {value}") for name, value in rows]
+    lost = [Text(f"  clip {failure.clip}: {failure.reason}") for failure in plan.failures[:_FAILURES_SHOWN]]
+    more = len(plan.failures) - len(lost)
+    lost += [Text(f"  … and {more} more: see `distmer data check`")] if more else []
+    head = [Text(f"\nnot usable: {len(plan.failures)}")] if lost else []
+    return _text([Text(f"{plan.model.info.name} on {plan.manifest.protocol}"), *stamps, *lines, *head, *lost], 100, colour=False)
+
+
+def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
+    """The models: name, size, options with their defaults, and whose they are."""
+    lines: list[Text | Table] = []
+    for row in rows:
+        count = f"{row['parameters']:,} parameters" if row["parameters"] is not None else str(row["kind"])
+        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        lines += [
+            Text(f"{row['name']}: {row['title']}"),
+            Text(f"  {count}; {', '.join(row['inputs'])} at {row['size']} px"),
+            Text(f"  options: {options}"),
+            Text(f"  {row['citation']}"),
+        ]
+    return _text(lines, 100, colour=False)
+
+
 def clock(seconds: float) -> str:
     """Seconds as people read them: 0:07, 12:31, 3:05:09."""
     minutes, second = divmod(round(seconds), 60)
@@ -163,7 +196,21 @@ def clock(seconds: float) -> str:
 
 
 def _title(results: Results) -> str:
-    return f"{results['model']} on {results['dataset']}, {results['folds']} folds"
+    seeds = f" × {len(results['seeds'])} seeds" if len(results["seeds"]) > 1 else ""
+    return f"{results['model']} on {results['dataset']}, {results['folds']} folds{seeds}"
+
+
+def _explained(stamp: str) -> str:
+    words = _STAMPS.get(stamp.split(":")[0])
+    return f"{stamp} ({words})" if words else stamp
+
+
+def _text(parts: Sequence[Text | Table], width: int, colour: bool) -> str:
+    sink = io.StringIO()
+    console = Console(file=sink, width=width, color_system="standard" if colour else None, force_terminal=colour)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text))  # a path or a reason is not folded: it is copied
+    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
 
 
 def _score_table(rows: Sequence[ScoreRow], *, stamped: bool) -> Table:

@@ -14,8 +14,9 @@ from pathlib import Path
 from distmer.types import JsonValue
 
 _LIBRARIES = (
-    "distmer", "ray", "torch", "numpy", "scipy", "scikit-learn", "opencv-contrib-python-headless", "dlib-bin", "pyarrow", "pydantic", "mlflow"
-)  # fmt: skip
+    *("distmer", "ray", "torch", "numpy", "scipy", "scikit-learn"),
+    *("opencv-contrib-python-headless", "dlib-bin", "pyarrow", "pydantic", "mlflow"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.plan import Plan, effective_train
 from distmer.experiment.result import RunResult
-from distmer.report import figures
+from distmer.report.figures import drawings
 from distmer.report.tables import to_markdown
 from distmer.tracking.environment import Environment
 from distmer.types import FoldResult, JsonValue
@@ -166,7 +166,6 @@ def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
 def result_items(result: RunResult) -> Iterator[LogItem]:
     """What a run came to: scores with intervals and floors, figures, tables, and what is missing from them."""
     tree = result.to_json()
-    plan = result.plan
     yield from score_metrics(result.summary.to_json() if result.summary else {})
     counts = {
         "folds_done": len(result.folds),
@@ -177,17 +176,14 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
         "seconds": result.seconds,
     }
     yield from (Metric(name, float(value)) for name, value in counts.items())
-    yield Tag("mlflow.note.content", to_markdown(tree))
+    yield Tag("mlflow.note.content", to_markdown(result))
     yield Tag("distmer.devices", ", ".join(tree["devices"]) or "none")
     yield Text("results.json", json.dumps(tree, indent=2))
-    yield Text("summary.md", to_markdown(tree))
+    yield Text("summary.md", to_markdown(result))
     yield failures_table(result)
     if result.predictions is not None:
         yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
-        yield Figure("figures/confusion.png", lambda: figures.confusion(result))
-        yield Figure("figures/subjects.png", lambda: figures.subjects(result))
-    if any(fold.curves for fold in result.folds):
-        yield Figure("figures/curves.png", lambda: figures.curves(plan, result.folds))
+    yield from (Figure(f"figures/{name}.png", draw) for name, draw in drawings(result).items())
 
 
 def failures_table(result: RunResult) -> Table:

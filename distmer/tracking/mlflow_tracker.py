@@ -53,6 +53,7 @@ class MlflowTracker:
         self._thread: threading.Thread | None = None
         self._opened: Opened | None = None
         self._settled = threading.Event()  # the run is open, or will never be
+        self._once = threading.Lock()
         self._alive_at = time.monotonic()
         self._done = False
         self._run_dir = "RUN_DIR"
@@ -82,7 +83,8 @@ class MlflowTracker:
         if self._thread is None:
             return
         self._queue.put(None)
-        while self._thread.is_alive() and time.monotonic() - self._alive_at < self._patience:
+        since = time.monotonic()  # the last fold may have come long ago, and the writer was right to be idle
+        while self._thread.is_alive() and time.monotonic() - max(since, self._alive_at) < self._patience:
             self._thread.join(0.2)
         if not self._done and self.error is None:
             still = self._thread.is_alive()
@@ -128,10 +130,14 @@ class MlflowTracker:
             store.end(self._opened, event.result.status, stopped=event.result.missing > 0)
 
     def _give_up(self, why: str) -> None:
-        self.error = (
-            f"MLflow at {mask(self.uri)} cannot be reached ({mask(why)}): results are in the ledger;"
-            f" `distmer track {self._run_dir}` writes them later."
-        )
+        with self._once:
+            if self.error is not None:
+                return  # the run's end lost patience first; what the thread found then is no news
+            self.error = (
+                f"MLflow at {mask(self.uri)} cannot be reached ({mask(why)}): results are in the ledger;"
+                f" `distmer track {self._run_dir}` writes them later."
+            )
+        self._settled.set()
         _log.warning("%s", self.error)
 
 

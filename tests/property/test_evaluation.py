@@ -127,7 +127,8 @@ def test_the_order_of_rows_changes_nothing(p: Predictions, random: Any) -> None:
     order = list(range(len(p)))
     random.shuffle(order)
     labels = dict(zip(p.clip_ids, p.y_true_N.tolist(), strict=True))
-    clips = [Clip(*clip.split("/"), y, "x", KeyFrames("/a", "/b"), "t") for clip, y in labels.items()]  # pyright: ignore[reportArgumentType]
+    people = {clip: SubjectKey.of(clip) for clip in labels}
+    clips = [Clip(s.dataset, s.subject, c.split("/")[2], labels[c], "x", KeyFrames("/a", "/b"), "t") for c, s in people.items()]
     cfg = EvaluationConfig(bootstrap=100)
     folds = make_folds(clips, cfg)
     names = ("negative", "positive", "surprise")

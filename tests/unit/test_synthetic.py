@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,7 +174,11 @@ def test_an_interrupted_generation_leaves_no_root_and_the_next_finishes(tiny: Pa
         ensure(TINY, tmp_path, interrupt)
     assert list(tmp_path.iterdir()) == []
     (root_of(TINY, tmp_path) / "CASME").mkdir(parents=True)  # a root without its marker, as a broken copy leaves it
+    left = tmp_path / f".{root_of(TINY, tmp_path).name}.1-abc.partial"  # of a process that was killed the day before yesterday
+    left.mkdir()
+    os.utime(left, (0, 0))
     calls: list[tuple[int, int]] = []
     root = ensure(TINY, tmp_path, lambda done, total: calls.append((done, total)))
     assert (root / MARKER).is_file() and hashes(root) == hashes(tiny)
+    assert list(tmp_path.iterdir()) == [root]
     assert calls == [(k + 1, len(planned(TINY))) for k in range(len(planned(TINY)))]

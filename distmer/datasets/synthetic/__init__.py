@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ __all__ = ["ensure", "expected_counts", "expected_subjects", "root_of"]
 
 GENERATOR_VERSION = 1  # raise it whenever other bytes come out for the same options
 MARKER = "COMPLETE.json"
+_ABANDONED = 24 * 3600  # s
 
 
 def _silent(done: int, total: int) -> None:
@@ -44,6 +46,9 @@ def ensure(options: SyntheticConfig, folder: Path, progress: Callable[[int, int]
     if (root / MARKER).is_file():
         return root
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f".{root.name}.*.partial"):
+        if time.time() - left.stat().st_mtime > _ABANDONED:  # by a killed process; a younger one may still be written
+            shutil.rmtree(left, ignore_errors=True)
     building = folder / f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
     clips = planned(options)
     try:

@@ -1,0 +1,370 @@
+"""MLflow, for real: a SQLite store and a server. One run, one child a fold, written once, and no run is ever stopped by it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from distmer.experiment.events import Event
+from distmer.experiment.plan import Plan
+from distmer.tracking.items import Params, Tag, plan_items
+from distmer.tracking.mlflow_tracker import MlflowTracker, mask
+from tests import factories
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server of its own, in a process group of its own, with a folder that it serves artifacts from."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not healthy(port):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # the group has the pid of its leader, which is ours
+        process.wait(30)
+
+
+def healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def experiment(request: pytest.FixtureRequest) -> str:
+    return re.sub(r"\W+", "-", request.node.name)
+
+
+def tell(tracker: MlflowTracker, events: list[Event]) -> MlflowTracker:
+    for event in events:
+        tracker(event)
+    return tracker
+
+
+def runs(uri: str, experiment: str, condition: str = "") -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id], condition))
+
+
+def family(uri: str, experiment: str) -> tuple[Any, list[Any]]:
+    """The one parent and its children."""
+    parents = runs(uri, experiment, "tags.`distmer.kind` = 'run'")
+    assert len(parents) == 1
+    children = runs(uri, experiment, f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'")
+    assert len(children) + 1 == len(runs(uri, experiment))
+    return parents[0], children
+
+
+def assert_whole(uri: str, experiment: str, plan: Plan) -> None:
+    """One finished parent with exactly one finished child for every fold and seed."""
+    parent, children = family(uri, experiment)
+    assert (parent.info.status, parent.data.tags["distmer.status"]) == ("FINISHED", "complete")
+    assert sorted(child.data.tags["distmer.fold"] for child in children) == sorted(job.digest for job in plan.jobs)
+    assert {(child.info.status, child.data.tags["distmer.status"]) for child in children} == {("FINISHED", "complete")}
+
+
+def test_a_run_its_folds_their_curves_and_files(uri: str, experiment: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    result = factories.result(factories.plan(model={"name": "atscnn"}, seeds=(0, 1)), epochs=8)
+    artifacts = str(tmp_path / "files")
+    tracker = tell(MlflowTracker(uri, experiment, artifacts=artifacts), factories.events(result))
+    assert tracker.error is None
+    assert_whole(uri, experiment, result.plan)
+    parent, _ = family(uri, experiment)
+    assert parent.info.run_id == tracker.run_id and parent.info.run_name == "loso · atscnn"
+    tree = result.to_json()
+    assert parent.data.metrics["uar"] == tree["uar"] and parent.data.metrics["uar.low"] == tree["uar_ci"][0]
+    assert parent.data.params["train.lr"] == "0.0001" and parent.data.tags["distmer.headline"] == "yes"
+
+    (found,) = runs(
+        uri, experiment, "params.fold = 'ones/s02' and params.seed = '1' and params.model = 'atscnn' and params.`train.lr` = '0.0001'"
+    )
+    client = MlflowClient(tracking_uri=uri)
+    fold = next(fold for fold in result.folds if (fold.fold_id, fold.seed) == ("ones/s02", 1))
+    history = client.get_metric_history(found.info.run_id, "train_loss")
+    assert [(point.step, point.value) for point in history] == list(enumerate(fold.curves["train_loss"], start=1))
+
+    top = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert top == {"config.yaml", "environment.json", "results.json", "summary.md", "failures.csv", "predictions.csv", "figures"}
+    local = client.download_artifacts(parent.info.run_id, "predictions.csv", str(tmp_path))
+    assert len(pd.read_csv(local)) == len(result.predictions or ())
+    assert {item.path for item in client.list_artifacts(parent.info.run_id, "figures")} == {
+        "figures/confusion.png",
+        "figures/subjects.png",
+        "figures/curves.png",
+    }
+    assert Path(artifacts).exists() == uri.startswith("sqlite")
+
+
+def test_the_same_again_writes_nothing_twice(uri: str, experiment: str) -> None:
+    from mlflow import MlflowClient
+
+    result = factories.result(factories.plan(model={"name": "atscnn"}), epochs=3)
+    ids = {tell(MlflowTracker(uri, experiment), factories.events(result)).run_id for _ in range(2)}
+    assert len(ids) == 1
+    assert_whole(uri, experiment, result.plan)
+    parent, children = family(uri, experiment)
+    client = MlflowClient(tracking_uri=uri)
+    assert len(client.get_metric_history(parent.info.run_id, "uar")) == 1
+    assert len(client.get_metric_history(children[0].info.run_id, "train_loss")) == 3
+
+
+def test_a_stopped_run_is_killed_and_goes_on_in_the_same_place(uri: str, experiment: str) -> None:
+    plan = factories.plan()
+    first = tell(MlflowTracker(uri, experiment), factories.events(factories.result(plan, failed=1, unreached=2)))
+    parent, children = family(uri, experiment)
+    assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("KILLED", "partial", 3)
+    partial_uar = parent.data.metrics["uar"]
+    whole = factories.result(plan)
+    assert tell(MlflowTracker(uri, experiment), factories.events(whole, cached=3)).run_id == first.run_id
+    assert_whole(uri, experiment, plan)
+    parent, _ = family(uri, experiment)
+    assert whole.summary is not None and parent.data.metrics["uar"] == whole.summary.uar != partial_uar
+    assert parent.data.metrics["folds_failed"] == 0
+
+
+def test_failed_folds_make_a_failed_run(uri: str, experiment: str) -> None:
+    tell(MlflowTracker(uri, experiment), factories.events(factories.result(factories.plan(), failed=1)))
+    parent, children = family(uri, experiment)
+    assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("FAILED", "partial", 5)
+
+
+def test_folds_as_steps(uri: str, experiment: str) -> None:
+    from mlflow import MlflowClient
+
+    result = factories.result(factories.plan())
+    for _ in range(2):
+        tell(MlflowTracker(uri, experiment, folds="steps"), factories.events(result))
+    parent, children = family(uri, experiment)
+    assert not children and parent.info.status == "FINISHED"
+    history = MlflowClient(tracking_uri=uri).get_metric_history(parent.info.run_id, "fold.clips")
+    assert [(point.step, point.value) for point in history] == [(i, len(fold.predictions)) for i, fold in enumerate(result.folds)]
+
+
+class Killed(BaseException):
+    """A kill at some moment: no handler sees it."""
+
+
+@pytest.mark.parametrize("writes", [1, 2, 4, 6, 9, 13, 20])
+def test_a_kill_at_any_moment_leaves_one_whole_run_after_the_next(sqlite: str, experiment: str, writes: int) -> None:
+    """The process dies just before its n-th write to MLflow; the same command then runs to the end."""
+    from distmer.tracking import mlflow_store
+
+    result = factories.result(factories.plan(model={"name": "atscnn"}, people=(("ones", 3),)), epochs=3)
+    left = [writes]
+
+    class Dying:
+        """The real client, until the process is killed."""
+
+        def __init__(self, client: Any) -> None:
+            self._client = client
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith(("log_", "create_run", "set_", "update_")):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+            return getattr(self._client, name)
+
+    from distmer.tracking import items
+    from distmer.tracking.environment import capture
+
+    store = mlflow_store.MlflowStore(sqlite, experiment, None)
+    store.client = Dying(store.client)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        opened = store.open(result.plan.digest, "run")
+        store.write(opened, items.plan_items(result.plan, capture()))
+        for fold in result.folds:
+            store.write(opened, items.fold_items(fold, result.plan))
+        store.write_result(opened, items.result_items(result))
+        store.end(opened, "complete", stopped=False)
+    tell(MlflowTracker(sqlite, experiment), factories.events(result, cached=3))
+    assert_whole(sqlite, experiment, result.plan)
+    for child in family(sqlite, experiment)[1]:
+        assert len(store.client._client.get_metric_history(child.info.run_id, "train_loss")) == 3  # type: ignore[attr-defined]
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("http://someone:hunter2@127.0.0.1:{port}", "connection refused"),
+        ("postgresql://someone:hunter2@127.0.0.1:{port}/db", "connection refused"),
+        ("sqlite:////proc/nowhere/mlflow.db", "nowhere"),
+        ("gopher://x", ""),
+        ("postgresql://h:port/db", "not an address"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_costs_a_warning(uri: str, why: str, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    result = factories.result(factories.plan(), run_dir="/w/runs/abc")
+    started = time.monotonic()
+    tracker = tell(MlflowTracker(uri.format(port=free_port()), "x"), factories.events(result))
+    assert time.monotonic() - started < 15
+    assert tracker.run_id is None and tracker.error is not None
+    assert why in tracker.error and "`distmer track /w/runs/abc` writes them later" in tracker.error
+    assert warnings_of(caplog) == [tracker.error]
+    assert "hunter2" not in tracker.error
+    written = capfd.readouterr()
+    assert written.out == "" and "Traceback" not in written.err and "hunter2" not in written.err
+
+
+def test_a_locked_sqlite_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    result = factories.result(factories.plan())
+    tell(MlflowTracker(uri, "x", artifacts=str(tmp_path / "files")), factories.events(result))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        tracker = tell(MlflowTracker(uri, "x"), factories.events(result))
+        assert time.monotonic() - started < 10
+    assert tracker.run_id is None and "database is locked" in str(tracker.error)
+    assert warnings_of(caplog) == [tracker.error]
+
+
+def test_a_lock_in_the_middle_ends_tracking_and_a_replay_mends_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    result = factories.result(factories.plan())
+    events = factories.events(result)
+    tracker = tell(MlflowTracker(uri, "x", artifacts=str(tmp_path / "files"), patience=3), events[:2])
+    assert tracker.run_id is not None
+    time.sleep(3)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
+        tell(tracker, events[2:])
+        assert time.monotonic() - started < 12
+        assert tracker.error is not None
+    assert warnings_of(caplog) == [tracker.error]
+    again = tell(MlflowTracker(uri, "x"), events)
+    assert again.run_id == tracker.run_id and again.error is None
+    assert_whole(uri, "x", result.plan)
+
+
+def test_a_server_that_never_answers_is_waited_for_only_so_long(caplog: pytest.LogCaptureFixture) -> None:
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        tracker = MlflowTracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "x", patience=2)
+        tell(tracker, factories.events(factories.result(factories.plan())))
+        assert time.monotonic() - started < 8
+    assert tracker.run_id is None and warnings_of(caplog) == [tracker.error]
+
+
+def test_folds_do_not_wait_for_the_tracker(sqlite: str, experiment: str) -> None:
+    result = factories.result(factories.plan(people=(("ones", 12),)))
+    tracker = MlflowTracker(sqlite, experiment)
+    started = time.monotonic()
+    tell(tracker, factories.events(result)[:-1])
+    assert time.monotonic() - started < 0.5
+    tracker.close()
+    assert tracker.error is None and len(family(sqlite, experiment)[1]) == 12
+
+
+def test_a_long_wait_between_folds_is_no_lack_of_patience(sqlite: str, experiment: str) -> None:
+    events = factories.events(factories.result(factories.plan()))
+    tracker = tell(MlflowTracker(sqlite, experiment, patience=1.5), events[:-1])
+    time.sleep(3)
+    assert tell(tracker, events[-1:]).error is None
+    assert family(sqlite, experiment)[0].info.status == "FINISHED"
+
+
+def test_long_values_are_cut_and_say_so(sqlite: str, experiment: str) -> None:
+    from distmer.tracking import mlflow_store
+    from distmer.tracking.environment import capture
+
+    store = mlflow_store.MlflowStore(sqlite, experiment, None)
+    opened = store.open("d" * 64, "long")
+    told = [
+        *plan_items(factories.plan(), capture()),
+        Params({f"p{i}": "x" for i in range(250)}),
+        Params({"long": "y" * 7000}),
+        Tag("t", "z" * 9000),
+    ]
+    store.write(opened, told)
+    data = store.client.get_run(opened.run.info.run_id).data
+    assert len(data.params["long"]) == 6000 and "[cut: 7000 characters" in data.params["long"]
+    assert len(data.tags["t"]) == 8000 and data.params["p249"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pw@host/x", "http://***@host/x"),
+        ("postgresql://me:pw@host/db?password=pw&x=1", "postgresql://***@host/db?password=***&x=1"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_credentials_are_masked(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
+def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:
+    """In a fresh process, as a user runs it: no line of migration on stderr, no address on stdout."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
+        "assert 'mlflow' not in sys.modules\n"
+        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
+        "[t(e) for e in factories.events(factories.result(factories.plan()))]\nassert t.error is None and t.run_id\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root), f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "files")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,125 @@
+"""What a tracker is told: complete, searchable on the folds too, honest about stamps, and never a frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from distmer.tracking.environment import Environment, capture
+from distmer.tracking.items import (
+    Child,
+    Curve,
+    Figure,
+    LogItem,
+    Metric,
+    Params,
+    Table,
+    Tag,
+    Text,
+    flatten,
+    fold_items,
+    fold_metrics,
+    plan_items,
+    result_items,
+)
+from tests import factories
+
+T = TypeVar("T")
+HERE = Environment("abc123", True, None, {"numpy": "2"}, "3.11", "Linux", 2, "cpu")
+
+
+def of(kind: type[T], items: list[LogItem]) -> list[T]:
+    return [item for item in items if isinstance(item, kind)]
+
+
+def tags(items: list[LogItem]) -> dict[str, str]:
+    return {tag.name: tag.value for tag in of(Tag, items)}
+
+
+def test_a_plan_tells_every_option_that_acts_and_none_that_does_not() -> None:
+    network, linear = (of(Params, list(plan_items(factories.plan(model={"name": name}), HERE)))[0].values for name in ("atscnn", "linear"))
+    assert network["model"] == "atscnn" and network["dataset"] == "hand-made" and network["selection"] == "fixed"
+    assert network["train.lr"] == "0.0001" and "train.momentum" not in network
+    assert linear["model.c"] == "0.003"
+    assert [name for name in linear if name.startswith("train.")] == ["train.threads"]
+
+
+def test_a_fold_repeats_the_settings_so_that_a_search_finds_it() -> None:
+    plan = factories.plan(model={"name": "atscnn"}, seeds=(3, 4))
+    job = plan.jobs[-1]
+    (child,) = of(Child, list(fold_items(factories.fold(plan, job, epochs=5), plan)))
+    params = of(Params, list(child.items))[0].values
+    assert child.key == job.digest
+    assert {name: params[name] for name in ("model", "dataset", "seed", "fold", "selection", "train.lr")} == {
+        "model": "atscnn",
+        "dataset": "hand-made",
+        "seed": "4",
+        "fold": job.fold.id,
+        "selection": "fixed",
+        "train.lr": "0.0001",
+    }
+    assert [(curve.name, len(curve.values)) for curve in of(Curve, list(child.items))] == [("train_loss", 5)]
+    assert all(metric.name.startswith("fold.") for metric in of(Metric, list(child.items)))
+
+
+@pytest.mark.parametrize(
+    ("sections", "stamps", "headline"),
+    [
+        ({}, "none", "yes"),
+        ({"model": {"name": "atscnn"}, "train": {"selection": "oracle"}}, "oracle:per_subject", "no"),
+        ({"evaluation": {"permute_labels": 1}}, "labels-permuted", "no"),
+        ({"expected": {"ones": {"negative": 99}}}, "counts-mismatch", "no"),
+    ],
+)
+def test_stamps_stand_on_the_run_and_on_every_fold(sections: dict[str, Any], stamps: str, headline: str) -> None:
+    plan = factories.plan(**sections)
+    child = of(Child, list(fold_items(factories.fold(plan, plan.jobs[0]), plan)))[0]
+    for told in (tags(list(plan_items(plan, HERE))), tags(list(child.items))):
+        assert (told["distmer.stamps"], told["distmer.headline"]) == (stamps, headline)
+
+
+def test_a_global_oracle_gives_a_fold_no_score_before_the_end() -> None:
+    plan = factories.plan(model={"name": "atscnn"}, train={"selection": "oracle", "oracle": "global_epoch"})
+    assert {metric.name for metric in fold_metrics(factories.fold(plan, plan.jobs[0]), plan, 0)} == {"fold.clips", "fold.seconds"}
+
+
+def test_a_result_tells_scores_floors_and_all_that_is_missing() -> None:
+    result = factories.result(factories.plan(), failed=1, unreached=1)
+    items = list(result_items(result))
+    metrics = {metric.name: metric.value for metric in of(Metric, items)}
+    tree = result.to_json()
+    assert metrics["uar"] == tree["uar"] and metrics["uar.low"] == tree["uar_ci"][0] and metrics["uf1.high"] == tree["uf1_ci"][1]
+    assert metrics["floors.constant.uar_foldmean"] == tree["floors"]["constant"]["uar_foldmean"]
+    assert metrics["per_dataset.twos.uf1"] == tree["per_dataset"]["twos"]["uf1"]
+    assert (metrics["folds_done"], metrics["folds_failed"], metrics["folds_missing"]) == (4, 1, 1)
+    assert (metrics["clips_used"], metrics["clips_expected"]) == (tree["clips_used"], 30)
+    tables = {table.path: table.columns for table in of(Table, items)}
+    assert tables["failures.csv"]["what"] == ["clip", "fold", "fold"]
+    assert "Traceback" in tables["failures.csv"]["traceback"][1]
+    assert len(tables["predictions.csv"]["clip_id"]) == tree["clips_used"]
+    assert {figure.path for figure in of(Figure, items)} == {"figures/confusion.png", "figures/subjects.png"}
+    assert json.loads(next(text.text for text in of(Text, items) if text.path == "results.json")) == json.loads(json.dumps(tree))
+
+
+def test_a_result_without_a_fold_is_told_too() -> None:
+    plan = factories.plan()
+    items = list(result_items(factories.result(plan, failed=len(plan.jobs))))
+    assert "uar" not in {metric.name for metric in of(Metric, items)}
+    assert not of(Figure, items)
+
+
+def test_settings_become_dotted_words() -> None:
+    tree = {"a": {"b": 1e-4, "c": [1, 2]}, "d": None, "e": "word", "f": True}
+    assert flatten(tree) == {"a.b": "0.0001", "a.c": "[1, 2]", "d": "null", "e": "word", "f": "true"}
+
+
+def test_the_environment_names_no_commit_that_is_not_the_packages_own(tmp_path: Path) -> None:
+    (tmp_path / "requirements.lock").write_text("numpy==2\n")
+    here = capture(tmp_path)
+    assert here.commit is None and here.dirty is None
+    assert here.requirements is not None and len(here.requirements) == 64
+    assert here.libraries["distmer"] and here.device
+    json.dumps(here.to_json())
