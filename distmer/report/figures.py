@@ -22,7 +22,7 @@ from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
 
 _INK, _MUTED, _GRID, _ALARM = "#1f2933", "#667380", "#dfe4e8", "#b3261e"
 _SERIES = ("#1f6f8b", "#c9792b", "#5b7f3a", "#7b4f9d", "#a33b4a", "#4c6275")  # told apart in print and by the colour-blind
-_RAMP = LinearSegmentedColormap.from_list("recall", ["#f6f9fa", "#a9cbd5", "#1f6f8b", "#0d3d50"])
+_RAMP = LinearSegmentedColormap.from_list("recall", ["#e9f0f3", "#a9cbd5", "#1f6f8b", "#0d3d50"])
 _CURVES = {
     "train_loss": "training loss",
     "inner_uar": "UAR on inner folds",
@@ -98,8 +98,8 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
     above.axhline(pooled, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     above.annotate(f"{pooled:.2f} of all", (1, pooled), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                    va="center", fontsize=8, color=_MUTED)  # fmt: skip
-    none_right = int((accuracy_P == 0).sum())
-    _title(figure, plan, f"{len(people)} subjects, {none_right} with no clip right{_over_seeds(predictions)}")
+    none_right = f", {wrong} of them with no clip right" if (wrong := int((accuracy_P == 0).sum())) else ""
+    _title(figure, plan, f"{len(people)} subjects{none_right}{_over_seeds(predictions)}")
     return figure
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _LOCK_SECONDS = 5.0  # another run's first use of a fresh SQLite file creates its tables in about 2 s
 _CONNECT_SECONDS = 3.0
 _VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of a tag
-_METRICS, _WORDS = 1000, 100  # MLflow's limits of one batch
+_METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 # MLflow's word for the end of a run: only a whole one is FINISHED, so that a search by status never meets half a score.
@@ -62,10 +62,11 @@ def failures() -> tuple[type[Exception], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run that is being written to, with its folds that are there: fold digest → MLflow run."""
+    """A run that is being written to: its folds that are there whole, and those that were cut off, by the fold's digest."""
 
     run: Run
-    folds: dict[str, Run]
+    done: set[str]
+    begun: dict[str, Run]
 
 
 class MlflowStore:
@@ -94,11 +95,17 @@ class MlflowStore:
         found = next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
         tags = {"distmer.run": digest, "distmer.status": "started"}
         if found is None:
-            return Opened(self.client.create_run(self.experiment, tags=tags, run_name=name), {})
+            return Opened(self.client.create_run(self.experiment, tags=tags, run_name=name), set(), {})
         self.client.update_run(found.info.run_id, status="RUNNING")
         self.client.set_tag(found.info.run_id, "distmer.status", "started")
-        below = list(self._search(f"tags.`mlflow.parentRunId` = '{found.info.run_id}'"))
-        return Opened(found, {run.data.tags["distmer.fold"]: run for run in reversed(below) if "distmer.fold" in run.data.tags})
+        below = self._below(found)
+        done = {run.data.tags["distmer.fold"] for run in below if _is_whole(run)}
+        return Opened(found, done, {run.data.tags["distmer.fold"]: run for run in reversed(below)})
+
+    def _below(self, run: Run) -> list[Run]:
+        """The folds of a run, the oldest first."""
+        found = self._search(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        return [child for child in found if "distmer.fold" in child.data.tags]
 
     def _search(self, condition: str) -> Iterator[Run]:
         """Runs that are not deleted, the oldest first."""
@@ -130,35 +137,39 @@ class MlflowStore:
 
     def end(self, opened: Opened, status: str, *, stopped: bool) -> None:
         """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds failed."""
+        seen: set[str] = set()
+        for run in sorted(self._below(opened.run), key=lambda run: not _is_whole(run)):
+            # A request that was given up as lost, and sent again, may have arrived after all.
+            if (digest := run.data.tags["distmer.fold"]) in seen:
+                self.client.delete_run(run.info.run_id)
+            seen.add(digest)
         run_id = opened.run.info.run_id
         self.client.set_terminated(run_id, "KILLED" if stopped else STATUS.get(status, "FAILED"))
         self.client.set_tag(run_id, "distmer.status", status)
 
     def _write_child(self, opened: Opened, child: Child) -> None:
-        run = opened.folds.get(child.key)
-        if run is not None and run.data.tags.get("distmer.status") == "complete":
+        if child.key in opened.done:
             return
+        run = opened.begun.get(child.key)
         if run is None:
             tags = {"mlflow.parentRunId": opened.run.info.run_id, "distmer.fold": child.key, "distmer.status": "started"}
             run = self.client.create_run(self.experiment, tags=tags, run_name=child.name)
         self._write_to(run, child.items)
         self.client.set_terminated(run.info.run_id, "FINISHED")
         self.client.set_tag(run.info.run_id, "distmer.status", "complete")
-        opened.folds[child.key] = self.client.get_run(run.info.run_id)
+        opened.done.add(child.key)
 
     def _write_to(self, run: Run, items: Sequence[LogItem], *, now: bool = False) -> None:
-        run_id = run.info.run_id
         start = int(time.time() * 1000) if now else int(run.info.start_time)
+        given = {name: value for item in items if isinstance(item, Params) for name, value in item.values.items()}
         # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its first one.
-        params = {k: v for item in items if isinstance(item, Params) for k, v in item.values.items() if k not in run.data.params}
-        for some in _chunks(params.items(), _WORDS):
-            self.client.log_batch(run_id, params=[Param(name, cut(value, _VALUE)) for name, value in some])
-        for some in _chunks((item for item in items if isinstance(item, Tag)), _WORDS):
-            self.client.log_batch(run_id, tags=[RunTag(tag.name, cut(tag.value, _TAG)) for tag in some])
-        for some in _chunks(_points(items, start), _METRICS):
-            self.client.log_batch(run_id, metrics=some)
+        params = [Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params]
+        tags = [RunTag(item.name, cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
+        batches = zip_longest(_chunks(_points(items, start), _METRICS), _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[])
+        for some_points, some_params, some_tags in batches:
+            self.client.log_batch(run.info.run_id, some_points, some_params, some_tags)
         for item in items:
-            self._write_file(run_id, item)
+            self._write_file(run.info.run_id, item)
 
     def _write_file(self, run_id: str, item: LogItem) -> None:
         if isinstance(item, Text):
@@ -168,6 +179,10 @@ class MlflowStore:
             self.client.log_text(run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), item.path)
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, item.draw(), item.path, save_kwargs={"dpi": 150})
+
+
+def _is_whole(fold: Run) -> bool:
+    return fold.data.tags.get("distmer.status") == "complete"
 
 
 def probe(uri: str) -> None:

@@ -133,12 +133,13 @@ class MlflowTracker:
         with self._once:
             if self.error is not None:
                 return  # the run's end lost patience first; what the thread found then is no news
-            self.error = (
+            sentence = (
                 f"MLflow at {mask(self.uri)} cannot be reached ({mask(why)}): results are in the ledger;"
                 f" `distmer track {self._run_dir}` writes them later."
             )
+            _log.warning("%s", sentence)
+            self.error = sentence
         self._settled.set()
-        _log.warning("%s", self.error)
 
 
 def run_name(plan: Plan) -> str:

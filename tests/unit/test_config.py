@@ -100,5 +100,7 @@ def test_every_named_configuration_loads_and_says_how_to_run_it(path: Path) -> N
 
 
 def test_importing_distmer_loads_nothing_heavy_and_help_is_quick_to_import() -> None:
-    code = "import sys, distmer, distmer.cli; print([m for m in ('torch', 'ray', 'mlflow', 'sklearn', 'cv2', 'pandas') if m in sys.modules])"
+    code = (
+        "import sys, distmer, distmer.cli; print([m for m in ('torch', 'ray', 'mlflow', 'sklearn', 'cv2', 'pandas') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
