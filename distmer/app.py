@@ -19,7 +19,7 @@ from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, R
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
-from distmer.experiment.result import RunResult, conclude
+from distmer.experiment.result import NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
 from distmer.models import ResolvedModel, models, parameters, resolve
 from distmer.report.jsonl import JsonLines
@@ -27,7 +27,7 @@ from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
-from distmer.types import BadInput, Manifest
+from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
 from distmer.workspace import Workspace
 
 
@@ -152,7 +152,8 @@ def track_run(session: Session) -> str:
         raise BadInput(f"{run_dir}: the ledger holds no fold of this run; run it first.")
     kept = run_dir / "results.json"
     seconds = json.loads(kept.read_text())["seconds"] if kept.exists() else sum(fold.seconds for fold in folds.values())
-    result = conclude(plan, list(folds.values()), (), seconds, str(run_dir))
+    failures = [] if not kept.exists() else _kept_failures(json.loads(kept.read_text()), plan, folds)
+    result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir))
     events: list[Event] = [RunStarted(plan, str(run_dir), len(folds))]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
     with _tracker(session) as tracker:
@@ -171,6 +172,14 @@ def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> in
     uri = environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     return subprocess.call(command, cwd=place.root)  # noqa: S603  # our own interpreter, no shell
+
+
+def _kept_failures(results: dict[str, Any], plan: Plan, folds: Mapping[str, FoldResult]) -> list[FoldFailure]:
+    """The folds that failed for a reason, as ``results.json`` has them; one merely not reached is no failure."""
+    reasons = {(f["fold"], f["seed"]): f["reason"] for f in results["failed"] if "fold" in f and f["reason"] != NOT_REACHED}
+    open_jobs = [job for job in plan.jobs if job.digest not in folds]
+    told = [(job, reasons.get((job.fold.id, str(job.seed)))) for job in open_jobs]
+    return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in told if reason]
 
 
 class _Tracking:
@@ -194,4 +203,8 @@ def _tracker(session: Session) -> Iterator[_Tracking]:
 
     uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or session.workspace.mlflow_uri
     artifacts = str(session.workspace.mlflow_artifacts) if uri == session.workspace.mlflow_uri else None
-    yield _Tracking(MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts))
+    tracker = MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts)
+    try:
+        yield _Tracking(tracker)
+    finally:
+        tracker.close()

@@ -89,7 +89,7 @@ def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, 
     from distmer.report.tables import result_text
 
     result = run_experiment(open_session(config, overrides, workspace), local=local)
-    click.echo(result_text(result))
+    click.echo(result_text(result, colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))
     return {"complete": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
@@ -166,3 +166,7 @@ def ui(workspace: str | None, port: int) -> int:
     from distmer.app import serve_ui
 
     return serve_ui(workspace, port, os.environ)
+
+
+if __name__ == "__main__":
+    main()

@@ -211,6 +211,15 @@ class Predictions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FoldBegun:
+    """A worker has taken the fold up."""
+
+    digest: str
+    fold_id: str
+    seed: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldResult:
     """A finished fold. ``curves`` maps a name to one value an epoch; ``epoch_prob_ENK`` is kept only under ``oracle``."""

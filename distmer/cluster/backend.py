@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
-from distmer.experiment.run import Executor
+from distmer.experiment.run import Executor, Report
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
-from distmer.types import FoldFailure, FoldJob, FoldResult
+from distmer.types import FoldJob
 
 
 class RayBackend:
@@ -39,7 +39,7 @@ class RayBackend:
     def executor(self) -> Executor:
         return self
 
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
         self._join()
         from distmer.cluster.folds import RayFoldExecutor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -35,10 +36,10 @@ def session(config: ClusterConfig) -> Iterator[None]:
                 num_gpus=config.local_gpus,
                 # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
                 include_dashboard=config.workers_per_fold > 0,
-                logging_level="error",
+                logging_level=logging.ERROR,
             )
         else:
-            ray.init(address=address, logging_level="error")
+            ray.init(address=address, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(

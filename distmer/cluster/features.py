@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
@@ -41,7 +42,7 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
     )
     try:
         for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield [_unpack_row(record) for record in batch.to_pylist()]
+            yield [_unpack_row(record) for record in cast(pa.Table, batch).to_pylist()]
     except RayError as error:
         first = str(error).strip().splitlines()[-1]
         raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept: give the same command again.") from error
@@ -101,7 +102,7 @@ def _pack_row(row: FeatureRow) -> dict[str, Any]:
 
 def _unpack_row(record: dict[str, Any]) -> FeatureRow:
     shape = (record["height"], record["width"])
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.frombuffer(record[name], kind).reshape((*shape, 2) if name.endswith("2") else shape) if record[name] else None
         for name, kind in _ARRAYS.items()
     }

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
@@ -22,11 +22,10 @@ from torch import nn
 
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
+from distmer.experiment.run import Report
 from distmer.storage import Store
 from distmer.training.data import Inputs
-from distmer.types import FoldFailure, FoldJob, FoldResult, RunError
-
-Outcome = FoldResult | FoldFailure
+from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
 
 
 class RayFoldExecutor:
@@ -37,31 +36,34 @@ class RayFoldExecutor:
         self.config = config
         self.scratch = scratch
 
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
         shared = ray.put(inputs)  # once for all folds; each takes its clips by id
         waiting = list(reversed(jobs))
-        pending: dict[ray.ObjectRef, FoldJob] = {}
+        pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
         try:
             while waiting or pending:
                 while waiting and len(pending) < self.config.in_flight:
                     job = waiting.pop()
                     pending[self._submit(job, shared)] = job
                 ready, _ = ray.wait(list(pending), num_returns=1)
-                for reference in ready:
-                    job = pending.pop(reference)
-                    outcome = _collect(reference, job)
-                    if self.config.workers_per_fold:
-                        Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
-                    yield outcome
+                for task in ready:
+                    report = _next_report(task, pending[task])
+                    if not isinstance(report, FoldBegun):
+                        self._finished(pending.pop(task))
+                    yield report
         except (RayError, ConnectionError) as error:
             raise RunError(
                 f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
             ) from error
         finally:
-            for reference in pending:
-                ray.cancel(reference, force=True)
+            for task in pending:
+                ray.cancel(task, force=True)
 
-    def _submit(self, job: FoldJob, shared: ray.ObjectRef) -> ray.ObjectRef:
+    def _finished(self, job: FoldJob) -> None:
+        if self.config.workers_per_fold:
+            Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
+
+    def _submit(self, job: FoldJob, shared: ray.ObjectRef) -> ray.ObjectRefGenerator:
         config = self.config
         group = config.workers_per_fold > 0
         task = _train_in_group if group else _train_in_task
@@ -77,26 +79,29 @@ class RayFoldExecutor:
         return task.options(**options).remote(job, [shared], config, self.scratch)
 
 
-def _collect(reference: ray.ObjectRef, job: FoldJob) -> Outcome:
+def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
     try:
-        return ray.get(reference)
+        return cast(Report, ray.get(next(task)))
     except RayError as error:
         first = str(error).strip().splitlines()[0]
         reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
 
 
-@ray.remote
-def _train_in_task(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Outcome:
+@ray.remote(num_returns="streaming")
+def _train_in_task(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
+    yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here, so nothing but a death is retried.
-    return TorchTrainer(lambda: attempt(job, inputs), scaling_config=ScalingConfig(num_workers=0)).fit().return_value
+    trainer = TorchTrainer(lambda: attempt(job, inputs), scaling_config=ScalingConfig(num_workers=0))
+    yield cast(Report, trainer.fit().return_value)
 
 
-@ray.remote
-def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Outcome:
+@ray.remote(num_returns="streaming")
+def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    yield FoldBegun(job.digest, job.fold.id, job.seed)
     resources = {"CPU": config.cpus_per_fold, "GPU": config.gpus_per_fold}
     trainer = TorchTrainer(
         _in_worker,
@@ -108,10 +113,10 @@ def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCo
         ),
         run_config=RunConfig(name=job.digest, storage_path=scratch, failure_config=FailureConfig(max_failures=config.retries)),
     )
-    return trainer.fit().return_value
+    yield cast(Report, trainer.fit().return_value)
 
 
-def _in_worker(config: dict[str, Any]) -> Outcome:
+def _in_worker(config: dict[str, Any]) -> Report:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces every checkpoint
     job: FoldJob = config["job"]
     return attempt(job, ray.get(config["inputs"][0]), GroupRuntime(int(job.spec["train"].get("epochs", 1))))

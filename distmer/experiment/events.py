@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
-from distmer.types import FoldFailure, FoldResult
+from distmer.types import FoldBegun, FoldFailure, FoldResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,13 @@ class RunStarted:
     plan: Plan
     run_dir: str
     cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoldStarted:
+    """A worker has taken a fold up: it runs until it is told finished or failed."""
+
+    fold: FoldBegun
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +59,5 @@ class RunEnded:
     result: RunResult
 
 
-Event = Step | RunStarted | FoldFinished | FoldFailed | RunEnded
+Event = Step | RunStarted | FoldStarted | FoldFinished | FoldFailed | RunEnded
 Observer = Callable[[Event], None]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from distmer.config import FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Runtime
-from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
+from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
@@ -27,8 +27,9 @@ def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fol
 class LocalExecutor:
     """Every fold in this process, one after the other."""
 
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[FoldBegun | FoldResult | FoldFailure]:
         for job in jobs:
+            yield FoldBegun(job.digest, job.fold.id, job.seed)
             yield attempt(job, inputs)
 
 

@@ -37,10 +37,10 @@ class Features:
 
 def locate(manifest: Manifest, workspace: Store, config: FeatureConfig) -> Features:
     """What the store has of a manifest's clips. Reads every frame once, for its content is its key."""
-    units = {unit_of(clip.source) for clip in manifest.clips}
-    if len(units) != 1:
+    unit = unit_of(manifest.clips[0].source)
+    if any(unit_of(clip.source) != unit for clip in manifest.clips):
         raise BadInput(f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them apart, for their scales differ.")
-    store = FeatureStore(workspace, config, units.pop())
+    store = FeatureStore(workspace, config, unit)
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda clip: _key_or_reason(clip, config), manifest.clips))
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}

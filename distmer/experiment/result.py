@@ -13,6 +13,8 @@ from distmer.experiment.plan import Plan
 from distmer.training.fit import as_predictions
 from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
 
+NOT_REACHED = "not reached: the run was stopped before it"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
@@ -44,9 +46,7 @@ class RunResult:
         clips = [{"clip": f.clip, "reason": f.reason} for f in self.plan.failures]
         folds = [{"fold": f.fold_id, "seed": str(f.seed), "reason": f.reason} for f in self.failures]
         done = {f.digest for f in (*self.folds, *self.failures)}
-        unreached = [
-            {"fold": j.fold.id, "seed": str(j.seed), "reason": "not reached: stopped"} for j in self.plan.jobs if j.digest not in done
-        ]
+        unreached = [{"fold": j.fold.id, "seed": str(j.seed), "reason": NOT_REACHED} for j in self.plan.jobs if j.digest not in done]
         return [*clips, *folds, *unreached]
 
     def to_json(self) -> dict[str, JsonValue]:
@@ -66,6 +66,7 @@ class RunResult:
             "stamps": list(plan.stamps),
             "seeds": list(plan.config.seeds),
             "classes": list(plan.classes),
+            "confidence": plan.config.evaluation.confidence,
             "devices": sorted({f.device for f in self.folds}),
             "seconds": round(self.seconds, 3),
             "status": self.status,
@@ -81,7 +82,7 @@ def conclude(plan: Plan, folds: Sequence[FoldResult], failures: Sequence[FoldFai
     if plan.selection == "oracle:global_epoch":
         ordered = _best_common_epoch(plan, ordered)
     predictions = Predictions.concat([fold.predictions for fold in ordered]) if ordered else None
-    summary = predictions and summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
+    summary = None if predictions is None else summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
     return RunResult(plan, ordered, tuple(failures), predictions, summary, seconds, run_dir)
 
 

@@ -6,26 +6,29 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Protocol
 
-from distmer.experiment.events import FoldFailed, FoldFinished, Observer, RunEnded, RunStarted
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observer, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
 from distmer.training.data import Inputs
-from distmer.types import FoldFailure, FoldJob, FoldResult
+from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 
 _log = logging.getLogger(__name__)
+
+
+Report = FoldBegun | FoldResult | FoldFailure
 
 
 class Executor(Protocol):
     """Something that trains folds: one after the other here, or many at once on a cluster."""
 
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Iterator[FoldResult | FoldFailure]:
-        """Finished folds as they come, in any order. Closing the iterator stops what is under way."""
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+        """Folds as they are taken up and as they end, in any order. Closing the generator stops what is under way."""
         ...
 
 
@@ -44,14 +47,19 @@ def run(
             observe(FoldFinished(fold, cached=True))
     try:
         with terminable():
-            for outcome in _outcomes(executor, missing, inputs):
-                if isinstance(outcome, FoldResult):
-                    ledger.put(outcome)
-                    folds.append(outcome)
-                else:
-                    failures.append(outcome)
+            for report in _reports(executor, missing, inputs):
+                match report:
+                    case FoldResult():
+                        ledger.put(report)
+                        folds.append(report)
+                        event = FoldFinished(report, cached=False)
+                    case FoldFailure():
+                        failures.append(report)
+                        event = FoldFailed(report)
+                    case FoldBegun():
+                        event = FoldStarted(report)
                 for observe in observers:
-                    observe(FoldFinished(outcome, cached=False) if isinstance(outcome, FoldResult) else FoldFailed(outcome))
+                    observe(event)
     except KeyboardInterrupt:
         _log.warning("Stopped: %d of %d folds are finished and kept; the same command goes on from there.", len(folds), len(plan.jobs))
     result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir)
@@ -60,10 +68,10 @@ def run(
     return result
 
 
-def _outcomes(executor: Executor, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[FoldResult | FoldFailure]:
+def _reports(executor: Executor, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[Report]:
     if missing:  # a run that is all in the ledger loads no feature and starts no worker
-        with closing(executor.run(missing, inputs())) as outcomes:  # type: ignore[type-var]  # every executor is a generator
-            yield from outcomes
+        with closing(executor.run(missing, inputs())) as reports:
+            yield from reports
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from distmer.experiment.events import Event, FoldFailed, FoldFinished, RunEnded, RunStarted, Step
+from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
 from distmer.types import JsonValue
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ def event_json(event: Event) -> dict[str, JsonValue]:
             "seconds": round(fold.seconds, 3),
             "device": fold.device,
         }
+    if isinstance(event, FoldStarted):
+        return {"event": "fold_started", "fold": event.fold.fold_id, "seed": event.fold.seed, "digest": event.fold.digest}
     if isinstance(event, FoldFailed):
         return {"event": "fold_failed", **asdict(event.failure)}
     assert isinstance(event, RunEnded)

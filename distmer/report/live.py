@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from distmer.experiment.events import Event, FoldFailed, FoldFinished, RunEnded, RunStarted, Step
+from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
 from distmer.report.tables import clock
 from distmer.types import IntArray, Predictions
 
@@ -31,6 +31,7 @@ class Tally:
     failed: int = 0
     cached: int = 0
     fresh: int = 0
+    running: int = 0
 
     @property
     def left(self) -> int:
@@ -81,6 +82,8 @@ class LiveProgress:
             self._step(event)
         elif isinstance(event, RunStarted):
             self._run_started(event)
+        elif isinstance(event, FoldStarted):
+            self._fold_started()
         elif isinstance(event, FoldFinished):
             self._fold_finished(event)
         elif isinstance(event, FoldFailed):
@@ -128,20 +131,27 @@ class LiveProgress:
         )
         self._begin(Tally("folds", jobs, self._now()))
 
+    def _fold_started(self) -> None:
+        if self._tally is not None:
+            self._tally = replace(self._tally, running=self._tally.running + 1)
+            self._show(last=False)
+
     def _fold_finished(self, event: FoldFinished) -> None:
         if self._tally is None:
             return
         self._pool = self._pool.add(event.result.predictions)
         cached, fresh = (1, 0) if event.cached else (0, 1)
         tally = self._tally
-        self._tally = replace(tally, done=tally.done + 1, cached=tally.cached + cached, fresh=tally.fresh + fresh)
+        self._tally = replace(
+            tally, done=tally.done + 1, cached=tally.cached + cached, fresh=tally.fresh + fresh, running=tally.running - fresh
+        )
         if not event.cached or self._bar is not None:
             self._show(last=self._tally.total <= _FEW)
 
     def _fold_failed(self, event: FoldFailed) -> None:
         if self._tally is None:
             return
-        tally = replace(self._tally, failed=self._tally.failed + 1, fresh=self._tally.fresh + 1)
+        tally = replace(self._tally, failed=self._tally.failed + 1, fresh=self._tally.fresh + 1, running=self._tally.running - 1)
         self._tally = tally
         if tally.failed <= _REASONS:
             failure = event.failure
@@ -185,6 +195,7 @@ class LiveProgress:
     def _notes(self, tally: Tally, now: float) -> list[str]:
         eta = tally.eta(now)
         notes = [
+            f"{tally.running} running" if tally.running else "",
             f"{tally.cached} cached" if tally.cached else "",
             f"{tally.failed} failed" if tally.failed else "",
             f"about {clock(eta)} left" if eta is not None else "",

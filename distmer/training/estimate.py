@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -29,6 +30,6 @@ def estimate_seconds(job: FoldJob) -> float:
     task = Task(lambda: model.build(classes), x_NCHW, None, rng.integers(classes, size=batch), classes)
     clock = [time.perf_counter()]
     train_network(task, train, 4, 0, Alone(), lambda net: clock.append(time.perf_counter()))
-    step = min(b - a for a, b in zip(clock, clock[1:], strict=False))
+    step = min(b - a for a, b in itertools.pairwise(clock))
     trainings = 1 + (train.inner_folds - 1 if train.selection == "inner" else 0)
     return step * len(batch_bounds(clips, train.batch_size)) * train.epochs * trainings

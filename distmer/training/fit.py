@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-from sklearn.metrics import log_loss, recall_score
+from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 from distmer.config import InputConfig, ModelConfig, TrainConfig
 from distmer.evaluation.folds import inner_folds
+from distmer.evaluation.metrics import scores
 from distmer.features.inputs import mirrored
 from distmer.models import ResolvedModel, resolve
 from distmer.training.data import Inputs, standardised
@@ -134,7 +135,7 @@ def _choose_epochs(
         train_network(task, train, train.epochs, derive(seed, "inner", inner.id), runtime, watch)
         prob_ENK[:, held_rows] = np.stack(seen)
     labels = list(range(prob_ENK.shape[2]))
-    uar_E = [float(recall_score(y_train, p.argmax(axis=1), labels=labels, average="macro", zero_division=0)) for p in prob_ENK]
+    uar_E = [scores(y_train, prob_NK.argmax(axis=1), len(labels)).uar for prob_NK in prob_ENK]
     loss_E = [float(log_loss(y_train, p / p.sum(axis=1, keepdims=True), labels=labels)) for p in prob_ENK]
     best = min(range(train.epochs), key=lambda e: (-uar_E[e], loss_E[e], e))
     return best + 1, {"inner_uar": tuple(uar_E), "inner_loss": tuple(loss_E)}

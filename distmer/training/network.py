@@ -17,7 +17,6 @@ from distmer.training.losses import batch_loss, class_weights
 from distmer.training.seeds import derive
 from distmer.types import FloatArray, IntArray
 
-
 Epoch = tuple[torch.Tensor, list[torch.Tensor]]  # inputs of the epoch, row numbers of its batches
 
 

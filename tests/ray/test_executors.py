@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pytest
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalExecutor
-from distmer.types import FoldFailure, FoldResult
+from distmer.experiment.run import Report
+from distmer.types import FoldBegun, FoldFailure, FoldResult
 from tests import toy
 
 pytestmark = pytest.mark.slow
@@ -30,15 +31,19 @@ def ray_of_two_cpus_and_a_declared_gpu() -> Iterator[None]:
         yield
 
 
+def ended(reports: Iterable[Report]) -> dict[str, FoldResult | FoldFailure]:
+    return {r.fold_id: r for r in reports if not isinstance(r, FoldBegun)}
+
+
 def on_ray(cluster: ClusterConfig, scratch: Path, model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
     from distmer.cluster.folds import RayFoldExecutor
 
     cfg = toy.config(model, cluster=cluster.model_dump(), **sections)
-    return {r.fold_id: r for r in RayFoldExecutor(cluster, str(scratch)).run(toy.jobs(cfg, CLIPS), INPUTS)}
+    return ended(RayFoldExecutor(cluster, str(scratch)).run(toy.jobs(cfg, CLIPS), INPUTS))
 
 
 def here(model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
-    return {r.fold_id: r for r in LocalExecutor().run(toy.jobs(toy.config(model, **sections), CLIPS), INPUTS)}
+    return ended(LocalExecutor().run(toy.jobs(toy.config(model, **sections), CLIPS), INPUTS))
 
 
 def same(a: dict[str, FoldResult | FoldFailure], b: dict[str, FoldResult | FoldFailure]) -> bool:
@@ -68,7 +73,7 @@ def test_a_fold_as_a_worker_group(workers: int, tmp_path: Path) -> None:
 
     cluster = ClusterConfig(workers_per_fold=workers, cpus_per_fold=0.5)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
-    result = next(iter(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, INPUTS)))
+    (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
     assert isinstance(result, FoldResult), result
     alone = here()[result.fold_id]
     assert isinstance(alone, FoldResult)
@@ -86,7 +91,7 @@ def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path)
 
     jobs = toy.jobs(toy.config(), CLIPS)
     broken = replace(jobs[0], spec={**jobs[0].spec, "train": {**jobs[0].spec["train"], "epochs": "many"}})
-    results = {r.fold_id: r for r in RayFoldExecutor(ClusterConfig(), str(tmp_path)).run([broken, *jobs[1:]], INPUTS)}
+    results = ended(RayFoldExecutor(ClusterConfig(), str(tmp_path)).run([broken, *jobs[1:]], INPUTS))
     failure = results.pop(jobs[0].fold.id)
     assert isinstance(failure, FoldFailure)
     assert "ValidationError" in failure.reason
@@ -99,9 +104,9 @@ def test_a_killed_worker_costs_its_folds_retry(tmp_path: Path) -> None:
 
     from distmer.cluster.folds import RayFoldExecutor
 
-    cfg = toy.config(train={"epochs": 300})
+    cfg = toy.config(train={"epochs": 100})
     jobs = toy.jobs(cfg, CLIPS)
-    undisturbed = {r.fold_id: r for r in LocalExecutor().run(jobs, INPUTS)}
+    undisturbed = ended(LocalExecutor().run(jobs, INPUTS))
     running = RayFoldExecutor(ClusterConfig(in_flight=2), str(tmp_path)).run(jobs, INPUTS)
     first = next(running)
     victims: list[int] = []
@@ -112,4 +117,4 @@ def test_a_killed_worker_costs_its_folds_retry(tmp_path: Path) -> None:
                 victims.append(process.pid)
     assert victims, "no fold worker was seen"
     os.kill(victims[0], signal.SIGKILL)
-    assert same(undisturbed, {r.fold_id: r for r in [first, *running]})
+    assert same(undisturbed, ended([first, *running]))

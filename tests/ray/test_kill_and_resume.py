@@ -1,0 +1,90 @@
+"""kill -9 of the driver at any moment, then the same command: finished folds are not trained again, and the predictions are
+those of an undisturbed run to the bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests import command, toy
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.write_flowmaps(tmp_path_factory.mktemp("maps"), subjects=6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("undisturbed")
+    ended = command.loso(*settings(maps), "--local", home=home)
+    assert ended.code == 0, ended.err
+    return home
+
+
+def settings(maps: Path) -> list[str]:
+    return toy.settings(maps, "tracking.enabled=false", epochs=60)
+
+
+# Moments of the run: before a fold is done, after some folds; "within": in the middle of writing an entry of the ledger.
+@pytest.mark.parametrize("moment", [0, 2, 4, "within"])
+def test_the_same_command_goes_on(moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+    if moment == "within":
+        script = Path(__file__).parent / "killed_while_writing.py"
+        process = command.start("run", *settings(maps), "--local", home=tmp_path, script=script)
+        process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL
+        assert list((tmp_path / "ledger").glob("*/.*.tmp")), "it was not killed within a write"
+        assert len(command.ledger(tmp_path)) == 2
+    else:
+        process = command.start(*settings(maps), home=tmp_path)
+        if moment:
+            command.wait_for(lambda: len(command.ledger(tmp_path)) >= int(moment), process)
+        else:
+            command.wait_for(lambda: bool(list(tmp_path.glob("runs/*/plan.json"))), process)
+        command.kill(process)
+    before = command.ledger(tmp_path)
+    parts = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")}
+    assert len(before) < 6
+    ended = command.loso(*settings(maps), "--json", home=tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.json["status"] == "complete"
+    after = command.ledger(tmp_path)
+    assert {digest: after[digest] for digest in before} == before  # not one was written again
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")} == parts
+    assert command.predictions(tmp_path) == command.predictions(undisturbed)
+    (events,) = tmp_path.glob("runs/*/events.jsonl")
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    finished = [e["digest"] for e in told if e["event"] == "fold_finished" and not e["cached"]]
+    assert len(finished) == len(set(finished))
+
+
+def test_a_second_run_does_nothing(maps: Path, undisturbed: Path) -> None:
+    before = command.ledger(undisturbed)
+    ended = command.loso(*settings(maps), "--json", home=undisturbed)
+    assert ended.code == 0
+    assert "(6 in the ledger already)" in ended.err
+    assert command.ledger(undisturbed) == before
+    assert "extracting features 30/30 · 0:00 elapsed · 30 cached" in ended.err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_keeps_what_is_finished_and_calls_it_partial(how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+    process = command.start(*settings(maps), "--json", home=tmp_path)
+    command.wait_for(lambda: len(command.ledger(tmp_path)) >= 1, process)
+    process.send_signal(how)
+    ended = command.finish(process)
+    assert ended.code == 3, ended.err
+    assert ended.json["status"] == "partial"
+    kept = len(command.ledger(tmp_path))
+    assert 1 <= kept < 6
+    assert len([f for f in ended.json["failed"] if f["reason"].startswith("not reached")]) == 6 - kept
+    assert "Traceback" not in ended.err
+    ended = command.loso(*settings(maps), home=tmp_path)
+    assert ended.code == 0
+    assert command.predictions(tmp_path) == command.predictions(undisturbed)
