@@ -126,7 +126,7 @@ class LiveProgress:
         stamps = f" · NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else ""
         jobs = len(plan.jobs)
         self._say(
-            f"{plan.model.info.name} on {plan.manifest.protocol}: {jobs} folds to run ({event.cached} in the ledger already),"
+            f"{plan.model.info.name} on {plan.manifest.protocol}: {jobs} folds ({event.cached} in the ledger already),"
             f" {len(plan.clips)} of {plan.manifest.clips_expected} clips{stamps}"
         )
         self._begin(Tally("folds", jobs, self._now()))

@@ -125,7 +125,7 @@ def test_every_figure_is_drawn_and_names_model_data_and_selection() -> None:
 def test_plain_progress_counts_failures_and_what_is_left() -> None:
     result = factories.result(factories.plan(people=(("ones", 8),)), failed=2)
     lines = lines_of(factories.events(result, cached=2))
-    assert lines[0].startswith("linear on hand-made: 8 folds to run (2 in the ledger already), 39 of 40 clips")
+    assert lines[0].startswith("linear on hand-made: 8 folds (2 in the ledger already), 39 of 40 clips")
     assert sum("failed: ValueError: the loss is not finite" in line for line in lines) == 2
     assert any(re.search(r"folds 4/8 · \d+:\d\d elapsed · 2 cached · about \d+:\d\d left · UAR so far 0\.\d{3}", line) for line in lines)
     assert re.match(r"partial: 6 of 8 folds done, 2 from the ledger, 2 failed · 0:12 · UAR 0\.\d{4}", lines[-1])

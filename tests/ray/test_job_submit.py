@@ -1,0 +1,85 @@
+"""`ray job submit` to a real head node with token authentication: the predictions of the plain command, to the bit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import command, toy
+
+pytestmark = pytest.mark.slow
+
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A head node of this test's own, ended by its process ids; yields the environment in which to talk to it."""
+    environ = command.environment(tmp_path_factory.mktemp("head"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    port, dashboard = free_port(), free_port()
+    start = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--node-ip-address=127.0.0.1"]
+    start += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={tmp_path_factory.mktemp('r')}"]
+    node = subprocess.Popen(start, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield {**environ, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        family = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+        for process in family:
+            process.terminate()
+        for process in psutil.wait_procs(family, timeout=10)[1]:
+            process.kill()
+        node.wait()
+
+
+def submit(environ: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    runtime = f'{{"env_vars": {{"DISTMER_HOME": "{home}"}}}}'
+    job = [RAY, "job", "submit", "--working-dir", ".", "--runtime-env-json", runtime, "--", "python", "jobs/loso.py", *arguments]
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(job, cwd=command.ROOT, env=environ, text=True, capture_output=True, timeout=400)
+        refused = "Failed to connect" in done.stderr or "No available agent" in done.stdout + done.stderr
+        if not refused or time.monotonic() > deadline:
+            return done
+        time.sleep(1)  # the dashboard is still on its way up
+
+
+def test_a_submitted_job_gives_the_bits_of_the_command(head: dict[str, str], tmp_path: Path) -> None:
+    maps = toy.write_flowmaps(tmp_path / "maps")
+    settings = toy.settings(maps, "tracking.enabled=false")
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert command.loso(*settings, "--local", home=here).code == 0
+    done = submit(head, there, *settings, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status": "complete"' in done.stdout
+    assert command.predictions(here) == command.predictions(there)
+    assert command.ledger(here).keys() == command.ledger(there).keys()
+
+
+def test_without_the_token_nothing_is_submitted(head: dict[str, str], tmp_path: Path) -> None:
+    stranger = {**head, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    done = subprocess.run([RAY, "job", "list"], env=stranger, text=True, capture_output=True, timeout=100)
+    assert done.returncode != 0
+    assert "auth" in (done.stdout + done.stderr).lower()
+
+
+def test_bad_input_in_a_job_is_told_in_its_log(head: dict[str, str], tmp_path: Path) -> None:
+    done = submit(head, tmp_path, "--set", "train.epocs=3")
+    assert done.returncode != 0
+    assert "train.epocs is not a setting; did you mean 'epochs'" in done.stdout
+    assert os.listdir(tmp_path) == []

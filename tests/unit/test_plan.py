@@ -1,0 +1,107 @@
+"""Identity: what changes a fold's digest, and what must not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distmer.config import Config
+from distmer.experiment.plan import Plan, build_plan
+from distmer.models import resolve
+from distmer.types import BadInput, ClipFailure, Manifest
+from tests import toy
+
+CLIPS = toy.clips()
+KEYS = {clip.id: f"key of {clip.id}" for clip in CLIPS}
+
+
+def plan(cfg: Config | None = None, keys: dict[str, str] = KEYS, unusable: tuple[ClipFailure, ...] = (), **sections: Any) -> Plan:
+    cfg = cfg or toy.config(**sections)
+    manifest = Manifest("toy", ("a", "b", "c"), tuple(reversed(CLIPS)))
+    return build_plan(cfg, manifest, resolve(cfg.model), keys, unusable)
+
+
+def digests(p: Plan) -> list[str]:
+    return [job.digest for job in p.jobs]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"train": {"epochs": 11}},
+        {"train": {"mirror": True}},
+        {"train": {"threads": 2}},
+        {"train": {"selection": "inner"}},
+        {"model": {"name": "atscnn", "size": 16, "hidden": 17}},
+        {"inputs": {"standardise": True}},
+        {"evaluation": {"permute_labels": 1}},
+        {"cluster": {"workers_per_fold": 2}},
+        {"seeds": (1,)},
+    ],
+    ids=str,
+)
+def test_what_can_change_the_numbers_changes_every_fold(sections: dict[str, Any]) -> None:
+    if "seeds" in sections:
+        changed = plan(toy.config().model_copy(update=sections))
+    elif "model" in sections:
+        changed = plan(Config.model_validate({**toy.config().model_dump(), **sections}))
+    else:
+        changed = plan(**sections)
+    assert not set(digests(plan())) & set(digests(changed))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"cluster": {"in_flight": 1, "retries": 0, "gpus_per_fold": 0.5, "workers_per_fold": 1}},
+        {"tracking": {"enabled": False}},
+        {"evaluation": {"bootstrap": 100}},
+        {"train": {"inner_folds": 4, "oracle": "global_epoch"}},  # idle under selection: fixed
+        {"data": {"root": "/elsewhere"}},
+    ],
+    ids=str,
+)
+def test_what_cannot_change_the_numbers_changes_none(sections: dict[str, Any]) -> None:
+    assert digests(plan()) == digests(plan(**sections))
+
+
+def test_a_default_written_out_is_the_default() -> None:
+    spelled = toy.config().model_dump()
+    spelled["model"]["activation"] = "selu"
+    assert digests(plan()) == digests(plan(Config.model_validate(spelled)))
+
+
+def test_a_clips_features_are_part_of_every_fold_that_uses_it_and_a_lost_clip_is_counted() -> None:
+    other = {**KEYS, CLIPS[0].id: "mended"}
+    assert not set(digests(plan())) & set(digests(plan(keys=other)))  # in LOSO every fold trains on it or tests it
+    lost = plan(unusable=(ClipFailure(CLIPS[0].id, "no face"),))
+    assert len(lost.clips) == len(CLIPS) - 1
+    assert lost.manifest.clips_expected == len(CLIPS)
+    assert all(CLIPS[0].id not in (*f.train, *f.test) for f in lost.folds)
+    assert plan().digest != lost.digest
+
+
+def test_seeds_multiply_jobs_and_nothing_else() -> None:
+    cfg = toy.config().model_copy(update={"seeds": (0, 5)})
+    both = plan(cfg)
+    assert len(both.jobs) == 2 * len(both.folds) == 8
+    assert digests(both)[:4] == digests(plan())  # a seed added trains only its own folds
+
+
+def test_classical_models_know_no_epochs_and_no_oracle() -> None:
+    one, other = toy.config("linear"), toy.config("linear", train={"epochs": 3, "selection": "oracle"})
+    assert digests(plan(one)) == digests(plan(other))
+    assert plan(other).stamps == ()
+    assert plan(other).selection == "fixed"
+
+
+def test_stamps_name_what_a_reader_must_know() -> None:
+    assert plan(train={"selection": "oracle"}).stamps == ("oracle:per_subject",)
+    assert plan(evaluation={"permute_labels": 3}).stamps == ("labels-permuted",)
+
+
+def test_one_class_is_bad_input() -> None:
+    unusable = tuple(ClipFailure(c.id, "gone") for c in CLIPS if c.label != 0)
+    with pytest.raises(BadInput, match="show one class only"):
+        plan(unusable=unusable)
