@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from distmer.app import Session
 
 COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
+# A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no traceback.
+_OF_THE_WORLD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO}
 
 
 class Commands(click.Group):
@@ -40,7 +42,7 @@ def guarded(command: Any) -> Any:
         click.echo(f"error: {error}", err=True)
         sys.exit(ERROR)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _OF_THE_WORLD:
             raise
         click.echo(
             f"error: {error.filename or 'a file'}: {error.strerror}; mend it and give the same command again: what was finished is kept.",

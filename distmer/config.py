@@ -237,7 +237,9 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except OSError as error:
-        raise BadInput(f"{path}: the configuration cannot be read ({error.strerror}).") from error
+        raise BadInput(f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -247,6 +249,8 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
+    if not isinstance(parent, str):
+        raise BadInput(f"{path}: extends names one configuration file, not {parent!r}.")
     target = (path.parent / parent).resolve()
     if target in seen or target == path.resolve():
         raise BadInput(f"{path}: extends {parent}, which extends it in turn; break the circle.")

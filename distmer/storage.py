@@ -66,8 +66,10 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
-        except BaseException:
+        except BaseException as error:
             Path(temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename in (None, temporary):
+                error.filename = target  # for the message: a failed write, unlike a failed open, does not say of which file
             raise
 
     def keys(self, suffix: str = "") -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from distmer.types import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,18 @@ class Workspace:
     @classmethod
     def find(cls, option: str | None, environ: Mapping[str, str]) -> Workspace:
         return cls(Path(option or environ.get("DISTMER_HOME") or "~/distmer").expanduser().absolute())
+
+    def require(self) -> None:
+        """Make the folder; BadInput if nothing can be written there: better told now than after an hour of extraction."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise BadInput(
+                f"{self.root}: the workspace cannot be written ({error.strerror}); mend that, or name another folder by --workspace or in"
+                " the environment variable DISTMER_HOME."
+            ) from error
 
     @property
     def data(self) -> Path:

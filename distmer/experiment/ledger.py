@@ -6,6 +6,7 @@ the file's metadata what else is known of it. Under ``oracle: global_epoch`` a c
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -20,7 +21,7 @@ from distmer.storage import Store
 from distmer.types import FoldResult, Predictions, RunError, SubjectKey
 
 _log = logging.getLogger(__name__)
-_META = b"distmer"
+_META, _SUM = b"distmer", b"sha256"
 
 
 class Ledger:
@@ -42,12 +43,23 @@ class Ledger:
     def get(self, digest: str) -> FoldResult | None:
         """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is trained again."""
         try:
-            return from_parquet(self.store.read(_key(digest)))
+            data = self.store.read(_key(digest))
         except FileNotFoundError:
             return None
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
-            _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), str(error).splitlines()[0])
+        except OSError as error:  # no word on the entry: training it again would hide that the place is away
+            raise RunError(
+                f"{self.store.path(_key(digest))}: the ledger cannot be read ({error.strerror or error}); mend it (permissions, connection)"
+                " and give the same command again."
+            ) from error
+        try:
+            result = from_parquet(data)
+            if result.digest != digest:
+                raise ValueError(f"it holds the fold {result.digest[:12]}…")
+        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:  # OSError: a page or header that makes no sense
+            reason = " ".join(str(error).split())[:160]
+            _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), reason)
             return None
+        return result
 
     def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
         """Those of the digests that are here."""
@@ -102,14 +114,19 @@ def to_parquet(result: FoldResult) -> bytes:
         "device": result.device,
     }
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_META: json.dumps(meta).encode()}), sink)
+    text = json.dumps(meta).encode()
+    pq.write_table(table.replace_schema_metadata({_META: text, _SUM: _sum(text, table)}), sink)
     return sink.getvalue()
 
 
 def from_parquet(data: bytes) -> FoldResult:
-    """The inverse of `to_parquet`; ArrowInvalid, KeyError or ValueError on anything else."""
-    table = pq.read_table(io.BytesIO(data))
-    meta = json.loads((table.schema.metadata or {})[_META])
+    """The inverse of `to_parquet`; ArrowException, OSError, KeyError, ValueError or TypeError on anything else."""
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # a few kB
+    metadata = table.schema.metadata or {}
+    text = metadata[_META]
+    if metadata[_SUM] != _sum(text, table):  # Parquet alone lets many a flipped bit through, as another number
+        raise ValueError("its checksum does not match")
+    meta = json.loads(text)
     predictions = table_predictions(table)
     epochs_NX = np.array(table["epoch_prob"].to_pylist()) if "epoch_prob" in table.column_names else None
     if epochs_NX is not None:
@@ -125,6 +142,11 @@ def from_parquet(data: bytes) -> FoldResult:
         device=meta["device"],
         epoch_prob_ENK=epochs_NX,
     )
+
+
+def _sum(meta: bytes, table: pa.Table) -> bytes:
+    """SHA-256 of all that an entry says, the names of its columns included."""
+    return hashlib.sha256(meta + json.dumps(table.to_pydict()).encode()).hexdigest().encode()
 
 
 def _key(digest: str) -> str:

@@ -54,7 +54,9 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
     clips = tuple(sorted((c for c in manifest.clips if c.id not in dropped), key=lambda c: c.id))
     labels = {c.id: c.label for c in clips}
     if len(set(labels.values())) < 2:
-        raise BadInput(f"protocol {manifest.protocol}: the {len(clips)} usable clips show one class only; there is nothing to tell apart.")
+        lost = f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}" if unusable else ""
+        what = "show one class only" if clips else "are none"
+        raise BadInput(f"protocol {manifest.protocol}: the {len(clips)} usable clips {what}; there is nothing to tell apart.{lost}")
     if config.evaluation.permute_labels is not None:
         labels = permute_within_subjects(labels, config.evaluation.permute_labels)
     folds = make_folds(clips, config.evaluation)
