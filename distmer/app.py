@@ -14,6 +14,7 @@ from typing import Any
 
 from distmer.config import Config, ModelConfig, load_config
 from distmer.datasets import check_report, load_manifest
+from distmer.evaluation.folds import make_folds
 from distmer.experiment.backend import Backend, LocalBackend
 from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, RunStarted, Step
 from distmer.experiment.ledger import Ledger
@@ -68,7 +69,15 @@ class Session:
         return locate(manifest, Store(self.workspace.root), self.config.features)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
-        return build_plan(self.config, manifest, self.model(), features.keys, features.failures)
+        model = self.model()
+        features.inputs((), model, self.config.inputs)  # settings that do not fit the maps are told before a fold is begun
+        return build_plan(self.config, manifest, model, features.keys, features.failures)
+
+    @property
+    def tracking_store(self) -> tuple[str, str | None]:
+        """Where MLflow is, and the folder for its files where that is ours to say."""
+        uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
+        return uri, str(self.workspace.mlflow_artifacts) if uri == self.workspace.mlflow_uri else None
 
     def backend(self, local: bool) -> Backend:
         if local:
@@ -80,30 +89,38 @@ class Session:
 
 def run_experiment(session: Session, *, local: bool = False) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
-    session.model()  # an unknown model or option is told before a clip is touched
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
-        manifest = session.manifest([live])
-        features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
-        plan = session.plan(manifest, features)
-        run_dir = session.workspace.run_dir(plan.digest)
-        begin_folder(run_dir, plan)
-        ids = [clip.id for clip in plan.clips]
-        with _tracker(session) as tracker:
-            result = run(
-                plan,
-                backend.executor(),
-                lambda: features.inputs(ids, plan.model, session.config.inputs),
-                session.ledger,
-                [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
-                str(run_dir),
-            )
-            result = tracker.signed(result)
-        finish_folder(run_dir, result)
+        return run_with(session, backend, live)
+
+
+def run_with(session: Session, backend: Backend, live: LiveProgress) -> RunResult:
+    """One experiment on a backend that may serve several."""
+    session.model()  # an unknown model or option is told before a clip is touched
+    session.workspace.require()
+    manifest = session.manifest([live])
+    make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+    features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
+    plan = session.plan(manifest, features)
+    run_dir = session.workspace.run_dir(plan.digest)
+    begin_folder(run_dir, plan)
+    ids = [clip.id for clip in plan.clips]
+    with _tracker(session) as tracker:
+        result = run(
+            plan,
+            backend.executor(),
+            lambda: features.inputs(ids, plan.model, session.config.inputs),
+            session.ledger,
+            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
+            str(run_dir),
+        )
+        result = tracker.signed(result)
+    finish_folder(run_dir, result)
     return result
 
 
 def extract_features(session: Session, *, local: bool = False) -> str:
     """Features of the protocol's clips into the store."""
+    session.workspace.require()
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest)
@@ -201,8 +218,7 @@ def _tracker(session: Session) -> Iterator[_Tracking]:
         return
     from distmer.tracking.mlflow_tracker import MlflowTracker  # mlflow takes seconds to load
 
-    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or session.workspace.mlflow_uri
-    artifacts = str(session.workspace.mlflow_artifacts) if uri == session.workspace.mlflow_uri else None
+    uri, artifacts = session.tracking_store
     tracker = MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts)
     try:
         yield _Tracking(tracker)

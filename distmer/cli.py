@@ -109,6 +109,26 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 
 
 @main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting of the base; may be given again.")
+@click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
+@click.option("--local", is_flag=True, help="Without Ray.")
+def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
+    """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
+    every registered model), or the folders of finished runs."""
+    from distmer.app_comparison import compare_runs, run_comparison
+    from distmer.report.comparison import comparison_text
+
+    if len(paths) == 1 and not paths[0].is_dir():
+        comparison, folder = run_comparison(paths[0], overrides, workspace, os.environ, local=local)
+    else:
+        comparison, folder = compare_runs(paths, workspace, os.environ)
+    click.echo(comparison_text(comparison, colour=sys.stdout.isatty()))
+    click.echo(f"tables: {folder}")
+    return comparison.exit_status
+
+
+@main.command()
 @experiment
 def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
     """What `run` would do: clips, folds, what is cached, and about how long it would take."""

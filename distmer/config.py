@@ -176,6 +176,16 @@ def load_config(
 
     Raises BadInput in one sentence that names the file and the nearest known key.
     """
+    return parse(Config, load_tree(path, overrides, workspace=workspace, environ=environ), origin(path))
+
+
+def origin(path: Path | None) -> str:
+    """How messages name where a setting comes from."""
+    return str(path) if path else "configuration"
+
+
+def load_tree(path: Path | None, overrides: Iterable[str], *, workspace: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `load_config` validates: the file's settings with those it extends, the overrides, the paths made absolute."""
     tree: dict[str, Any] = {}
     if path is not None:
         tree = _read_extended(path, ())
@@ -188,14 +198,13 @@ def load_config(
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise BadInput(f"--set {override}: the value is not YAML ({_first_line(error)}).") from error
-        single: dict[str, Any] = {}
-        _put(single, key.strip().split("."), value)
+        single = nested({key.strip(): value})
         _anchor(single, Path.cwd())
         tree = merge(tree, single)
     data = tree.get("data") or {}
     if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
         tree = merge(tree, {"data": {"root": str(Path(environ["DISTMER_DATA"]).absolute())}})
-    return parse(Config, tree, str(path) if path else "configuration")
+    return tree
 
 
 def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "") -> S:
@@ -257,10 +266,16 @@ def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return merge(_read_extended(target, (*seen, path.resolve())), tree)
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-    tree[keys[-1]] = value
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``."""
+    tree: dict[str, Any] = {}
+    for path, value in dotted.items():
+        *parents, last = path.split(".")
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return tree
 
 
 def _anchor(tree: dict[str, Any], base: Path) -> None:

@@ -56,6 +56,10 @@ class Workspace:
     def mlflow_artifacts(self) -> Path:
         return self.root / "mlartifacts"
 
+    def comparison_dir(self, digest: str) -> Path:
+        """A comparison's folder: its tables, which name the runs they are made of."""
+        return self.root / "comparisons" / digest[:12]
+
     def run_dir(self, plan_digest: str) -> Path:
         """The run's folder: the same across resumes."""
         return self.root / "runs" / plan_digest[:12]

@@ -3,9 +3,9 @@
 The same as `distmer features`; see `--help`.
 """
 
+import sys
+
 from distmer.cli import main
 
 if __name__ == "__main__":
-    import sys
-
     main(["features", *sys.argv[1:]])

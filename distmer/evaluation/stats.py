@@ -60,7 +60,7 @@ def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float,
     uar_RS, uf1_RS = scores_of(confusion_RSKK)
     occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0
     lacking_R = (confusion_RSKK.sum((1, 3))[:, occurs_K] == 0).any(1)
-    return Bootstrap(_percentiles(uar_RS.mean(1), confidence), _percentiles(uf1_RS.mean(1), confidence), float(lacking_R.mean()))
+    return Bootstrap(percentiles(uar_RS.mean(1), confidence), percentiles(uf1_RS.mean(1), confidence), float(lacking_R.mean()))
 
 
 def floors(folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws: int = 200, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -96,6 +96,7 @@ def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in means.items()}
 
 
-def _percentiles(values_R: FloatArray, confidence: float) -> Interval:
+def percentiles(values_R: FloatArray, confidence: float) -> Interval:
+    """The middle share ``confidence`` of resampled values."""
     lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(lo), float(hi))

@@ -55,8 +55,8 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
     labels = {c.id: c.label for c in clips}
     if len(set(labels.values())) < 2:
         lost = f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}" if unusable else ""
-        what = "show one class only" if clips else "are none"
-        raise BadInput(f"protocol {manifest.protocol}: the {len(clips)} usable clips {what}; there is nothing to tell apart.{lost}")
+        what = f"the {len(clips)} usable clips show one class only" if clips else "not one clip can be used"
+        raise BadInput(f"protocol {manifest.protocol}: {what}; there is nothing to tell apart.{lost}")
     if config.evaluation.permute_labels is not None:
         labels = permute_within_subjects(labels, config.evaluation.permute_labels)
     folds = make_folds(clips, config.evaluation)

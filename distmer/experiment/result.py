@@ -10,6 +10,7 @@ import numpy as np
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.plan import Plan
+from distmer.models import parameters
 from distmer.training.fit import as_predictions
 from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
 
@@ -56,6 +57,8 @@ class RunResult:
         used = len(set(self.predictions.clip_ids)) if self.predictions else 0
         return {
             "model": plan.model.info.name,
+            "options": plan.model.spec["options"],
+            "parameters": parameters(plan.model, len(plan.classes)),
             "dataset": plan.manifest.protocol,
             "folds": len(plan.folds),
             "clips_used": used,
@@ -69,6 +72,7 @@ class RunResult:
             "confidence": plan.config.evaluation.confidence,
             "devices": sorted({f.device for f in self.folds}),
             "seconds": round(self.seconds, 3),
+            "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
             "status": self.status,
             "run_dir": self.run_dir,
             "mlflow_run_id": self.mlflow_run_id,

@@ -54,6 +54,7 @@ class FeatureStore:
         self.store = store / f"features/{folder}"
         self.unit: Unit = unit
         self._size = cfg.size
+        self._told: set[str] = set()  # parts that were warned about
 
     def keys(self) -> dict[str, str]:
         """Every stored key → its part. Reads only two text columns; an unreadable part is warned about, and absent."""
@@ -158,8 +159,10 @@ class FeatureStore:
                 table = self._read_columns(part, ("key", "status"))
                 pairs = list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True))
             except (OSError, pa.ArrowException, KeyError) as error:
-                reason = " ".join(str(error).split())[:160]
-                log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
+                if part not in self._told:
+                    reason = " ".join(str(error).split())[:160]
+                    log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
+                    self._told.add(part)
                 continue
             for key, status in pairs:
                 index.setdefault(cast(str, key), (part, cast(Status, status)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from pydantic import Field
 
@@ -38,8 +38,22 @@ class Classical(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """A row of Table 3 of the reference paper (Zhao et al. 2024), digit for digit: costs at 128 px, of one variant."""
+
+    parameters: str
+    mflops: str
+    memory_mb: str
+    variant: str = "paper"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch generator."""
+    """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch generator.
+
+    Where a publication and the network that the reference paper ran under its name differ, the options have a field
+    ``variant: Literal["paper", "reference"]``. A model without the field has one variant, ``paper``.
+    """
 
     name: str
     title: str
@@ -50,6 +64,15 @@ class ModelInfo:
     build: Callable[[Any, int], Any]
     min_size: int  # px, the smallest `size` that still leaves a map after the last pooling
     native_size: int  # px, the size that the citation reports
+    printed: Printed | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of its variants, the default first."""
+        field = self.options.model_fields.get("variant")
+        if field is None:
+            return ("paper",)
+        return (field.default, *(name for name in get_args(field.annotation) if name != field.default))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +88,11 @@ class ResolvedModel:
     @property
     def size(self) -> int:
         return self.options.size
+
+    @property
+    def variant(self) -> str:
+        """What the options say, else the only one there is."""
+        return getattr(self.options, "variant", self.info.variants[0])
 
     def build(self, classes: int) -> Any:
         """A fresh ``torch.nn.Module`` (kind ``torch``) or `Classical` (kind ``classical``) for that many classes."""

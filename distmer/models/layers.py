@@ -2,10 +2,15 @@
 
 A multi-stream network is written as one network on grouped channels: stream s owns the channels s·C to (s+1)·C, convolutions
 and attention are grouped by stream, and no weight is shared. That equals S separate networks (tests/unit/test_atscnn.py).
+
+A layer that is written otherwise than it is described, for speed, has ``described()``: the same function of the same weights,
+layer by layer as published, for counting operations (`distmer.models.complexity`).
 """
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -48,6 +53,9 @@ class StreamStage(nn.Module):
             return self.activation(F.max_pool2d(y_BCHW, 2))
         return F.max_pool2d(self.activation(y_BCHW), 2)
 
+    def described(self) -> nn.Module:
+        return nn.Sequential(self.conv, self.norm, self.activation, nn.MaxPool2d(2))
+
 
 class ChannelAttention(nn.Module):
     """CBAM's channel attention in each stream: sigmoid(MLP(average) + MLP(maximum)) scales the channels.
@@ -70,6 +78,21 @@ class ChannelAttention(nn.Module):
         # gradient goes to one of several equal maxima, as it does in a max-pooling.
         pooled_BC12 = torch.stack([flat_BCP.mean(2), flat_BCP.max(2).values], dim=2).unsqueeze(2)
         return x_BCHW * torch.sigmoid(self.mlp(pooled_BC12).sum(3, keepdim=True))
+
+    def described(self) -> nn.Module:
+        return _ChannelAttentionInTwoPasses(self.mlp)
+
+
+class _ChannelAttentionInTwoPasses(nn.Module):
+    """`ChannelAttention` as Woo et al. draw it: the MLP runs on the average, then on the maximum."""
+
+    def __init__(self, mlp: nn.Module) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        average_BC11, maximum_BC11 = x_BCHW.mean((2, 3), keepdim=True), x_BCHW.amax((2, 3), keepdim=True)
+        return x_BCHW * torch.sigmoid(self.mlp(average_BC11) + self.mlp(maximum_BC11))
 
 
 class SpatialAttention(nn.Module):
@@ -95,3 +118,68 @@ def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, str
     if kind in {"cbam", "spatial"}:
         parts.append(SpatialAttention(streams))
     return nn.Sequential(*parts)
+
+
+def conv_norm_relu(cin: int, cout: int) -> list[nn.Module]:
+    """Convolution 3×3, batch norm, ReLU; the map keeps its side."""
+    return [nn.Conv2d(cin, cout, 3, padding=1), nn.BatchNorm2d(cout), nn.ReLU()]
+
+
+def dense(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Linear layers from maps to logits: ReLU and dropout between them, none after the last. x_BCHW → logits_BK."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for cin, cout in pairwise(widths):
+        layers += [nn.Linear(cin, cout), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers[:-2])
+
+
+def halved(side: int, times: int) -> int:
+    """The side of a map after so many poolings or convolutions of stride 2 that round down."""
+    return side // 2**times
+
+
+def position_term(side: int) -> Tensor:
+    """P_HH of Off-TANet's attention, fixed: P_ij = p_i + p_j, where p_i is the sine (i even) or cosine (i odd) of
+    10000^(−⌊i/2⌋/H)."""
+    angle_H = [10000 ** (-(i // 2) / side) for i in range(side)]
+    p_H = torch.tensor([math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(angle_H)])
+    return p_H[:, None] + p_H[None, :]
+
+
+class MapAttentionHead(nn.Module):
+    """One head of Off-TANet's self-attention, x_BCHW → (B, D, H, H), with the H×H map of a channel as the matrix.
+
+    q, k and v are 1×1 convolutions. In each channel alone, the logits are q·kᵀ + q·Pᵀ, products of the map's two spatial
+    axes (not of tokens); their softmax over all H² places weighs v place by place. Zhang et al., PRICAI 2021.
+    """
+
+    position_HH: Tensor
+
+    def __init__(self, channels: int, width: int, side: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(channels, width, 1) for _ in range(3))
+        self.register_buffer("position_HH", position_term(side), persistent=False)  # a function of the side alone
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        q_BDHH, k_BDHH, v_BDHH = self.query(x_BCHW), self.key(x_BCHW), self.value(x_BCHW)
+        # q·kᵀ + q·Pᵀ in one product.
+        logits_BDHH = q_BDHH @ (k_BDHH + self.position_HH).transpose(2, 3)
+        return logits_BDHH.flatten(2).softmax(2).view_as(v_BDHH) * v_BDHH
+
+
+class MapAttention(nn.Module):
+    """Unshared heads side by side: x_BCHW → (B, out, H, H), head after head."""
+
+    def __init__(self, channels: int, out: int, side: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(MapAttentionHead(channels, out // heads, side) for _ in range(heads))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.cat([head(x_BCHW) for head in self.heads], dim=1)
+
+
+class OpticalFlowStem(nn.Sequential):
+    """What Off-TANet and mini-AORCNN begin with: 7×7 convolution of stride 2 to 8 channels, ReLU, batch norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, 8, 7, stride=2, padding=3), nn.ReLU(), nn.BatchNorm2d(8))

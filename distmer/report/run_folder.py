@@ -9,12 +9,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from distmer.experiment.ledger import predictions_table
+from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
 from distmer.report.figures import run_figures
 from distmer.report.tables import to_markdown
 from distmer.storage import Store
+from distmer.types import BadInput, JsonValue, Predictions
+
+
+def read_folder(run_dir: Path) -> tuple[dict[str, JsonValue], Predictions]:
+    """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
+    folder = Store(run_dir)
+    try:
+        results = json.loads(folder.read("results.json"))
+        table = pq.read_table(io.BytesIO(folder.read("predictions.parquet")))
+    except FileNotFoundError as error:
+        raise BadInput(f"{run_dir}: no finished run lies here (results.json and predictions.parquet); finish it first.") from error
+    return results, table_predictions(table)
 
 
 def begin_folder(run_dir: Path, plan: Plan) -> None:

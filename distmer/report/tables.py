@@ -93,7 +93,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         seeds += f" (means; standard deviation UAR {results['uar_sd']:.4f}, UF1 {results['uf1_sd']:.4f})"
     selection = str(results["selection"])
     place = [("MLflow run", str(results["mlflow_run_id"]))] if results.get("mlflow_run_id") else []
-    intervals = [("intervals", "bootstrap over subjects")] if results.get("uar_ci") else []
+    intervals = [("intervals", f"{results['confidence']:.0%}, bootstrap over subjects")] if results.get("uar_ci") else []
     return [
         *intervals,
         ("clips", f"{results['clips_used']} of {results['clips_expected']} used"),
@@ -129,7 +129,7 @@ def rendered(results: Results, *, width: int = 100, colour: bool = False) -> str
     parts += [Text.assemble((f"{name:<{label}}  ", "dim"), value) for name, value in told]
     if failures:
         parts += [Text(f"\nnot in the score: {len(results['failed'])}", style="bold yellow"), *(Text(f"  {line}") for line in failures)]
-    return _text(parts, width, colour)
+    return as_text(parts, width, colour)
 
 
 def to_markdown(result: RunResult) -> str:
@@ -170,7 +170,7 @@ def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, run_
     more = len(plan.failures) - len(lost)
     lost += [Text(f"  … and {more} more: see `distmer data check`")] if more else []
     head = [Text(f"\nnot usable: {len(plan.failures)}")] if lost else []
-    return _text([Text(f"{plan.model.info.name} on {plan.manifest.protocol}"), *stamps, *lines, *head, *lost], 100, colour=False)
+    return as_text([Text(f"{plan.model.info.name} on {plan.manifest.protocol}"), *stamps, *lines, *head, *lost], 100, colour=False)
 
 
 def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
@@ -185,7 +185,7 @@ def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
             Text(f"  options: {options}"),
             Text(f"  {row['citation']}"),
         ]
-    return _text(lines, 100, colour=False)
+    return as_text(lines, 100, colour=False)
 
 
 def clock(seconds: float) -> str:
@@ -205,11 +205,14 @@ def _explained(stamp: str) -> str:
     return f"{stamp} ({words})" if words else stamp
 
 
-def _text(parts: Sequence[Text | Table], width: int, colour: bool) -> str:
+def as_text(parts: Sequence[str | Text | Table], width: int, colour: bool) -> str:
+    """Lines and tables one below the other, without trailing blanks."""
     sink = io.StringIO()
     console = Console(file=sink, width=width, color_system="standard" if colour else None, force_terminal=colour)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text))  # a path or a reason is not folded: it is copied
+        console.print(
+            Text(part) if isinstance(part, str) else part, soft_wrap=not isinstance(part, Table)
+        )  # a path or a reason is not folded: it is copied
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
 
 

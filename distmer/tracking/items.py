@@ -15,9 +15,11 @@ import numpy as np
 import yaml
 
 from distmer.evaluation.metrics import fold_mean
+from distmer.experiment.comparison import Comparison
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.plan import Plan, effective_train
 from distmer.experiment.result import RunResult
+from distmer.report.comparison import comparison_files
 from distmer.report.figures import drawings
 from distmer.report.tables import to_markdown
 from distmer.tracking.environment import Environment
@@ -184,6 +186,22 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
     if result.predictions is not None:
         yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
     yield from (Figure(f"figures/{name}.png", draw) for name, draw in drawings(result).items())
+
+
+def comparison_items(comparison: Comparison) -> Iterator[LogItem]:
+    """Several runs side by side: each row's pooled scores as metrics, the tables as files."""
+    yield Params({"rows": str(len(comparison.entries)), "tests": str(len(comparison.pairs))})
+    for entry in comparison.entries:
+        if entry.predictions is not None:
+            for score in ("uar", "uf1"):
+                yield Metric(_metric_name(f"{score}.{entry.label}.{entry.on}".rstrip(".")), entry.results[score])
+    for path, text in comparison_files(comparison).items():
+        yield Text(path, text)
+
+
+def _metric_name(text: str) -> str:
+    """As MLflow wants it: letters, digits, and a few signs."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in text)
 
 
 def failures_table(result: RunResult) -> Table:

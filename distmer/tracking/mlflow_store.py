@@ -147,6 +147,17 @@ class MlflowStore:
         self.client.set_terminated(run_id, "KILLED" if stopped else STATUS.get(status, "FAILED"))
         self.client.set_tag(run_id, "distmer.status", status)
 
+    def group(self, digest: str, name: str, members: Sequence[str], items: Iterable[LogItem]) -> str:
+        """A run that stands above finished ones: those that have no parent yet become its children. Returns its id."""
+        found = next(self._search(f"tags.`distmer.comparison` = '{digest}'"), None)
+        run = found or self.client.create_run(self.experiment, tags={"distmer.comparison": digest}, run_name=name)
+        self._write_to(run, list(items), now=True)
+        for member in members:
+            if "mlflow.parentRunId" not in self.client.get_run(member).data.tags:
+                self.client.set_tag(member, "mlflow.parentRunId", run.info.run_id)
+        self.client.set_terminated(run.info.run_id)
+        return run.info.run_id
+
     def _write_child(self, opened: Opened, child: Child) -> None:
         if child.key in opened.done:
             return

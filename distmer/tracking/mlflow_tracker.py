@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 
@@ -140,6 +141,21 @@ class MlflowTracker:
             _log.warning("%s", sentence)
             self.error = sentence
         self._settled.set()
+
+
+def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
+    """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be reached."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from distmer.tracking import items, mlflow_store
+
+    members = [str(entry.results["mlflow_run_id"]) for entry in comparison.entries if entry.results.get("mlflow_run_id")]
+    try:
+        store = mlflow_store.MlflowStore(uri, experiment, artifacts)
+        return store.group(comparison.digest, comparison.name, members, items.comparison_items(comparison))
+    except mlflow_store.failures() as error:
+        _log.warning("MLflow at %s cannot be reached (%s): the comparison is in its folder alone.", mask(uri), mask(reason(error)))
+        return None
 
 
 def run_name(plan: Plan) -> str:

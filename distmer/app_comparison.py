@@ -1,0 +1,79 @@
+"""What `distmer compare` and the jobs of its kind do: several experiments through one backend, one ledger, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distmer.app import Session, run_with
+from distmer.config import Config, load_tree, origin, parse
+from distmer.experiment.backend import Backend
+from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand
+from distmer.experiment.run import terminable
+from distmer.report.comparison import comparison_files
+from distmer.report.live import LiveProgress
+from distmer.report.run_folder import read_folder
+from distmer.storage import Store
+from distmer.types import BadInput
+from distmer.workspace import Workspace
+
+
+def run_comparison(
+    path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, local: bool = False
+) -> tuple[Comparison, Path]:
+    """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
+
+    A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same command goes on.
+    """
+    place = Workspace.find(workspace, environ)
+    tree = load_tree(path, overrides, workspace=place.root, environ=environ)
+    section, rows = expand(tree, origin(path))
+    base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
+    entries: list[Entry] = []
+    with terminable(), LiveProgress() as live, base.backend(local) as backend:
+        stopped = False
+        for row in rows:
+            if stopped:
+                entries.append(Entry(row.label, row.on, NOT_REACHED, {}, None))
+                continue
+            entry, stopped = _entry(row, place, backend, live)
+            entries.append(entry)
+    comparison = conclude_comparison(base.config.name, entries, section.reference, section.resamples)
+    return comparison, _keep(comparison, base)
+
+
+def compare_runs(run_dirs: Sequence[Path], workspace: str | None, environ: Mapping[str, str]) -> tuple[Comparison, Path]:
+    """Finished runs side by side, from their folders alone."""
+    entries: list[Entry] = []
+    for run_dir in run_dirs:
+        results, predictions = read_folder(run_dir)
+        entries.append(Entry(f"{results['model']} {run_dir.name[:6]}", str(results["dataset"]), "", results, predictions))
+    if len({entry.on for entry in entries}) == 1:
+        entries = [Entry(e.label, "", e.note, e.results, e.predictions) for e in entries]
+    if len({tuple(e.results["classes"]) for e in entries}) > 1:
+        raise BadInput("these runs tell different classes apart and cannot be compared; give runs of one label table.")
+    base = Session.open(None, (), workspace or str(run_dirs[0].resolve().parents[1]), environ)
+    comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
+    return comparison, _keep(comparison, base)
+
+
+def _entry(row: Row, place: Workspace, backend: Backend, live: LiveProgress) -> tuple[Entry, bool]:
+    if row.config is None:
+        return Entry(row.label, row.on, row.note, {}, None), False
+    try:
+        result = run_with(Session(row.config, place), backend, live)
+    except BadInput as error:
+        return Entry(row.label, row.on, f"not applicable: {error}", {}, None), False
+    note = row.note if result.predictions is not None else "no fold finished"
+    return Entry(row.label, row.on, note, result.to_json(), result.predictions), result.missing > 0
+
+
+def _keep(comparison: Comparison, base: Session) -> Path:
+    folder = base.workspace.comparison_dir(comparison.digest)
+    for name, text in comparison_files(comparison).items():
+        Store(folder).write(name, text.encode())
+    if base.config.tracking.enabled:
+        from distmer.tracking.mlflow_tracker import track_comparison
+
+        track_comparison(base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison)
+    return folder

@@ -1,0 +1,90 @@
+# pyright: strict
+"""Is one model better than another? Tests on the same people, and a correction for asking often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distmer.evaluation.metrics import scores_of
+from distmer.evaluation.stats import Interval, by_person, percentiles
+from distmer.types import BadInput, FloatArray, IntArray, Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Scores of A minus scores of B on the clips both predicted: differences, intervals, and two-sided permutation p-values."""
+
+    uar: float
+    uf1: float
+    uar_ci: Interval
+    uf1_ci: Interval
+    uar_p: float
+    uf1_p: float
+    subjects: int
+
+
+def compare(a: Predictions, b: Predictions, classes: int, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0) -> Difference:
+    """A against B, paired by person.
+
+    Only clips that both predicted count. The p-value: under the hypothesis that the two models are exchangeable, each
+    person's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
+    absolute difference is at least the observed. The interval: a bootstrap over persons of the difference. With several
+    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons.
+    """
+    common = set(a.clip_ids) & set(b.clip_ids)
+    a, b = (_only(p, common) for p in (a, b))
+    if len({str(s) for s in a.subjects}) < 2:
+        raise BadInput("two runs can be compared only on the clips of at least two subjects that both have predicted.")
+    a_SPKK, b_SPKK = by_person(a, classes)[1], by_person(b, classes)[1]
+    observed = _difference(a_SPKK.sum(1)[None], b_SPKK.sum(1)[None])[:, 0]
+    rng = np.random.default_rng(seed)
+    people = a_SPKK.shape[1]
+    swapped_RP = rng.integers(0, 2, size=(resamples, people))
+    null_2R = _difference(
+        _pooled(1 - swapped_RP, a_SPKK), _pooled(1 - swapped_RP, b_SPKK), _pooled(swapped_RP, b_SPKK), _pooled(swapped_RP, a_SPKK)
+    )
+    # Equal up to rounding is equal: sums are taken in another order under a swap.
+    p_2 = (1 + (np.abs(null_2R) >= np.abs(observed)[:, None] - 1e-12).sum(1)) / (1 + resamples)
+    drawn_RP = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
+    boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
+    uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
+    return Difference(float(observed[0]), float(observed[1]), uar_ci, uf1_ci, float(p_2[0]), float(p_2[1]), people)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979): p-values of a family such that the chance of any false one stays below the level."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted = [0.0] * len(p)
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def _only(predictions: Predictions, clips: set[str]) -> Predictions:
+    return predictions.take(np.array([clip in clips for clip in predictions.clip_ids], dtype=bool))
+
+
+def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
+    """confusion_RSKK: people's matrices summed with a weight each, for every resample and seed."""
+    seeds, people, classes, _ = confusion_SPKK.shape
+    return (weight_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(people, -1)).reshape(-1, seeds, classes, classes)
+
+
+def _difference(a_RSKK: IntArray, b_RSKK: IntArray, from_b_RTKK: IntArray | None = None, from_a_RSKK: IntArray | None = None) -> FloatArray:
+    """difference_2R: (UAR, UF1) of A minus those of B, each the mean over seeds.
+
+    With the last two, matrices of the people that were swapped are added: those of B to A's side, of A to B's. Models
+    with different numbers of seeds trade the seeds in turn.
+    """
+    if from_b_RTKK is not None and from_a_RSKK is not None:
+        a_RSKK, b_RSKK = a_RSKK + _fit(from_b_RTKK, a_RSKK.shape[1]), b_RSKK + _fit(from_a_RSKK, b_RSKK.shape[1])
+    return np.stack([x.mean(1) - y.mean(1) for x, y in zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)])
+
+
+def _fit(confusion_RSKK: IntArray, seeds: int) -> IntArray:
+    return confusion_RSKK[:, np.arange(seeds) % confusion_RSKK.shape[1]]

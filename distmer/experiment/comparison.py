@@ -1,0 +1,168 @@
+"""Several experiments side by side: a base configuration and, a row each, what is different in it.
+
+One form serves both questions. Models against each other: ``models: all`` (every registered one) or a list. An ablation:
+``rows`` that each change a setting, and the ``reference`` row that the others are held against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+from pydantic import Field
+
+from distmer.config import Config, ModelConfig, Section, digest, merge, nested, parse
+from distmer.evaluation.paired import Difference, compare, holm
+from distmer.models import ModelInfo, models
+from distmer.registry import lookup
+from distmer.types import BadInput, JsonValue, Predictions
+
+NOT_REACHED = "not reached: the comparison was stopped before it"
+
+
+class CompareConfig(Section):
+    """The ``compare:`` section. ``rows`` also override a model's row of the same name, by dotted settings."""
+
+    models: Literal["all"] | tuple[str, ...] = ()
+    variant: str | None = None  # of the models that have variants
+    size: int | None = None  # px asked of the deep models; one that needs more is given its smallest, and says so
+    rows: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
+    # further protocols or data sets, each as dotted settings: every row runs on each
+    over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
+    reference: str | None = None  # compare every other row with this one only; else every pair
+    resamples: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a comparison: a configuration, or the reason why it cannot be."""
+
+    label: str
+    on: str  # which of ``over``, "" where there is one only
+    config: Config | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A finished line: ``results`` as in ``results.json``; without predictions it was not applicable, and ``note`` says why."""
+
+    label: str
+    on: str
+    note: str
+    results: Mapping[str, JsonValue]
+    predictions: Predictions | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two lines on the same clips. ``uar_holm`` and ``uf1_holm`` are p-values corrected over all pairs of the comparison."""
+
+    a: str
+    b: str
+    on: str
+    difference: Difference
+    uar_holm: float
+    uf1_holm: float
+
+    def verdict(self, level: float = 0.05) -> str:
+        """Which one is better, where the corrected test on UAR says so."""
+        if self.uar_holm >= level:
+            return "no difference shown"
+        return f"{self.a if self.difference.uar > 0 else self.b} is better"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """All lines and all paired tests between them."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    pairs: tuple[Pair, ...]
+    reference: str | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0 where every applicable row is complete, 3 where one is partial or was not reached, 1 where none has a score."""
+        if all(entry.predictions is None for entry in self.entries):
+            return 1
+        reached = all(not entry.note.startswith(NOT_REACHED) for entry in self.entries)
+        return 0 if reached and all(e.results.get("status", "complete") == "complete" for e in self.entries) else 3
+
+    @property
+    def digest(self) -> str:
+        return digest({"name": self.name, "rows": sorted([e.label, e.on, e.results.get("run_dir", e.note)] for e in self.entries)})
+
+
+def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
+    """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row, or no row at all."""
+    base = {key: value for key, value in tree.items() if key != "compare"}
+    base = merge({"tracking": {"folds": "steps"}}, base)  # runs by the dozen: their folds would drown the list
+    section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
+    settings: dict[str, tuple[dict[str, Any], str]] = {}
+    names = sorted(models()) if section.models == "all" else section.models
+    for name in names:
+        settings[name] = _of_model(lookup(models(), name, "model"), section)
+    for label, dotted in section.rows.items():
+        own, note = settings.get(label, ({}, ""))
+        settings[label] = (merge(own, nested(dotted)), note)
+    if not settings:
+        raise BadInput(f"{origin}: compare has neither models nor rows, so there is nothing to compare.")
+    if section.reference is not None:
+        lookup(settings, section.reference, "row to refer to")
+    over = section.over or {"": {}}
+    rows = [
+        _row(label, on, merge(merge(base, nested(dotted)), changes), note, origin)
+        for on, dotted in over.items()
+        for label, (changes, note) in settings.items()
+    ]
+    return section, rows
+
+
+def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | None, resamples: int) -> Comparison:
+    """Test every pair of lines on the same data (or every line against the reference), corrected over all tests made."""
+    found: list[tuple[Entry, Entry, Difference]] = []
+    for a, b in combinations([e for e in entries if e.predictions is not None], 2):
+        if a.on != b.on or (reference is not None and reference not in (a.label, b.label)):
+            continue
+        if reference == b.label:
+            a, b = b, a
+        assert a.predictions is not None and b.predictions is not None
+        found.append((a, b, compare(a.predictions, b.predictions, len(a.results["classes"]), resamples)))
+    uar, uf1 = holm([d.uar_p for *_, d in found]), holm([d.uf1_p for *_, d in found])
+    pairs = tuple(Pair(a.label, b.label, a.on, d, uar[i], uf1[i]) for i, (a, b, d) in enumerate(found))
+    return Comparison(name, tuple(entries), pairs, reference)
+
+
+def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], str]:
+    """A model's own settings in a comparison, and what must be said of them."""
+    options: dict[str, Any] = {"name": info.name}
+    note = ""
+    if section.variant is not None and "variant" in info.options.model_fields:
+        options["variant"] = section.variant
+    if section.size is not None and info.kind == "torch":
+        options["size"] = max(section.size, info.min_size)
+        if info.min_size > section.size:
+            note = f"maps enlarged to {info.min_size} px"
+    return {"model": options}, note
+
+
+def _row(label: str, on: str, tree: Mapping[str, Any], note: str, origin: str) -> Row:
+    """A row's configuration; a model that does not know an option, say, is a row with its reason, not the end."""
+    from distmer.models import resolve
+
+    try:
+        config = parse(Config, tree, f"{origin}, row {label}")
+        resolve(ModelConfig.model_validate(config.model.model_dump()))
+    except BadInput as error:
+        return Row(label, on, None, f"not applicable: {error}")
+    return Row(label, on, config, note)
+
+
+def training_seconds(entry: Entry) -> float:
+    """Seconds of training a fold, the mean."""
+    folds = int(entry.results.get("folds", 0)) * max(1, len(entry.results.get("seeds", [])))
+    return float(entry.results["fold_seconds"]) / folds if folds else math.nan

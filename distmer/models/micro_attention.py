@@ -1,0 +1,120 @@
+"""Micro-Attention: a residual network whose every unit weighs its sum, s + s·mask, by a mask from the unit's own maps.
+
+``paper``: Wang et al. 2020, a ResNet-10 of pre-activated units (64, 128, 256, 512) on the gray apex frame, the mask a sigmoid.
+The authors pre-train it on macro-expressions; that is not part of this, so it starts from random weights. Inferred, for the
+description leaves it open: a unit's maps are its two convolutions' outputs and its shortcut; every unit, the first too, begins
+with batch norm and ReLU, and its 1×1 expansion reads what these give.
+
+``reference``: what the reference paper ran, by its costs: blocks of 64, 128 and 256 on (u, v, strain), the mask a softmax over
+all places, and a hidden layer of 4096 on the flattened map.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.layers import conv_norm_relu, dense, halved
+
+
+class MicroAttentionOptions(Options):
+    """``dropout`` stands before the last layer: None is the variant's own, none under ``paper``, .5 under ``reference``."""
+
+    size: int = Field(default=224, ge=1, le=512)
+    variant: Literal["paper", "reference"] = "paper"
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+class PreactivatedUnit(nn.Module):
+    """x_BCHW → (B, out, H/stride, W/stride), rounded up. The mask: the three maps side by side, 1×1 to ``out``, 1×1 to one, sigmoid."""
+
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        self.activate = nn.Sequential(nn.BatchNorm2d(cin), nn.ReLU())
+        self.first = nn.Conv2d(cin, cout, 3, stride, padding=1)
+        self.second = nn.Sequential(nn.BatchNorm2d(cout), nn.ReLU(), nn.Conv2d(cout, cout, 3, padding=1))
+        self.expand = None if (cin, stride) == (cout, 1) else nn.Conv2d(cin, cout, 1, stride)
+        self.mask = nn.Sequential(nn.Conv2d(3 * cout, cout, 1), nn.Conv2d(cout, 1, 1), nn.Sigmoid())
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        active_BCHW = self.activate(x_BCHW)
+        a_BCHW = self.first(active_BCHW)
+        b_BCHW = self.second(a_BCHW)
+        shortcut_BCHW = x_BCHW if self.expand is None else self.expand(active_BCHW)
+        sum_BCHW = b_BCHW + shortcut_BCHW
+        return sum_BCHW + sum_BCHW * self.mask(torch.cat([a_BCHW, b_BCHW, shortcut_BCHW], dim=1))
+
+
+class SoftmaxUnit(nn.Module):
+    """x_BCHW → (B, out, H, W). The mask: the three maps side by side, 1×1 to as many, mean over channels, softmax over places."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*conv_norm_relu(cin, cout))
+        self.second = nn.Sequential(*conv_norm_relu(cout, cout))
+        self.shortcut = nn.Conv2d(cin, cout, 1)
+        self.mix = nn.Conv2d(3 * cout, 3 * cout, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        a_BCHW = self.first(x_BCHW)
+        b_BCHW = self.second(a_BCHW)
+        shortcut_BCHW = self.shortcut(x_BCHW)
+        sum_BCHW = b_BCHW + shortcut_BCHW
+        score_B1HW = self.mix(torch.cat([a_BCHW, b_BCHW, shortcut_BCHW], dim=1)).mean(1, keepdim=True)
+        return sum_BCHW + sum_BCHW * score_B1HW.flatten(1).softmax(1).view_as(score_B1HW)
+
+
+def paper_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential:
+    """x_B1HW (the gray apex frame) → logits_BK. Batch norm of the data itself comes first."""
+    units = (PreactivatedUnit(64, 64, 1), PreactivatedUnit(64, 128, 2), PreactivatedUnit(128, 256, 2), PreactivatedUnit(256, 512, 2))
+    return nn.Sequential(
+        nn.BatchNorm2d(1),
+        nn.Conv2d(1, 64, 7, 2, padding=3),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+        *units,
+        nn.BatchNorm2d(512),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Dropout(options.dropout or 0.0),
+        dense((512, classes), 0.0),
+    )
+
+
+def reference_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential:
+    """x_BCHW (u, v, strain) → logits_BK."""
+    units = [layer for a, b in ((32, 64), (64, 128), (128, 256)) for layer in (SoftmaxUnit(a, b), nn.MaxPool2d(2))]
+    side = halved((options.size + 3) // 4, 3)  # the stem's convolution and pooling round up
+    dropout = 0.5 if options.dropout is None else options.dropout
+    stem = (nn.Conv2d(3, 32, 7, 2, padding=3), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
+    return nn.Sequential(*stem, *units, dense((256 * side**2, 4096, classes), dropout))
+
+
+def _inputs(options: MicroAttentionOptions) -> tuple[str, ...]:
+    return ("apex",) if options.variant == "paper" else ("u", "v", "strain")
+
+
+def _build(options: MicroAttentionOptions, classes: int) -> nn.Module:
+    return (paper_network if options.variant == "paper" else reference_network)(options, classes)
+
+
+MODEL = ModelInfo(
+    name="micro_attention",
+    title="Micro-Attention, residual network with attention in every unit",
+    citation=(
+        "Wang C., Peng M., Bi T., Chen T., Micro-attention for micro-expression recognition, Neurocomputing 410:354, 2020, "
+        "arXiv 1811.02360"
+    ),
+    kind="torch",
+    options=MicroAttentionOptions,
+    inputs=_inputs,
+    build=_build,
+    min_size=29,  # of `reference`; `paper` keeps a map at any size
+    native_size=224,
+    printed=Printed("1.88e7", "327.35", "82.89", "reference"),
+)

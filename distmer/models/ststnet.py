@@ -1,0 +1,75 @@
+"""STSTNet: three parallel shallow streams of 3, 5 and 8 kernels over (u, v, strain), each one convolution deep.
+
+``paper``: Liong et al. 2019. Convolution 3×3 "same", max-pool 3/3, the streams concatenated to 16 channels, average pool 2,
+one linear layer on the flattened 400 numbers (28 px). Their table's row "FC 400×1" is that flattening: with it as a layer,
+the 1,670 parameters they print would be far exceeded. Not in their table: ReLU and batch norm behind each convolution and a
+dropout of .5 behind each max-pool, which are those of the authors' own PyTorch release. 448 (convolutions) + 32 (batch norm)
++ 1,203 (linear) = 1,683 parameters. That release pads its convolutions by 2; the table's "same", by 1, is kept here. Both
+give 10×10 behind the max-pool.
+
+``reference``: what the reference paper ran, by its costs. No ReLU, batch norm or dropout in the streams, a max-pool for the
+average pool, and a hidden layer as wide as the flattened map: 162,051 parameters at 28 px, 49.8 million at 128.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.layers import dense
+
+KERNELS = (3, 5, 8)
+
+
+class StstnetOptions(Options):
+    """``dropout``: None is the variant's own, .5 under ``paper`` and none under ``reference``."""
+
+    size: int = Field(default=28, ge=1, le=256)
+    variant: Literal["paper", "reference"] = "paper"
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+
+
+class STSTNet(nn.Module):
+    """x_BCHW (u, v, strain) → logits_BK."""
+
+    def __init__(self, options: StstnetOptions, classes: int) -> None:
+        super().__init__()
+        paper = options.variant == "paper"
+        dropout = (0.5 if paper else 0.0) if options.dropout is None else options.dropout
+        stream = _paper_stream if paper else _reference_stream
+        self.streams = nn.ModuleList(nn.Sequential(*stream(kernels), nn.Dropout(dropout)) for kernels in KERNELS)
+        self.pool = nn.AvgPool2d(2) if paper else nn.MaxPool2d(2)
+        flat = sum(KERNELS) * (((options.size - 1) // 3 + 1) // 2) ** 2
+        self.head = dense((flat, classes) if paper else (flat, flat, classes), 0.0)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.head(self.pool(torch.cat([stream(x_BCHW) for stream in self.streams], dim=1)))
+
+
+def _paper_stream(kernels: int) -> list[nn.Module]:
+    return [nn.Conv2d(3, kernels, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(kernels), nn.MaxPool2d(3, 3, padding=1)]
+
+
+def _reference_stream(kernels: int) -> list[nn.Module]:
+    return [nn.Conv2d(3, kernels, 3, padding=1), nn.MaxPool2d(3, 3, padding=1)]
+
+
+MODEL = ModelInfo(
+    name="ststnet",
+    title="STSTNet, shallow triple stream three-dimensional CNN",
+    citation=(
+        "Liong S.-T., Gan Y. S., See J., Khor H.-Q., Huang Y.-C., Shallow triple stream three-dimensional CNN (STSTNet) for "
+        "micro-expression recognition, IEEE FG 2019, arXiv 1902.03634"
+    ),
+    kind="torch",
+    options=StstnetOptions,
+    inputs=lambda _: ("u", "v", "strain"),
+    build=STSTNet,
+    min_size=4,
+    native_size=28,
+    printed=Printed("4.98e7", "57.45", "192.98", "reference"),
+)
