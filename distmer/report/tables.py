@@ -210,9 +210,8 @@ def as_text(parts: Sequence[str | Text | Table], width: int, colour: bool) -> st
     sink = io.StringIO()
     console = Console(file=sink, width=width, color_system="standard" if colour else None, force_terminal=colour)
     for part in parts:
-        console.print(
-            Text(part) if isinstance(part, str) else part, soft_wrap=not isinstance(part, Table)
-        )  # a path or a reason is not folded: it is copied
+        copied = not isinstance(part, Table)  # a path or a reason is not folded: it is copied
+        console.print(Text(part) if isinstance(part, str) else part, soft_wrap=copied)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
 
 

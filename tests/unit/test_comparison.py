@@ -1,0 +1,130 @@
+"""Comparisons: rows upon a base, what does not fit is a row that says so, and "better" only where a corrected test says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distmer.app_comparison import compare_runs, run_comparison
+from distmer.experiment.comparison import Entry, conclude_comparison, expand
+from distmer.models import models
+from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, score_frame
+from distmer.types import BadInput, Predictions
+from tests import toy
+
+BASE = """
+data: {{protocol: flowmaps, root: {root}}}
+inputs: {{normalise: minmax}}
+model: {{name: atscnn, size: 16, hidden: 16}}
+train: {{epochs: 3, batch_size: 8, lr: 0.003}}
+tracking: {{enabled: false}}
+compare:
+"""
+
+
+def labels(tree: dict[str, Any]) -> dict[str, str]:
+    return {row.label: row.note for row in expand(tree, "c.yaml")[1]}
+
+
+def test_all_means_every_registered_model_at_the_size_it_can_take() -> None:
+    tree = {"compare": {"models": "all", "size": 1}}
+    section, rows = expand(tree, "c.yaml")
+    assert {row.label for row in rows} == set(models())
+    for row in rows:
+        info = models()[row.label]
+        assert row.config is not None, row.note
+        if info.kind == "torch":
+            assert row.config.model.options["size"] == info.min_size
+            assert row.note == f"maps enlarged to {info.min_size} px"
+        assert row.config.tracking.folds == "steps"
+    assert section.reference is None
+
+
+def test_rows_lie_upon_the_base_and_upon_a_model_of_their_name() -> None:
+    tree = {
+        "seeds": [0, 1],
+        "model": {"name": "atscnn", "size": 16},
+        "compare": {"models": ["linear"], "rows": {"linear": {"seeds": [7]}, "relu": {"model.activation": "relu"}}},
+    }
+    rows = {row.label: row.config for row in expand(tree, "c.yaml")[1]}
+    assert rows["linear"] is not None and rows["relu"] is not None
+    assert (rows["linear"].model.name, rows["linear"].seeds) == ("linear", (7,))
+    assert (rows["relu"].model.options, rows["relu"].seeds) == ({"size": 16, "activation": "relu"}, (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"rows": {}}, "neither models nor rows"),
+        ({"models": ["atscn"]}, "unknown model 'atscn'; did you mean 'atscnn'"),
+        ({"rows": {"full": {}}, "reference": "ful"}, "unknown row to refer to 'ful'; did you mean 'full'"),
+        ({"row": {}}, "compare.row is not a setting; did you mean 'rows'"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        expand({"compare": section}, "c.yaml")
+
+
+def test_a_row_with_an_unknown_option_says_so_and_the_others_run() -> None:
+    notes = labels({"compare": {"rows": {"good": {}, "bad": {"model.activatoin": "relu"}}}})
+    assert notes["good"] == ""
+    assert "not applicable" in notes["bad"]
+    assert "'activation'" in notes["bad"]
+
+
+def entry(label: str, accuracy: float, seed: int, on: str = "") -> Entry:
+    truth = np.arange(90) % 3
+    rng = np.random.default_rng(seed)
+    said = np.where(rng.random(90) < accuracy, truth, (truth + 1) % 3)
+    clips = tuple(f"toy/s{i % 15}/c{i}" for i in range(90))
+    predictions = Predictions(clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.zeros(90, int))
+    return Entry(label, on, "", {"classes": ["a", "b", "c"]}, predictions)
+
+
+def test_better_is_said_only_where_the_corrected_test_holds() -> None:
+    comparison = conclude_comparison("c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], None, 2000)
+    verdicts = {(p.a, p.b): p.verdict() for p in comparison.pairs}
+    assert verdicts == {("good", "fair"): "no difference shown", ("good", "bad"): "good is better", ("fair", "bad"): "fair is better"}
+    assert all(p.uar_holm >= p.difference.uar_p for p in comparison.pairs)
+    to_one = conclude_comparison("c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], "bad", 2000)
+    assert {(p.a, p.b) for p in to_one.pairs} == {("bad", "good"), ("bad", "fair")}
+    apart = conclude_comparison("c", [entry("good", 0.95, 0, "x"), entry("bad", 0.2, 2, "y")], None, 100)
+    assert apart.pairs == ()  # other clips: nothing is paired
+
+
+def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Path) -> None:
+    root = toy.write_flowmaps(tmp_path / "maps")
+    path = tmp_path / "c.yaml"
+    rows = "  models: [linear, atscnn]\n  rows: {gray: {model.streams: [onset, apex]}}\n  resamples: 200\n"
+    path.write_text(BASE.format(root=root) + rows)
+    home = str(tmp_path / "home")
+    comparison, folder = run_comparison(path, (), home, {}, local=True)
+    assert {e.label: e.predictions is not None for e in comparison.entries} == {"linear": True, "atscnn": True, "gray": False}
+    assert comparison.exit_status == 0
+    assert {p.name for p in folder.iterdir()} == {"comparison.md", "scores.csv", "pairs.csv", "scores.tex"}
+    frame = pd.read_csv(folder / "scores.csv").set_index("row")
+    for e in comparison.entries[:2]:
+        assert frame.loc[e.label, "uar"] == pytest.approx(e.results["uar"])
+        assert f"{e.results['uar']:.4f}" in comparison_text(comparison)
+        assert f"{e.results['uar']:.4f}" in comparison_markdown(comparison)
+        assert f"{e.results['uar']:.4f}" in comparison_latex(comparison)
+    assert "hold no onset image" in frame.loc["gray", "note"]
+    # The same command again trains nothing and lands in the same place; the folders of its runs give the same scores.
+    ledger = {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")}
+    again, same_folder = run_comparison(path, (), home, {}, local=True)
+    assert same_folder == folder
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")} == ledger
+    run_dirs = [Path(e.results["run_dir"]) for e in again.entries if e.predictions is not None]
+    from_runs, _ = compare_runs(run_dirs, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
+    assert list(score_frame(from_runs)["uar"]) == [e.results["uar"] for e in again.entries if e.predictions is not None]
+    assert from_runs.pairs[0].difference.uar == again.pairs[0].difference.uar
+
+
+def test_a_folder_that_holds_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no finished run lies here"):
+        compare_runs([tmp_path], None, {})
