@@ -91,6 +91,9 @@ class TrainConfig(Section):
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)  # of sgd
+    schedule: Literal["constant", "step"] = "constant"
+    step_epochs: int = Field(default=60, ge=1)  # of `step`: after every so many epochs,
+    step_factor: float = Field(default=0.3, gt=0, le=1)  # the rate is multiplied by this
     loss: Literal["ce", "balanced"] = "ce"
     mirror: bool = False  # half of the training clips of an epoch are mirrored left-right
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
@@ -143,7 +146,7 @@ class Config(Section):
     """A full experiment."""
 
     name: str = "loso"
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)  # the ledger keeps them as 64-bit numbers
     data: DataConfig = DataConfig()
     features: FeatureConfig = FeatureConfig()
     inputs: InputConfig = InputConfig()

@@ -95,6 +95,7 @@ def effective_train(train: TrainConfig, model: ResolvedModel) -> dict[str, Any]:
     idle = {"inner_folds"} if train.selection != "inner" else set[str]()
     idle |= {"oracle"} if train.selection != "oracle" else set[str]()
     idle |= {"momentum"} if train.optimiser != "sgd" else set[str]()
+    idle |= {"schedule", "step_epochs", "step_factor"} if train.schedule == "constant" else set[str]()
     return train.model_dump(mode="json", exclude=idle)
 
 

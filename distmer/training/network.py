@@ -93,7 +93,7 @@ def train_network(
 ) -> tuple[nn.Module, tuple[float, ...]]:
     """Train from fresh weights for ``epochs``; the network and the mean training loss of each epoch.
 
-    Weights, batch order, mirroring and dropout are functions of (seed, epoch): an epoch resumed is the epoch itself.
+    Weights, batch order, mirroring, dropout and rate are functions of (seed, epoch): an epoch resumed is the epoch itself.
     ``each_epoch`` sees the network after every epoch (inner validation, or the oracle); by default nobody looks.
     With ``carry`` (what else must survive a restart) the training is resumable through the runtime's checkpoints.
     """
@@ -117,6 +117,8 @@ def train_network(
     weight_K = None if weight_K is None else weight_K.to(device)
     for epoch in range(start, epochs):
         net.train()
+        for group in optimiser.param_groups:
+            group["lr"] = rate(config, epoch)
         torch.manual_seed(derive(seed, "dropout", epoch, runtime.rank))
         x_epoch_NCHW, batches = _epoch_order(task, x_NCHW, mirror_NCHW, config, derive(seed, "order", epoch))
         losses.append(_one_epoch(wrapped, optimiser, x_epoch_NCHW, y_N, batches, weight_K, runtime))
@@ -145,6 +147,13 @@ def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
     return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def rate(config: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 0. A function of its number alone, whatever was trained before."""
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * config.step_factor ** (epoch // config.step_epochs)
 
 
 def batch_bounds(clips: int, batch_size: int) -> list[tuple[int, int]]:

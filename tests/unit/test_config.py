@@ -12,7 +12,7 @@ from distmer.config import Config, digest, load_config
 from distmer.types import BadInput
 
 ROOT = Path(__file__).parents[2]
-NAMED = sorted((ROOT / "configs").glob("*.yaml"))
+NAMED = sorted((ROOT / "configs").glob("**/*.yaml"))
 
 
 def load(path: Path | None = None, *overrides: str, environ: dict[str, str] | None = None, workspace: Path = Path("/ws")) -> Config:

@@ -33,6 +33,7 @@ def digests(p: Plan) -> list[str]:
         {"train": {"mirror": True}},
         {"train": {"threads": 2}},
         {"train": {"selection": "inner"}},
+        {"train": {"schedule": "step"}},
         {"model": {"name": "atscnn", "size": 16, "hidden": 17}},
         {"inputs": {"standardise": True}},
         {"evaluation": {"permute_labels": 1}},
@@ -58,6 +59,7 @@ def test_what_can_change_the_numbers_changes_every_fold(sections: dict[str, Any]
         {"tracking": {"enabled": False}},
         {"evaluation": {"bootstrap": 100}},
         {"train": {"inner_folds": 4, "oracle": "global_epoch"}},  # idle under selection: fixed
+        {"train": {"step_epochs": 2, "step_factor": 0.5}},  # idle under schedule: constant
         {"data": {"root": "/elsewhere"}},
     ],
     ids=str,

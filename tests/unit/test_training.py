@@ -97,11 +97,13 @@ def _copied(state: Any) -> Any:
     return [_copied(value) for value in state] if isinstance(state, list) else state
 
 
+@pytest.mark.parametrize("schedule", ["constant", "step"])
 @pytest.mark.parametrize("selection", ["fixed", "inner"])
-def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(selection: str) -> None:
+def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(selection: str, schedule: str) -> None:
     clips = toy.clips()
     inputs = toy.inputs(clips)
-    job = toy.jobs(toy.config(train={"selection": selection, "inner_folds": 2, "mirror": True}), clips)[0]
+    stepped = {"schedule": schedule, "step_epochs": 2, "step_factor": 0.5}
+    job = toy.jobs(toy.config(train={"selection": selection, "inner_folds": 2, "mirror": True, **stepped}), clips)[0]
     whole = fit_fold(job, inputs)
     runtime = Memory(dies_after=max(1, whole.epochs - 1))
     with pytest.raises(SystemExit):
@@ -165,6 +167,27 @@ def test_scales_come_from_the_training_clips() -> None:
     mean, std = train.mean(axis=(0, 2, 3), keepdims=True), train.std(axis=(0, 2, 3), keepdims=True)
     assert np.allclose(other, (held - mean) / std, atol=1e-4)
     assert data.standardised(train, held, wanted=False)[0] is train
+
+
+def test_the_rate_falls_in_steps_as_pytorch_s_own_schedule_does() -> None:
+    config = TrainConfig(lr=0.1, schedule="step", step_epochs=3, step_factor=0.5)
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.StepLR(optimiser, 3, 0.5)
+    for epoch in range(10):
+        assert network.rate(config, epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
+        optimiser.step()
+        theirs.step()
+    assert {network.rate(TrainConfig(lr=0.1), epoch) for epoch in range(10)} == {0.1}
+
+
+def test_the_schedule_reaches_the_optimiser() -> None:
+    """A factor that all but stops the training after one epoch leaves the weights of that epoch."""
+    clips = toy.clips()
+    inputs = toy.inputs(clips)
+    stop = {"schedule": "step", "step_epochs": 1, "step_factor": 1e-12}
+    curves = [fit_fold(toy.jobs(toy.config(train={"epochs": 6, **more}), clips)[0], inputs).curves["train_loss"] for more in (stop, {})]
+    assert curves[0][0] == curves[1][0]
+    assert curves[1][-1] < curves[0][-1]
 
 
 def test_the_fused_optimiser_is_the_plain_one() -> None:
