@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
-from distmer.models import ResolvedModel, models, parameters, resolve
+from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.run_folder import begin_folder, finish_folder
+from distmer.report.run_folder import begin_folder, finish_folder, planned_digest, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
@@ -77,11 +77,11 @@ class Session:
     def tracking_store(self) -> tuple[str, str | None]:
         """Where MLflow is, and the folder for its files where that is ours to say."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
-        return uri, str(self.workspace.mlflow_artifacts) if uri == self.workspace.mlflow_uri else None
+        return uri, str(self.workspace.mlflow_artifacts) if uri.startswith("sqlite:") else None
 
     def backend(self, local: bool) -> Backend:
         if local:
-            return LocalBackend()
+            return LocalBackend(gpu=self.config.cluster.gpus_per_fold > 0)
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
@@ -104,17 +104,22 @@ def run_with(session: Session, backend: Backend, live: LiveProgress) -> RunResul
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan)
     ids = [clip.id for clip in plan.clips]
+
+    def keep(event: Event) -> None:
+        if isinstance(event, RunEnded):  # before the tracker is waited for: whoever stops us may not wait as long
+            finish_folder(run_dir, event.result)
+
     with _tracker(session) as tracker:
         result = run(
             plan,
             backend.executor(),
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
-            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
+            [live, JsonLines(run_dir / "events.jsonl"), keep, *tracker.observers],
             str(run_dir),
         )
         result = tracker.signed(result)
-    finish_folder(run_dir, result)
+    write_results(run_dir, result)
     return result
 
 
@@ -148,25 +153,55 @@ def check_data(session: Session) -> str:
     return check_report(session.manifest())
 
 
-def list_models() -> list[dict[str, Any]]:
-    """Every model: name, variant, title, parameters at its native size, its options' defaults."""
-    rows: list[dict[str, Any]] = []
-    for name, info in sorted(models().items()):
-        resolved = resolve(ModelConfig(name=name))
-        count = parameters(resolved) if info.kind == "torch" else None
-        row = {"name": name, "variant": "paper", "title": info.title, "kind": info.kind, "parameters": count, "size": resolved.size}
-        rows.append({**row, "inputs": list(resolved.inputs), "options": resolved.spec["options"], "citation": info.citation})
-    return rows
+def list_models(size: int | None = None, only: str | None = None, *, timed: bool = False) -> list[dict[str, Any]]:
+    """Every variant of every model (or of ``only`` one) at ``size`` px, else at its native size: what it is and what it costs.
+
+    ``timed`` also runs each once and again. A model that cannot take the size has a row whose ``note`` says so.
+    """
+    known = models()
+    if only is not None:
+        known = {only: resolve(ModelConfig(name=only)).info}
+    return [_model_row(info, variant, size or info.native_size, timed) for _, info in sorted(known.items()) for variant in info.variants]
 
 
-def track_run(session: Session) -> str:
-    """Write a run to MLflow from the ledger; what is there already stays as it is."""
+def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": info.name, "variant": variant, "title": info.title, "kind": info.kind, "citation": info.citation}
+    row |= {"size": size, "min_size": info.min_size, "native_size": info.native_size, "parameters": None, "note": ""}
+    choice = {"variant": variant} if "variant" in info.options.model_fields else {}
+    native = resolve(ModelConfig.model_validate({"name": info.name, **choice}))
+    row |= {"inputs": list(native.inputs), "options": native.spec["options"], "cost": None, "measured": None, "printed": None}
+    try:
+        resolved = resolve(ModelConfig.model_validate({"name": info.name, "size": size, **choice}))
+    except BadInput as error:
+        return {**row, "note": f"not applicable: {error}"}
+    if info.kind != "torch":
+        return row
+    from distmer.models.complexity import count, measure  # torch is not needed by every command
+
+    cost = count(resolved)
+    row |= {"parameters": cost.parameters, "cost": asdict(cost)}
+    if timed:
+        row["measured"] = asdict(measure(resolved))
+    if info.printed is not None and (info.printed.variant, info.printed.size) == (variant, size):
+        row["printed"] = asdict(info.printed)
+    return row
+
+
+def track_run(run_dir: Path, session: Session) -> str:
+    """Write a run to MLflow from the ledger; what is there already stays as it is.
+
+    The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was made of.
+    """
     manifest = session.manifest()
     plan = session.plan(manifest, session.features(manifest))
-    run_dir = session.workspace.run_dir(plan.digest)
+    if planned_digest(run_dir) != plan.digest:
+        raise BadInput(
+            f"{run_dir}: the clips, their features or the model's code have changed since this run was made, so its plan cannot be"
+            " made again; restore them, or run it anew."
+        )
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
-        raise BadInput(f"{run_dir}: the ledger holds no fold of this run; run it first.")
+        raise BadInput(f"{run_dir}: the ledger {session.workspace.ledger} holds no fold of this run; run it first.")
     kept = run_dir / "results.json"
     seconds = json.loads(kept.read_text())["seconds"] if kept.exists() else sum(fold.seconds for fold in folds.values())
     failures = [] if not kept.exists() else _kept_failures(json.loads(kept.read_text()), plan, folds)
@@ -187,6 +222,8 @@ def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> in
     place = Workspace.find(workspace, environ)
     place.root.mkdir(parents=True, exist_ok=True)
     uri = environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
+    if "://" in uri and not uri.startswith("sqlite:"):
+        raise BadInput("MLFLOW_TRACKING_URI names a server, which has pages of its own: open its address in a browser.")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     return subprocess.call(command, cwd=place.root)  # noqa: S603  # our own interpreter, no shell
 

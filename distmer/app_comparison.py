@@ -29,6 +29,7 @@ def run_comparison(
     tree = load_tree(path, overrides, workspace=place.root, environ=environ)
     section, rows = expand(tree, origin(path))
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
+    place.require()  # here, for a row would take it for a setting of its own that does not fit
     entries: list[Entry] = []
     with terminable(), LiveProgress() as live, base.backend(local) as backend:
         stopped = False

@@ -154,12 +154,15 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 
 
 @main.command()
+@click.option("--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size.")
+@click.option("--model", "only", metavar="NAME", help="This model alone.")
+@click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def models(as_json: bool) -> int:
-    """The models, their options' defaults and their size."""
+def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
+    """The models and their variants: what they cost, beside the reference paper's figures, their options and their sources."""
     from distmer.app import list_models
 
-    rows = list_models()
+    rows = list_models(size, only, timed=not no_time)
     if as_json:
         click.echo(json.dumps(rows))
     else:
@@ -176,7 +179,7 @@ def track(run_dir: Path, workspace: str | None) -> int:
     """Write a finished run to MLflow (again): from the ledger, exactly once. For when the server was away."""
     from distmer.app import Session, track_run
 
-    click.echo(track_run(Session.reopen(run_dir, workspace, os.environ)))
+    click.echo(track_run(run_dir, Session.reopen(run_dir, workspace, os.environ)))
     return COMPLETE
 
 

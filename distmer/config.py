@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -140,6 +141,16 @@ class TrackingConfig(Section):
     uri: str | None = None  # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
     experiment: str = "distmer"
     folds: Literal["runs", "steps"] = "runs"
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> TrackingConfig:
+        # The settings are written into the run's folder and to MLflow itself.
+        if self.uri and re.search(r"://[^/@]*:[^/@]*@|(?i:password|token|secret)=", self.uri):
+            raise ValueError(
+                "uri holds a password, which would be kept with the run; give the address in MLFLOW_TRACKING_URI, or the password in"
+                " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
 
 
 class Config(Section):

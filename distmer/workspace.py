@@ -18,7 +18,10 @@ class Workspace:
 
     @classmethod
     def find(cls, option: str | None, environ: Mapping[str, str]) -> Workspace:
-        return cls(Path(option or environ.get("DISTMER_HOME") or "~/distmer").expanduser().absolute())
+        place = option or environ.get("DISTMER_HOME") or "~/distmer"
+        if "://" in place:
+            raise BadInput(f"{place}: the workspace is a folder of this machine or a mounted one, not an address yet; name a path.")
+        return cls(Path(place).expanduser().absolute())
 
     def require(self) -> None:
         """Make the folder; BadInput if nothing can be written there: better told now than after an hour of extraction."""

@@ -37,7 +37,7 @@ def inputs(some: list[Clip], channels: tuple[str, ...] = ("u", "v", "strain"), n
     x = rng.normal(scale=noise, size=(len(some), len(channels), SIZE, SIZE)).astype(np.float32)
     for i, clip in enumerate(some):
         x[i, :, clip.label * 5 : clip.label * 5 + 5] += 1
-    return Inputs(tuple(c.id for c in some), channels, "signed", x)
+    return Inputs(tuple(c.id for c in some), channels, "fixed", x)
 
 
 def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:

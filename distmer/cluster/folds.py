@@ -16,8 +16,8 @@ import ray
 import torch
 from ray import train
 from ray.exceptions import RayError
-from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
 from torch import nn
 
 from distmer.config import ClusterConfig
@@ -25,6 +25,7 @@ from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
 from distmer.storage import Store
 from distmer.training.data import Inputs
+from distmer.training.network import Alone, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
 
 
@@ -65,18 +66,18 @@ class RayFoldExecutor:
 
     def _submit(self, job: FoldJob, shared: ray.ObjectRef) -> ray.ObjectRefGenerator:
         config = self.config
-        group = config.workers_per_fold > 0
-        task = _train_in_group if group else _train_in_task
         options: dict[str, Any] = {
             "name": f"fold {job.fold.id} seed {job.seed}",
-            "num_cpus": 0 if group else config.cpus_per_fold,
-            "num_gpus": 0 if group else config.gpus_per_fold,
             "max_retries": config.retries,
             # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
             "scheduling_strategy": "DEFAULT",
         }
-        # In a list, so that a worker group is given the reference and not a copy a task.
-        return task.options(**options).remote(job, [shared], config, self.scratch)
+        inputs = [shared]  # in a list, so that a task is given the reference and not a copy
+        if config.workers_per_fold:
+            return _train_in_group.options(num_cpus=0, **options).remote(job, inputs, config, self.scratch)
+        gpu = config.gpus_per_fold > 0
+        task = _train_on_gpu if gpu else _train_in_task
+        return task.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
 
 
 def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
@@ -88,14 +89,18 @@ def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
 
 
-@ray.remote(num_returns="streaming")
-def _train_in_task(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
+def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here, so nothing but a death is retried.
-    trainer = TorchTrainer(lambda: attempt(job, inputs), scaling_config=ScalingConfig(num_workers=0))
+    trainer = TorchTrainer(lambda: attempt(job, inputs, Alone(gpu=gpu)), scaling_config=ScalingConfig(num_workers=0))
     yield cast(Report, trainer.fit().return_value)
+
+
+_train_in_task = ray.remote(num_returns="streaming")(_fold_in_process)
+# A process reads which GPU it has once, so one that Ray hands another GPU later would train on the wrong one: a process a fold.
+_train_on_gpu = ray.remote(num_returns="streaming", max_calls=1)(_fold_in_process)
 
 
 @ray.remote(num_returns="streaming")
@@ -105,13 +110,18 @@ def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCo
     resources = {"CPU": config.cpus_per_fold, "GPU": config.gpus_per_fold}
     trainer = TorchTrainer(
         _in_worker,
-        train_loop_config={"job": job, "inputs": shared},
+        train_loop_config={"job": job, "inputs": shared, "gpu": config.gpus_per_fold > 0},
         scaling_config=ScalingConfig(
             num_workers=config.workers_per_fold,
             use_gpu=config.gpus_per_fold > 0,
             resources_per_worker={name: amount for name, amount in resources.items() if amount},
         ),
-        run_config=RunConfig(name=job.digest, storage_path=scratch, failure_config=FailureConfig(max_failures=config.retries)),
+        run_config=RunConfig(
+            name=job.digest,
+            storage_path=scratch,
+            failure_config=FailureConfig(max_failures=config.retries),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
     )
     yield cast(Report, trainer.fit().return_value)
 
@@ -119,13 +129,18 @@ def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCo
 def _in_worker(config: dict[str, Any]) -> Report:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces every checkpoint
     job: FoldJob = config["job"]
-    return attempt(job, ray.get(config["inputs"][0]), GroupRuntime(int(job.spec["train"].get("epochs", 1))))
+    runtime = GroupRuntime(int(job.spec["train"].get("epochs", 1)), config["gpu"])
+    report = attempt(job, ray.get(config["inputs"][0]), runtime)
+    if isinstance(report, FoldFailure) and runtime.rank:
+        raise RuntimeError(report.reason)  # nobody reads this worker's report, and the first one waits for its gradients
+    return report
 
 
 class GroupRuntime:
     """A worker of a Ray Train group: gradients averaged by DDP, a checkpoint about ten times a fold."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, gpu: bool) -> None:
+        self.device = get_device() if gpu else device_of(gpu=False)
         context = train.get_context()
         self.rank = context.get_world_rank()
         self.world = context.get_world_size()
@@ -133,6 +148,13 @@ class GroupRuntime:
 
     def wrap(self, net: nn.Module) -> nn.Module:
         return net if self.world == 1 else nn.parallel.DistributedDataParallel(net)
+
+    def agreed(self, value: T) -> T:
+        if self.world == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
 
     def restore(self) -> dict[str, Any] | None:
         checkpoint = train.get_checkpoint()

@@ -31,6 +31,9 @@ class Backend(Protocol):
 class LocalBackend:
     """This process, one thing after the other."""
 
+    def __init__(self, *, gpu: bool = False) -> None:
+        self._gpu = gpu
+
     def __enter__(self) -> Self:
         return self
 
@@ -41,4 +44,4 @@ class LocalBackend:
         return extract_here(requests, config, batch=4)
 
     def executor(self) -> Executor:
-        return LocalExecutor()
+        return LocalExecutor(gpu=self._gpu)

@@ -9,7 +9,7 @@ from distmer.config import FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
-from distmer.training.network import Runtime
+from distmer.training.network import Alone, Runtime
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult
 
 
@@ -25,12 +25,15 @@ def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fol
 
 
 class LocalExecutor:
-    """Every fold in this process, one after the other."""
+    """Every fold in this process, one after the other; on its GPU if folds are promised one."""
+
+    def __init__(self, *, gpu: bool = False) -> None:
+        self.gpu = gpu
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[FoldBegun | FoldResult | FoldFailure]:
         for job in jobs:
             yield FoldBegun(job.digest, job.fold.id, job.seed)
-            yield attempt(job, inputs)
+            yield attempt(job, inputs, Alone(gpu=self.gpu))
 
 
 def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distmer.config import Config, TrainConfig, digest
+from distmer.config import Config, InputConfig, TrainConfig, digest
 from distmer.datasets import mismatches
 from distmer.evaluation.folds import make_folds, permute_within_subjects
 from distmer.models import ResolvedModel
@@ -61,16 +61,18 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
         labels = permute_within_subjects(labels, config.evaluation.permute_labels)
     folds = make_folds(clips, config.evaluation)
     shared = shared_spec(config, model, len(manifest.classes))
-    jobs = tuple(_job(fold, seed, labels, keys, shared) for seed in config.seeds for fold in folds)
+    parts = [_fold_part(fold, labels, keys) for fold in folds]
+    jobs = tuple(_job(fold, seed, *part, shared) for seed in config.seeds for fold, part in zip(folds, parts, strict=True))
     failures = (*manifest.failures, *unusable)
     data_digest = digest(sorted([c, keys[c], labels[c]] for c in labels))
+    stamps = _stamps(config, model, manifest)
     identity = {
         "jobs": sorted(job.digest for job in jobs),
+        "protocol": [manifest.protocol, list(manifest.classes)],
         "failures": sorted(f.clip for f in failures),
-        "evaluation": config.evaluation.model_dump(mode="json"),
-        "selection": config.train.selection,
+        "bootstrap": [config.evaluation.bootstrap, config.evaluation.confidence],
+        "stamps": list(stamps),
     }
-    stamps = _stamps(config, model, manifest)
     return Plan(digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps)
 
 
@@ -83,15 +85,15 @@ def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str,
         "model_source": model.source_digest,
         "channels": list(model.inputs),
         "train": effective_train(config.train, model),
-        "inputs": config.inputs.model_dump(mode="json"),
-        "workers": max(1, config.cluster.workers_per_fold),
+        "inputs": _effective_inputs(config.inputs),
+        "workers": 1 if model.info.kind == "classical" else max(1, config.cluster.workers_per_fold),
     }
 
 
 def effective_train(train: TrainConfig, model: ResolvedModel) -> dict[str, Any]:
     """The training settings that can change this model's numbers; the others must not give a fold another identity."""
     if model.info.kind == "classical":
-        return {"threads": train.threads}  # fitted in closed form: no epochs, no rate
+        return {}  # fitted in one go, on one thread: no epochs, no rate
     idle = {"inner_folds"} if train.selection != "inner" else set[str]()
     idle |= {"oracle"} if train.selection != "oracle" else set[str]()
     idle |= {"momentum"} if train.optimiser != "sgd" else set[str]()
@@ -99,16 +101,21 @@ def effective_train(train: TrainConfig, model: ResolvedModel) -> dict[str, Any]:
     return train.model_dump(mode="json", exclude=idle)
 
 
-def _job(fold: Fold, seed: int, labels: Mapping[str, int], keys: Mapping[str, str], shared: Mapping[str, JsonValue]) -> FoldJob:
-    spec = {
-        **shared,
-        "seed": seed,
-        "fold": fold.id,
-        "train_clips": digest([[c, keys[c], labels[c]] for c in fold.train]),
-        "test_clips": digest([[c, keys[c], labels[c]] for c in fold.test]),
-    }
-    own = {c: labels[c] for c in (*fold.train, *fold.test)}
-    return FoldJob(digest(spec), fold, seed, own, spec)
+def _effective_inputs(inputs: InputConfig) -> dict[str, Any]:
+    idle = {"flow_scale", "strain_scale"} if inputs.normalise != "fixed" else set[str]()
+    return inputs.model_dump(mode="json", exclude=idle)
+
+
+def _fold_part(fold: Fold, labels: Mapping[str, int], keys: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:
+    """What all seeds of a fold share: the digests of its clips with their content and labels, and its own labels."""
+    sides = {"train_clips": fold.train, "test_clips": fold.test}
+    clips = {side: digest([[c, keys[c], labels[c]] for c in ids]) for side, ids in sides.items()}
+    return clips, {c: labels[c] for c in (*fold.train, *fold.test)}
+
+
+def _job(fold: Fold, seed: int, clips: Mapping[str, str], labels: Mapping[str, int], shared: Mapping[str, JsonValue]) -> FoldJob:
+    spec = {**shared, "seed": seed, "fold": fold.id, **clips}
+    return FoldJob(digest(spec), fold, seed, labels, spec)
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ def extract_missing(
             keys |= {row.clip_id: row.key for row in rows if row.key}
             done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
             tell()
-    keys = {clip: key for clip, key in keys.items() if clip not in {failure.clip for failure in lost}}
+    gone = {failure.clip for failure in lost}
+    keys = {clip: key for clip, key in keys.items() if clip not in gone}
     features.store.complete(list(keys.items()))
     vanished = [failure for failure in features.failures if failure.clip not in keys]
     failures = (*vanished, *_named([*lost, *features.store.failures(list(keys.items()))], manifest))

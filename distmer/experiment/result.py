@@ -14,6 +14,8 @@ from distmer.models import parameters
 from distmer.training.fit import as_predictions
 from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
 
+# The fields of `Summary.to_json` that are there, as null, where nothing was scored.
+SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "confusion")
 NOT_REACHED = "not reached: the run was stopped before it"
 
 
@@ -37,7 +39,7 @@ class RunResult:
 
     @property
     def status(self) -> str:
-        if not self.folds:
+        if not self.folds and self.failures:
             return "failed"
         return "partial" if self.failures or self.missing else "complete"
 
@@ -53,7 +55,7 @@ class RunResult:
     def to_json(self) -> dict[str, JsonValue]:
         """``results.json``: what `--json` prints as its last line."""
         plan = self.plan
-        scored = self.summary.to_json() if self.summary else {}
+        scored: dict[str, JsonValue] = self.summary.to_json() if self.summary else dict.fromkeys(SCORES)
         used = len(set(self.predictions.clip_ids)) if self.predictions else 0
         return {
             "model": plan.model.info.name,

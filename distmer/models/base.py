@@ -45,6 +45,7 @@ class Printed:
     mflops: str
     memory_mb: str
     variant: str = "paper"
+    size: int = 128  # px
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,7 @@ MODEL = ModelInfo(
     name="micro_attention",
     title="Micro-Attention, residual network with attention in every unit",
     citation=(
-        "Wang C., Peng M., Bi T., Chen T., Micro-attention for micro-expression recognition, Neurocomputing 410:354, 2020, "
-        "arXiv 1811.02360"
+        "Wang C., Peng M., Bi T., Chen T., Micro-attention for micro-expression recognition, Neurocomputing 410:354, 2020, arXiv 1811.02360"
     ),
     kind="torch",
     options=MicroAttentionOptions,

@@ -31,7 +31,7 @@ class Tally:
     failed: int = 0
     cached: int = 0
     fresh: int = 0
-    running: int = 0
+    running: frozenset[str] = frozenset()
 
     @property
     def left(self) -> int:
@@ -83,7 +83,7 @@ class LiveProgress:
         elif isinstance(event, RunStarted):
             self._run_started(event)
         elif isinstance(event, FoldStarted):
-            self._fold_started()
+            self._fold_started(event)
         elif isinstance(event, FoldFinished):
             self._fold_finished(event)
         elif isinstance(event, FoldFailed):
@@ -131,9 +131,9 @@ class LiveProgress:
         )
         self._begin(Tally("folds", jobs, self._now()))
 
-    def _fold_started(self) -> None:
+    def _fold_started(self, event: FoldStarted) -> None:
         if self._tally is not None:
-            self._tally = replace(self._tally, running=self._tally.running + 1)
+            self._tally = replace(self._tally, running=self._tally.running | {event.fold.digest})
             self._show(last=False)
 
     def _fold_finished(self, event: FoldFinished) -> None:
@@ -143,7 +143,11 @@ class LiveProgress:
         cached, fresh = (1, 0) if event.cached else (0, 1)
         tally = self._tally
         self._tally = replace(
-            tally, done=tally.done + 1, cached=tally.cached + cached, fresh=tally.fresh + fresh, running=tally.running - fresh
+            tally,
+            done=tally.done + 1,
+            cached=tally.cached + cached,
+            fresh=tally.fresh + fresh,
+            running=tally.running - {event.result.digest},
         )
         if not event.cached or self._bar is not None:
             self._show(last=self._tally.total <= _FEW)
@@ -151,7 +155,9 @@ class LiveProgress:
     def _fold_failed(self, event: FoldFailed) -> None:
         if self._tally is None:
             return
-        tally = replace(self._tally, failed=self._tally.failed + 1, fresh=self._tally.fresh + 1, running=self._tally.running - 1)
+        tally = replace(
+            self._tally, failed=self._tally.failed + 1, fresh=self._tally.fresh + 1, running=self._tally.running - {event.failure.digest}
+        )
         self._tally = tally
         if tally.failed <= _REASONS:
             failure = event.failure
@@ -195,7 +201,7 @@ class LiveProgress:
     def _notes(self, tally: Tally, now: float) -> list[str]:
         eta = tally.eta(now)
         notes = [
-            f"{tally.running} running" if tally.running else "",
+            f"{len(tally.running)} running" if tally.running else "",
             f"{tally.cached} cached" if tally.cached else "",
             f"{tally.failed} failed" if tally.failed else "",
             f"about {clock(eta)} left" if eta is not None else "",

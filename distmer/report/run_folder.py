@@ -30,7 +30,7 @@ def read_folder(run_dir: Path) -> tuple[dict[str, JsonValue], Predictions]:
 
 
 def begin_folder(run_dir: Path, plan: Plan) -> None:
-    """Keep what the run is: `distmer track` and a later reader need no more than this and the ledger."""
+    """Keep what the run is: its settings and the identities of its folds."""
     folder = Store(run_dir)
     folder.write("config.yaml", yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
@@ -38,7 +38,7 @@ def begin_folder(run_dir: Path, plan: Plan) -> None:
 
 
 def finish_folder(run_dir: Path, result: RunResult) -> None:
-    """Write predictions, figures, the report, and last ``results.json``."""
+    """Write predictions, figures, and last the report and ``results.json``."""
     folder = Store(run_dir)
     if result.predictions is not None:
         buffer = io.BytesIO()
@@ -48,5 +48,19 @@ def finish_folder(run_dir: Path, result: RunResult) -> None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
         folder.write(f"figures/{name}.png", buffer.getvalue())
+    write_results(run_dir, result)
+
+
+def write_results(run_dir: Path, result: RunResult) -> None:
+    """The report and ``results.json``: again once the MLflow run is known."""
+    folder = Store(run_dir)
     folder.write("report.md", to_markdown(result).encode())
     folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+
+
+def planned_digest(run_dir: Path) -> str:
+    """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
+    try:
+        return str(json.loads(Store(run_dir).read("plan.json"))["digest"])
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise BadInput(f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below <workspace>/runs.") from error

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
+from distmer.report.model_costs import cost_table
 from distmer.types import JsonValue
 
 Results = Mapping[str, JsonValue]  # what `RunResult.to_json` gives and results.json holds
@@ -174,18 +175,16 @@ def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, run_
 
 
 def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
-    """The models: name, size, options with their defaults, and whose they are."""
-    lines: list[Text | Table] = []
+    """The models: what each variant costs, then options with their defaults, and whose they are."""
+    lines: list[str | Text | Table] = [*cost_table(rows)]
+    told: set[str] = set()
     for row in rows:
-        count = f"{row['parameters']:,} parameters" if row["parameters"] is not None else str(row["kind"])
+        if row["name"] in told:  # another variant of the same model
+            continue
+        told.add(row["name"])
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
-        lines += [
-            Text(f"{row['name']}: {row['title']}"),
-            Text(f"  {count}; {', '.join(row['inputs'])} at {row['size']} px"),
-            Text(f"  options: {options}"),
-            Text(f"  {row['citation']}"),
-        ]
-    return as_text(lines, 100, colour=False)
+        lines += [f"\n{row['name']}: {row['title']}", f"  options: {options}", f"  {row['citation']}"]
+    return as_text(lines, 150, colour=False)
 
 
 def clock(seconds: float) -> str:

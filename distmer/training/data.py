@@ -38,11 +38,10 @@ class ChannelScale:
         # float64 sums: the order of clips must not show in the last digits.
         mean_C = x_NCHW.mean(axis=(0, 2, 3), dtype=np.float64)
         std_C = x_NCHW.std(axis=(0, 2, 3), dtype=np.float64)
-        return cls(mean_C, np.where(std_C > 0, std_C, 1.0))
+        return cls(mean_C.astype(np.float32), np.where(std_C > 0, std_C, 1.0).astype(np.float32))
 
     def apply(self, x_NCHW: FloatArray) -> FloatArray:
-        scaled = (x_NCHW - self.mean_C[None, :, None, None]) / self.std_C[None, :, None, None]
-        return scaled.astype(np.float32)
+        return (x_NCHW - self.mean_C[None, :, None, None]) / self.std_C[None, :, None, None]
 
 
 def standardised(x_train_NCHW: FloatArray, *others_NCHW: FloatArray, wanted: bool) -> tuple[FloatArray, ...]:

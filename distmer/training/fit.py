@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 from sklearn.metrics import log_loss
-from threadpoolctl import threadpool_limits
 from torch import nn
 
 from distmer.config import InputConfig, ModelConfig, TrainConfig
@@ -21,7 +20,7 @@ from distmer.evaluation.metrics import scores
 from distmer.features.inputs import mirrored
 from distmer.models import ResolvedModel, resolve
 from distmer.training.data import Inputs, standardised
-from distmer.training.network import Alone, Runtime, Task, device_of_process, predict, settle, train_network
+from distmer.training.network import Alone, Runtime, Task, predict, settle, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, Predictions
 
@@ -38,12 +37,13 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     if len(set(y_train.tolist())) < 2:
         raise BadInput(f"fold {job.fold.id}: its training clips show one class only, so nothing can be learned; use more subjects.")
     settle(train.threads)
+    runtime = runtime or Alone()
     if resolved.info.kind == "classical":
-        with threadpool_limits(train.threads):
-            fitted = _fit_classical(job, inputs, resolved, y_train)
+        fitted = _fit_classical(job, inputs, resolved, y_train)
     else:
-        fitted = _fit_network(job, inputs, resolved, train, y_train, runtime or Alone())
+        fitted = _fit_network(job, inputs, resolved, train, y_train, runtime)
     prob_NK, epochs, curves, epoch_prob_ENK = fitted
+    _require_numbers(job, prob_NK)
     return FoldResult(
         digest=job.digest,
         fold_id=job.fold.id,
@@ -52,9 +52,15 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
         epochs=epochs,
         curves=curves,
         seconds=time.perf_counter() - started,
-        device="cpu" if resolved.info.kind == "classical" else device_of_process().type,
+        device="cpu" if resolved.info.kind == "classical" else runtime.device.type,
         epoch_prob_ENK=epoch_prob_ENK,
     )
+
+
+def _require_numbers(job: FoldJob, prob_xNK: FloatArray) -> None:
+    """A diverged training must not pass for one that says "class 0" of everybody: the argmax of NaN is 0."""
+    if not np.isfinite(prob_xNK).all():
+        raise BadInput(f"fold {job.fold.id}: the training diverged (its probabilities are not numbers); lower train.lr.")
 
 
 def as_predictions(clip_ids: tuple[str, ...], labels: Mapping[str, int], prob_NK: FloatArray, fold_id: str, seed: int) -> Predictions:
@@ -91,7 +97,7 @@ def _fit_network(job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: T
     if saved is not None:
         epochs, curves = int(saved["carry"]["epochs"]), dict(saved["carry"]["curves"])
     elif train.selection == "inner":
-        epochs, curves = _choose_epochs(job, x_train, y_train, arm, train, seed, runtime)
+        epochs, curves = runtime.agreed(_choose_epochs(job, x_train, y_train, arm, train, seed, runtime))
     task, x_test = arm(x_train, y_train, inputs.take(job.fold.test))
     seen: list[FloatArray] = []
     watch = (lambda net: seen.append(predict(net, x_test))) if train.selection == "oracle" else None
@@ -134,6 +140,7 @@ def _choose_epochs(
 
         train_network(task, train, train.epochs, derive(seed, "inner", inner.id), runtime, watch)
         prob_ENK[:, held_rows] = np.stack(seen)
+    _require_numbers(job, prob_ENK)
     labels = list(range(prob_ENK.shape[2]))
     uar_E = [scores(y_train, prob_NK.argmax(axis=1), len(labels)).uar for prob_NK in prob_ENK]
     loss_E = [float(log_loss(y_train, p / p.sum(axis=1, keepdims=True), labels=labels)) for p in prob_ENK]

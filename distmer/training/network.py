@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +19,22 @@ from distmer.types import FloatArray, IntArray
 
 Epoch = tuple[torch.Tensor, list[torch.Tensor]]  # inputs of the epoch, row numbers of its batches
 
+T = TypeVar("T")
+
 
 class Runtime(Protocol):
     """How a training meets its process: alone, or one of a group of data-parallel workers with checkpoints."""
 
     rank: int
     world: int
+    device: torch.device
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """The network whose backward pass averages gradients over the workers."""
+        ...
+
+    def agreed(self, value: T) -> T:
+        """The first worker's value, for all: workers may differ in the last digits, but not in what they do next."""
         ...
 
     def restore(self) -> dict[str, Any] | None:
@@ -45,8 +52,15 @@ class Alone:
     rank = 0
     world = 1
 
+    def __init__(self, *, gpu: bool = False) -> None:
+        """``gpu``: whether the fold was promised one; on a machine that has a GPU, a fold that was not stays off it."""
+        self.device = device_of(gpu)
+
     def wrap(self, net: nn.Module) -> nn.Module:
         return net
+
+    def agreed(self, value: T) -> T:
+        return value
 
     def restore(self) -> dict[str, Any] | None:
         return None
@@ -66,9 +80,9 @@ class Task:
     classes: int
 
 
-def device_of_process() -> torch.device:
-    """The GPU that the scheduler gave this process (Ray narrows CUDA_VISIBLE_DEVICES), else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device_of(gpu: bool) -> torch.device:
+    """The GPU that the scheduler gave this process (Ray narrows CUDA_VISIBLE_DEVICES) if it promised one, else the CPU."""
+    return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
 
 
 def settle(threads: int) -> None:
@@ -97,7 +111,7 @@ def train_network(
     ``each_epoch`` sees the network after every epoch (inner validation, or the oracle); by default nobody looks.
     With ``carry`` (what else must survive a restart) the training is resumable through the runtime's checkpoints.
     """
-    device = device_of_process()
+    device = runtime.device
     torch.manual_seed(derive(seed, "weights"))
     net = task.build().to(device)
     optimiser = make_optimiser(net, config)
@@ -107,7 +121,7 @@ def train_network(
     if saved is not None:
         net.load_state_dict(saved["net"])
         optimiser.load_state_dict(saved["optimiser"])
-        losses = list(saved["losses"])
+        losses = [loss.to(device) for loss in saved["losses"]]
         start = int(saved["epoch"])
     wrapped = runtime.wrap(net)
     x_NCHW = torch.from_numpy(task.x_NCHW).to(device)

@@ -63,8 +63,23 @@ def test_ray_gives_the_bits_of_the_local_executor(model: str, in_flight: int, tm
 
 
 def test_four_folds_share_a_declared_gpu(tmp_path: Path) -> None:
-    """As far as a machine without a GPU can show: the share is asked for and granted, the numbers are the same."""
-    assert same(here(), on_ray(ClusterConfig(gpus_per_fold=0.25, cpus_per_fold=0.5), tmp_path))
+    """As far as a machine without a GPU can show: four folds are granted a quarter each, a demand for more than there is
+    waits, and the numbers are the same."""
+    import ray
+
+    from distmer.cluster.folds import RayFoldExecutor
+
+    cluster = ClusterConfig(gpus_per_fold=0.25, cpus_per_fold=0.1, in_flight=8)
+    long = toy.jobs(toy.config(train={"epochs": 150}), CLIPS)
+    running = RayFoldExecutor(cluster, str(tmp_path)).run(long, INPUTS)
+    begun = [next(running) for _ in range(4)]
+    assert all(isinstance(report, FoldBegun) for report in begun)
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("GPU", 0.0) > 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ray.available_resources().get("GPU", 0.0) == 0  # all four quarters are taken
+    running.close()
+    assert same(here(), on_ray(cluster, tmp_path))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -84,6 +99,18 @@ def test_a_fold_as_a_worker_group(workers: int, tmp_path: Path) -> None:
         assert jobs[0].digest != alone.digest
         assert result.curves["train_loss"][-1] < result.curves["train_loss"][0]
     assert not list(tmp_path.iterdir())  # its checkpoints are gone with it
+
+
+def test_workers_of_a_group_agree_on_the_epoch_that_inner_folds_chose(tmp_path: Path) -> None:
+    """Each has its own batch statistics, and so its own validation scores: were each to go by its own, one would wait for ever."""
+    from distmer.cluster.folds import RayFoldExecutor
+
+    cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5)
+    noisy = toy.inputs(CLIPS, noise=3)
+    jobs = toy.jobs(toy.config(cluster=cluster.model_dump(), train={"selection": "inner", "inner_folds": 2}), CLIPS)[:1]
+    (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, noisy)).values()
+    assert isinstance(result, FoldResult), result
+    assert len(result.curves["train_loss"]) == result.epochs
 
 
 def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path) -> None:

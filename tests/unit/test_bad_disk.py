@@ -115,6 +115,9 @@ def test_a_workspace_that_is_a_file(say: Say, maps: Path, tmp_path: Path) -> Non
             assert said.code == 2
             assert f"{place}: the workspace cannot be written" in said.sentence
             assert "name another folder by --workspace or in the environment variable DISTMER_HOME." in said.sentence
+    (tmp_path / "rows.yaml").write_text("compare: {rows: {one: {}, other: {model.c: 1.0}}}\n")
+    said = say("compare", str(tmp_path / "rows.yaml"), "--local", "--workspace", str(tmp_path / "file"), *settings(*on_maps(maps)))
+    assert (said.code, "the workspace cannot be written" in said.sentence) == (2, True)
     said = say("plan", "--workspace", str(tmp_path / "file" / "below"), *settings("data.protocol=synthetic"))  # writes the data set
     assert (said.code, "Not a directory" in said.sentence) == (1, True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distmer.config import Config, digest, load_config
+from distmer.config import Config, digest, load_config, load_tree, parse
 from distmer.types import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,7 @@ def load(path: Path | None = None, *overrides: str, environ: dict[str, str] | No
         ("train.lr=fast", ["train.lr", "'fast'"]),
         ("train=3", ["train", "3"]),
         ("seeds=[1,1]", ["seeds must be distinct"]),
+        ("tracking.uri=postgresql://bob:hunter2@db/mlflow", ["uri holds a password", "MLFLOW_TRACKING_URI"]),
         ("train.momentum=.9", ["momentum is an option of sgd"]),
         ("train.epochs", ["--set train.epochs", "path.to.field=value"]),
         ("train.epochs=[1", ["--set train.epochs=[1", "not YAML"]),
@@ -39,6 +40,7 @@ def test_what_cannot_be_is_told_in_one_sentence(override: str, words: list[str])
         load(None, override)
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_file_names_itself_in_its_errors(tmp_path: Path) -> None:
@@ -93,7 +95,9 @@ def test_a_digest_is_of_the_content_alone() -> None:
 def test_every_named_configuration_loads_and_says_how_to_run_it(path: Path) -> None:
     from distmer.models import resolve
 
-    resolve(load(path).model)
+    tree = load_tree(path, (), workspace=Path("/ws"), environ={})
+    tree.pop("compare", None)  # its rows: tests of the comparison
+    resolve(parse(Config, tree, str(path)).model)
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     for word in ("Command:", "Run time:", "Expected:"):
         assert word in header, f"{path.name} lacks the line {word}"

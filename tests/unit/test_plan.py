@@ -107,3 +107,25 @@ def test_one_class_is_bad_input() -> None:
     unusable = tuple(ClipFailure(c.id, "gone") for c in CLIPS if c.label != 0)
     with pytest.raises(BadInput, match="show one class only"):
         plan(unusable=unusable)
+
+
+def test_what_is_idle_for_a_model_or_a_scale_is_no_part_of_identity() -> None:
+    linear = plan(toy.config("linear"))
+    assert digests(linear) == digests(plan(toy.config("linear", train={"threads": 2}, cluster={"workers_per_fold": 2})))
+    unscaled = plan(inputs={"normalise": "none"})
+    assert digests(unscaled) == digests(plan(inputs={"normalise": "none", "flow_scale": 3.0}))
+    assert not set(digests(plan())) & set(digests(plan(inputs={"flow_scale": 3.0})))
+
+
+def test_runs_that_read_differently_have_folders_of_their_own() -> None:
+    cfg = toy.config()
+    names, expected = ("x", "y", "z"), {"toy": {"a": 99, "b": 0, "c": 0}}
+    manifests = [
+        Manifest("toy", ("a", "b", "c"), tuple(CLIPS)),
+        Manifest("other", ("a", "b", "c"), tuple(CLIPS)),
+        Manifest("toy", names, tuple(CLIPS)),
+        Manifest("toy", ("a", "b", "c"), tuple(CLIPS), expected=expected),
+    ]
+    plans = [build_plan(cfg, manifest, resolve(cfg.model), KEYS, ()) for manifest in manifests]
+    assert len({p.digest for p in plans}) == 4
+    assert len({tuple(digests(p)) for p in plans}) == 1  # and share every fold

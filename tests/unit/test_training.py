@@ -76,6 +76,7 @@ class Memory(network.Alone):
     """A runtime that keeps every checkpoint, and dies once after one of them."""
 
     def __init__(self, dies_after: int) -> None:
+        super().__init__()
         self.kept: dict[str, Any] | None = None
         self.dies_after = dies_after
 
@@ -203,3 +204,11 @@ def test_the_fused_optimiser_is_the_plain_one() -> None:
             kind.step()
         results.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.allclose(results[0], results[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("selection", ["fixed", "inner"])
+def test_a_training_that_diverged_is_no_result(selection: str) -> None:
+    clips = toy.clips()
+    job = toy.jobs(toy.config(train={"optimiser": "sgd", "lr": 1e12, "selection": selection, "inner_folds": 2}), clips)[0]
+    with pytest.raises(BadInput, match=r"fold toy/s0: the training diverged .* lower train\.lr"):
+        fit_fold(job, toy.inputs(clips))

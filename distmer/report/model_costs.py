@@ -1,0 +1,53 @@
+"""What the models cost, as a table: ours, and beside it what the reference paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from distmer.types import JsonValue
+
+_COLUMNS = ("model", "variant", "inputs", "px", "parameters", "Table 3", "MFlops", "Table 3", "MemR+W", "Table 3", "M MACs")
+_MEASURED = ("ms", "peak MB")
+_NOTES = (
+    "For one clip and 3 classes; MB are 2^20 bytes; Table 3 is the reference paper's, at 128 px.",
+    "MFlops, MemR+W (MB): by torchstat 0.0.7's rules, which the digits of Table 3 follow. They leave out SELU, sigmoid, softmax, dropout",
+    "and whatever runs outside a layer (the products of self-attention, sums); of a layer called twice, one call counts.",
+    "M MACs: multiply-adds in millions, by PyTorch's own counter: every convolution and matrix product, nothing else.",
+)
+_MEASURED_NOTE = (
+    "ms, peak MB: measured here, one clip on one CPU thread: the median of nine, and the most tensor bytes alive, weights included."
+)
+
+
+def cost_table(rows: Sequence[Mapping[str, JsonValue]]) -> list[str | Table]:
+    """The table and its notes. A classical model has no cost of its own: it depends on the data."""
+    measured = any(row.get("measured") for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for index, name in enumerate((*_COLUMNS, *(_MEASURED if measured else ()))):
+        table.add_column(name, justify="left" if index < 3 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row, measured))
+    unfit = [f"{row['name']}, {row['variant']}: {row['note']}" for row in rows if row.get("note")]
+    return [table, *unfit, *_NOTES, *([_MEASURED_NOTE] if measured else [])]
+
+
+def _cells(row: Mapping[str, JsonValue], measured: bool) -> list[str]:
+    cost: Mapping[str, Any] = row.get("cost") or {}
+    printed: Mapping[str, Any] = row.get("printed") or {}
+    times: Mapping[str, Any] = row.get("measured") or {}
+    count = f"{row['parameters']:,}" if row["parameters"] is not None else "not applicable" if row.get("note") else str(row["kind"])
+    variant = "" if row["kind"] == "classical" else str(row.get("variant", ""))
+    cells = [str(row["name"]), variant, " ".join(row["inputs"]), str(row["size"]), count]
+    cells += [printed.get("parameters", ""), _scaled(cost.get("flops"), 1e6), printed.get("mflops", "")]
+    cells += [_scaled(cost.get("memory_bytes"), 2**20), printed.get("memory_mb", ""), _scaled(cost.get("macs"), 1e6, 1)]
+    if measured:
+        cells += [_scaled(times.get("milliseconds"), 1, 1), _scaled(times.get("peak_bytes"), 2**20, 1)]
+    return cells
+
+
+def _scaled(value: float | None, unit: float, digits: int = 3) -> str:
+    return "" if value is None else f"{value / unit:,.{digits}f}"
