@@ -15,6 +15,7 @@ help:
 
 demo: install
 	$(BIN)/python jobs/loso.py $(CONFIG)
+	@echo "to look closer: make ui, then http://127.0.0.1:5000"
 
 test: install lint types
 	$(BIN)/python -m pytest

@@ -87,14 +87,14 @@ class Session:
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
 
 
-def run_experiment(session: Session, *, local: bool = False) -> RunResult:
+def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = ()) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
-        return run_with(session, backend, live)
+        return run_with(session, backend, live, only)
 
 
-def run_with(session: Session, backend: Backend, live: LiveProgress) -> RunResult:
-    """One experiment on a backend that may serve several."""
+def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = ()) -> RunResult:
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.workspace.require()
     manifest = session.manifest([live])
@@ -117,6 +117,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress) -> RunResul
             session.ledger,
             [live, JsonLines(run_dir / "events.jsonl"), keep, *tracker.observers],
             str(run_dir),
+            only,
         )
         result = tracker.signed(result)
     write_results(run_dir, result)

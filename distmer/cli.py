@@ -84,13 +84,14 @@ def main() -> None:
 @main.command()
 @experiment
 @click.option("--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers.")
+@click.option("--fold", "only", multiple=True, metavar="ID", help="Only this fold, e.g. casme2/sub01; may be given again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool) -> int:
+def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, only: tuple[str, ...], as_json: bool) -> int:
     """Clips to scores: features, folds, tracking. What is done already is not done again."""
     from distmer.app import run_experiment
     from distmer.report.tables import result_text
 
-    result = run_experiment(open_session(config, overrides, workspace), local=local)
+    result = run_experiment(open_session(config, overrides, workspace), local=local, only=only)
     click.echo(result_text(result, colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))

@@ -15,6 +15,7 @@ from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Obs
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
+from distmer.registry import lookup
 from distmer.training.data import Inputs
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 
@@ -33,12 +34,23 @@ class Executor(Protocol):
 
 
 def run(
-    plan: Plan, executor: Executor, inputs: Callable[[], Inputs], ledger: Ledger, observers: Sequence[Observer], run_dir: str
+    plan: Plan,
+    executor: Executor,
+    inputs: Callable[[], Inputs],
+    ledger: Ledger,
+    observers: Sequence[Observer],
+    run_dir: str,
+    only: Sequence[str] = (),
 ) -> RunResult:
-    """Train what the ledger lacks. Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial."""
+    """Train what the ledger lacks (of ``only`` these folds, if any are named).
+
+    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold that is none.
+    """
     started = time.perf_counter()
+    ids = {fold.id: fold for fold in plan.folds}
+    wanted = {lookup(ids, name, "fold").id for name in only} or ids.keys()
     known = ledger.known(job.digest for job in plan.jobs)
-    missing = [job for job in plan.jobs if job.digest not in known]
+    missing = [job for job in plan.jobs if job.digest not in known and job.fold.id in wanted]
     folds = list(known.values())
     failures: list[FoldFailure] = []
     for observe in observers:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import get_args
 
@@ -25,6 +26,15 @@ SIZES = ("min_size", "native_size")
 
 
 LIGHT = 8_000_000  # parameters; beyond, only the shapes are followed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """On a busy machine, threads that wait for each other take ten times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _resolved(name: str, size: str | int = "min_size", variant: str | None = None) -> ResolvedModel:

@@ -73,6 +73,16 @@ def test_a_second_run_does_nothing(maps: Path, undisturbed: Path) -> None:
     assert "extracting features 36/36 · 0:00 elapsed · 36 cached" in ended.err
 
 
+def test_a_fold_run_alone_is_the_fold_of_the_whole_run(maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+    ended = command.loso(*settings(maps), "--fold", "flowmaps/sub03", "--local", "--json", home=tmp_path)
+    assert (ended.code, ended.json["status"], len(command.ledger(tmp_path))) == (3, "partial", 1)
+    rows = [row for row in command.predictions(undisturbed) if row["fold"] == "flowmaps/sub03"]
+    assert command.predictions(tmp_path) == rows
+    wrong = command.loso(*settings(maps), "--fold", "flowmaps/sub99", "--local", home=tmp_path)
+    assert wrong.code == 2
+    assert "unknown fold 'flowmaps/sub99'; did you mean" in wrong.err
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_keeps_what_is_finished_and_calls_it_partial(how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
     process = command.start(*settings(maps), "--json", home=tmp_path)

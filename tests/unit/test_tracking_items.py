@@ -44,7 +44,7 @@ def test_a_plan_tells_every_option_that_acts_and_none_that_does_not() -> None:
     assert network["model"] == "atscnn" and network["dataset"] == "hand-made" and network["selection"] == "fixed"
     assert network["train.lr"] == "0.0001" and "train.momentum" not in network
     assert linear["model.c"] == "0.003"
-    assert [name for name in linear if name.startswith("train.")] == ["train.threads"]
+    assert [name for name in linear if name.startswith("train.")] == []
 
 
 def test_a_fold_repeats_the_settings_so_that_a_search_finds_it() -> None:
