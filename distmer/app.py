@@ -177,10 +177,10 @@ def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[st
         return {**row, "note": f"not applicable: {error}"}
     if info.kind != "torch":
         return row
-    from distmer.models.complexity import count, measure  # torch is not needed by every command
+    from distmer.models.complexity import CONVENTION, count, measure  # torch is not needed by every command
 
     cost = count(resolved)
-    row |= {"parameters": cost.parameters, "cost": asdict(cost)}
+    row |= {"parameters": cost.parameters, "cost": {**asdict(cost), "convention": CONVENTION}}
     if timed:
         row["measured"] = asdict(measure(resolved))
     if info.printed is not None and (info.printed.variant, info.printed.size) == (variant, size):

@@ -102,7 +102,9 @@ def _pairs(plain: Plain, fast: Any) -> list[tuple[list[Tensor], Tensor]]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("activation", ["selu", "relu", "tanh", "gelu"])
 def test_it_equals_three_separate_networks(activation: str, dtype: torch.dtype, tolerance: float, train: bool) -> None:
-    torch.manual_seed(3)
+    # A draw without near-ties: in float32, where rounding decides which of two equal maxima wins, the gradients may differ by
+    # more than noise, and rounding depends on the number of threads.
+    torch.manual_seed(4)
     plain = Plain(activation, 48)
     fast = _resolve(activation=activation, size=48, dropout=0.0).build(3)
     for stream in plain.streams:
