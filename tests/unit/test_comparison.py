@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,49 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
 def test_a_folder_that_holds_no_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no finished run lies here"):
         compare_runs([tmp_path], None, {})
+
+
+TOY_MODEL = """
+from torch import nn
+
+from distmer.models.base import ModelInfo, Options
+
+
+class ToyOptions(Options):
+    size: int = 8
+
+
+MODEL = ModelInfo(
+    name="toy",
+    title="A toy",
+    citation="none",
+    kind="torch",
+    options=ToyOptions,
+    inputs=lambda options: ("u", "v"),
+    build=lambda options, classes: nn.Sequential(nn.Flatten(), nn.Linear(2 * options.size**2, classes)),
+    min_size=1,
+    native_size=8,
+)
+"""
+
+
+def test_a_model_in_one_file_is_listed_tested_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is put where the package's folder walk looks; nothing else is touched."""
+    import distmer.models
+    from distmer.app import list_models
+
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "toy.py").write_text(TOY_MODEL)
+    monkeypatch.setattr(distmer.models, "__path__", [*distmer.models.__path__, str(tmp_path / "models")])
+    distmer.models._found.cache_clear()
+    try:
+        assert "toy" in {row["name"] for row in list_models()}
+        assert "toy" in labels({"compare": {"models": "all"}})
+        root = toy.write_flowmaps(tmp_path / "maps")
+        path = tmp_path / "c.yaml"
+        path.write_text(BASE.format(root=root) + "  models: [linear, toy]\n  resamples: 200\n")
+        comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
+        assert {e.label: e.results["parameters"] for e in comparison.entries} == {"linear": None, "toy": 2 * 64 * 3 + 3}
+    finally:
+        distmer.models._found.cache_clear()
+        sys.modules.pop("distmer.models.toy", None)
