@@ -17,8 +17,9 @@ demo: install
 	$(BIN)/python jobs/loso.py $(CONFIG)
 	@echo "to look closer: make ui, then http://127.0.0.1:5000"
 
+# The long ones first, so that no process is left alone with them at the end.
 test: install lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/ray tests/mlflow tests
 
 test-fast: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,17 +36,25 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
     port, dashboard = free_port(), free_port()
     start = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--node-ip-address=127.0.0.1"]
-    start += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={tmp_path_factory.mktemp('r')}"]
-    node = subprocess.Popen(start, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    short = tempfile.mkdtemp(prefix="r")  # Ray's sockets lie below it, and a socket's path ends at 107 bytes
+    start += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={short}"]
+    # Beside another Ray on this machine the agent's usual port is taken, and a head without an agent takes no job.
+    start += [f"--dashboard-agent-listen-port={free_port()}"]
+    log = (tmp_path_factory.mktemp("log") / "head").open("w+")
+    node = subprocess.Popen(start, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
+        time.sleep(5)
+        log.seek(0)
+        assert node.poll() is None, log.read()
         yield {**environ, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        family = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+        family = [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)] if node.poll() is None else []
         for process in family:
             process.terminate()
         for process in psutil.wait_procs(family, timeout=10)[1]:
             process.kill()
         node.wait()
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def submit(environ: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
