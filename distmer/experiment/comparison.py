@@ -69,10 +69,14 @@ class Pair:
     uf1_holm: float
 
     def verdict(self, level: float = 0.05) -> str:
-        """Which one is better, where the corrected test on UAR says so."""
-        if self.uar_holm >= level:
+        """Which one is better, and in which score, where a corrected test says so."""
+        tests = {"UAR": (self.difference.uar, self.uar_holm), "UF1": (self.difference.uf1, self.uf1_holm)}
+        better = {score: self.a if difference > 0 else self.b for score, (difference, p) in tests.items() if p < level}
+        if not better:
             return "no difference shown"
-        return f"{self.a if self.difference.uar > 0 else self.b} is better"
+        if len(better) == 2 and len(set(better.values())) == 1:
+            return f"{better['UAR']} is better"
+        return ", ".join(f"{model} is better in {score}" for score, model in better.items())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
