@@ -190,7 +190,10 @@ def load_config(
 
     Raises BadInput in one sentence that names the file and the nearest known key.
     """
-    return parse(Config, load_tree(path, overrides, workspace=workspace, environ=environ), origin(path))
+    tree = load_tree(path, overrides, workspace=workspace, environ=environ)
+    if "compare" in tree:
+        raise BadInput(f"{origin(path)}: it compares several experiments; give it to `distmer compare` or jobs/compare.py.")
+    return parse(Config, tree, origin(path))
 
 
 def origin(path: Path | None) -> str:

@@ -55,6 +55,11 @@ def test_a_file_names_itself_in_its_errors(tmp_path: Path) -> None:
         load(tmp_path / "gone.yaml")
 
 
+def test_a_comparison_is_not_one_experiment() -> None:
+    with pytest.raises(BadInput, match=r"ablations\.yaml: it compares several experiments; give it to `distmer compare`"):
+        load(ROOT / "configs" / "ablations.yaml")
+
+
 def test_a_file_extends_one_other_and_the_command_line_overrides_both(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("model: {name: atscnn, activation: relu}\ntrain: {epochs: 7, lr: 0.5}\n")
     child = tmp_path / "child.yaml"
