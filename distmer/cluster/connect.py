@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +31,7 @@ def session(config: ClusterConfig) -> Iterator[None]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray  # after the environment is settled: Ray reads it when it loads
 
+    asked_to_stop = signal.getsignal(signal.SIGTERM)
     try:
         if address in (None, "local"):
             ray.init(
@@ -47,6 +50,9 @@ def session(config: ClusterConfig) -> Iterator[None]:
             f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or RAY_ADDRESS and the token"
             " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray puts a handler of its own in place, which ends the process on the spot: partial results would not be written.
+        signal.signal(signal.SIGTERM, asked_to_stop)
     try:
         yield
     finally:

@@ -95,6 +95,13 @@ def test_stopping_keeps_what_is_finished_and_calls_it_partial(how: signal.Signal
     assert 1 <= kept < 6
     assert len([f for f in ended.json["failed"] if f["reason"].startswith("not reached")]) == 6 - kept
     assert "Traceback" not in ended.err
+    # Once more, from a ledger and features that are there: Ray is started at another moment then.
+    process = command.start(*settings(maps), "--json", home=tmp_path)
+    command.wait_for(lambda: len(command.ledger(tmp_path)) > kept, process)
+    process.send_signal(how)
+    ended = command.finish(process)
+    assert (ended.code, "Traceback" in ended.err) in {(3, False), (0, False)}, ended.err  # it may just have ended
+    assert ended.json["status"] == {3: "partial", 0: "complete"}[ended.code]
     ended = command.loso(*settings(maps), home=tmp_path)
     assert ended.code == 0
     assert command.predictions(tmp_path) == command.predictions(undisturbed)
