@@ -40,10 +40,6 @@ class Workspace:
         return self.root / "data"
 
     @property
-    def features(self) -> Path:
-        return self.root / "features"
-
-    @property
     def ledger(self) -> Path:
         return self.root / "ledger"
 

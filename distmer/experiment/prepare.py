@@ -11,7 +11,7 @@ from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Step
 from distmer.features.frames import ClipError
 from distmer.features.inputs import model_inputs, normalisation_of
-from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
+from distmer.features.pipeline import FeatureRequest, FeatureRow, clip_key, unit_of
 from distmer.features.store import FeatureStore
 from distmer.models import ResolvedModel
 from distmer.storage import Store
@@ -65,17 +65,19 @@ def extract_missing(
             observe(Step("extracting features", done, total, cached, failed))
 
     tell()
+    if not features.missing:  # what `locate` found is all there is to say
+        features.store.complete(list(features.keys.items()))
+        return features
     requests = [FeatureRequest(clip.id, clip.source) for clip in features.missing]
     keys = dict(features.keys)
     lost: list[ClipFailure] = []
-    if requests:
-        for rows in backend.extract(requests, config):
-            _store(features.store, rows)
-            # A file that changed or vanished after it was hashed: the row's own key is the true one, or there is none.
-            lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
-            keys |= {row.clip_id: row.key for row in rows if row.key}
-            done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
-            tell()
+    for rows in backend.extract(requests, config):
+        _store(features.store, rows)
+        # A file that changed or vanished after it was hashed: the row's own key is the true one, or there is none.
+        lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
+        keys |= {row.clip_id: row.key for row in rows if row.key}
+        done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
+        tell()
     gone = {failure.clip for failure in lost}
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
     features.store.complete(list(keys.items()))
@@ -84,7 +86,7 @@ def extract_missing(
     return Features(features.store, keys, (), failures)
 
 
-def _store(store: FeatureStore, rows: list) -> None:  # type: ignore[type-arg]
+def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
     try:
         store.write(rows)
     except OSError as error:
