@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer.config import Config, ModelConfig, load_config
 from distmer.datasets import check_report, load_manifest
@@ -30,6 +30,11 @@ from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
 from distmer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from distmer.experiment.sweep import SweepResult
+
+R = TypeVar("R", "RunResult", "SweepResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
         if isinstance(event, RunEnded):  # before the tracker is waited for: whoever stops us may not wait as long
             finish_folder(run_dir, event.result)
 
-    with _tracker(session) as tracker:
+    with tracking_of(session) as tracker:
         result = run(
             plan,
             backend.executor(),
@@ -209,7 +214,7 @@ def track_run(run_dir: Path, session: Session) -> str:
     result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir))
     events: list[Event] = [RunStarted(plan, str(run_dir), len(folds))]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
-    with _tracker(session) as tracker:
+    with tracking_of(session) as tracker:
         for event in [*events, RunEnded(result)]:
             for observe in tracker.observers:
                 observe(event)
@@ -237,28 +242,28 @@ def _kept_failures(results: dict[str, Any], plan: Plan, folds: Mapping[str, Fold
     return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in told if reason]
 
 
-class _Tracking:
+class Tracking:
     """The tracker of a run, or none if tracking is off."""
 
     def __init__(self, tracker: Any | None) -> None:
-        self.observers: list[Observer] = [] if tracker is None else [tracker]
+        self.observers: list[Any] = [] if tracker is None else [tracker]
         self._tracker = tracker
 
-    def signed(self, result: RunResult) -> RunResult:
+    def signed(self, result: R) -> R:
         return result if self._tracker is None else replace(result, mlflow_run_id=self._tracker.run_id)
 
 
 @contextmanager
-def _tracker(session: Session) -> Iterator[_Tracking]:
+def tracking_of(session: Session) -> Iterator[Tracking]:
     tracking = session.config.tracking
     if not tracking.enabled:
-        yield _Tracking(None)
+        yield Tracking(None)
         return
     from distmer.tracking.mlflow_tracker import MlflowTracker  # mlflow takes seconds to load
 
     uri, artifacts = session.tracking_store
-    tracker = MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts)
+    tracker = MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts, ledger=session.ledger)
     try:
-        yield _Tracking(tracker)
+        yield Tracking(tracker)
     finally:
         tracker.close()

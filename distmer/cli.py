@@ -130,13 +130,47 @@ def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], workspace: str 
 
 
 @main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again.")
+@click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
+def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> int:
+    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
+    configuration with a `sweep:` section. What is done already is not done again."""
+    from distmer.app_sweep import run_sweep
+    from distmer.report.sweep import sweep_text
+
+    result = run_sweep(config, overrides, workspace, os.environ)
+    click.echo(sweep_text(result, colour=sys.stdout.isatty()))
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    return {"complete": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
+
+
+@main.command()
 @experiment
-def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """What `run` would do: clips, folds, what is cached, and about how long it would take."""
+@click.option("--gpus", type=click.IntRange(0), default=0, help="Of a sweep: how long on so many GPUs.")
+@click.option(
+    "--speedup", type=click.FloatRange(0, min_open=True), default=1.0, help="How many times faster a GPU trains a fold than a core here."
+)
+@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
+def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
+    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would take."""
+    if config is not None and is_sweep(config):
+        from distmer.app_sweep import plan_of_sweep
+
+        click.echo(plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price))
+        return COMPLETE
     from distmer.app import describe_plan
 
     click.echo(describe_plan(open_session(config, overrides, workspace)))
     return COMPLETE
+
+
+def is_sweep(config: Path) -> bool:
+    from distmer.config import load_tree
+
+    return "sweep" in load_tree(config, (), workspace=Path(), environ={})
 
 
 @main.group()
@@ -175,9 +209,14 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 
 @main.command()
 @click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--workspace", help="The workspace the run was made in; else $DISTMER_HOME, else ~/distmer.")
+@click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
 def track(run_dir: Path, workspace: str | None) -> int:
-    """Write a finished run to MLflow (again): from the ledger, exactly once. For when the server was away."""
+    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
+    if (run_dir / "sweep.yaml").exists():
+        from distmer.app_sweep import track_sweep
+
+        click.echo(track_sweep(run_dir, workspace, os.environ))
+        return COMPLETE
     from distmer.app import Session, track_run
 
     click.echo(track_run(run_dir, Session.reopen(run_dir, workspace, os.environ)))

@@ -177,6 +177,10 @@ class Config(Section):
 # Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current
 # folder is a throw-away copy, and what it names there would be gone).
 _PATHS = ("data.root", "data.include", "features.landmarks")
+_OF_OTHERS = (
+    ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
+    ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
+)
 
 
 def load_config(
@@ -191,8 +195,9 @@ def load_config(
     Raises BadInput in one sentence that names the file and the nearest known key.
     """
     tree = load_tree(path, overrides, workspace=workspace, environ=environ)
-    if "compare" in tree:
-        raise BadInput(f"{origin(path)}: it compares several experiments; give it to `distmer compare` or jobs/compare.py.")
+    for section, what, where in _OF_OTHERS:
+        if section in tree:
+            raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
     return parse(Config, tree, origin(path))
 
 
@@ -327,7 +332,7 @@ def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[s
 
 
 def _arms(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated, dict):
         return typing.get_args(annotation)
     return (annotation,)
 

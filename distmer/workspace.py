@@ -59,6 +59,10 @@ class Workspace:
         """A comparison's folder: its tables, which name the runs they are made of."""
         return self.root / "comparisons" / digest[:12]
 
+    def sweep_dir(self, digest: str) -> Path:
+        """A sweep's folder: the same across resumes."""
+        return self.root / "sweeps" / digest[:12]
+
     def run_dir(self, plan_digest: str) -> Path:
         """The run's folder: the same across resumes."""
         return self.root / "runs" / plan_digest[:12]

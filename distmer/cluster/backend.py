@@ -10,6 +10,8 @@ from typing import Self
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.run import Executor, Report
+from distmer.experiment.space import Space
+from distmer.experiment.tuning import Tuner, Workers
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
 from distmer.types import FoldJob
@@ -44,6 +46,17 @@ class RayBackend:
         from distmer.cluster.folds import RayFoldExecutor
 
         yield from RayFoldExecutor(self._config, self._scratch).run(jobs, inputs)
+
+    def searching(self, space: Space) -> tuple[Tuner, Workers]:
+        """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
+        self._join()
+        from distmer.cluster.folds import RayWorkers
+        from distmer.cluster.search import RayTuner
+
+        workers, tuner = RayWorkers(self._config, self._scratch), RayTuner(space, self._config.retries)
+        self._exits.callback(workers.close)
+        self._exits.callback(tuner.close)
+        return tuner, workers
 
     def _join(self) -> None:
         if not self._joined:

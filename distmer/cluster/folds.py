@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,42 +30,25 @@ from distmer.training.network import Alone, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
 
 
-class RayFoldExecutor:
+class RayWorkers:
     """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon."""
 
     def __init__(self, config: ClusterConfig, scratch: str) -> None:
         """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used."""
         self.config = config
         self.scratch = scratch
+        self._pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
 
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        shared = ray.put(inputs)  # once for all folds; each takes its clips by id
-        waiting = list(reversed(jobs))
-        pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
-        try:
-            while waiting or pending:
-                while waiting and len(pending) < self.config.in_flight:
-                    job = waiting.pop()
-                    pending[self._submit(job, shared)] = job
-                ready, _ = ray.wait(list(pending), num_returns=1)
-                for task in ready:
-                    report = _next_report(task, pending[task])
-                    if not isinstance(report, FoldBegun):
-                        self._finished(pending.pop(task))
-                    yield report
-        except (RayError, ConnectionError) as error:
-            raise RunError(
-                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
-            ) from error
-        finally:
-            for task in pending:
-                ray.cancel(task, force=True)
+    @property
+    def room(self) -> int:
+        """How many more folds may be submitted now."""
+        return self.config.in_flight - len(self._pending)
 
-    def _finished(self, job: FoldJob) -> None:
-        if self.config.workers_per_fold:
-            Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
+    def share(self, inputs: Inputs) -> ray.ObjectRef:
+        """The table in the object store, once for all folds; each takes its clips by id."""
+        return ray.put(inputs)
 
-    def _submit(self, job: FoldJob, shared: ray.ObjectRef) -> ray.ObjectRefGenerator:
+    def submit(self, job: FoldJob, shared: ray.ObjectRef) -> None:
         config = self.config
         options: dict[str, Any] = {
             "name": f"fold {job.fold.id} seed {job.seed}",
@@ -74,10 +58,58 @@ class RayFoldExecutor:
         }
         inputs = [shared]  # in a list, so that a task is given the reference and not a copy
         if config.workers_per_fold:
-            return _train_in_group.options(num_cpus=0, **options).remote(job, inputs, config, self.scratch)
-        gpu = config.gpus_per_fold > 0
-        task = _train_on_gpu if gpu else _train_in_task
-        return task.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
+            task = _train_in_group.options(num_cpus=0, **options).remote(job, inputs, config, self.scratch)
+        else:
+            gpu = config.gpus_per_fold > 0
+            kind = _train_on_gpu if gpu else _train_in_task
+            task = kind.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
+        self._pending[task] = job
+
+    def reports(self, seconds: float | None = None) -> list[Report]:
+        """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is lost."""
+        if not self._pending:
+            time.sleep(seconds or 0)
+            return []
+        try:
+            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+            reports = [_next_report(task, self._pending[task]) for task in ready]
+        except (RayError, ConnectionError) as error:
+            raise RunError(
+                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
+            ) from error
+        for task, report in zip(ready, reports, strict=True):
+            if not isinstance(report, FoldBegun):
+                job = self._pending.pop(task)
+                if self.config.workers_per_fold:
+                    Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
+        return reports
+
+    def close(self) -> None:
+        """End what is under way."""
+        for task in self._pending:
+            ray.cancel(task, force=True)
+        self._pending.clear()
+
+
+class RayFoldExecutor:
+    """The folds of one run."""
+
+    def __init__(self, config: ClusterConfig, scratch: str) -> None:
+        self._workers = RayWorkers(config, scratch)
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+        shared = self._workers.share(inputs)
+        waiting = list(reversed(jobs))
+        left = len(jobs)
+        try:
+            while left:
+                while waiting and self._workers.room:
+                    self._workers.submit(waiting.pop(), shared)
+                for report in self._workers.reports():
+                    left -= not isinstance(report, FoldBegun)
+                    yield report
+        finally:
+            self._workers.close()
 
 
 def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:

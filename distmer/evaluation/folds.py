@@ -15,9 +15,9 @@ from distmer.types import BadInput, Clip, Fold, SubjectKey
 def make_folds(clips: Sequence[Clip], cfg: EvaluationConfig) -> tuple[Fold, ...]:
     """The folds of an experiment; every clip is tested exactly once.
 
-    ``loso``: one person a fold, called by the person's key, ``casme2/sub01``. ``group_kfold``: k folds of whole persons with
-    about as many clips each, ``group-1`` to ``group-k``. ``cross_dataset``: one data set tested, all others trained on,
-    ``test=casme2``. Raises BadInput where there are too few persons or data sets.
+    ``loso``: one person a fold, called by the person's key, ``casme2/sub01``. ``group_kfold``: k folds of whole persons, none
+    with more than its share of them, with about as many clips each, ``group-1`` to ``group-k``. ``cross_dataset``: one data set
+    tested, all others trained on, ``test=casme2``. Raises BadInput where there are too few persons or data sets.
     """
     subjects = _by_subject(clip.id for clip in clips)
     if len(subjects) < 2:
@@ -27,7 +27,8 @@ def make_folds(clips: Sequence[Clip], cfg: EvaluationConfig) -> tuple[Fold, ...]
     if cfg.folds == "group_kfold":
         if cfg.k > len(subjects):
             raise BadInput(f"evaluation.k is {cfg.k}, but there are {len(subjects)} subjects; lower it, or use evaluation.folds=loso.")
-        groups = _spread({subject: Counter({"clips": len(ids)}) for subject, ids in subjects.items()}, cfg.k)
+        persons = -(-len(subjects) // cfg.k)
+        groups = _spread({subject: Counter({"clips": len(ids)}) for subject, ids in subjects.items()}, cfg.k, persons)
         return _folds(subjects, {f"group-{i}": group for i, group in enumerate(groups, start=1)})
     datasets = sorted({subject.dataset for subject in subjects})
     if len(datasets) < 2:
@@ -80,8 +81,8 @@ def _folds(subjects: Mapping[SubjectKey, tuple[str, ...]], tested: Mapping[str, 
     return tuple(folds)
 
 
-def _spread(weights: Mapping[SubjectKey, Counter[Hashable]], k: int) -> list[tuple[SubjectKey, ...]]:
-    """Persons dealt to k groups, the heaviest first, each to the group where its counts add least to the squared imbalance.
+def _spread(weights: Mapping[SubjectKey, Counter[Hashable]], k: int, most: int | None = None) -> list[tuple[SubjectKey, ...]]:
+    """Persons dealt to k groups of at most ``most``, the heaviest first, each where its counts add least to the squared imbalance.
 
     An empty group adds least of all, so with k persons or more no group stays empty.
     """
@@ -96,7 +97,7 @@ def _spread(weights: Mapping[SubjectKey, Counter[Hashable]], k: int) -> list[tup
         return sum(held[group][key] * n / total[key] ** 2 for key, n in counts.items()), held[group]["clips"], group
 
     for subject, counts in sorted(weights.items(), key=lambda item: (-item[1]["clips"], item[0])):
-        best = min(range(k), key=lambda group: cost(group, counts))
+        best = min((g for g in range(k) if most is None or len(groups[g]) < most), key=lambda group: cost(group, counts))
         groups[best].append(subject)
         held[best].update(counts)
     return [tuple(sorted(group)) for group in groups]

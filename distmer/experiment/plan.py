@@ -60,9 +60,7 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
     if config.evaluation.permute_labels is not None:
         labels = permute_within_subjects(labels, config.evaluation.permute_labels)
     folds = make_folds(clips, config.evaluation)
-    shared = shared_spec(config, model, len(manifest.classes))
-    parts = [_fold_part(fold, labels, keys) for fold in folds]
-    jobs = tuple(_job(fold, seed, *part, shared) for seed in config.seeds for fold, part in zip(folds, parts, strict=True))
+    jobs = fold_jobs(config, model, folds, labels, keys, config.seeds, len(manifest.classes))
     failures = (*manifest.failures, *unusable)
     data_digest = digest(sorted([c, keys[c], labels[c]] for c in labels))
     stamps = _stamps(config, model, manifest)
@@ -74,6 +72,21 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
         "stamps": list(stamps),
     }
     return Plan(digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps)
+
+
+def fold_jobs(
+    config: Config,
+    model: ResolvedModel,
+    folds: Sequence[Fold],
+    labels: Mapping[str, int],
+    keys: Mapping[str, str],
+    seeds: Sequence[int],
+    classes: int,
+) -> tuple[FoldJob, ...]:
+    """These folds, each with every seed, as jobs with identities; seed by seed."""
+    shared = shared_spec(config, model, classes)
+    parts = [_fold_part(fold, labels, keys) for fold in folds]
+    return tuple(_job(fold, seed, *part, shared) for seed in seeds for fold, part in zip(folds, parts, strict=True))
 
 
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:

@@ -24,16 +24,20 @@ Results = Mapping[str, JsonValue]  # what `RunResult.to_json` gives and results.
 
 _FAILURES_SHOWN = 10
 _STAMPS = {
+    "oracle:setting": "the setting was chosen on the held-out clips",
     "oracle": "the epoch was chosen on the held-out clips",
     "labels-permuted": "labels were shuffled within each person: this is chance",
     "counts-mismatch": "the clips are not those that the protocol publishes",
-    "selection-optimistic": "the setting was chosen on the folds that score it",
+    "selection-optimistic": "every held-out subject had a say in the choice of the setting",
 }
 _SELECTIONS = {
     "fixed": "no epoch is chosen by a score",
     "inner": "the epoch by inner folds over training subjects",
     "oracle:per_subject": "the best epoch on each held-out subject's own clips",
     "oracle:global_epoch": "the best epoch on all held-out clips",
+    "sweep:nested": "each fold's setting by inner folds over its own training subjects",
+    "sweep:flat": "one setting by inner folds over all subjects",
+    "sweep:oracle": "the best setting on the held-out clips",
 }
 
 
@@ -200,7 +204,7 @@ def _title(results: Results) -> str:
 
 
 def _explained(stamp: str) -> str:
-    words = _STAMPS.get(stamp.split(":")[0])
+    words = _STAMPS.get(stamp) or _STAMPS.get(stamp.split(":")[0])
     return f"{stamp} ({words})" if words else stamp
 
 

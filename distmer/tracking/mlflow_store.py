@@ -159,6 +159,7 @@ class MlflowStore:
         return run.info.run_id
 
     def _write_child(self, opened: Opened, child: Child) -> None:
+        """``child``'s own children come below it: what a trial's folds are, on request."""
         if child.key in opened.done:
             return
         run = opened.begun.get(child.key)
@@ -166,6 +167,10 @@ class MlflowStore:
             tags = {"mlflow.parentRunId": opened.run.info.run_id, "distmer.fold": child.key, "distmer.status": "started"}
             run = self.client.create_run(self.experiment, tags=tags, run_name=child.name)
         self._write_to(run, child.items)
+        below = [item for item in child.items if isinstance(item, Child)]
+        if below:
+            begun = {some.data.tags["distmer.fold"]: some for some in reversed(self._below(run))}
+            self.write(Opened(run, {key for key, some in begun.items() if _is_whole(some)}, begun), below)
         self.client.set_terminated(run.info.run_id, "FINISHED")
         self.client.set_tag(run.info.run_id, "distmer.status", "complete")
         opened.done.add(child.key)

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
+from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
+from distmer.experiment.sweep import SweepPlan
+from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
 
 if TYPE_CHECKING:
     from distmer.tracking.mlflow_store import MlflowStore, Opened
@@ -33,6 +36,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+_HEARD = (RunStarted, FoldFinished, RunEnded, SweepStarted, TrialEnded, SearchEnded, SweepEnded)
 _KNOWN = ("Connection refused", "timed out", "database is locked", "Name or service not known", "Temporary failure in name resolution")
 
 
@@ -40,7 +44,13 @@ class MlflowTracker:
     """Told of a run's events, keeps one MLflow run of it: folds as runs below it, or as steps of it."""
 
     def __init__(
-        self, uri: str, experiment: str, folds: Literal["runs", "steps"] = "runs", artifacts: str | None = None, patience: float = 30.0
+        self,
+        uri: str,
+        experiment: str,
+        folds: Literal["runs", "steps"] = "runs",
+        artifacts: str | None = None,
+        patience: float = 30.0,
+        ledger: Ledger | None = None,
     ) -> None:
         """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how many seconds a
         server that does nothing is waited for at the end; one that answers is waited for as long as it takes."""
@@ -49,8 +59,9 @@ class MlflowTracker:
         self._experiment = experiment
         self._folds = folds
         self._artifacts = artifacts
+        self._ledger = ledger
         self._patience = patience
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | SweepEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._opened: Opened | None = None
         self._settled = threading.Event()  # the run is open, or will never be
@@ -58,6 +69,7 @@ class MlflowTracker:
         self._alive_at = time.monotonic()
         self._done = False
         self._run_dir = "RUN_DIR"
+        self._sweep: SweepPlan | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -66,17 +78,17 @@ class MlflowTracker:
             self._settled.wait(self._patience)
         return self._opened.run.info.run_id if self._opened else None
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._run_dir = event.run_dir
+    def __call__(self, event: Event | SweepEvent) -> None:
+        if isinstance(event, RunStarted | SweepStarted):
+            self._run_dir = event.run_dir if isinstance(event, RunStarted) else event.folder
             self._alive_at = time.monotonic()
             self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
             self._thread.start()
         if self._thread is None or self.error is not None:
             return
-        if isinstance(event, RunStarted | FoldFinished | RunEnded):
+        if isinstance(event, _HEARD):
             self._queue.put(event)
-        if isinstance(event, RunEnded):
+        if isinstance(event, RunEnded | SweepEnded):
             self.close()
 
     def close(self) -> None:
@@ -110,16 +122,18 @@ class MlflowTracker:
         finally:
             self._settled.set()
 
-    def _tell(self, store: MlflowStore, event: Event) -> None:
+    def _tell(self, store: MlflowStore, event: Event | SweepEvent) -> None:
         from distmer.tracking import environment, items
 
-        if isinstance(event, RunStarted):
+        if isinstance(event, SweepStarted | TrialEnded | SearchEnded | SweepEnded):
+            self._tell_of_sweep(store, event)
+        elif isinstance(event, RunStarted):
             self._opened = store.open(event.plan.digest, run_name(event.plan))
             self._settled.set()
             self._plan = event.plan
             self._order = {job.digest: step for step, job in enumerate(event.plan.jobs)}
             store.write(self._opened, items.plan_items(event.plan, environment.capture()))
-        elif isinstance(event, FoldFinished) and self._opened:
+        elif isinstance(event, FoldFinished) and self._opened and self._sweep is None:
             told = (
                 items.fold_items(event.result, self._plan)
                 if self._folds == "runs"
@@ -129,6 +143,25 @@ class MlflowTracker:
         elif isinstance(event, RunEnded) and self._opened:
             store.write_result(self._opened, items.result_items(event.result))
             store.end(self._opened, event.result.status, stopped=event.result.missing > 0)
+
+    def _tell_of_sweep(self, store: MlflowStore, event: SweepStarted | TrialEnded | SearchEnded | SweepEnded) -> None:
+        from distmer.tracking import environment, sweep_items
+
+        if isinstance(event, SweepStarted):
+            self._sweep = event.plan
+            self._opened = store.open(event.plan.digest, run_name(event.plan.base))
+            self._settled.set()
+            store.write(self._opened, sweep_items.sweep_plan_items(event.plan, environment.capture()))
+        elif isinstance(event, TrialEnded | SearchEnded) and self._opened and self._sweep and self._ledger:
+            # A search ended just now has told of its trials one by one; one of an earlier run has not.
+            trials = [event.trial] if isinstance(event, TrialEnded) else event.outcome.trials if event.recorded else ()
+            for trial in trials:
+                self._alive_at = time.monotonic()
+                folds = list(self._ledger.known(trial.folds).values())
+                store.write(self._opened, sweep_items.trial_items(trial, folds, self._sweep, fold_runs=self._folds == "runs"))
+        elif isinstance(event, SweepEnded) and self._opened:
+            store.write_result(self._opened, sweep_items.sweep_result_items(event.result))
+            store.end(self._opened, event.result.status, stopped=event.result.status == "partial")
 
     def _give_up(self, why: str) -> None:
         with self._once:

@@ -1,0 +1,200 @@
+"""What `distmer sweep` and jobs/tune.py do: features of every searched setting, the searches, the refits, the folder, MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from distmer.app import Session, tracking_of
+from distmer.cluster.backend import RayBackend
+from distmer.config import Config, load_tree, origin
+from distmer.evaluation.folds import make_folds
+from distmer.experiment.plan import build_plan
+from distmer.experiment.prepare import Features, extract_missing
+from distmer.experiment.run import terminable
+from distmer.experiment.space import Space
+from distmer.experiment.sweep import Outcome, SweepPlan, SweepResult, feature_digest, plan_sweep
+from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent
+from distmer.experiment.tuning import Sweep
+from distmer.models import ResolvedModel
+from distmer.report.live_sweep import SweepProgress
+from distmer.report.sweep import (
+    finish_sweep_folder,
+    read_records,
+    record_key,
+    search_record,
+    sweep_plan_text,
+    write_sweep_results,
+)
+from distmer.report.tables import clock
+from distmer.storage import Store
+from distmer.training.data import Inputs
+from distmer.training.estimate import estimate_seconds
+from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
+from distmer.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+Extract = Callable[[Session, Features], Features]
+
+
+def run_sweep(path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> SweepResult:
+    """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger."""
+    session, space = open_sweep(path, overrides, workspace, environ)
+    session.workspace.require()
+    backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
+    with terminable(), SweepProgress(session.ledger) as live, backend:
+        manifest = session.manifest([live])
+        make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+
+        def extract(own: Session, features: Features) -> Features:
+            return extract_missing(manifest, features, own.config.features, backend, [live])
+
+        plan, features = _plan(session, space, manifest, extract)
+        folder = session.workspace.sweep_dir(plan.digest)
+        _begin(Store(folder), plan)
+        with tracking_of(session) as tracker:
+            result = _sweep(session, plan, features, backend, [live, _keep(folder), *tracker.observers], folder)
+            result = tracker.signed(result)
+    write_sweep_results(Store(folder), result)
+    return result
+
+
+def plan_of_sweep(
+    path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, gpus: int, speedup: float, price: float
+) -> str:
+    """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a step or two is timed."""
+    session, space = open_sweep(path, overrides, workspace, environ)
+    manifest = session.manifest()
+    plan, _ = _plan(session, space, manifest, lambda own, features: features)
+    folder = session.workspace.sweep_dir(plan.digest)
+    recorded = read_records(Store(folder), plan.searches)
+    jobs = _foreseen(plan)
+    known = session.ledger.known(jobs)
+    refits = len(plan.base.folds) * len(session.config.seeds)
+    counts = {"recorded": len(recorded), "foreseen": len(jobs), "done": len(known), "refits": refits}
+    ahead = plan.trainings * (1 - len(recorded) / len(plan.searches))
+    return sweep_plan_text(plan, counts, _hours(session.config, jobs, ahead, len(jobs) - len(known), gpus, speedup, price), str(folder))
+
+
+def track_sweep(folder: Path, workspace: str | None, environ: Mapping[str, str]) -> str:
+    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not finished, or has changed."""
+    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parents[1]), environ)
+    manifest = session.manifest()
+    plan, features = _plan(session, space, manifest, lambda own, features: features)
+    if session.workspace.sweep_dir(plan.digest).name != folder.resolve().name:
+        raise BadInput(f"{folder}: the clips, the code or the settings have changed since this sweep was made; run it again.")
+    recorded = read_records(Store(folder), plan.searches)
+    chosen = [job.digest for o in recorded.values() if o.chosen for job in plan.refits(o.search, o.chosen.setting)]
+    if len(recorded) < len(plan.searches) or len(session.ledger.known(chosen)) < len(chosen):
+        raise BadInput(f"{folder}: this sweep is not finished; give the same `distmer sweep` command again.")
+    with tracking_of(session) as tracker:
+        backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
+        result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
+    write_sweep_results(Store(folder), result)
+    return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id or 'not written: see the warning above'}"
+
+
+def open_sweep(path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> tuple[Session, Space]:
+    """The base configuration's session and the space. BadInput before anything is started."""
+    place = Workspace.find(workspace, environ)
+    space = Space.read(load_tree(path, overrides, workspace=place.root, environ=environ), origin(path))
+    return Session(space.base(), place), space
+
+
+def _plan(session: Session, space: Space, manifest: Manifest, extract: Extract) -> tuple[SweepPlan, dict[str, Features]]:
+    """The sweep's plan on the clips that every searched feature setting can use, and the features by setting."""
+    found: dict[str, Features] = {}
+    first: tuple[Config, ResolvedModel, Features] | None = None
+    for setting in space.feature_settings():
+        config, model = space.config(setting)
+        own = Session(config, session.workspace)
+        features = found[feature_digest(config.features)] = extract(own, own.features(manifest))
+        first = first or (config, model, features)
+    assert first is not None  # with nothing searched there, the base's own setting
+    config, model, features = first
+    features.inputs((), model, config.inputs)  # settings that do not fit the maps are told before a fold is begun
+    lost = {failure.clip: failure for some in found.values() for failure in some.failures}
+    unusable = [ClipFailure(clip, failure.reason) for clip, failure in sorted(lost.items())]
+    base = build_plan(config, manifest, model, features.keys, unusable)
+    return plan_sweep(space, base, {key: some.keys for key, some in found.items()}), found
+
+
+def _sweep(
+    session: Session, plan: SweepPlan, features: Mapping[str, Features], backend: RayBackend, observers: Sequence[Any], folder: Path
+) -> SweepResult:
+    ids = [clip.id for clip in plan.base.clips]
+
+    def inputs(config: Config, model: ResolvedModel) -> Inputs:
+        return features[feature_digest(config.features)].inputs(ids, model, config.inputs)
+
+    cluster = session.config.cluster
+    at_once = max(1, -(-cluster.in_flight // plan.sweep.concurrent))  # enough trials to fill what may be in flight
+    sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once)
+    return sweep.run(read_records(Store(folder), plan.searches), str(folder))
+
+
+def _begin(folder: Store, plan: SweepPlan) -> None:
+    sweep = plan.sweep.model_dump(mode="json", exclude_none=True)
+    tree = {**plan.space.base().model_dump(mode="json"), "sweep": sweep}
+    folder.write("sweep.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+    folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.base.data_digest}, indent=1).encode())
+
+
+def _keep(folder: Path) -> Callable[[SweepEvent], None]:
+    """The observer that writes the sweep's folder: a search when it has ended, the rest at the end."""
+
+    def keep(event: SweepEvent) -> None:
+        if isinstance(event, SearchEnded) and not event.recorded and _worth_keeping(event.outcome):
+            Store(folder).write(record_key(event.outcome.search), search_record(event.outcome))
+        elif isinstance(event, SweepEnded):
+            finish_sweep_folder(Store(folder), event.result)
+
+    return keep
+
+
+def _worth_keeping(outcome: Outcome) -> bool:
+    """A search with failed trials is made again by the next run: what failed may be mended by then, and the rest is in the ledger."""
+    return outcome.chosen is not None and all(trial.state != "failed" for trial in outcome.trials)
+
+
+def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
+    """The trainings that take place whatever is learnt: of a scheduler, those before it may stop a trial."""
+    jobs: dict[str, FoldJob] = {}
+    for setting in plan.space.foreseen():
+        for search in plan.searches:
+            for rung in search.rungs if plan.sweep.scheduler == "none" else search.rungs[:1]:
+                try:
+                    jobs |= {job.digest: job for job in plan.jobs(setting, rung)}
+                except BadInput as error:
+                    _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
+    return jobs
+
+
+def _hours(
+    config: Config, jobs: Mapping[str, FoldJob], ahead: float, open_jobs: int, gpus: int, speedup: float, price: float
+) -> dict[str, str]:
+    """Estimates in words, from a few settings' own steps, timed here."""
+    if not jobs or not open_jobs:
+        return {"estimate": "the foreseen trainings are all in the ledger"}
+    few = list(jobs.values())[:: max(1, len(jobs) // 5)][:5]
+    each = median(estimate_seconds(job) for job in few)
+    cores = config.cluster.local_cpus or os.cpu_count() or 1
+    lanes = max(1, int(cores / config.cluster.cpus_per_fold))
+    here = each * ahead / lanes
+    lines = {"estimate": f"at most about {clock(here)} on this machine ({lanes} folds at once, {each:.1f} s each), without extraction"}
+    if gpus:
+        share = config.cluster.gpus_per_fold or 1.0
+        there = each * ahead / (gpus / share) / speedup
+        lines["on GPUs"] = (
+            f"at most about {clock(there)} on {gpus}, {share:g} of one a fold, if a fold runs {speedup:g} times as fast as on a core here"
+        )
+        if price:
+            lines["cost"] = f"at most about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"
+    return lines

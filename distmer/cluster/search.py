@@ -1,0 +1,236 @@
+"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's persons.
+
+Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from a desk, as the
+driver has them ready, and hands them to Tune. So the folds of all trials share one explicit bound and one ledger, and a trial
+holds no CPU that a fold could wait for: it asks for memory alone (Tune refuses a bundle of nothing).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import queue
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+import ray
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from distmer.experiment.space import Space
+from distmer.experiment.sweep import RungScore, Search, grace_of
+from distmer.experiment.tuning import Ended, Proposed, WentOn, Word
+from distmer.types import RunError
+
+_TRIAL_BYTES = 256 * 2**20  # of a trial's actor; 194 MB were measured
+_TRAINABLE = "distmer-trial"
+_PATIENCE = 20.0  # seconds for a search to end when it is told to
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and MLflow hold what they would write
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other prints a table even when told to be silent
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports nothing
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's own state: a sweep is replayed from the ledger
+}
+
+
+@ray.remote(num_cpus=0)
+class _Desk:
+    """Where the driver leaves each trial's reports, and the trials wait for theirs."""
+
+    def __init__(self) -> None:
+        self._reports: dict[tuple[str, int, int], asyncio.Future[dict[str, Any] | None]] = {}
+        self._closed = False
+
+    async def put(self, search: str, index: int, number: int, report: dict[str, Any] | None) -> None:
+        self._place(search, index, number).set_result(report)
+
+    async def take(self, search: str, index: int, number: int) -> dict[str, Any] | None:
+        """A trial's report by its number; None when there will be none. One that was taken may be taken again."""
+        return None if self._closed else await asyncio.shield(self._place(search, index, number))
+
+    async def close(self) -> None:
+        self._closed = True
+        for place in self._reports.values():
+            if not place.done():
+                place.set_result(None)
+
+    def _place(self, *key: Any) -> asyncio.Future[dict[str, Any] | None]:
+        return self._reports.setdefault(key, asyncio.get_running_loop().create_future())
+
+
+def _trial(config: dict[str, Any], desk: Any = None) -> None:
+    """A trial, as Tune sees it."""
+    for number in itertools.count():
+        report: dict[str, Any] | None = ray.get(desk.take.remote(config["search"], config["index"], number))
+        if report is None:
+            return
+        tune.report(report)
+        if report["last"]:
+            return
+
+
+class _StudySearcher(Searcher):
+    """Optuna's study of one search, for Tune. What it is asked and told goes on to the driver, in order."""
+
+    def __init__(self, space: Space, search: Search, words: queue.SimpleQueue[Word | Exception], failed: set[tuple[str, int]]) -> None:
+        super().__init__(metric="score", mode="max")
+        self._space, self._search, self._words, self._failed = space, search.id, words, failed
+        self._study = space.study()
+        self._left = space.sweep.wanted
+        self._live: dict[str, optuna.Trial] = {}
+        self._told: dict[str, int] = {}  # the last budget that a trial reported
+        self._last = search.rungs[-1].budget
+        self.closing = False
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """A setting, None (not now) or FINISHED."""
+        if not self._left or self.closing:
+            return Searcher.FINISHED
+        if len(self._live) >= self._space.sweep.concurrent:
+            return None
+        self._left -= 1
+        trial, setting = self._space.ask(self._study)
+        self._live[trial_id] = trial
+        self._words.put(Proposed(self._search, trial.number, setting))
+        return {"search": self._search, "index": trial.number, "setting": dict(setting)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tune calls it where the scheduler lets the trial go on."""
+        self._learn(trial_id, result)
+        if result["budget"] < self._last:
+            self._words.put(WentOn(self._search, self._live[trial_id].number, result["budget"]))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if result and "budget" in result:
+            self._learn(trial_id, result)
+        trial = self._live.pop(trial_id)
+        if self.closing:
+            return
+        if error or (self._search, trial.number) in self._failed:
+            self._study.tell(trial, state=TrialState.FAIL)
+        elif self._told.get(trial_id) == self._last:
+            self._study.tell(trial, result["score"] if result else None)
+        else:
+            self._study.tell(trial, state=TrialState.PRUNED)
+        self._words.put(Ended(self._search, trial.number, lost=error))
+
+    def _learn(self, trial_id: str, result: dict[str, Any]) -> None:
+        if self._told.get(trial_id, 0) < result["budget"]:  # a trial that was lost and started again repeats its reports
+            self._told[trial_id] = result["budget"]
+            self._live[trial_id].report(result["score"], result["budget"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher for a restore that never comes: a sweep is replayed from the ledger."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: as above."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep is replayed from the ledger, not restored")
+
+
+class RayTuner:
+    """All searches of a sweep, each with a Tuner of its own in a thread of its own."""
+
+    def __init__(self, space: Space, retries: int) -> None:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        self._space, self._retries = space, retries
+        self._words: queue.SimpleQueue[Word | Exception] = queue.SimpleQueue()
+        self._delivered: dict[tuple[str, int], int] = {}
+        self._failed: set[tuple[str, int]] = set()
+        self._last: dict[str, int] = {}
+        self._threads: list[threading.Thread] = []
+        self._searchers: list[_StudySearcher] = []
+        self._folder = tempfile.mkdtemp(prefix="distmer-tune-")
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
+        self._desk: Any = _Desk.options(scheduling_strategy=here).remote()
+        needs = tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
+        # Once, by name: registering is not safe from several threads.
+        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(_trial, desk=self._desk), needs))
+
+    def begin(self, search: Search) -> None:
+        self._last[search.id] = search.rungs[-1].budget
+        searcher = _StudySearcher(self._space, search, self._words, self._failed)
+        self._searchers.append(searcher)
+        thread = threading.Thread(target=self._search, args=(search, searcher), name=f"search {search.id}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def words(self) -> Sequence[Word]:
+        said: list[Word] = []
+        while not self._words.empty():
+            word = self._words.get()
+            if isinstance(word, Exception):
+                raise RunError(
+                    f"Ray Tune broke off ({type(word).__name__}: {str(word).splitlines()[0] if str(word) else ''}); finished trainings"
+                    " are kept: give the same command again."
+                ) from word
+            said.append(word)
+        return said
+
+    def deliver(self, search: str, index: int, report: RungScore | None) -> None:
+        number = self._delivered.get((search, index), 0)
+        self._delivered[search, index] = number + 1
+        if report is None:
+            self._failed.add((search, index))
+            self._desk.put.remote(search, index, number, None)
+            return
+        score = getattr(report, self._space.sweep.metric)
+        told = {**asdict(report), "score": score, "last": report.budget == self._last[search]}
+        self._desk.put.remote(search, index, number, told)
+
+    def close(self) -> None:
+        """End the searches that are under way."""
+        for searcher in self._searchers:
+            searcher.closing = True
+        if any(thread.is_alive() for thread in self._threads):
+            self._desk.close.remote()
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _search(self, search: Search, searcher: _StudySearcher) -> None:
+        config = tune.TuneConfig(
+            search_alg=searcher, scheduler=self._scheduler(search), num_samples=self._space.sweep.wanted, reuse_actors=True
+        )
+        run_config = tune.RunConfig(
+            name=re.sub(r"[^\w.-]", "-", search.id),
+            storage_path=self._folder,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=self._retries),
+        )
+        try:
+            tune.Tuner(_TRAINABLE, tune_config=config, run_config=run_config).fit()
+        except Exception as error:  # noqa: BLE001  # in a thread: whatever it is, the driver must hear of it, or would wait for ever
+            if not searcher.closing:
+                self._words.put(error)
+
+    def _scheduler(self, search: Search) -> TrialScheduler:
+        sweep, most = self._space.sweep, search.rungs[-1].budget
+        if sweep.scheduler == "none" or most == search.rungs[0].budget:
+            return FIFOScheduler()
+        return ASHAScheduler(
+            time_attr="budget",
+            metric="score",
+            mode="max",
+            max_t=most,
+            grace_period=min(grace_of(sweep, most), most),
+            reduction_factor=sweep.reduction,
+        )

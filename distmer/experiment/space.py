@@ -1,0 +1,233 @@
+"""What a sweep searches: any setting of features, inputs, model and training, each with the values it may take.
+
+A setting of a sweep is a plain mapping, dotted name → value, laid upon the base configuration. The searcher is Optuna's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import Field, model_validator
+
+from distmer.config import Config, Section, merge, nested, parse
+from distmer.models import ResolvedModel, resolve
+from distmer.registry import nearest
+from distmer.types import BadInput, JsonValue
+
+Setting = Mapping[str, JsonValue]
+
+# The others ask another question (data, evaluation), say how often it is asked (seeds), or change no number.
+SEARCHABLE = ("features", "inputs", "model", "train")
+_TPE_RANDOM = 10  # the first draws of Optuna's TPE are random
+_TRIES = 32  # settings sampled around a value before it is called impossible
+
+
+class Domain(Section):
+    """The values of one searched setting: exactly one of the forms."""
+
+    choice: tuple[JsonValue, ...] | None = Field(default=None, min_length=1)
+    uniform: tuple[float, float] | None = None
+    loguniform: tuple[float, float] | None = None
+    integer: tuple[int, int] | None = None  # both ends included
+    loginteger: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = self.model_dump(exclude_none=True)
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        (form, ends) = next(iter(given.items()))
+        if form == "choice":
+            if len({repr(value) for value in ends}) < len(ends):
+                raise ValueError("a choice is listed twice")
+        elif not ends[0] < ends[1]:
+            raise ValueError(f"{form} takes a lower and a higher end")
+        elif form.startswith("log") and ends[0] <= 0:
+            raise ValueError(f"{form} needs ends above 0")
+        return self
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """The domain as Optuna knows it."""
+        if self.choice is not None:
+            return CategoricalDistribution([_label(value) for value in self.choice])
+        if (ends := self.uniform or self.loguniform) is not None:
+            return FloatDistribution(*ends, log=self.loguniform is not None)
+        ends = self.integer or self.loginteger
+        assert ends is not None
+        return IntDistribution(*ends, log=self.loginteger is not None)
+
+    @property
+    def landmarks(self) -> tuple[JsonValue, ...]:
+        """The values a check must see: every choice, or both ends."""
+        return self.choice or self.uniform or self.loguniform or self.integer or self.loginteger or ()
+
+    @property
+    def countable(self) -> tuple[JsonValue, ...]:
+        """Every value, of a choice or an integer."""
+        ends = self.integer or self.loginteger
+        return tuple(range(ends[0], ends[1] + 1)) if ends else self.choice or ()
+
+    def drawn(self, value: JsonValue) -> JsonValue:
+        """A value as Optuna draws it."""
+        return _label(value)
+
+    def value(self, drawn: JsonValue) -> JsonValue:
+        """The value behind what Optuna drew: a list (of streams, say) is known to it by its JSON."""
+        return next((value for value in self.choice or () if _label(value) == drawn), drawn)
+
+
+class SweepConfig(Section):
+    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of persons."""
+
+    space: dict[str, Domain]
+    mode: Literal["nested", "flat", "oracle"] = "nested"
+    searcher: Literal["random", "grid", "tpe"] = "tpe"
+    trials: int | None = Field(default=None, ge=1)  # a search; not of `grid`, which tries every combination; else 16
+    scheduler: Literal["none", "asha"] = "asha"
+    rungs: Literal["folds", "epochs"] = "folds"  # what a trial reports after
+    grace: int | None = Field(default=None, ge=1)  # of `asha`: folds (1) or epochs (a ninth) before a trial may be stopped
+    reduction: int = Field(default=2, ge=2)  # of `asha`: one trial in so many goes on
+    inner_folds: int = Field(default=3, ge=2)
+    metric: Literal["uar", "uf1"] = "uar"
+    concurrent: int = Field(default=4, ge=1)  # trials of one search at once: part of what is found, for they do not learn of each other
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> Self:
+        if not self.space:
+            raise ValueError("space names no setting to search")
+        if self.searcher == "grid":
+            if self.trials is not None:
+                raise ValueError("trials is not an option of grid, which tries every combination; leave it out")
+            continuous = [name for name, domain in self.space.items() if domain.uniform or domain.loguniform]
+            if continuous:
+                raise ValueError(f"grid needs {continuous[0]} as a choice or an integer, not as an interval")
+        if self.scheduler == "none" and self.grace is not None:
+            raise ValueError("grace is an option of the scheduler asha")
+        return self
+
+    @property
+    def wanted(self) -> int:
+        """Trials a search."""
+        if self.searcher == "grid":
+            return math.prod(len(domain.countable) for domain in self.space.values())
+        return self.trials or 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """A base configuration and what of it is searched. ``tree`` is the base as read, before validation."""
+
+    tree: Mapping[str, Any]
+    sweep: SweepConfig
+    origin: str
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Any], origin: str) -> Space:
+        """The space of a configuration with a ``sweep:`` section, checked: BadInput names an unknown setting and its nearest."""
+        if "sweep" not in tree:
+            raise BadInput(f"{origin}: it has no sweep section; add one, or give it to `distmer run`.")
+        if "compare" in tree:
+            raise BadInput(f"{origin}: it has both a sweep and a compare section; keep one of them.")
+        base = {key: value for key, value in tree.items() if key != "sweep"}
+        base = merge({"tracking": {"folds": "steps"}}, base)  # trials by the hundred: their folds would drown the list
+        space = cls(base, parse(SweepConfig, tree["sweep"] or {}, origin, prefix="sweep"), origin)
+        space._check()
+        return space
+
+    def base(self) -> Config:
+        return parse(Config, self.tree, self.origin)
+
+    def config(self, setting: Setting) -> tuple[Config, ResolvedModel]:
+        """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map, say."""
+        config = parse(Config, merge(self.tree, nested(setting)), self.origin)
+        return config, resolve(config.model)
+
+    def study(self) -> optuna.Study:
+        """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing else."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler if self.sweep.searcher == "tpe" else optuna.samplers.RandomSampler
+        study = optuna.create_study(direction="maximize", sampler=sampler(seed=self.sweep.seed))
+        if self.sweep.searcher == "grid":
+            values = [[_label(value) for value in domain.countable] for domain in self.sweep.space.values()]
+            for combination in itertools.product(*values):
+                study.enqueue_trial(dict(zip(self.sweep.space, combination, strict=True)))
+        return study
+
+    def ask(self, study: optuna.Study) -> tuple[optuna.Trial, dict[str, JsonValue]]:
+        """The study's next setting."""
+        space = self.sweep.space
+        trial = study.ask({name: domain.distribution for name, domain in space.items()})
+        return trial, {name: space[name].value(drawn) for name, drawn in trial.params.items()}
+
+    def foreseen(self) -> list[dict[str, JsonValue]]:
+        """The settings that will be tried whatever comes of them: all, but what TPE draws from what it has learnt."""
+        count = min(self.sweep.wanted, _TPE_RANDOM) if self.sweep.searcher == "tpe" else self.sweep.wanted
+        study = self.study()
+        return [self.ask(study)[1] for _ in range(count)]
+
+    def feature_settings(self) -> Iterator[dict[str, JsonValue]]:
+        """Every combination of searched feature settings; the store computes each once."""
+        searched = {name: domain.choice or () for name, domain in self.sweep.space.items() if name.startswith("features.")}
+        for values in itertools.product(*searched.values()):
+            yield dict(zip(searched, values, strict=True))
+
+    def _check(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        base = self.base()
+        resolve(base.model)
+        if base.train.selection == "oracle":
+            raise BadInput(f"{self.origin}: train.selection is oracle; to choose on the test folds, ask for sweep.mode: oracle by name.")
+        for name, domain in self.sweep.space.items():
+            section = name.split(".")[0]
+            if section not in SEARCHABLE:
+                known = "" if section in Config.model_fields else f"; {nearest(section, SEARCHABLE)}"
+                raise BadInput(
+                    f"{self.origin}: sweep.space.{name} cannot be searched, only {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
+                )
+            if section == "features" and domain.choice is None:
+                raise BadInput(f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted once, before the search.")
+            if name == "train.selection":
+                raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is chosen, not a setting of it.")
+        if self.sweep.rungs == "epochs":
+            self._check_epochs(base)
+        for name, domain in self.sweep.space.items():
+            for value in domain.landmarks:
+                self._check_value(name, value)
+
+    def _check_epochs(self, base: Config) -> None:
+        if "train.epochs" in self.sweep.space:
+            raise BadInput(f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be searched too; use rungs: folds.")
+        if self.sweep.mode == "oracle":
+            raise BadInput(f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it reports after outer folds.")
+        if resolve(base.model).info.kind == "classical":
+            raise BadInput(f"{self.origin}: sweep.rungs is epochs, but {base.model.name} is fitted in one go; use rungs: folds.")
+        if (self.sweep.grace or 1) > base.train.epochs:
+            raise BadInput(f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is {base.train.epochs}; lower it.")
+
+    def _check_value(self, name: str, value: JsonValue) -> None:
+        """BadInput unless the value goes with some values of the others: momentum 0.9 is fine if sgd is searched too."""
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        problem: BadInput | None = None
+        for attempt in range(_TRIES if len(self.sweep.space) > 1 else 1):
+            others = self.ask(study)[1] if attempt else {}
+            try:
+                self.config({**others, name: value})
+            except BadInput as error:
+                problem = problem or error
+            else:
+                return
+        reason = str(problem).removeprefix(f"{self.origin}: ")
+        raise BadInput(f"{self.origin}: sweep.space.{name} cannot be {value!r}: {reason}") from problem
+
+
+def _label(value: JsonValue) -> JsonValue:
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value

@@ -1,0 +1,65 @@
+"""What happens during a sweep, as values; folds begin and end as in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Step
+from distmer.experiment.space import Setting
+from distmer.experiment.sweep import Outcome, RungScore, SweepPlan, SweepResult, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStarted:
+    """The plan stands; ``recorded`` of its searches were finished before."""
+
+    plan: SweepPlan
+    folder: str
+    recorded: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBegan:
+    """A searcher has proposed a setting."""
+
+    search: str
+    index: int
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReported:
+    """A trial has reached a rung."""
+
+    search: str
+    index: int
+    score: RungScore
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial went through, was stopped, or failed."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """A search has chosen; ``recorded`` says that it had before this run."""
+
+    outcome: Outcome
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEnded:
+    """All choices are scored, or the sweep was stopped."""
+
+    result: SweepResult
+
+
+SweepEvent = (
+    Step | SweepStarted | TrialBegan | TrialReported | TrialEnded | SearchEnded | FoldStarted | FoldFinished | FoldFailed | SweepEnded
+)
+SweepObserver = Callable[[SweepEvent], None]

@@ -1,0 +1,341 @@
+"""Running a sweep: trials propose settings, rungs become folds, scores go back, and a choice is refitted and scored.
+
+Two things are kept apart. Folds train in any order, as many at once as there is room. Reports reach a search's searcher and
+scheduler in one order only, whatever trained first: the trial that has reported least comes first, the older of equals. So what
+a sweep finds follows from its configuration alone, on one core or on a thousand, and a sweep that was killed comes to the same
+choice by being run again: the ledger has its folds, and nothing else need be kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from distmer.config import Config, digest
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
+from distmer.experiment.ledger import Ledger
+from distmer.experiment.run import Report, terminable
+from distmer.experiment.space import Setting
+from distmer.experiment.sweep import Outcome, RungScore, Search, SweepPlan, SweepResult, Tally, Trial, conclude_sweep
+from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
+from distmer.models import ResolvedModel
+from distmer.training.data import Inputs
+from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult
+
+_log = logging.getLogger(__name__)
+
+_TABLES = 4  # input tables kept for trials to come: a searched feature setting has one each
+_LULL = 0.02  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A searcher has a next trial; ``index`` counts them from 0."""
+
+    search: str
+    index: int
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """The scheduler has seen the report of this budget, and lets the trial go on."""
+
+    search: str
+    index: int
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: whoever drives it is gone for good."""
+
+    search: str
+    index: int
+    lost: bool = False
+
+
+Word = Proposed | WentOn | Ended
+
+
+class Tuner(Protocol):
+    """Searchers and schedulers, one of each a search; none ever hears of another search."""
+
+    def begin(self, search: Search) -> None: ...
+
+    def words(self) -> Sequence[Word]:
+        """What they have decided since last asked, in order."""
+        ...
+
+    def deliver(self, search: str, index: int, report: RungScore | None) -> None:
+        """A trial's next report; None: it failed, and will report no more."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Workers(Protocol):
+    """Whoever trains folds, several at once."""
+
+    @property
+    def room(self) -> int:
+        """How many more may be submitted now."""
+        ...
+
+    def share(self, inputs: Inputs) -> Any:
+        """Put a table of inputs where all folds can take their clips from it."""
+        ...
+
+    def submit(self, job: FoldJob, shared: Any) -> None: ...
+
+    def reports(self, seconds: float) -> list[Report]:
+        """What has begun or ended, waiting at most so long for the first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+InputsOf = Callable[[Config, ResolvedModel], Inputs]
+
+
+@dataclass(slots=True)
+class _Running:
+    """A trial under way: the rung it is at, its trainings so far, and its report once that is ready."""
+
+    index: int
+    setting: Setting
+    clock: int  # reports behind it when it is due, counted over the trials before it in its place
+    rung: int = 0
+    jobs: list[FoldJob] = field(default_factory=list[FoldJob])
+    scores: list[RungScore] = field(default_factory=list[RungScore])
+    report: RungScore | str | None = None  # a text: why it failed
+
+
+class _SearchRun:
+    """One search under way, and whose turn it is."""
+
+    def __init__(self, search: Search, concurrent: int, wanted: int) -> None:
+        self.search = search
+        self.live: dict[int, _Running] = {}
+        self.trials: list[Trial] = []
+        self.clock = 0  # of the last report delivered
+        self.told: int | None = None  # whose report is being considered
+        self._places = min(concurrent, wanted)
+        self._left = wanted
+
+    def propose(self, index: int, setting: Setting) -> _Running:
+        self._left -= 1
+        trial = self.live[index] = _Running(index, setting, self.clock + 1)
+        return trial
+
+    def turn(self) -> _Running | None:
+        """The trial whose report is due, once it is ready; None while a decision, a proposal or the report is awaited."""
+        vacant = len(self.live) < self._places and self._left > 0
+        if self.told is not None or vacant or not self.live:
+            return None
+        due = min(self.live.values(), key=lambda trial: (trial.clock, trial.index))
+        return due if due.report is not None else None
+
+    @property
+    def over(self) -> bool:
+        return not self.live and self._left == 0
+
+
+class Sweep:
+    """The loop over a plan. ``crew`` is called when the first trial or training needs it; ``at_once``: searches under way at the
+    same time, which changes no result."""
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        crew: Callable[[], tuple[Tuner, Workers]],
+        ledger: Ledger,
+        inputs: InputsOf,
+        observers: Sequence[SweepObserver],
+        at_once: int,
+    ) -> None:
+        self._plan, self._crew, self._ledger = plan, crew, ledger
+        self._inputs, self._observers, self._at_once = inputs, observers, at_once
+        self._tally = Tally()
+        self._waiting = list(reversed(plan.searches))
+        self._running: dict[str, _SearchRun] = {}
+        self._ordered: list[tuple[int, int, FoldJob, Setting]] = []  # a heap: refits first, then searches in their order
+        self._number = itertools.count()
+        self._asked: set[str] = set()  # digests of trainings ordered and not ended
+        self._done: dict[str, FoldResult | FoldFailure] = {}
+        self._tables: dict[str, Any] = {}
+        self._refits: dict[str, FoldJob] = {}
+
+    def run(self, recorded: Mapping[str, Outcome], folder: str) -> SweepResult:
+        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C and SIGTERM keep what is finished."""
+        started = time.perf_counter()
+        self._tell(SweepStarted(self._plan, folder, len(recorded)))
+        try:
+            with terminable():
+                for search_id in list(recorded):
+                    self._conclude(recorded[search_id], recorded=True)
+                self._waiting = [search for search in self._waiting if search.id not in recorded]
+                if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
+                    self._tuner, self._workers = self._crew()
+                while self._waiting or self._running or self._asked:
+                    self._step()
+        except KeyboardInterrupt:
+            _log.warning("Stopped: every finished training is kept; the same command goes on from there.")
+        result = conclude_sweep(self._plan, self._tally, time.perf_counter() - started, folder)
+        self._tell(SweepEnded(result))
+        return result
+
+    def _step(self) -> None:
+        while self._waiting and len(self._running) < self._at_once:
+            search = self._waiting.pop()
+            self._running[search.id] = _SearchRun(search, self._plan.sweep.concurrent, self._plan.sweep.wanted)
+            self._tuner.begin(search)
+        for word in self._tuner.words():
+            self._hear(word)
+        while self._ordered and self._workers.room:
+            *_, job, setting = heapq.heappop(self._ordered)
+            self._workers.submit(job, self._table(setting))
+        for report in self._workers.reports(_LULL):
+            self._arrived(report)
+        for running in list(self._running.values()):
+            self._advance(running)
+
+    def _hear(self, word: Word) -> None:
+        running = self._running.get(word.search)
+        if running is None:
+            return  # of a search that is over
+        if isinstance(word, Proposed):
+            trial = running.propose(word.index, word.setting)
+            self._tell(TrialBegan(word.search, word.index, word.setting))
+            self._order_rung(running, trial)
+            return
+        trial = running.live.get(word.index)
+        if trial is None:
+            return
+        if isinstance(word, WentOn):
+            if running.told != trial.index or word.budget != trial.scores[-1].budget:
+                return  # a driver that was lost and started again repeats its reports
+            running.told = None
+            trial.rung, trial.clock, trial.report = trial.rung + 1, trial.clock + 1, None
+            self._order_rung(running, trial)
+            return
+        self._end(running, trial, lost=word.lost and running.told != trial.index)
+
+    def _order_rung(self, running: _SearchRun, trial: _Running) -> None:
+        try:
+            jobs = self._plan.jobs(trial.setting, running.search.rungs[trial.rung])
+        except BadInput as error:  # a kernel larger than the map, say: this setting cannot be, others can
+            trial.report = str(error)
+            return
+        trial.jobs += jobs
+        place = 1 + self._plan.searches.index(running.search)
+        for job in jobs:
+            self._order(job, trial.setting, place)
+
+    def _order(self, job: FoldJob, setting: Setting, place: int) -> None:
+        """Have a training done, unless it is done, under way for another trial, or in the ledger."""
+        if job.digest in self._done or job.digest in self._asked:
+            return
+        known = self._ledger.get(job.digest)
+        if known is not None:
+            self._done[job.digest] = known
+            self._tell(FoldFinished(known, cached=True))
+            return
+        self._asked.add(job.digest)
+        heapq.heappush(self._ordered, (place, next(self._number), job, setting))
+
+    def _table(self, setting: Setting) -> Any:
+        config, model = self._plan.space.config(setting)
+        parts = [config.features.model_dump(mode="json"), config.inputs.model_dump(mode="json"), list(model.inputs), model.size]
+        key = digest(parts)
+        if key not in self._tables:
+            if len(self._tables) >= _TABLES:
+                del self._tables[next(iter(self._tables))]
+            self._tables[key] = self._workers.share(self._inputs(config, model))
+        return self._tables[key]
+
+    def _arrived(self, report: Report) -> None:
+        if isinstance(report, FoldBegun):
+            self._tell(FoldStarted(report))
+            return
+        if isinstance(report, FoldResult):
+            self._ledger.put(report)
+            self._tally.trained += 1
+        self._asked.discard(report.digest)
+        self._done[report.digest] = report
+        self._tell(FoldFinished(report, cached=False) if isinstance(report, FoldResult) else FoldFailed(report))
+        self._gather_refits()
+
+    def _advance(self, running: _SearchRun) -> None:
+        for trial in running.live.values():
+            if trial.report is None and all(job.digest in self._done for job in trial.jobs):
+                trial.report = self._score(running.search, trial)
+        trial = running.turn()
+        if trial is None:
+            if running.over:
+                del self._running[running.search.id]
+                trials = tuple(sorted(running.trials, key=lambda ended: ended.index))
+                self._conclude(Outcome(running.search, trials, self._plan.choose(trials)), recorded=False)
+            return
+        running.told, running.clock = trial.index, trial.clock
+        if isinstance(trial.report, RungScore):
+            trial.scores.append(trial.report)
+            self._tell(TrialReported(running.search.id, trial.index, trial.report))
+        self._tuner.deliver(running.search.id, trial.index, trial.report if isinstance(trial.report, RungScore) else None)
+
+    def _score(self, search: Search, trial: _Running) -> RungScore | str:
+        ended = [self._done[job.digest] for job in trial.jobs]
+        rung = search.rungs[trial.rung]
+        if rung.epochs is not None:
+            ended = ended[-len(rung.folds) :]  # every rung of epochs trains all its folds anew
+        failure = next((report for report in ended if isinstance(report, FoldFailure)), None)
+        if failure is not None:
+            return f"fold {failure.fold_id}: {failure.reason}"
+        return self._plan.validation([report for report in ended if isinstance(report, FoldResult)], rung.budget)
+
+    def _end(self, running: _SearchRun, trial: _Running, *, lost: bool) -> None:
+        running.told = None if running.told == trial.index else running.told
+        del running.live[trial.index]
+        failure = trial.report if isinstance(trial.report, str) else "whoever drove the trial was lost, and its retries are used up"
+        failed = lost or isinstance(trial.report, str)
+        last = trial.rung == len(running.search.rungs) - 1
+        ended = [self._done[job.digest] for job in trial.jobs if job.digest in self._done]
+        kept = Trial(
+            search=running.search.id,
+            index=trial.index,
+            setting=trial.setting,
+            state="failed" if failed else "complete" if last else "stopped",
+            rungs=tuple(trial.scores),
+            folds=tuple(report.digest for report in ended if isinstance(report, FoldResult)),
+            epochs=sum(report.epochs for report in ended if isinstance(report, FoldResult)),
+            reason=failure if failed else "",
+        )
+        running.trials.append(kept)
+        self._tell(TrialEnded(kept))
+
+    def _conclude(self, outcome: Outcome, *, recorded: bool) -> None:
+        """A search is over: say so, and have its choice refitted on the persons it is to be scored on."""
+        self._tally.outcomes[outcome.search.id] = outcome
+        self._tell(SearchEnded(outcome, recorded))
+        for done in {fold for trial in outcome.trials for fold in trial.folds} & self._done.keys():
+            del self._done[done]  # in the ledger, should it be asked for again; here it would only add up
+        if outcome.chosen is None:
+            return
+        for job in self._plan.refits(outcome.search, outcome.chosen.setting):
+            self._refits[job.digest] = job
+            self._order(job, outcome.chosen.setting, 0)
+        self._gather_refits()
+
+    def _gather_refits(self) -> None:
+        for key in [key for key in self._refits if key in self._done]:
+            del self._refits[key]
+            self._tally.refits[key] = self._done[key]
+
+    def _tell(self, event: Any) -> None:
+        for observe in self._observers:
+            observe(event)

@@ -1,0 +1,234 @@
+"""A sweep as people take it: what was chosen where, what the search believed and what came of it; tables, figures, settings files."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import cast
+
+import matplotlib
+import optuna
+import pandas as pd
+import pyarrow.parquet as pq
+import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+from rich import box
+from rich.table import Table
+
+from distmer.experiment.ledger import predictions_table
+from distmer.experiment.sweep import Outcome, Search, SweepPlan, SweepResult, Trial
+from distmer.report.tables import as_text, clock, rendered
+from distmer.storage import Store
+from distmer.types import JsonValue
+
+
+def sweep_text(result: SweepResult, *, width: int = 120, colour: bool = False) -> str:
+    """A sweep's end: the outer score as of any run, then each search's choice, then what the search cost and how much it flattered."""
+    table = Table("search", "trial", "chosen setting", "inner UAR", "inner UF1", "stopped", box=box.SIMPLE_HEAD)
+    for outcome in result.outcomes:
+        table.add_row(*_cells(outcome))
+    parts: list[str | Table] = [table] if result.outcomes else []
+    return rendered(result.to_json(), width=width, colour=colour) + "\n" + as_text([*parts, *_closing(result)], width, colour)
+
+
+def sweep_markdown(result: SweepResult) -> str:
+    """The same, for the sweep's folder and for MLflow."""
+    lines = ["| search | trial | chosen setting | inner UAR | inner UF1 | stopped |", "|---|---:|---|---:|---:|---|"]
+    lines += [f"| {' | '.join(_cells(outcome))} |" for outcome in result.outcomes]
+    return "\n".join(["```", rendered(result.to_json()), "```", "", *lines, "", *(f"- {line}" for line in _closing(result))]) + "\n"
+
+
+def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row a trial: its search, setting, state, and its scores at the last rung it reached."""
+    rows: list[dict[str, JsonValue]] = []
+    for outcome in outcomes:
+        for trial in outcome.trials:
+            last = trial.rungs[-1] if trial.rungs else None
+            rows.append(
+                {
+                    "search": trial.search,
+                    "trial": trial.index,
+                    **{name: _short(value) for name, value in trial.setting.items()},
+                    "state": trial.state,
+                    "chosen": trial is outcome.chosen,
+                    "budget": last.budget if last else 0,
+                    "inner_uar": last.uar if last else None,
+                    "inner_uf1": last.uf1 if last else None,
+                    "trainings": len(trial.folds),
+                    "epochs": trial.epochs,
+                    "reason": trial.reason,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Callable[[], Figure]]:
+    """Optuna's figures over the trials of all searches, by name; drawn when called. Importances need three trials that differ."""
+    trials = [trial for outcome in outcomes for trial in outcome.trials if trial.state == "complete"]
+    if len(trials) < 2:
+        return {}
+    study = _study(plan, trials)
+    found = {"parallel_coordinates": partial(_drawn, optuna.visualization.matplotlib.plot_parallel_coordinate, study)}
+    if len({trial.score(plan.sweep.metric) for trial in trials}) > 2:
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        plot = partial(optuna.visualization.matplotlib.plot_param_importances, evaluator=evaluator)
+        found["importances"] = partial(_drawn, plot, study)
+    return found
+
+
+def _study(plan: SweepPlan, trials: Sequence[Trial]) -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
+    domains = {name: domain.distribution for name, domain in plan.sweep.space.items()}
+    for trial in trials:
+        drawn = {name: plan.sweep.space[name].drawn(value) for name, value in trial.setting.items()}
+        kept: FrozenTrial = optuna.create_trial(
+            state=TrialState.COMPLETE, params=drawn, distributions=domains, value=trial.score(plan.sweep.metric)
+        )
+        study.add_trial(kept)
+    return study
+
+
+def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
+    """Optuna draws with pyplot, which keeps every figure: this one is taken out of its hands."""
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for all of its matplotlib figures
+        axes = plot(study)
+    figure = cast(Figure, axes.figure)
+    figure.set_size_inches(11, 5.5)
+    plt.close(figure)
+    return figure
+
+
+def chosen_files(result: SweepResult) -> dict[str, str]:
+    """The chosen settings as configuration files that a run takes: `chosen/<search>.yaml`, and the clips where they must be named."""
+    files: dict[str, str] = {}
+    for outcome in result.outcomes:
+        if outcome.chosen is None:
+            continue
+        config, _ = result.plan.space.config(outcome.chosen.setting)
+        name = f"chosen/{slug(outcome.search.id)}.yaml"
+        files[name] = _head(result, outcome, name) + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return files
+
+
+def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
+    assert outcome.chosen is not None
+    alone = [f"--fold {fold.id}" for fold in outcome.search.outer] if len(result.plan.searches) > 1 else []
+    setting = ", ".join(f"{key} = {_short(value)}" for key, value in outcome.chosen.setting.items())
+    rung = outcome.chosen.rungs[-1]
+    return (
+        f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials ({result.plan.sweep.mode}): {setting}\n"
+        f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
+        f"# Command: python jobs/loso.py {result.folder}/{name} {' '.join(alone)}".rstrip()
+        + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}: {', '.join(result.plan.stamps) or 'no stamp'}.\n"
+    )
+
+
+def search_record(outcome: Outcome) -> bytes:
+    """A finished search as its file holds it: what it tried, and what it chose."""
+    tree = {"trials": [trial.to_json() for trial in outcome.trials], "chosen": None if outcome.chosen is None else outcome.chosen.index}
+    return json.dumps(tree, indent=1).encode()
+
+
+def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome]:
+    """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as none."""
+    found: dict[str, Outcome] = {}
+    for search in searches:
+        try:
+            tree = json.loads(folder.read(record_key(search)))
+            trials = tuple(Trial.of_json(trial) for trial in tree["trials"])
+            chosen = next((trial for trial in trials if trial.index == tree["chosen"]), None)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue
+        found[search.id] = Outcome(search, trials, chosen)
+    return found
+
+
+def record_key(search: Search) -> str:
+    return f"searches/{slug(search.id)}.json"
+
+
+def finish_sweep_folder(folder: Store, result: SweepResult) -> None:
+    """Predictions, trials, figures, chosen settings, and last the report and ``results.json``."""
+    if result.predictions is not None:
+        buffer = io.BytesIO()
+        pq.write_table(predictions_table(result.predictions), buffer)
+        folder.write("predictions.parquet", buffer.getvalue())
+    folder.write("trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
+    for name, text in chosen_files(result).items():
+        folder.write(name, text.encode())
+    for name, draw in sweep_figures(result.plan, result.outcomes).items():
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="png", dpi=130, bbox_inches="tight")
+        folder.write(f"figures/{name}.png", buffer.getvalue())
+    write_sweep_results(folder, result)
+
+
+def write_sweep_results(folder: Store, result: SweepResult) -> None:
+    """The report and ``results.json``: again once the MLflow run is known."""
+    folder.write("report.md", sweep_markdown(result).encode())
+    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+
+
+def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
+    """What a sweep would do. ``known``: of the foreseen trainings, how many there are and how many the ledger has."""
+    sweep = plan.sweep
+    rows = [
+        ("mode", f"{sweep.mode}" + (f"; NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else "")),
+        ("searches", f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']} finished already"),
+        ("trials", f"{sweep.wanted} a search, {sweep.wanted * len(plan.searches)} in all, {sweep.concurrent} of a search at once"),
+        ("trainings", f"{plan.trainings} if none is stopped, and {known['refits']} refits of what is chosen"),
+        ("foreseen", f"{known['foreseen']} trainings whatever is learnt; the ledger has {known['done']} of them"),
+        *hours.items(),
+        ("results", folder),
+    ]
+    label = max(len(name) for name, _ in rows)
+    head = f"sweep of {plan.base.model.info.name} on {plan.base.manifest.protocol}, {len(plan.base.folds)} outer folds"
+    space = [f"  {name}: {json.dumps(domain.model_dump(mode='json', exclude_none=True))}" for name, domain in sweep.space.items()]
+    return "\n".join([head, *space, *(f"{name:<{label}}  {value}" for name, value in rows)])
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    stopped = f"{sum(trial.state == 'stopped' for trial in outcome.trials)} of {len(outcome.trials)}"
+    if outcome.chosen is None:
+        return (outcome.search.id, "", "none: no trial went through", "", "", stopped)
+    rung = outcome.chosen.rungs[-1]
+    setting = ", ".join(f"{name.split('.', 1)[1]}={_short(value)}" for name, value in outcome.chosen.setting.items())
+    return (outcome.search.id, str(outcome.chosen.index), setting, f"{rung.uar:.4f}", f"{rung.uf1:.4f}", stopped)
+
+
+def _closing(result: SweepResult) -> list[str]:
+    counts = result.counts
+    lines: list[str] = []
+    if result.optimism is not None and result.inner is not None and result.summary is not None:
+        lines.append(
+            f"optimism: the search believes UAR {result.inner['uar']:.4f}, UF1 {result.inner['uf1']:.4f}; on the outer folds UAR"
+            f" {result.summary.uar:.4f}, UF1 {result.summary.uf1:.4f}: {result.optimism['uar']:+.4f}, {result.optimism['uf1']:+.4f}"
+        )
+    states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state])
+    lines.append(
+        f"trials: {counts['trials']} ({states or 'none'}); trainings: {counts['trainings']} of {counts['trainings_without_stopping']}"
+        f" without a scheduler, epochs: {counts['epochs']} of {counts['epochs_without_stopping']}; {result.trained} trained now,"
+        f" {clock(result.seconds)}"
+    )
+    lines.append(f"chosen settings, to be run by jobs/loso.py: {result.folder}/chosen")
+    return lines
+
+
+def _short(value: JsonValue) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
+def slug(name: str) -> str:
+    """A search's id as a file name."""
+    return re.sub(r"[^\w.=-]", "-", name)
