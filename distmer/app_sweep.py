@@ -14,7 +14,7 @@ import yaml
 
 from distmer.app import Session, tracking_of
 from distmer.cluster.backend import RayBackend
-from distmer.config import Config, load_tree, origin
+from distmer.config import ClusterConfig, Config, load_tree, origin
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -50,11 +50,11 @@ def run_sweep(path: Path, overrides: Sequence[str], workspace: str | None, envir
     session.workspace.require()
     backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
     with terminable(), SweepProgress(session.ledger) as live, backend:
-        manifest = session.manifest([live])
+        manifest = session.manifest([live.steps])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
-            return extract_missing(manifest, features, own.config.features, backend, [live])
+            return extract_missing(manifest, features, own.config.features, backend, [live.steps])
 
         plan, features = _plan(session, space, manifest, extract)
         folder = session.workspace.sweep_dir(plan.digest)
@@ -135,7 +135,9 @@ def _sweep(
         return features[feature_digest(config.features)].inputs(ids, model, config.inputs)
 
     cluster = session.config.cluster
-    at_once = max(1, -(-cluster.in_flight // plan.sweep.concurrent))  # enough trials to fill what may be in flight
+    # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
+    busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
+    at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once)
     return sweep.run(read_records(Store(folder), plan.searches), str(folder))
 
@@ -185,10 +187,9 @@ def _hours(
         return {"estimate": "the foreseen trainings are all in the ledger"}
     few = list(jobs.values())[:: max(1, len(jobs) // 5)][:5]
     each = median(estimate_seconds(job) for job in few)
-    cores = config.cluster.local_cpus or os.cpu_count() or 1
-    lanes = max(1, int(cores / config.cluster.cpus_per_fold))
-    here = each * ahead / lanes
-    lines = {"estimate": f"at most about {clock(here)} on this machine ({lanes} folds at once, {each:.1f} s each), without extraction"}
+    beside = lanes(config.cluster)
+    here = clock(each * ahead / beside)
+    lines = {"estimate": f"at most about {here} on this machine ({beside} folds at once, {each:.1f} s each), without extraction"}
     if gpus:
         share = config.cluster.gpus_per_fold or 1.0
         there = each * ahead / (gpus / share) / speedup
@@ -198,3 +199,8 @@ def _hours(
         if price:
             lines["cost"] = f"at most about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"
     return lines
+
+
+def lanes(cluster: ClusterConfig) -> int:
+    """Folds that this machine trains at once."""
+    return max(1, int((cluster.local_cpus or os.cpu_count() or 1) / cluster.cpus_per_fold))

@@ -7,8 +7,6 @@ holds no CPU that a fold could wait for: it asks for memory alone (Tune refuses 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 import os
 import queue
@@ -28,12 +26,13 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from distmer.cluster.desk import Desk, trial
 from distmer.experiment.space import Space
 from distmer.experiment.sweep import RungScore, Search, grace_of
 from distmer.experiment.tuning import Ended, Proposed, WentOn, Word
 from distmer.types import RunError
 
-_TRIAL_BYTES = 256 * 2**20  # of a trial's actor; 194 MB were measured
+_TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured
 _TRAINABLE = "distmer-trial"
 _PATIENCE = 20.0  # seconds for a search to end when it is told to
 _SETTINGS = {
@@ -42,42 +41,6 @@ _SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports nothing
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's own state: a sweep is replayed from the ledger
 }
-
-
-@ray.remote(num_cpus=0)
-class _Desk:
-    """Where the driver leaves each trial's reports, and the trials wait for theirs."""
-
-    def __init__(self) -> None:
-        self._reports: dict[tuple[str, int, int], asyncio.Future[dict[str, Any] | None]] = {}
-        self._closed = False
-
-    async def put(self, search: str, index: int, number: int, report: dict[str, Any] | None) -> None:
-        self._place(search, index, number).set_result(report)
-
-    async def take(self, search: str, index: int, number: int) -> dict[str, Any] | None:
-        """A trial's report by its number; None when there will be none. One that was taken may be taken again."""
-        return None if self._closed else await asyncio.shield(self._place(search, index, number))
-
-    async def close(self) -> None:
-        self._closed = True
-        for place in self._reports.values():
-            if not place.done():
-                place.set_result(None)
-
-    def _place(self, *key: Any) -> asyncio.Future[dict[str, Any] | None]:
-        return self._reports.setdefault(key, asyncio.get_running_loop().create_future())
-
-
-def _trial(config: dict[str, Any], desk: Any = None) -> None:
-    """A trial, as Tune sees it."""
-    for number in itertools.count():
-        report: dict[str, Any] | None = ray.get(desk.take.remote(config["search"], config["index"], number))
-        if report is None:
-            return
-        tune.report(report)
-        if report["last"]:
-            return
 
 
 class _StudySearcher(Searcher):
@@ -160,10 +123,10 @@ class RayTuner:
         self._searchers: list[_StudySearcher] = []
         self._folder = tempfile.mkdtemp(prefix="distmer-tune-")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
-        self._desk: Any = _Desk.options(scheduling_strategy=here).remote()
+        self._desk: Any = Desk.options(scheduling_strategy=here).remote()
         needs = tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
         # Once, by name: registering is not safe from several threads.
-        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(_trial, desk=self._desk), needs))
+        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(trial, desk=self._desk), needs))
 
     def begin(self, search: Search) -> None:
         self._last[search.id] = search.rungs[-1].budget

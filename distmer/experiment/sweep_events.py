@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Step
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
 from distmer.experiment.space import Setting
 from distmer.experiment.sweep import Outcome, RungScore, SweepPlan, SweepResult, Trial
 
@@ -59,7 +59,5 @@ class SweepEnded:
     result: SweepResult
 
 
-SweepEvent = (
-    Step | SweepStarted | TrialBegan | TrialReported | TrialEnded | SearchEnded | FoldStarted | FoldFinished | FoldFailed | SweepEnded
-)
+SweepEvent = SweepStarted | TrialBegan | TrialReported | TrialEnded | SearchEnded | FoldStarted | FoldFinished | FoldFailed | SweepEnded
 SweepObserver = Callable[[SweepEvent], None]

@@ -39,6 +39,7 @@ class SweepProgress:
         self._running: set[str] = set()
         self._best: tuple[float, str] = (-1.0, "")
         self._recorded = 0
+        self._first = 0.0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._started = self._said_at = now()
@@ -70,6 +71,7 @@ class SweepProgress:
                 self._running.add(event.fold.digest)
             case FoldFinished():
                 self._folds["cached" if event.cached else "trained"] += 1
+                self._first = self._first or self._now()
                 self._running.discard(event.result.digest)
             case FoldFailed():
                 self._fold_failed(event)
@@ -153,6 +155,7 @@ class SweepProgress:
         states = ", ".join(f"{self._states[s]} {s}" for s in ("running", "complete", "stopped", "failed") if self._states[s])
         minutes = max(1e-9, (now - self._started) / 60)
         fresh = done - self._recorded
+        pace = (now - self._first) / fresh if fresh and self._first else 0.0  # seconds a trial, since the first training ended
         cached = f", {self._folds['cached']} cached" if self._folds["cached"] else ""
         return [
             note
@@ -160,7 +163,7 @@ class SweepProgress:
                 states,
                 f"{self._folds['trained'] / minutes:.0f} folds a minute, {len(self._running)} running{cached}",
                 f"best so far: {self._best[1]}" if self._best[1] else "",
-                f"about {clock(minutes * 60 / fresh * (total - done))} left" if fresh > 0 and total > done else "",
+                f"about {clock(pace * (total - done))} left" if pace and total > done else "",
             )
             if note
         ]
