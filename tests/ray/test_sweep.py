@@ -121,7 +121,7 @@ def test_a_finished_sweep_is_read_not_run(undisturbed: tuple[Path, command.Ended
 def test_the_chosen_settings_run_as_they_stand(undisturbed: tuple[Path, command.Ended], tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    home, ended = undisturbed
+    home, _ = undisturbed
     (folder,) = (home / "sweeps").iterdir()
     rows = {row["clip_id"]: row for row in pq.read_table(folder / "predictions.parquet").to_pylist()}
     assert len(rows) == 36
