@@ -238,7 +238,7 @@ class SweepResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials by state, and the trainings and epochs they took, against those without a scheduler. What trials share counts once."""
+        """Trials by state; their trainings (one that trials share counts once) and epochs, against those without a scheduler."""
         trials = [trial for outcome in self.outcomes for trial in outcome.trials]
         states = {state: sum(trial.state == state for trial in trials) for state in ("complete", "stopped", "failed")}
         done = len({fold for trial in trials for fold in trial.folds})
