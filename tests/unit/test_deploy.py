@@ -165,7 +165,7 @@ def test_ray_starts_every_node_type_with_the_minimal_policies(aws: str, monkeypa
             assert provider.non_terminated_nodes({"ray-user-node-type": kind}) == [made.id]
             assert (made.instance_lifecycle == "spot") == (kind != config["head_node_type"])
             provider.terminate_node(made.id)
-        with pytest.raises(ClientError, match="UnauthorizedOperation"):  # a worker does not even see nodes
+        with pytest.raises(ClientError, match="not authorized"):  # a worker does not even see nodes
             boto3.client("ec2", region_name=region, **keys["node"]).describe_instances()
     finally:
         http.request("POST", f"{aws}/moto-api/reset-auth", body=b"inf")
