@@ -106,7 +106,7 @@ class MlflowTracker:
                 self._tell(store, event)
             self._done = True
         except mlflow_store.failures() as error:
-            self._give_up(reason(error))
+            self._give_up(reason(error) + mlflow_store.version_note(self.uri))
         finally:
             self._settled.set()
 
@@ -172,5 +172,7 @@ def mask(text: str) -> str:
 def reason(error: Exception) -> str:
     """An error of MLflow in a few words: it wraps a refused connection in four others."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if re.search(r"error code 40[13]\b", text):
+        return "the server refuses this user: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or what the user may do"
     known = next((word for word in _KNOWN if word in text), None)
     return known.lower() if known else text[:200]
