@@ -225,6 +225,15 @@ def server_version(uri: str) -> str | None:
     return answer.text.strip()[:40]
 
 
+def look(uri: str) -> str | None:
+    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises one of `failures()`."""
+    probe(uri)
+    version = server_version(uri)
+    if version is not None:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    return version
+
+
 def version_note(uri: str) -> str:
     """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this client well."""
     try:

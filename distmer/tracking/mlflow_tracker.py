@@ -143,6 +143,19 @@ class MlflowTracker:
         self._settled.set()
 
 
+def reach(uri: str) -> tuple[str, str]:
+    """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from distmer.tracking import mlflow_store
+
+    try:
+        version = mlflow_store.look(uri)
+    except mlflow_store.failures() as error:
+        return "", f"MLflow at {mask(uri)} cannot be reached ({mask(reason(error))}){mlflow_store.version_note(uri)}"
+    return f"{mask(uri)}" + (f", MLflow {version}" if version else ""), ""
+
+
 def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
     """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be reached."""
     for name, value in _DEFAULTS.items():

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 AUTH = (command.ROOT / "mlflow" / "auth.ini").read_text()
 EPOCHS, SUBJECTS = 40, 5
+RESTORED = {"runs": "run_uuid", "metrics": "run_uuid", "params": "value", "tags": "value", "users": "username"}
 
 
 def free_port() -> int:
@@ -52,6 +53,7 @@ class Service:
     port: int = field(default_factory=free_port)
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     process: subprocess.Popen[bytes] | None = None
+    name: str = "mlflow"  # of the database
 
     @property
     def uri(self) -> str:
@@ -59,7 +61,7 @@ class Service:
 
     @property
     def database(self) -> str:
-        return f"postgresql+psycopg2://mlflow@127.0.0.1:{self.postgres}/mlflow"
+        return f"postgresql+psycopg2://mlflow@127.0.0.1:{self.postgres}/{self.name}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -272,3 +274,22 @@ def test_a_server_killed_in_the_middle_of_a_run_lacks_nothing_after_track(
     for _ in range(2):
         track(service, tmp_path)
         assert rows(service, "killed") == undisturbed
+
+
+def test_a_dump_restores(service: Service, undisturbed: dict[str, int], tmp_path: Path) -> None:
+    """The back-up of mlflow/README.md, into a second database."""
+    binaries = postgres_binaries()
+    assert binaries is not None
+    at = ["--host=127.0.0.1", f"--port={service.postgres}", "--username=mlflow"]
+
+    def tool(name: str, *arguments: str) -> None:
+        subprocess.run([str(binaries / name), *at, *arguments], check=True, env=service.environment)
+
+    tool("pg_dump", "--format=custom", f"--file={tmp_path / 'mlflow.dump'}", "mlflow")
+    tool("createdb", "again")
+    for _ in range(2):  # over what is there, too
+        restore = ["--dbname=again", "--clean", "--if-exists", "--exit-on-error", str(tmp_path / "mlflow.dump")]
+        tool("pg_restore", *restore)
+    every = " union all ".join(f"select count(*), max({key}) from {table}" for table, key in RESTORED.items())
+    restored = Service(service.folder, service.postgres, service.s3, service.port, service.password, name="again")
+    assert restored.sql(every) == service.sql(every)
