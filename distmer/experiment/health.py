@@ -136,7 +136,8 @@ def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared:
     """What can be said of a machine that is no node, such as the driver's."""
     others = [name for name, version in report.versions.items() if _series(name, version) != _series(name, driver.versions[name])]
     told = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    yield Check.of(where, "versions", bool(others) * told, told, f"the driver has another {' and '.join(others)}: use one image on all nodes")
+    remedy = f"the driver has another {' and '.join(others)}: use one image on all nodes"
+    yield Check.of(where, "versions", bool(others) * told, told, remedy)
     note = f"{report.storage}; nor need it be: the driver alone writes" if report.storage else "written, read and deleted"
     remedy = "mount it there, or name storage that all nodes reach; look at the permissions"
     yield Check.of(where, "storage", shared * report.storage, note, remedy)

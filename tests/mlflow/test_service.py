@@ -109,18 +109,20 @@ class Service:
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         import psycopg2
 
-        with closing(psycopg2.connect(self.database.replace("+psycopg2", ""), password=self.password)) as connection, connection.cursor() as cursor:
+        address = self.database.replace("+psycopg2", "")
+        with closing(psycopg2.connect(address, password=self.password)) as connection, connection.cursor() as cursor:
             cursor.execute(query, values)
             return cursor.fetchall()
 
-    def stored(self) -> set[str]:
-        """The keys in the bucket."""
+    def bucket(self) -> Any:
         import boto3
 
-        client = boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{self.s3}", aws_access_key_id="key", aws_secret_access_key="x", region_name="us-east-1"
-        )
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket="mlflow")
+        session = boto3.Session("key", self.password, region_name="us-east-1")
+        return session.client("s3", endpoint_url=f"http://127.0.0.1:{self.s3}")
+
+    def stored(self) -> set[str]:
+        """The keys in the bucket."""
+        pages = self.bucket().get_paginator("list_objects_v2").paginate(Bucket="mlflow")
         return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
 
@@ -144,8 +146,8 @@ def start_postgres(service: Service, binaries: Path, leave: ExitStack) -> None:
     for path in (place, place / "password"):
         os.chown(path, user.get("user", -1), user.get("group", -1))
     data = place / "data"
-    make = [str(binaries / "initdb"), "--no-sync", "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={place / 'password'}", "-D", str(data)]
-    subprocess.run(make, check=True, capture_output=True, cwd=place, **user)
+    make = [str(binaries / "initdb"), "--no-sync", "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={place / 'password'}"]
+    subprocess.run([*make, "-D", str(data)], check=True, capture_output=True, cwd=place, **user)
     command_line = [str(binaries / "postgres"), "-D", str(data), "-p", str(service.postgres), "-k", str(place), "-h", "127.0.0.1"]
     with (service.folder / "postgres.log").open("wb") as log:
         process = subprocess.Popen(command_line, cwd=place, stdout=log, stderr=log, **user)
@@ -159,16 +161,12 @@ def start_postgres(service: Service, binaries: Path, leave: ExitStack) -> None:
 
 
 def start_s3(service: Service, leave: ExitStack) -> None:
-    import boto3
-
     with (service.folder / "s3.log").open("wb") as log:
         server = str(Path(sys.executable).with_name("moto_server"))
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(service.s3)], stdout=log, stderr=log)
     leave.callback(end, process, signal.SIGTERM)
     wait_for(f"http://127.0.0.1:{service.s3}/moto-api/", process, service.folder / "s3.log")
-    boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{service.s3}", aws_access_key_id="key", aws_secret_access_key="x", region_name="us-east-1"
-    ).create_bucket(Bucket="mlflow")
+    service.bucket().create_bucket(Bucket="mlflow")
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:

@@ -27,7 +27,7 @@ def cluster() -> Iterator[Any]:
 
         started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         started.environ = {"RAY_ADDRESS": started.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
-        started.add_node(num_cpus=1)
+        started.second = started.add_node(num_cpus=1)
         yield started
         started.shutdown()
 
@@ -61,15 +61,14 @@ def test_a_cluster_that_is_well(cluster: Any, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_and_nothing_hangs(cluster: Any, tmp_path: Path) -> None:
     """A GPU that Ray was told of and torch cannot see; a node whose Ray stands still; a GPU too many; no server, no data."""
     cluster.add_node(num_cpus=1, num_gpus=1)
-    still = cluster.add_node(num_cpus=1)
     with closing(socket.socket()) as closed:
         closed.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    raylet = still.all_processes["raylet"][0].process
+    raylet = cluster.second.all_processes["raylet"][0].process
     raylet.send_signal(signal.SIGSTOP)
     try:
         code, found = look(
-            cluster, tmp_path, "--set", "data.root=nowhere", "--gpus", "2", "--wait", "1", "--timeout", "15", MLFLOW_TRACKING_URI=nowhere
+            cluster, tmp_path, "--set", "data.root=nowhere", "--gpus", "2", "--wait", "1", "--timeout", "40", MLFLOW_TRACKING_URI=nowhere
         )
     finally:
         raylet.send_signal(signal.SIGCONT)
@@ -78,10 +77,10 @@ def test_what_is_wrong_is_said_and_nothing_hangs(cluster: Any, tmp_path: Path) -
     assert "connection refused" in found["driver"]["tracking"]["found"] and not found["driver"]["tracking"]["ok"]
     nodes = {where: checks for where, checks in found.items() if where.startswith("node ")}
     silent = [checks for checks in nodes.values() if "answer" in checks]
-    assert len(nodes) == 4 and len(silent) == 1
-    assert not silent[0]["answer"]["ok"] and silent[0]["answer"]["found"] == "no answer within 15 s"
+    assert len(nodes) == 3 and len(silent) == 1
+    assert not silent[0]["answer"]["ok"] and silent[0]["answer"]["found"] == "no answer within 40 s"
     told = [checks for checks in nodes.values() if "answer" not in checks]
-    assert sorted(checks["gpus"]["found"] for checks in told) == ["Ray counts 0, torch sees 0"] * 2 + ["Ray counts 1, torch sees 0"]
+    assert sorted(checks["gpus"]["found"] for checks in told) == ["Ray counts 0, torch sees 0", "Ray counts 1, torch sees 0"]
     for checks in [*told, found["driver"]]:
         assert not checks["data"]["ok"] and "nowhere is not there" in checks["data"]["found"]
         assert checks["storage"]["ok"] and checks["versions"]["ok"]
