@@ -4,21 +4,21 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/demo.yaml
 
-.PHONY: demo test test-fast lint types install lock ui clean help
+.PHONY: demo test test-fast lint types services install lock ui clean help
 
 help:
 	@echo "make demo       install, make the embedded data, run LOSO on it, print the scores"
 	@echo "make test       install, lint, types, all tests"
 	@echo "make test-fast  the tests that start neither Ray nor MLflow nor a long training"
 	@echo "make ui         MLflow's pages over your runs, on 127.0.0.1"
-	@echo "make install | lock | clean"
+	@echo "make install | services | lock | clean"
 
 demo: install
 	$(BIN)/python jobs/loso.py $(CONFIG)
 	@echo "to look closer: make ui, then http://127.0.0.1:5000"
 
 # The long ones first, so that no process is left alone with them at the end.
-test: install lint types
+test: install services lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/ray tests/mlflow tests
 
 test-fast: install
@@ -41,6 +41,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
+
+# PostgreSQL's programs, for tests/mlflow/test_service.py, which is skipped without them. No service is started (RUNLEVEL=1).
+services:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing PostgreSQL's programs …"; \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; \
+	else echo "PostgreSQL's programs are missing, so the test of the tracking service is skipped: apt-get install postgresql"; fi
 
 # A new lock from the ranges of pyproject.toml: a clean environment, resolved afresh, frozen.
 lock:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,6 +222,31 @@ def track(run_dir: Path, workspace: str | None) -> int:
 
     click.echo(track_run(run_dir, Session.reopen(run_dir, workspace, os.environ)))
     return COMPLETE
+
+
+@main.command()
+@experiment
+@click.option("--gpus", type=click.IntRange(1), help="Ask the cluster for so many GPUs, and wait for them.")
+@click.option("--wait", default=600.0, show_default=True, help="Seconds that the GPUs may take to join.")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
+def doctor(
+    config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int | None, wait: float, timeout: float, as_json: bool
+) -> int:
+    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of every node, and the
+    tracking server: a line each, with what to mend. Exit status 1 if something is."""
+    from distmer.app_doctor import check_up
+
+    checks = []
+    for check in check_up(open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout):
+        checks.append(asdict(check))
+        if not as_json:
+            mend = f"; {check.remedy}" if check.remedy else ""
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{mend}")
+    well = all(check["ok"] for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "checks": checks}))
+    return COMPLETE if well else ERROR
 
 
 @main.command()

@@ -6,12 +6,15 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distmer.config import ClusterConfig
 from distmer.types import RunError
+
+_CONNECT_SECONDS = 10.0
 
 
 @contextmanager
@@ -29,6 +32,7 @@ def session(config: ClusterConfig) -> Iterator[None]:
     own_token = address in (None, "local") and os.environ["RAY_AUTH_MODE"] == "token"
     if own_token and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    _answers(address)
     import ray  # after the environment is settled: Ray reads it when it loads
 
     asked_to_stop = signal.getsignal(signal.SIGTERM)
@@ -57,3 +61,17 @@ def session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _answers(address: str | None) -> None:
+    """RunError at once where Ray would try for minutes: nothing listens at HOST:PORT."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "://" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(
+            f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the cluster and the tunnel to it,"
+            " or run with --local."
+        ) from error

@@ -89,6 +89,11 @@ def model_hash(path: Path) -> str:
     return _hash(str(path), *_stamp(path))
 
 
+def load(path: Path) -> None:
+    """Load the model into this process, as the first clip would; BadInput if dlib cannot read it."""
+    _predictor(str(path), *_stamp(path))
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size

@@ -19,7 +19,9 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TypeVar
 
+import mlflow
 import pandas as pd
+import requests
 import sqlalchemy
 from alembic.util import CommandError
 from mlflow import MlflowClient
@@ -217,6 +219,35 @@ def probe(uri: str) -> None:
             connection.close()
     elif url and url.host and backend in _PORTS:
         socket.create_connection((url.host, url.port or _PORTS[backend]), _CONNECT_SECONDS).close()
+
+
+def server_version(uri: str) -> str | None:
+    """The version of an MLflow server; None where the address is none of a server. OSError when it does not say."""
+    if not uri.startswith(("http:", "https:")):
+        return None
+    answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_CONNECT_SECONDS)
+    answer.raise_for_status()
+    return answer.text.strip()[:40]
+
+
+def look(uri: str) -> str | None:
+    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises one of `failures()`."""
+    probe(uri)
+    version = server_version(uri)
+    if version is not None:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    return version
+
+
+def version_note(uri: str) -> str:
+    """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this client well."""
+    try:
+        theirs = server_version(uri)
+    except OSError:
+        return ""
+    if theirs is None or theirs.split(".")[0] == mlflow.__version__.split(".")[0]:
+        return ""
+    return f"; the server is MLflow {theirs}, this is {mlflow.__version__}: install the same major version on both sides"
 
 
 def cut(value: str, limit: int) -> str:

@@ -118,7 +118,7 @@ class MlflowTracker:
                 self._tell(store, event)
             self._done = True
         except mlflow_store.failures() as error:
-            self._give_up(reason(error))
+            self._give_up(reason(error) + mlflow_store.version_note(self.uri))
         finally:
             self._settled.set()
 
@@ -176,6 +176,19 @@ class MlflowTracker:
         self._settled.set()
 
 
+def reach(uri: str) -> tuple[str, str]:
+    """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from distmer.tracking import mlflow_store
+
+    try:
+        version = mlflow_store.look(uri)
+    except mlflow_store.failures() as error:
+        return "", f"MLflow at {mask(uri)} cannot be reached ({mask(reason(error))}){mlflow_store.version_note(uri)}"
+    return f"{mask(uri)}" + (f", MLflow {version}" if version else ""), ""
+
+
 def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
     """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be reached."""
     for name, value in _DEFAULTS.items():
@@ -205,5 +218,7 @@ def mask(text: str) -> str:
 def reason(error: Exception) -> str:
     """An error of MLflow in a few words: it wraps a refused connection in four others."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if re.search(r"error code 40[13]\b", text):
+        return "the server refuses this user: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or what the user may do"
     known = next((word for word in _KNOWN if word in text), None)
     return known.lower() if known else text[:200]

@@ -10,10 +10,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,24 @@ def test_a_store_that_cannot_be_reached_costs_a_warning(uri: str, why: str, capl
     assert "hunter2" not in tracker.error
     written = capfd.readouterr()
     assert written.out == "" and "Traceback" not in written.err and "hunter2" not in written.err
+
+
+def test_a_server_of_another_major_version_is_named_when_it_fails() -> None:
+    class Older(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/version"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(b"1.30.0" if known else b"{}")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Older) as older:
+        threading.Thread(target=older.serve_forever, daemon=True).start()
+        tracker = MlflowTracker(f"http://127.0.0.1:{older.server_port}", "x")
+        tell(tracker, factories.events(factories.result(factories.plan())))
+        older.shutdown()
+    assert tracker.run_id is None and "the server is MLflow 1.30.0, this is 3." in str(tracker.error)
 
 
 def test_a_locked_sqlite_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,152 @@
+"""What a machine says about itself, and what is wrong with it: `examine` runs on every node, `judge` is a pure comparison."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distmer import __version__
+from distmer.storage import Store
+from distmer.types import BadInput
+
+FREE = 5 * 2**30  # bytes: Ray spills objects to the temporary folder, and refuses to when the disk is nearly full
+SKEW = 5.0  # s; a clock that is minutes off has its requests refused by an object store
+_PROBE = b"distmer doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what was looked at, where, whether it is well, what was found, and, if it is not well, what to mend."""
+
+    where: str
+    what: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, where: str, what: str, trouble: str, found: str, remedy: str) -> Check:
+        """Well unless there is ``trouble``."""
+        return cls(where, what, False, trouble, remedy) if trouble else cls(where, what, True, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a node is to look for: the store, the folder in it that the driver has put a key into, the data roots, the landmark model."""
+
+    store: str
+    key: str
+    data: tuple[str, ...]
+    landmarks: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a machine found. Of ``storage``, ``data`` and ``landmarks``: the trouble, or nothing."""
+
+    versions: dict[str, str]
+    gpus: int  # that torch sees
+    storage: str
+    data: str
+    landmarks: str
+    free: int  # bytes
+    clock: float  # s since the epoch, read last
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A node's report and Ray's word on it; without a report, why there is none."""
+
+    where: str
+    gpus: float  # that Ray counts
+    report: NodeReport | None
+    skew: float = 0.0  # s, the node's clock less the driver's
+    why: str = ""
+
+
+def examine(probe: Probe, name: str) -> NodeReport:
+    """Look at this machine; ``name`` is its own among those that look at the same store."""
+    import torch  # seconds; not needed by whoever judges
+
+    packages = {package: importlib.metadata.version(package) for package in ("ray", "torch")}
+    return NodeReport(
+        versions={"distmer": __version__, **packages, "python": platform.python_version()},
+        gpus=torch.cuda.device_count(),
+        storage=_storage(probe, name),
+        data="; ".join(f"{root} is not there" for root in probe.data if "://" not in root and not Path(root).is_dir()),
+        landmarks=_landmarks(probe.landmarks),
+        free=shutil.disk_usage(tempfile.gettempdir()).free,
+        clock=time.time(),
+    )
+
+
+def place_probe(probe: Probe) -> None:
+    """The driver's key, that every node is to find. OSError where it cannot be written."""
+    Store(probe.store).write(f"{probe.key}/driver", _PROBE)
+
+
+def remove_probe(probe: Probe) -> None:
+    Store(probe.store).remove(probe.key)
+
+
+def _storage(probe: Probe, name: str) -> str:
+    try:
+        store = Store(probe.store)
+        if not store.exists(f"{probe.key}/driver"):
+            return f"what the driver wrote to {store.uri} is not there"
+        store.write(f"{probe.key}/{name}", _PROBE)
+        if store.read(f"{probe.key}/{name}") != _PROBE:
+            return f"{store.uri} gives back other bytes than were written"
+    except (OSError, BadInput) as error:
+        return " ".join(str(error).split())[:200]
+    return ""
+
+
+def _landmarks(configured: str | None) -> str:
+    from distmer.features.landmarks import load, model_path  # dlib and OpenCV: not needed by whoever judges
+
+    try:
+        load(model_path(configured))
+    except BadInput as error:
+        return str(error)
+    return ""
+
+
+def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check]:
+    """What is to be said of a node. ``shared``: nodes, too, have to reach the store."""
+    where, report = answer.where, answer.report
+    if report is None:
+        yield Check(where, "answer", False, answer.why, "look at the node's log in the dashboard, or take the node out")
+        return
+    yield from judge_machine(where, report, driver, shared=shared)
+    seen = f"Ray counts {answer.gpus:g}, torch sees {report.gpus}"
+    missing = report.gpus < answer.gpus
+    yield Check.of(where, "gpus", missing * seen, seen, "look at the GPU's driver: it is missing, or too old for this build of torch")
+    late = f"{answer.skew:+.1f} s from the driver's"
+    yield Check.of(where, "clock", (abs(answer.skew) > SKEW) * late, late, "keep the time by NTP")
+
+
+def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared: bool) -> Iterator[Check]:
+    """What can be said of a machine that is no node, such as the driver's."""
+    others = [name for name, version in report.versions.items() if _series(name, version) != _series(name, driver.versions[name])]
+    told = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    remedy = f"the driver has another {' and '.join(others)}: use one image on all nodes"
+    yield Check.of(where, "versions", bool(others) * told, told, remedy)
+    note = f"{report.storage}; nor need it be: the driver alone writes" if report.storage else "written, read and deleted"
+    remedy = "mount it there, or name storage that all nodes reach; look at the permissions"
+    yield Check.of(where, "storage", shared * report.storage, note, remedy)
+    yield Check.of(where, "data", report.data, "there", "mount the data sets at the same path on every node")
+    yield Check.of(where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock")
+    free = f"{report.free / 2**30:.1f} GB free for temporary files"
+    yield Check.of(where, "disk", (report.free < FREE) * free, free, f"free {FREE / 2**30:g} GB")
+
+
+def _series(package: str, version: str) -> str:
+    """What has to agree: of Python the minor version, of the others all but the build (2.13.0+cpu)."""
+    return ".".join(version.split(".")[:2]) if package == "python" else version.split("+")[0]

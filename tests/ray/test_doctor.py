@@ -1,0 +1,95 @@
+"""`distmer doctor` on a real cluster of two nodes: well, with a GPU that is not one, with a node that does not answer."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import command
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        started.environ = {"RAY_ADDRESS": started.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
+        started.second = started.add_node(num_cpus=1)
+        yield started
+        started.shutdown()
+
+
+def look(cluster: Any, home: Path, *arguments: str, **env: str) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
+    """The exit status, and the checks by where and what."""
+    ended = command.distmer("doctor", "--json", *arguments, home=home, **cluster.environ, **env)
+    assert "Traceback" not in ended.err, ended.err
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for check in ended.json["checks"]:
+        assert check["what"] not in found.get(check["where"], {})
+        found.setdefault(check["where"], {})[check["what"]] = check
+    assert ended.json["ok"] == all(check["ok"] for check in ended.json["checks"]) == (ended.code == 0)
+    return ended.code, found
+
+
+def test_a_cluster_that_is_well(cluster: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    code, found = look(cluster, tmp_path / "home", "--set", f"data.root={data}", "--set", "cluster.workers_per_fold=2")
+    assert code == 0, found
+    nodes = [checks for where, checks in found.items() if where.startswith("node ")]
+    assert len(nodes) == 2
+    for checks in nodes:
+        assert checks.keys() == {"versions", "gpus", "storage", "data", "landmarks", "disk", "clock"}
+        assert checks["storage"]["found"] == "written, read and deleted"
+    assert found["driver"].keys() == {"versions", "storage", "data", "landmarks", "disk", "tracking"}
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_what_is_wrong_is_said_and_nothing_hangs(cluster: Any, tmp_path: Path) -> None:
+    """A GPU that Ray was told of and torch cannot see; a node whose Ray stands still; a GPU too many; no server, no data."""
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    with closing(socket.socket()) as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    raylet = cluster.second.all_processes["raylet"][0].process
+    raylet.send_signal(signal.SIGSTOP)
+    try:
+        code, found = look(
+            cluster, tmp_path, "--set", "data.root=nowhere", "--gpus", "2", "--wait", "1", "--timeout", "40", MLFLOW_TRACKING_URI=nowhere
+        )
+    finally:
+        raylet.send_signal(signal.SIGCONT)
+    assert code == 1
+    assert found["cluster"]["gpus"]["found"] == "1 of 2 GPUs in the cluster after 1 s" and "quota" in found["cluster"]["gpus"]["remedy"]
+    assert "connection refused" in found["driver"]["tracking"]["found"] and not found["driver"]["tracking"]["ok"]
+    nodes = {where: checks for where, checks in found.items() if where.startswith("node ")}
+    silent = [checks for checks in nodes.values() if "answer" in checks]
+    assert len(nodes) == 3 and len(silent) == 1
+    assert not silent[0]["answer"]["ok"] and silent[0]["answer"]["found"] == "no answer within 40 s"
+    told = [checks for checks in nodes.values() if "answer" not in checks]
+    assert sorted(checks["gpus"]["found"] for checks in told) == ["Ray counts 0, torch sees 0", "Ray counts 1, torch sees 0"]
+    for checks in [*told, found["driver"]]:
+        assert not checks["data"]["ok"] and "nowhere is not there" in checks["data"]["found"]
+        assert checks["storage"]["ok"] and checks["versions"]["ok"]
+    assert [check["what"] for checks in told for check in checks.values() if not check["ok"]].count("gpus") == 1
+
+
+def test_a_cluster_that_cannot_be_joined_is_a_line(tmp_path: Path) -> None:
+    arguments = ["doctor", "--json", "--set", "tracking.enabled=false", "--set", "cluster.address=127.0.0.1:1"]
+    ended = command.distmer(*arguments, home=tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    assert ended.code == 1
+    (failed,) = [check for check in ended.json["checks"] if not check["ok"]]
+    assert failed["what"] == "ray" and "127.0.0.1:1 cannot be reached" in failed["found"]

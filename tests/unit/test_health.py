@@ -1,0 +1,57 @@
+"""What `distmer doctor` makes of a node's report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from distmer.experiment.health import FREE, SKEW, Answer, NodeReport, judge
+
+WELL = NodeReport(
+    {"distmer": "0.1.0", "ray": "2.60.0", "torch": "2.13.0+cpu", "python": "3.11.7"},
+    gpus=1,
+    storage="",
+    data="",
+    landmarks="",
+    free=FREE,
+    clock=0.0,
+)
+
+
+def failed(report: NodeReport | None, *, shared: bool = True, skew: float = 0.0, why: str = "") -> dict[str, str]:
+    """What is not well, with what was found and the remedy."""
+    checks = list(judge(WELL, Answer("node", 1, report, skew, why), shared=shared))
+    assert all(bool(check.remedy) != check.ok for check in checks)
+    return {check.what: f"{check.found}; {check.remedy}" for check in checks if not check.ok}
+
+
+def test_a_node_that_is_well() -> None:
+    another_build = {**WELL.versions, "torch": "2.13.0", "python": "3.11.13"}
+    assert failed(WELL) == failed(replace(WELL, versions=another_build), skew=-SKEW) == {}
+
+
+@pytest.mark.parametrize(
+    ("report", "what", "said"),
+    [
+        (replace(WELL, versions={**WELL.versions, "ray": "2.59.0"}), "versions", "another ray"),
+        (replace(WELL, versions={**WELL.versions, "python": "3.12.7", "torch": "2.12.0"}), "versions", "another torch and python"),
+        (replace(WELL, gpus=0), "gpus", "Ray counts 1, torch sees 0"),
+        (replace(WELL, storage="Access Denied"), "storage", "Access Denied"),
+        (replace(WELL, data="/mnt/data is not there"), "data", "same path"),
+        (replace(WELL, landmarks="not installed"), "landmarks", "not installed"),
+        (replace(WELL, free=FREE - 2**30), "disk", "4.0 GB free"),
+    ],
+)
+def test_what_is_wrong_is_named_alone(report: NodeReport, what: str, said: str) -> None:
+    found = failed(report)
+    assert list(found) == [what] and said in found[what]
+
+
+def test_a_clock_that_is_off_and_a_node_that_is_silent() -> None:
+    assert list(failed(WELL, skew=SKEW + 0.1)) == list(failed(WELL, skew=-SKEW - 0.1)) == ["clock"]
+    assert failed(None, why="no answer within 60 s").keys() == {"answer"}
+
+
+def test_storage_that_no_node_needs_may_be_out_of_reach() -> None:
+    assert failed(replace(WELL, storage="it is not there"), shared=False) == {}
