@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distmer.registry import nearest
+from distmer.remote import Place
 from distmer.types import BadInput, JsonValue
 
 S = TypeVar("S", bound=BaseModel)
@@ -30,6 +31,12 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and refusing keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _public(*places: str | None) -> None:
+    """ValueError for an address with credentials in it: the settings are written into the run's folder and to MLflow."""
+    if any(place and re.search(r"://[^/]*@", place) for place in places):
+        raise ValueError("an address holds credentials, which would be kept with the run; give them in the environment")
 
 
 class SyntheticConfig(Section):
@@ -50,6 +57,26 @@ class DataConfig(Section):
     missing_apex: Literal["error", "midpoint", "max-flow"] = "error"
     include: str | None = None  # a text file of clip ids, one a line: exactly these clips and no others
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> DataConfig:
+        _public(self.root, *self.roots.values())
+        return self
+
+
+class StorageConfig(Section):
+    """Places apart from the workspace, each a path or an address (s3://…, gs://…); else a folder of this name below it."""
+
+    data: str | None = None  # the embedded data set
+    features: str | None = None
+    ledger: str | None = None
+    runs: str | None = None
+    scratch: str | None = None  # checkpoints of worker groups
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> StorageConfig:
+        _public(*self.model_dump().values())
+        return self
 
 
 class FeatureConfig(Section):
@@ -166,6 +193,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Config:
@@ -176,14 +204,14 @@ class Config(Section):
 
 # Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current
 # folder is a throw-away copy, and what it names there would be gone).
-_PATHS = ("data.root", "data.include", "features.landmarks")
+_PATHS = ("data.root", "data.include", "features.landmarks", *(f"storage.{name}" for name in StorageConfig.model_fields))
 
 
 def load_config(
-    path: Path | None,
+    path: Place | None,
     overrides: Iterable[str] = (),
     *,
-    workspace: Path,
+    workspace: Place,
     environ: Mapping[str, str],
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
@@ -196,12 +224,12 @@ def load_config(
     return parse(Config, tree, origin(path))
 
 
-def origin(path: Path | None) -> str:
+def origin(path: Place | None) -> str:
     """How messages name where a setting comes from."""
     return str(path) if path else "configuration"
 
 
-def load_tree(path: Path | None, overrides: Iterable[str], *, workspace: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
     """What `load_config` validates: the file's settings with those it extends, the overrides, the paths made absolute."""
     tree: dict[str, Any] = {}
     if path is not None:
@@ -220,7 +248,7 @@ def load_tree(path: Path | None, overrides: Iterable[str], *, workspace: Path, e
         tree = merge(tree, single)
     data = tree.get("data") or {}
     if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
-        tree = merge(tree, {"data": {"root": str(Path(environ["DISTMER_DATA"]).absolute())}})
+        tree = merge(tree, {"data": {"root": _absolute(environ["DISTMER_DATA"], Path.cwd())}})
     return tree
 
 
@@ -259,7 +287,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_extended(path: Place, seen: tuple[Place, ...]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except OSError as error:
@@ -295,7 +323,7 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _anchor(tree: dict[str, Any], base: Path) -> None:
+def _anchor(tree: dict[str, Any], base: Place) -> None:
     """Make the known path settings of ``tree`` absolute, in place."""
     for dotted in _PATHS:
         section, field = dotted.split(".")
@@ -310,8 +338,13 @@ def _anchor(tree: dict[str, Any], base: Path) -> None:
             data["protocol"] = _absolute(data["protocol"], base)
 
 
-def _absolute(path: str, base: Path) -> str:
-    return path if "://" in path else str((base / Path(path).expanduser()).resolve())
+def _absolute(path: str, base: Place) -> str:
+    if "://" in path:
+        return path
+    local = Path(path).expanduser()
+    if isinstance(base, Path):
+        local = base / local
+    return str(local.resolve() if local.is_absolute() else base / local)
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
