@@ -24,7 +24,7 @@ from distmer.types import BadInput, RunError
 _CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times
 # What a server's answer or a broken line looks like in pyarrow's text, and the sentence's end that helps. The first that fits.
 _REASONS = (
-    (r"NO_SUCH_BUCKET|NoSuchBucket|bucket .* not (?:found|exist)", "the bucket does not exist; make it, or correct the address"),
+    (r"NO_SUCH_BUCKET|specified bucket does not exist", "the bucket does not exist; make it, or correct the address"),
     (r"(?i)Expired_?Token|token (?:\w+ )?(?:has|is) expired", "the credentials have expired; renew them (AWS_SESSION_TOKEN)"),
     (
         r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
