@@ -86,9 +86,12 @@ class Session:
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is, and the folder for its files where that is ours to say."""
+        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or else beside SQLite's file."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
-        return uri, str(self.workspace.mlflow_artifacts) if uri.startswith("sqlite:") else None
+        if not uri.startswith("sqlite:"):
+            return uri, None
+        root = self.workspace.root
+        return uri, str((root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent) / "mlartifacts")
 
     def backend(self, local: bool) -> Backend:
         if local:

@@ -58,10 +58,6 @@ class Workspace:
             )
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
-    @property
-    def mlflow_artifacts(self) -> Place:
-        return self.root / "mlartifacts"
-
     def comparison_dir(self, digest: str) -> Place:
         """A comparison's folder: its tables, which name the runs they are made of."""
         return self.root / "comparisons" / digest[:12]
