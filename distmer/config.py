@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.remote import Place, anchored
 from distmer.types import BadInput, JsonValue
 
 S = TypeVar("S", bound=BaseModel)
@@ -31,12 +31,6 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and refusing keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _public(*places: str | None) -> None:
-    """ValueError for an address with credentials in it: the settings are written into the run's folder and to MLflow."""
-    if any(place and re.search(r"://[^/]*@", place) for place in places):
-        raise ValueError("an address holds credentials, which would be kept with the run; give them in the environment")
 
 
 class SyntheticConfig(Section):
@@ -58,11 +52,6 @@ class DataConfig(Section):
     include: str | None = None  # a text file of clip ids, one a line: exactly these clips and no others
     synthetic: SyntheticConfig = SyntheticConfig()
 
-    @model_validator(mode="after")
-    def _no_secret(self) -> DataConfig:
-        _public(self.root, *self.roots.values())
-        return self
-
 
 class StorageConfig(Section):
     """Places apart from the workspace, each a path or an address (s3://…, gs://…); else a folder of this name below it."""
@@ -72,11 +61,6 @@ class StorageConfig(Section):
     ledger: str | None = None
     runs: str | None = None
     scratch: str | None = None  # checkpoints of worker groups
-
-    @model_validator(mode="after")
-    def _no_secret(self) -> StorageConfig:
-        _public(*self.model_dump().values())
-        return self
 
 
 class FeatureConfig(Section):
@@ -248,7 +232,7 @@ def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place,
         tree = merge(tree, single)
     data = tree.get("data") or {}
     if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
-        tree = merge(tree, {"data": {"root": _absolute(environ["DISTMER_DATA"], Path.cwd())}})
+        tree = merge(tree, {"data": {"root": anchored(environ["DISTMER_DATA"], Path.cwd())}})
     return tree
 
 
@@ -329,22 +313,13 @@ def _anchor(tree: dict[str, Any], base: Place) -> None:
         section, field = dotted.split(".")
         node = tree.get(section)
         if isinstance(node, dict) and isinstance(node.get(field), str):
-            node[field] = _absolute(node[field], base)
+            node[field] = anchored(node[field], base)
     data = tree.get("data")
     if isinstance(data, dict):
         if isinstance(data.get("roots"), dict):
-            data["roots"] = {k: _absolute(v, base) if isinstance(v, str) else v for k, v in data["roots"].items()}
+            data["roots"] = {k: anchored(v, base) if isinstance(v, str) else v for k, v in data["roots"].items()}
         if isinstance(data.get("protocol"), str) and data["protocol"].endswith((".yaml", ".yml")):
-            data["protocol"] = _absolute(data["protocol"], base)
-
-
-def _absolute(path: str, base: Place) -> str:
-    if "://" in path:
-        return path
-    local = Path(path).expanduser()
-    if isinstance(base, Path):
-        local = base / local
-    return str(local.resolve() if local.is_absolute() else base / local)
+            data["protocol"] = anchored(data["protocol"], base)
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -27,7 +27,7 @@ _REASONS = (
     (r"NO_SUCH_BUCKET|specified bucket does not exist", "the bucket does not exist; make it, or correct the address"),
     (r"(?i)Expired_?Token|token (?:\w+ )?(?:has|is) expired", "the credentials have expired; renew them (AWS_SESSION_TOKEN)"),
     (
-        r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED",
+        r"INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|ACCESS_DENIED|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|OAuth2 access",
         "the storage refuses the access; check the credentials in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
         " GOOGLE_APPLICATION_CREDENTIALS), or the role of this machine, and what they may do with the bucket",
     ),
@@ -128,14 +128,16 @@ class Remote:
         """What lies directly in this folder; nothing if it is none."""
         if self._listed is not None and self._key in self._listed:
             return self._listed[self._key]
-        try:
-            with telling(str(self)):
-                found = {info.base_name: info.type for info in self._fs.get_file_info(fs.FileSelector(self._key))}
-        except (FileNotFoundError, NotADirectoryError):
-            found = {}
+        listings: dict[str, dict[str, fs.FileType]] = {self._key: {}}
+        for info in listing(self._fs, self._key, str(self), recursive=self._scheme == "gs"):
+            path, kind = info.path.rstrip("/"), info.type
+            while len(path) > len(self._key):  # Google's knows no folders but those of its own making: they follow from the names below
+                parent, name = posixpath.split(path)
+                listings.setdefault(parent, {}).setdefault(name, kind)
+                path, kind = parent, fs.FileType.Directory
         if self._listed is not None:
-            self._listed[self._key] = found
-        return found
+            self._listed.update(listings)
+        return listings[self._key]
 
 
 Place = Path | Remote  # a local path, or an address
@@ -146,6 +148,16 @@ def place(text: str, *, still: bool = False) -> Place:
     return Remote(text, still=still) if "://" in text else Path(text).expanduser()
 
 
+def anchored(text: str, base: Place) -> str:
+    """A place that a setting names, made absolute: relative paths are below ``base``. BadInput for an address with credentials in it."""
+    if "://" in text:
+        return _public(text)
+    local = Path(text).expanduser()
+    if isinstance(base, Path):
+        local = base / local
+    return str(local.resolve() if local.is_absolute() else base / local)
+
+
 def below(path: Place, root: Place) -> str | None:
     """The name of a path as seen from ``root``; None if it does not lie below it."""
     base = f"{str(root).rstrip('/')}/"
@@ -154,10 +166,9 @@ def below(path: Place, root: Place) -> str | None:
 
 def filesystem(address: str) -> fs.FileSystem:
     """The file system of an address. BadInput: not one of ours, or it holds what belongs into the environment."""
+    _public(address)
     scheme, _, rest = address.partition("://")
     bucket = rest.split("/", 1)[0]
-    if "@" in bucket:
-        raise BadInput(f"{scheme}://***: an address must hold no credentials, for it is kept with the run; give them in the environment.")
     if scheme not in {"s3", "gs"} or not bucket:
         raise BadInput(f"{address}: not a storage address that can be opened; give a path, s3://bucket/… or gs://bucket/….")
     if re.search(r"\?\w+=", rest):
@@ -166,6 +177,13 @@ def filesystem(address: str) -> fs.FileSystem:
         return _google()
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return _amazon(bucket, region, os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
+
+
+def _public(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    if "@" in rest.split("/", 1)[0]:
+        raise BadInput(f"{scheme}://***: an address must hold no credentials, for it is kept with the run; give them in the environment.")
+    return address
 
 
 @lru_cache
@@ -185,13 +203,26 @@ def _google() -> fs.FileSystem:
     return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=3 * _SILENCE))
 
 
+def listing(filesystem: fs.FileSystem, path: str, address: str, *, recursive: bool) -> list[fs.FileInfo]:
+    """What lies below a path; nothing if there is no such folder. RunError if there is no such bucket, as far as the storage tells."""
+    # S3 with `allow_not_found` would take a bucket that is not there for an empty folder; Google's without it has no word of its own.
+    lenient = filesystem.type_name == "gcs"
+    try:
+        with telling(address):
+            return filesystem.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=lenient))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 @contextmanager
-def telling(address: str) -> Iterator[None]:
+def telling(address: str, *, writing: bool = False) -> Iterator[None]:
     """What pyarrow raises within, as one sentence: RunError where the storage is away or refuses, FileNotFoundError where there
-    is nothing. Any other error passes as it is: bytes that are no Parquet are an OSError too."""
+    is nothing (to be read). Any other error passes as it is: bytes that are no Parquet are an OSError too."""
     try:
         yield
     except FileNotFoundError as error:
+        if writing and "://" in address:
+            raise RunError(f"{address}: {_REASONS[0][1]}.") from error
         raise FileNotFoundError(errno.ENOENT, "there is nothing of this name", address) from error
     except OSError as error:
         text = " ".join(str(error).split())

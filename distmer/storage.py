@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import NativeFile, fs
 
-from distmer.remote import Remote, telling
+from distmer.remote import Remote, listing, telling
 
 
 class Store:
@@ -67,7 +67,7 @@ class Store:
         """Put all bytes or nothing. A failure (a full disk, no permission, a lost connection) leaves what was there before."""
         target = f"{self._base}/{key}"
         if not self._local:
-            with telling(self.path(key)), self._fs.open_output_stream(target) as stream:
+            with telling(self.path(key), writing=True), self._fs.open_output_stream(target) as stream:
                 stream.write(data)
             return
         folder, name = os.path.split(target)
@@ -87,16 +87,12 @@ class Store:
 
     def keys(self, suffix: str = "") -> list[str]:
         """Every finished key below this folder, sorted; half-written temporaries are never among them."""
-        try:
-            with telling(self.uri):  # not `allow_not_found`: it would take a bucket that is not there for an empty folder
-                found = self._fs.get_file_info(fs.FileSelector(self._base, recursive=True))
-        except FileNotFoundError:
-            return []
+        found = listing(self._fs, self._base, self.uri, recursive=True)
         names = (info.path[len(self._base) :].lstrip("/") for info in found if info.type == fs.FileType.File)
         return sorted(n for n in names if n.endswith(suffix) and not os.path.basename(n).startswith("."))
 
     def remove(self, key: str) -> None:
         """Delete a folder below this one, if it is there."""
-        with telling(self.path(key)):
+        with telling(self.path(key)), suppress(FileNotFoundError):  # Google's misses its own mark of a folder, last of all
             if self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.Directory:
                 self._fs.delete_dir(f"{self._base}/{key}")

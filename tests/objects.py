@@ -31,13 +31,17 @@ class Server:
     url: str
     environ: Mapping[str, str]
 
-    def user(self) -> dict[str, str]:
-        """The credentials of a user who may do anything, and from here on the server checks who asks."""
-        iam = boto3.client("iam", **self._boto)
-        iam.create_user(UserName="someone")
-        everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-        iam.put_user_policy(UserName="someone", PolicyName="all", PolicyDocument=json.dumps(everything))
-        key = iam.create_access_key(UserName="someone")["AccessKey"]
+    def user(self, *actions: str, put_only: str = "*") -> dict[str, str]:
+        """The credentials of a new user who may do this (else anything); from here on the server checks who asks."""
+        iam, name = boto3.client("iam", **self._boto), f"user-{secrets.token_hex(4)}"
+        iam.create_user(UserName=name)
+        rest = [action for action in actions if action != "s3:PutObject"] or ["s3:*"]
+        allowed = [{"Effect": "Allow", "Action": rest, "Resource": "*"}]
+        if "s3:PutObject" in actions:
+            allowed.append({"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": f"arn:aws:s3:::{put_only}"})
+        policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+        iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         self.checking(True)
         return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
