@@ -23,6 +23,7 @@ from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
 from distmer.models import ModelInfo, ResolvedModel, models, resolve
+from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, planned_digest, write_results
@@ -44,17 +45,27 @@ class Session:
     config: Config
     workspace: Workspace
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)))
+
     @classmethod
-    def open(cls, path: Path | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> Session:
+    def open(cls, path: Place | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> Session:
         place = Workspace.find(workspace, environ)
         return cls(load_config(path, overrides, workspace=place.root, environ=environ), place)
 
     @classmethod
-    def reopen(cls, run_dir: Path, workspace: str | None, environ: Mapping[str, str]) -> Session:
-        """The session of a run folder, from the configuration it keeps; its workspace is two folders up."""
+    def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
+        """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or else the usual one."""
         if not (run_dir / "config.yaml").exists():
             raise BadInput(f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs.")
-        return cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parents[1]), environ)
+        session = cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ)
+        return cls(session.config, Workspace.find(workspace, environ)) if session.config.storage.runs else session
+
+    def require(self) -> None:
+        """BadInput if something that the whole run will need is not to be had: a place to write, one for MLflow."""
+        self.workspace.require()
+        if self.config.tracking.enabled:
+            _ = self.tracking_store
 
     @property
     def ledger(self) -> Ledger:
@@ -71,7 +82,7 @@ class Session:
         return load_manifest(self.config.data, self.workspace.data, progress)
 
     def features(self, manifest: Manifest) -> Features:
-        return locate(manifest, Store(self.workspace.root), self.config.features)
+        return locate(manifest, Store(self.workspace.features), self.config.features)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
@@ -80,9 +91,12 @@ class Session:
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is, and the folder for its files where that is ours to say."""
+        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or else beside SQLite's file."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
-        return uri, str(self.workspace.mlflow_artifacts) if uri.startswith("sqlite:") else None
+        if not uri.startswith("sqlite:"):
+            return uri, None
+        root = self.workspace.root
+        return uri, str((root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent) / "mlartifacts")
 
     def backend(self, local: bool) -> Backend:
         if local:
@@ -101,7 +115,7 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
 def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = ()) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
-    session.workspace.require()
+    session.require()
     manifest = session.manifest([live])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
@@ -193,7 +207,7 @@ def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[st
     return row
 
 
-def track_run(run_dir: Path, session: Session) -> str:
+def track_run(run_dir: Place, session: Session) -> str:
     """Write a run to MLflow from the ledger; what is there already stays as it is.
 
     The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was made of.
@@ -226,12 +240,13 @@ def track_run(run_dir: Path, session: Session) -> str:
 def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> int:
     """MLflow's own server over the workspace, bound to loopback."""
     place = Workspace.find(workspace, environ)
-    place.root.mkdir(parents=True, exist_ok=True)
     uri = environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
     if "://" in uri and not uri.startswith("sqlite:"):
         raise BadInput("MLFLOW_TRACKING_URI names a server, which has pages of its own: open its address in a browser.")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    return subprocess.call(command, cwd=place.root)  # noqa: S603  # our own interpreter, no shell
+    if isinstance(place.root, Path):
+        place.root.mkdir(parents=True, exist_ok=True)
+    return subprocess.call(command, cwd=place.root if isinstance(place.root, Path) else None)  # noqa: S603  # our own interpreter, no shell
 
 
 def _kept_failures(results: dict[str, Any], plan: Plan, folds: Mapping[str, FoldResult]) -> list[FoldFailure]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from distmer.app import Session, run_with
 from distmer.config import Config, load_tree, origin, parse
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand
 from distmer.experiment.run import terminable
+from distmer.remote import Place
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_folder
@@ -19,8 +19,8 @@ from distmer.workspace import Workspace
 
 
 def run_comparison(
-    path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, local: bool = False
-) -> tuple[Comparison, Path]:
+    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, local: bool = False
+) -> tuple[Comparison, Place]:
     """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
 
     A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same command goes on.
@@ -29,7 +29,7 @@ def run_comparison(
     tree = load_tree(path, overrides, workspace=place.root, environ=environ)
     section, rows = expand(tree, origin(path))
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
-    place.require()  # here, for a row would take it for a setting of its own that does not fit
+    base.require()  # here, for a row would take it for a setting of its own that does not fit
     entries: list[Entry] = []
     with terminable(), LiveProgress() as live, base.backend(local) as backend:
         stopped = False
@@ -43,8 +43,12 @@ def run_comparison(
     return comparison, _keep(comparison, base)
 
 
-def compare_runs(run_dirs: Sequence[Path], workspace: str | None, environ: Mapping[str, str]) -> tuple[Comparison, Path]:
+def compare_runs(
+    run_dirs: Sequence[Place], workspace: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()
+) -> tuple[Comparison, Place]:
     """Finished runs side by side, from their folders alone."""
+    base = Session.open(None, overrides, workspace or str(run_dirs[0].resolve().parent.parent), environ)
+    base.require()
     entries: list[Entry] = []
     for run_dir in run_dirs:
         results, predictions = read_folder(run_dir)
@@ -53,7 +57,6 @@ def compare_runs(run_dirs: Sequence[Path], workspace: str | None, environ: Mappi
         entries = [Entry(e.label, "", e.note, e.results, e.predictions) for e in entries]
     if len({tuple(e.results["classes"]) for e in entries}) > 1:
         raise BadInput("these runs tell different classes apart and cannot be compared; give runs of one label table.")
-    base = Session.open(None, (), workspace or str(run_dirs[0].resolve().parents[1]), environ)
     comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
     return comparison, _keep(comparison, base)
 
@@ -69,7 +72,7 @@ def _entry(row: Row, place: Workspace, backend: Backend, live: LiveProgress) -> 
     return Entry(row.label, row.on, note, result.to_json(), result.predictions), result.missing > 0
 
 
-def _keep(comparison: Comparison, base: Session) -> Path:
+def _keep(comparison: Comparison, base: Session) -> Place:
     folder = base.workspace.comparison_dir(comparison.digest)
     for name, text in comparison_files(comparison).items():
         Store(folder).write(name, text.encode())

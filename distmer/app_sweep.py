@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,6 +23,7 @@ from distmer.experiment.sweep import Outcome, SweepPlan, SweepResult, feature_di
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent
 from distmer.experiment.tuning import Sweep
 from distmer.models import ResolvedModel
+from distmer.remote import Place
 from distmer.report.live_sweep import SweepProgress
 from distmer.report.sweep import (
     finish_sweep_folder,
@@ -44,10 +44,10 @@ _log = logging.getLogger(__name__)
 Extract = Callable[[Session, Features], Features]
 
 
-def run_sweep(path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> SweepResult:
+def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> SweepResult:
     """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger."""
     session, space = open_sweep(path, overrides, workspace, environ)
-    session.workspace.require()
+    session.require()
     backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
     with terminable(), SweepProgress(session.ledger) as live, backend:
         manifest = session.manifest([live.steps])
@@ -67,7 +67,7 @@ def run_sweep(path: Path, overrides: Sequence[str], workspace: str | None, envir
 
 
 def plan_of_sweep(
-    path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, gpus: int, speedup: float, price: float
+    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, gpus: int, speedup: float, price: float
 ) -> str:
     """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a step or two is timed."""
     session, space = open_sweep(path, overrides, workspace, environ)
@@ -83,9 +83,9 @@ def plan_of_sweep(
     return sweep_plan_text(plan, counts, _hours(session.config, jobs, ahead, len(jobs) - len(known), gpus, speedup, price), str(folder))
 
 
-def track_sweep(folder: Path, workspace: str | None, environ: Mapping[str, str]) -> str:
+def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
     """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not finished, or has changed."""
-    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parents[1]), environ)
+    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ)
     manifest = session.manifest()
     plan, features = _plan(session, space, manifest, lambda own, features: features)
     if session.workspace.sweep_dir(plan.digest).name != folder.resolve().name:
@@ -101,7 +101,7 @@ def track_sweep(folder: Path, workspace: str | None, environ: Mapping[str, str])
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id or 'not written: see the warning above'}"
 
 
-def open_sweep(path: Path, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> tuple[Session, Space]:
+def open_sweep(path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> tuple[Session, Space]:
     """The base configuration's session and the space. BadInput before anything is started."""
     place = Workspace.find(workspace, environ)
     space = Space.read(load_tree(path, overrides, workspace=place.root, environ=environ), origin(path))
@@ -127,7 +127,7 @@ def _plan(session: Session, space: Space, manifest: Manifest, extract: Extract) 
 
 
 def _sweep(
-    session: Session, plan: SweepPlan, features: Mapping[str, Features], backend: RayBackend, observers: Sequence[Any], folder: Path
+    session: Session, plan: SweepPlan, features: Mapping[str, Features], backend: RayBackend, observers: Sequence[Any], folder: Place
 ) -> SweepResult:
     ids = [clip.id for clip in plan.base.clips]
 
@@ -149,7 +149,7 @@ def _begin(folder: Store, plan: SweepPlan) -> None:
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.base.data_digest}, indent=1).encode())
 
 
-def _keep(folder: Path) -> Callable[[SweepEvent], None]:
+def _keep(folder: Place) -> Callable[[SweepEvent], None]:
     """The observer that writes the sweep's folder: a search when it has ended, the rest at the end."""
 
     def keep(event: SweepEvent) -> None:

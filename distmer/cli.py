@@ -111,20 +111,22 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
 @click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting of the base; may be given again.")
 @click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
 @click.option("--local", is_flag=True, help="Without Ray.")
-def compare(paths: tuple[Path, ...], overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
+def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
     """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
     every registered model), or the folders of finished runs."""
     from distmer.app_comparison import compare_runs, run_comparison
+    from distmer.remote import place
     from distmer.report.comparison import comparison_text
 
-    if len(paths) == 1 and not paths[0].is_dir():
-        comparison, folder = run_comparison(paths[0], overrides, workspace, os.environ, local=local)
+    places = [place(path) for path in paths]
+    if len(places) == 1 and not places[0].is_dir():
+        comparison, folder = run_comparison(places[0], overrides, workspace, os.environ, local=local)
     else:
-        comparison, folder = compare_runs(paths, workspace, os.environ)
+        comparison, folder = compare_runs(places, workspace, os.environ, overrides)
     click.echo(comparison_text(comparison, colour=sys.stdout.isatty()))
     click.echo(f"tables: {folder}")
     return comparison.exit_status
@@ -209,18 +211,20 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run_dir")
 @click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
-def track(run_dir: Path, workspace: str | None) -> int:
+def track(run_dir: str, workspace: str | None) -> int:
     """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
-    if (run_dir / "sweep.yaml").exists():
+    from distmer.app import Session, track_run
+    from distmer.remote import place
+
+    folder = place(run_dir)
+    if (folder / "sweep.yaml").exists():
         from distmer.app_sweep import track_sweep
 
-        click.echo(track_sweep(run_dir, workspace, os.environ))
+        click.echo(track_sweep(folder, workspace, os.environ))
         return COMPLETE
-    from distmer.app import Session, track_run
-
-    click.echo(track_run(run_dir, Session.reopen(run_dir, workspace, os.environ)))
+    click.echo(track_run(folder, Session.reopen(folder, workspace, os.environ)))
     return COMPLETE
 
 

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distmer.registry import nearest
+from distmer.remote import Place, anchored
 from distmer.types import BadInput, JsonValue
 
 S = TypeVar("S", bound=BaseModel)
@@ -50,6 +51,17 @@ class DataConfig(Section):
     missing_apex: Literal["error", "midpoint", "max-flow"] = "error"
     include: str | None = None  # a text file of clip ids, one a line: exactly these clips and no others
     synthetic: SyntheticConfig = SyntheticConfig()
+
+
+class StorageConfig(Section):
+    """Places apart from the workspace, each a path or an address (s3://…, gs://…); else a folder of this name below it."""
+
+    data: str | None = None  # the embedded data set
+    features: str | None = None
+    ledger: str | None = None
+    runs: str | None = None
+    sweeps: str | None = None
+    scratch: str | None = None  # checkpoints of worker groups
 
 
 class FeatureConfig(Section):
@@ -166,6 +178,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Config:
@@ -176,7 +189,7 @@ class Config(Section):
 
 # Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current
 # folder is a throw-away copy, and what it names there would be gone).
-_PATHS = ("data.root", "data.include", "features.landmarks")
+_PATHS = ("data.root", "data.include", "features.landmarks", *(f"storage.{name}" for name in StorageConfig.model_fields))
 _OF_OTHERS = (
     ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
     ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
@@ -184,10 +197,10 @@ _OF_OTHERS = (
 
 
 def load_config(
-    path: Path | None,
+    path: Place | None,
     overrides: Iterable[str] = (),
     *,
-    workspace: Path,
+    workspace: Place,
     environ: Mapping[str, str],
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
@@ -201,12 +214,12 @@ def load_config(
     return parse(Config, tree, origin(path))
 
 
-def origin(path: Path | None) -> str:
+def origin(path: Place | None) -> str:
     """How messages name where a setting comes from."""
     return str(path) if path else "configuration"
 
 
-def load_tree(path: Path | None, overrides: Iterable[str], *, workspace: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
     """What `load_config` validates: the file's settings with those it extends, the overrides, the paths made absolute."""
     tree: dict[str, Any] = {}
     if path is not None:
@@ -225,7 +238,7 @@ def load_tree(path: Path | None, overrides: Iterable[str], *, workspace: Path, e
         tree = merge(tree, single)
     data = tree.get("data") or {}
     if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
-        tree = merge(tree, {"data": {"root": str(Path(environ["DISTMER_DATA"]).absolute())}})
+        tree = merge(tree, {"data": {"root": anchored(environ["DISTMER_DATA"], Path.cwd())}})
     return tree
 
 
@@ -264,7 +277,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_extended(path: Place, seen: tuple[Place, ...]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except OSError as error:
@@ -300,23 +313,19 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _anchor(tree: dict[str, Any], base: Path) -> None:
+def _anchor(tree: dict[str, Any], base: Place) -> None:
     """Make the known path settings of ``tree`` absolute, in place."""
     for dotted in _PATHS:
         section, field = dotted.split(".")
         node = tree.get(section)
         if isinstance(node, dict) and isinstance(node.get(field), str):
-            node[field] = _absolute(node[field], base)
+            node[field] = anchored(node[field], base)
     data = tree.get("data")
     if isinstance(data, dict):
         if isinstance(data.get("roots"), dict):
-            data["roots"] = {k: _absolute(v, base) if isinstance(v, str) else v for k, v in data["roots"].items()}
+            data["roots"] = {k: anchored(v, base) if isinstance(v, str) else v for k, v in data["roots"].items()}
         if isinstance(data.get("protocol"), str) and data["protocol"].endswith((".yaml", ".yml")):
-            data["protocol"] = _absolute(data["protocol"], base)
-
-
-def _absolute(path: str, base: Path) -> str:
-    return path if "://" in path else str((base / Path(path).expanduser()).resolve())
+            data["protocol"] = anchored(data["protocol"], base)
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

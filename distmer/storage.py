@@ -1,24 +1,30 @@
-"""One file-system layer for everything distmer writes: a local path, or a URI that pyarrow knows (s3://, gs://).
+"""One file-system layer for everything distmer writes: a local path, or an address on an object store (s3://, gs://).
 
-A write is all or nothing. Locally: a temporary file beside the target, synced, then renamed. On an object store a PUT is
-atomic already, and there is no rename.
+A write is all or nothing. Locally: a temporary file beside the target, synced, then renamed. On an object store an object is
+there when its upload is complete, and there is no rename.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import NativeFile, fs
 
-from distmer.types import BadInput
+from distmer.remote import Remote, listing, telling
 
 
 class Store:
-    """A folder, local or remote. Keys are relative POSIX paths below it."""
+    """A folder, local or remote. Keys are relative POSIX paths below it.
 
-    def __init__(self, uri: str | Path) -> None:
+    A local failure is an OSError. A remote one (away, refused, no such bucket) is a RunError, a sentence that needs no more words;
+    a missing key is FileNotFoundError on both.
+    """
+
+    def __init__(self, uri: str | Path | Remote) -> None:
         self.uri = str(uri)
         self._local = "://" not in self.uri
         if self._local:
@@ -26,10 +32,9 @@ class Store:
             self._fs: fs.FileSystem = fs.LocalFileSystem()
             self._base = self.uri
         else:
-            try:
-                self._fs, self._base = fs.FileSystem.from_uri(self.uri)
-            except (ValueError, OSError) as error:
-                raise BadInput(f"{self.uri}: not a storage address that can be opened ({error}); give a path, s3://… or gs://….") from error
+            folder = Remote(self.uri)
+            self.uri = str(folder)
+            self._fs, self._base = folder.arrow
 
     def __truediv__(self, key: str) -> Store:
         return Store(f"{self.uri}/{key}")
@@ -38,23 +43,31 @@ class Store:
         """The full address of a key, for messages and for readers that take one."""
         return f"{self.uri}/{key}"
 
+    @property
+    def arrow(self) -> tuple[fs.FileSystem, str]:
+        """The file system and the path in it, for a library that takes these."""
+        return self._fs, self._base
+
     def exists(self, key: str) -> bool:
-        return self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.File
+        with telling(self.path(key)):
+            return self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.File
 
     def read(self, key: str) -> bytes:
         """The bytes of a key; FileNotFoundError when there is none."""
-        with self._fs.open_input_stream(f"{self._base}/{key}") as stream:
+        with telling(self.path(key)), self._fs.open_input_stream(f"{self._base}/{key}") as stream:
             return stream.read()
 
-    def open(self, key: str) -> NativeFile:
+    @contextmanager
+    def open(self, key: str) -> Iterator[NativeFile]:
         """A key for reading here and there; FileNotFoundError when there is none."""
-        return self._fs.open_input_file(f"{self._base}/{key}")
+        with telling(self.path(key)), self._fs.open_input_file(f"{self._base}/{key}") as file:
+            yield file
 
     def write(self, key: str, data: bytes) -> None:
-        """Put all bytes or nothing. OSError (a full disk, no permission) leaves no trace of the key."""
+        """Put all bytes or nothing. A failure (a full disk, no permission, a lost connection) leaves what was there before."""
         target = f"{self._base}/{key}"
         if not self._local:
-            with self._fs.open_output_stream(target) as stream:
+            with telling(self.path(key), writing=True), self._fs.open_output_stream(target) as stream:
                 stream.write(data)
             return
         folder, name = os.path.split(target)
@@ -74,11 +87,12 @@ class Store:
 
     def keys(self, suffix: str = "") -> list[str]:
         """Every finished key below this folder, sorted; half-written temporaries are never among them."""
-        selector = fs.FileSelector(self._base, recursive=True, allow_not_found=True)
-        names = (info.path[len(self._base) :].lstrip("/") for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File)
+        found = listing(self._fs, self._base, self.uri, recursive=True)
+        names = (info.path[len(self._base) :].lstrip("/") for info in found if info.type == fs.FileType.File)
         return sorted(n for n in names if n.endswith(suffix) and not os.path.basename(n).startswith("."))
 
     def remove(self, key: str) -> None:
         """Delete a folder below this one, if it is there."""
-        if self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.Directory:
-            self._fs.delete_dir(f"{self._base}/{key}")
+        with telling(self.path(key)), suppress(FileNotFoundError):  # Google's misses its own mark of a folder, last of all
+            if self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.Directory:
+                self._fs.delete_dir(f"{self._base}/{key}")

@@ -1,68 +1,88 @@
-"""The one folder under which everything is written."""
+"""The one folder under which everything is written, and what was given a place apart from it."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from distmer.types import BadInput
+from distmer.remote import Place, Remote, place
+from distmer.storage import Store
+from distmer.types import BadInput, RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """``--workspace``, else ``DISTMER_HOME``, else ``~/distmer``: data, features, ledger, runs, tracking."""
+    """``--workspace``, else ``DISTMER_HOME``, else ``~/distmer``: data, features, ledger, runs, scratch, tracking. A path or an address.
 
-    root: Path
+    ``elsewhere`` are the places of the section ``storage`` of the configuration, by name.
+    """
+
+    root: Place
+    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def find(cls, option: str | None, environ: Mapping[str, str]) -> Workspace:
-        place = option or environ.get("DISTMER_HOME") or "~/distmer"
-        if "://" in place:
-            raise BadInput(f"{place}: the workspace is a folder of this machine or a mounted one, not an address yet; name a path.")
-        return cls(Path(place).expanduser().absolute())
+        return cls(place(option or environ.get("DISTMER_HOME") or "~/distmer").absolute())
 
     def require(self) -> None:
-        """Make the folder; BadInput if nothing can be written there: better told now than after an hour of extraction."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise BadInput(
-                f"{self.root}: the workspace cannot be written ({error.strerror}); mend that, or name another folder by --workspace or in"
-                " the environment variable DISTMER_HOME."
-            ) from error
+        """BadInput if one of the places cannot be written: better told now than after an hour of extraction."""
+        _require(self.root, "the workspace", "mend that, or name another folder by --workspace or in the environment variable DISTMER_HOME")
+        for name, where in self.elsewhere.items():
+            _require(place(where), f"storage.{name}", "mend that, or name another place there")
 
     @property
-    def data(self) -> Path:
-        return self.root / "data"
+    def data(self) -> Place:
+        return self._place("data")
 
     @property
-    def ledger(self) -> Path:
-        return self.root / "ledger"
+    def features(self) -> Place:
+        return self._place("features")
 
     @property
-    def scratch(self) -> Path:
-        return self.root / "scratch"
+    def ledger(self) -> Place:
+        return self._place("ledger")
+
+    @property
+    def scratch(self) -> Place:
+        return self._place("scratch")
 
     @property
     def mlflow_uri(self) -> str:
+        """The workspace's own data base; BadInput where it can have none."""
+        if isinstance(self.root, Remote):
+            raise BadInput(
+                f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in tracking.uri or MLFLOW_TRACKING_URI, or set"
+                " tracking.enabled=false."
+            )
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
-    @property
-    def mlflow_artifacts(self) -> Path:
-        return self.root / "mlartifacts"
-
-    def comparison_dir(self, digest: str) -> Path:
+    def comparison_dir(self, digest: str) -> Place:
         """A comparison's folder: its tables, which name the runs they are made of."""
         return self.root / "comparisons" / digest[:12]
 
-    def sweep_dir(self, digest: str) -> Path:
+    def sweep_dir(self, digest: str) -> Place:
         """A sweep's folder: the same across resumes."""
-        return self.root / "sweeps" / digest[:12]
+        return self._place("sweeps") / digest[:12]
 
-    def run_dir(self, plan_digest: str) -> Path:
+    def run_dir(self, plan_digest: str) -> Place:
         """The run's folder: the same across resumes."""
-        return self.root / "runs" / plan_digest[:12]
+        return self._place("runs") / plan_digest[:12]
+
+    def _place(self, name: str) -> Place:
+        return place(self.elsewhere[name]).absolute() if name in self.elsewhere else self.root / name
+
+
+def _require(where: Place, what: str, remedy: str) -> None:
+    try:
+        if isinstance(where, Path):
+            where.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=where):
+                pass
+        else:  # by a write: a refused look has no reason with it, and whoever may write need not be allowed to delete
+            Store(where).write(".writable", b"")
+    except OSError as error:
+        raise BadInput(f"{where}: {what} cannot be written ({error.strerror}); {remedy}.") from error
+    except RunError as error:
+        raise BadInput(f"{what} cannot be written: {error}") from error

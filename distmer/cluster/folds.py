@@ -139,6 +139,7 @@ _train_on_gpu = ray.remote(num_returns="streaming", max_calls=1)(_fold_in_proces
 def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     yield FoldBegun(job.digest, job.fold.id, job.seed)
+    filesystem, path = Store(scratch).arrow
     resources = {"CPU": config.cpus_per_fold, "GPU": config.gpus_per_fold}
     trainer = TorchTrainer(
         _in_worker,
@@ -150,7 +151,8 @@ def _train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCo
         ),
         run_config=RunConfig(
             name=job.digest,
-            storage_path=scratch,
+            storage_path=path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.retries),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),

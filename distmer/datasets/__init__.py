@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, read_include
@@ -17,6 +16,7 @@ from distmer.datasets.check import Counts, check_report, counts, mismatches, sil
 from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
 from distmer.datasets.roots import find_root
 from distmer.registry import discover, lookup, nearest
+from distmer.remote import Place, place
 from distmer.types import BadInput, Manifest
 
 __all__ = [
@@ -42,7 +42,7 @@ def datasets() -> dict[str, DatasetInfo]:
     return {name: info for name, (info, _) in discover(sys.modules[__name__], DatasetInfo, "DATASET").items()}
 
 
-def load_manifest(data: DataConfig, workspace_data: Path, progress: Callable[[int, int], None] = _silent) -> Manifest:
+def load_manifest(data: DataConfig, workspace_data: Place, progress: Callable[[int, int], None] = _silent) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 
     Only the embedded data set writes: it is generated below ``workspace_data`` when it is not there, ``progress(done, total)``
@@ -53,7 +53,7 @@ def load_manifest(data: DataConfig, workspace_data: Path, progress: Callable[[in
     for name in data.roots:
         if name not in known:
             raise BadInput(f"data.roots.{name} is the folder of no data set; {nearest(name, known)}")
-    include = None if data.include is None else read_include(Path(data.include))
+    include = None if data.include is None else read_include(place(data.include))
     if protocol.embedded:
         protocol, data = _generated(protocol, data, workspace_data, progress)
     alone = len(protocol.sets) == 1
@@ -66,7 +66,7 @@ def load_manifest(data: DataConfig, workspace_data: Path, progress: Callable[[in
 
 
 def _generated(
-    protocol: Protocol, data: DataConfig, workspace_data: Path, progress: Callable[[int, int], None]
+    protocol: Protocol, data: DataConfig, workspace_data: Place, progress: Callable[[int, int], None]
 ) -> tuple[Protocol, DataConfig]:
     """The protocol and the settings for the embedded data set: its folder as the root, its plan as what is expected."""
     from distmer.datasets import synthetic  # not when this package is imported: it brings OpenCV

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from distmer.datasets.base import Row
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import natural
 from distmer.registry import nearest
+from distmer.remote import Place
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
@@ -21,7 +21,7 @@ class Excluded:
     reason: str
 
 
-def read_include(path: Path) -> dict[str, int]:
+def read_include(path: Place) -> dict[str, int]:
     """The clip ids of an include file (one a line, # begins a comment): id → line. BadInput names file and line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from distmer.datasets.frames import Unusable, key_frames
 from distmer.datasets.sheets import MISSING, find_sheet, listing, matching, natural, read_sheet, tidy
+from distmer.remote import Place, below
 from distmer.types import BadInput, Source
 
 
@@ -60,9 +60,9 @@ class DatasetInfo:
     citation: str
     folders: tuple[str, ...]
     signs: tuple[str, ...]
-    read: Callable[[Path, ReadOptions], list[Row]]
+    read: Callable[[Place, ReadOptions], list[Row]]
 
-    def recognises(self, folder: Path) -> bool:
+    def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
         return bool(matching(folder, self.signs))
 
@@ -94,7 +94,7 @@ class SheetLayout:
     subject_folder: str
     subject: Callable[[str], str]
 
-    def read(self, root: Path, options: ReadOptions) -> list[Row]:
+    def read(self, root: Place, options: ReadOptions) -> list[Row]:
         """Every row of the sheet, in its order."""
         sheet = find_sheet(root, self.sheets)
         images = image_folder(root, self.images, self.subject_folder)
@@ -118,7 +118,7 @@ def emotion_name(text: str) -> str:
     return "others" if name == "other" else name
 
 
-def image_folder(root: Path, names: Sequence[str], subject_folder: str) -> Path:
+def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
     """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's folder."""
     for name in names:
         for outer in [root] if not name else _children(root, name):
@@ -130,7 +130,7 @@ def image_folder(root: Path, names: Sequence[str], subject_folder: str) -> Path:
     raise BadInput(f"{root}: no frames are there; looked for subject folders ({subject_folder}) in {wanted}; found {there}.")
 
 
-def annotated(note: Annotation, images: Path, folder: Path | None, options: ReadOptions) -> Row:
+def annotated(note: Annotation, images: Place, folder: Place | None, options: ReadOptions) -> Row:
     """A sheet's row as a Row, errata applied, frames found under ``images`` (in ``folder``, else ``<subject>/<clip>``)."""
     subject, clip = note.subject, tidy(note.clip)
     note, applied = _corrected(note, options.errata.get((subject, clip), ()))
@@ -160,23 +160,23 @@ def safe_name(value: str, what: str) -> str:
     return value
 
 
-def inside(path: Path, root: Path) -> Path:
+def inside(path: Place, root: Place) -> Place:
     """``path`` if it lies under ``root`` once every link is followed."""
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:
         raise Unusable(f"{path} cannot be followed ({error}); correct the row.") from error
-    if not resolved.is_relative_to(root.resolve()):
+    if below(resolved, root.resolve()) is None:
         raise Unusable(f"{path} leads out of {root}; correct the row, or copy the frames instead of linking them.")
     return path.absolute()
 
 
-def by_number(folder: Path) -> list[Path]:
+def by_number(folder: Place) -> list[Place]:
     """The folders in a folder, in natural order, without hidden ones."""
     return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural(p.name))
 
 
-def _children(root: Path, name: str) -> list[Path]:
+def _children(root: Place, name: str) -> list[Place]:
     """The folder at a relative name, its first part matched in any case."""
     head, _, rest = name.partition("/")
     found = [p / rest for p in by_number(root) if p.name.lower() == head.lower()]

@@ -7,17 +7,16 @@ composite folder mixes people of several sets (s1, sub01, 006); their spellings 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from distmer.datasets.base import DatasetInfo, ReadOptions, Row, by_number
 from distmer.datasets.frames import IMAGES
 from distmer.datasets.sheets import listing, natural, tidy
+from distmer.remote import Place, below
 from distmer.types import BadInput, FlowMap
 
 _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}
 
 
-def read(root: Path, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Row]:
     """Every map under some subject's u_test. There is no frame, so the missing-apex policy and errata do not apply."""
     subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
     if not subjects:
@@ -26,10 +25,10 @@ def read(root: Path, options: ReadOptions) -> list[Row]:
     return [row for subject in subjects for row in _of_subject(root, subject)]
 
 
-def _of_subject(root: Path, subject: Path) -> list[Row]:
+def _of_subject(root: Place, subject: Place) -> list[Row]:
     own = subject / "u_test"
     if not own.is_dir():
-        where = subject.relative_to(root).as_posix()
+        where = below(subject, root) or subject.name
         return [
             Row(
                 subject.name,
@@ -43,8 +42,8 @@ def _of_subject(root: Path, subject: Path) -> list[Row]:
     return [_row(root, subject.name, path) for path in sorted(files, key=lambda p: natural(p.name))]
 
 
-def _row(root: Path, subject: str, path: Path) -> Row:
-    where = path.relative_to(root).as_posix()
+def _row(root: Place, subject: str, path: Place) -> Row:
+    where = below(path, root) or path.name
     clip = path.stem.strip().removeprefix(f"{subject}_") or path.stem
     label = tidy(path.parent.name)
     if label not in _CLASSES:

@@ -10,12 +10,13 @@ import difflib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, Row, emotion_name, inside, safe_name
 from distmer.datasets.frames import IMAGES, Unusable
 from distmer.datasets.sheets import listing, tidy
 from distmer.registry import nearest
+from distmer.remote import Place
 from distmer.types import BadInput, KeyFrames
 
 MANIFEST = "manifest.csv"
@@ -23,7 +24,7 @@ _NEEDED = ("subject", "clip", "label", "onset", "apex")
 _KNOWN = (*_NEEDED, "dataset")
 
 
-def read(root: Path, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Row]:
     """Every row of manifest.csv. Both frames are named, so the missing-apex policy and errata do not apply."""
     path = root / MANIFEST
     if not path.is_file():
@@ -35,7 +36,7 @@ def read(root: Path, options: ReadOptions) -> list[Row]:
     return [_row(root, number, cells, index, len(records[0])) for number, cells in filled]
 
 
-def _records(path: Path) -> list[list[str]]:
+def _records(path: Place) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
     except UnicodeDecodeError as error:
@@ -46,7 +47,7 @@ def _records(path: Path) -> list[list[str]]:
         raise BadInput(f"{path}: it is not a CSV file ({error}); save it again as CSV UTF-8.") from error
 
 
-def _header(path: Path, cells: Sequence[str]) -> dict[str, int]:
+def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
     """Column → index. Columns of one's own are welcome, unless one looks like a misspelt known column that is absent."""
     names = [tidy(cell).lower() for cell in cells]
     if len(names) == 1 and (";" in cells[0] or "\t" in cells[0]):
@@ -60,7 +61,7 @@ def _header(path: Path, cells: Sequence[str]) -> dict[str, int]:
     return {name: names.index(name) for name in _KNOWN if name in names}
 
 
-def _row(root: Path, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Row:
+def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Row:
     where = f"{MANIFEST} row {number}"
     given = {name: cells[place].strip() if place < len(cells) else "" for name, place in index.items()}
     subject, clip, label = tidy(given["subject"]), tidy(given["clip"]), emotion_name(given["label"])
@@ -79,7 +80,7 @@ def _row(root: Path, number: int, cells: Sequence[str], index: dict[str, int], w
     return replace(row, source=source, note="apex = onset" if source.onset == source.apex else "")
 
 
-def _image(root: Path, name: str, what: str) -> str:
+def _image(root: Place, name: str, what: str) -> str:
     if not name:
         raise Unusable(f"the {what} is empty; name the {what} image.")
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PurePath
 
 from distmer.datasets.sheets import natural
+from distmer.remote import Place
 from distmer.types import ApexSearch, KeyFrames, Source
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
@@ -15,7 +16,7 @@ class Unusable(Exception):
     """This row cannot become a clip: the end of a sentence that begins with file and row, with the remedy."""
 
 
-def frame_number(path: Path) -> int | None:
+def frame_number(path: Place) -> int | None:
     """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None for anything else."""
     if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
         return None
@@ -23,7 +24,7 @@ def frame_number(path: Path) -> int | None:
     return int(digits[-1]) if digits else None
 
 
-def frames_of(folder: Path) -> dict[int, str]:
+def frames_of(folder: Place) -> dict[int, str]:
     """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are no frames."""
     if not folder.is_dir():
         raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")
@@ -33,14 +34,14 @@ def frames_of(folder: Path) -> dict[int, str]:
         if number is None:
             continue
         if number in frames:
-            raise Unusable(f"{Path(frames[number]).name} and {path.name} in {folder} both claim to be frame {number}; remove one.")
+            raise Unusable(f"{PurePath(frames[number]).name} and {path.name} in {folder} both claim to be frame {number}; remove one.")
         frames[number] = str(path)
     if not frames:
         raise Unusable(f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))}); unpack it again.")
     return dict(sorted(frames.items()))
 
 
-def key_frames(folder: Path, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
+def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
     """Onset and apex as files, and a note on what was done to get them. Frame numbers are those of the files, absolute in SAMM.
 
     Without an apex the policy decides: ``midpoint`` (as meb does for SMIC: onset + (offset - onset) // 2), ``max-flow`` (left
@@ -76,7 +77,7 @@ def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
         raise Unusable(f"the offset {offset} comes before the onset {onset}; {remedy}")
 
 
-def _file(frames: dict[int, str], number: int, what: str, folder: Path) -> str:
+def _file(frames: dict[int, str], number: int, what: str, folder: Place) -> str:
     if number not in frames:
         span = f"{min(frames)} to {max(frames)}"
         raise Unusable(f"the {what} frame {number} is not in {folder}, which holds {span}; unpack it again, or correct the row.")

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from distmer.config import Section, parse
 from distmer.datasets.base import Erratum
 from distmer.registry import nearest
+from distmer.remote import Place, place
 from distmer.types import BadInput
 
 AS_IS = "as-is"  # the label table of sets whose labels are classes already
@@ -98,7 +99,7 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
     if not own and name not in protocol_names():
         hint = nearest(name, protocol_names())
         raise BadInput(f"data.protocol: there is no protocol {name!r}; {hint} A protocol of your own is a path that ends in .yaml.")
-    path = Path(name) if own else _HERE / "protocols" / f"{name}.yaml"
+    path = place(name) if own else _HERE / "protocols" / f"{name}.yaml"
     tree = _mapping(path)
     if isinstance(tree.get("sets"), dict):
         for dataset, part in tree["sets"].items():  # one by one first: an unknown key is then told the keys of a set
@@ -148,7 +149,7 @@ class _Published(Section):
     entries: tuple[Correction, ...]
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _mapping(path: Place) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from distmer.config import DataConfig
 from distmer.datasets.base import DatasetInfo, by_number
 from distmer.datasets.sheets import listing
+from distmer.remote import Place, place
 from distmer.types import BadInput
 
 
-def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Path:
+def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
     """The folder of a data set: ``data.roots.<set>``, else ``data.root`` itself if it is the set's folder, else one below it.
 
     ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own. BadInput names the
@@ -39,8 +38,8 @@ def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Path:
     )
 
 
-def _folder(text: str, option: str, info: DatasetInfo) -> Path:
-    path = Path(text).expanduser()
+def _folder(text: str, option: str, info: DatasetInfo) -> Place:
+    path = place(text, still=True)
     if not path.is_dir():
         source = (
             f"{option} (in the file, by --set {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"

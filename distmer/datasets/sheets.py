@@ -6,6 +6,7 @@ copies that went through pandas carry "Unnamed: 2". Every cell is text until a l
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import unicodedata
@@ -14,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
 import pandas as pd
@@ -22,6 +22,7 @@ from xlrd.biffh import XLRDError
 from xlrd.compdoc import CompDocError
 
 from distmer.registry import nearest
+from distmer.remote import Place
 from distmer.types import BadInput
 
 # What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
@@ -61,7 +62,7 @@ def listing(names: Iterable[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + more if names else "nothing"
 
 
-def matching(root: Path, patterns: Sequence[str]) -> list[Path]:
+def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
     """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and links are passed over."""
     entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
     for pattern in patterns:
@@ -71,7 +72,7 @@ def matching(root: Path, patterns: Sequence[str]) -> list[Path]:
     return []
 
 
-def find_sheet(root: Path, patterns: Sequence[str]) -> Path:
+def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     """The one coding sheet of a data set; BadInput says what was looked for and what lies there."""
     found = matching(root, patterns)
     if len(found) > 1:
@@ -82,7 +83,7 @@ def find_sheet(root: Path, patterns: Sequence[str]) -> Path:
     return found[0]
 
 
-def read_sheet(path: Path, columns: Mapping[str, Sequence[str]]) -> list[SheetRow]:
+def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetRow]:
     """The rows below the header that names every one of ``columns`` (field → accepted headings, blanks and case ignored).
 
     Rows with at most one filled cell among those columns are notes or leftovers, not clips, and are passed over.
@@ -96,10 +97,10 @@ def read_sheet(path: Path, columns: Mapping[str, Sequence[str]]) -> list[SheetRo
     raise BadInput(_no_header(path, grids, columns))
 
 
-def _grids(path: Path) -> dict[str, list[list[str]]]:
+def _grids(path: Place) -> dict[str, list[list[str]]]:
     """Every worksheet as text cells; row i of a grid is Excel's row i + 1."""
     try:
-        frames = pd.read_excel(path, sheet_name=None, header=None, dtype=str, keep_default_na=False)
+        frames = pd.read_excel(io.BytesIO(path.read_bytes()), sheet_name=None, header=None, dtype=str, keep_default_na=False)
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:120]
         raise BadInput(f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as {' or '.join(_SHEETS)}.") from error
@@ -122,7 +123,7 @@ def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
 
 
-def _rows_below(path: Path, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[SheetRow]:
+def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[SheetRow]:
     rows: list[SheetRow] = []
     for number in range(header + 1, len(grid)):
         cells = {field: grid[number][place] for field, place in index.items()}
@@ -131,7 +132,7 @@ def _rows_below(path: Path, grid: list[list[str]], header: int, index: Mapping[s
     return rows
 
 
-def _no_header(path: Path, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]) -> str:
+def _no_header(path: Place, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]) -> str:
     """Why no row can be the header: the row that comes closest, and what it lacks."""
     candidates = [(len(_columns_of(row, columns)), name, i, row) for name, grid in grids.items() for i, row in enumerate(grid)]
     best = max(candidates, key=lambda c: c[0], default=(0, "", 0, []))

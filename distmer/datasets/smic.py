@@ -6,11 +6,10 @@ smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from distmer.datasets.base import Annotation, DatasetInfo, ReadOptions, Row, annotated, by_number, image_folder, inside
 from distmer.datasets.frames import Unusable, frames_of
 from distmer.datasets.sheets import matching, read_sheet, tidy
+from distmer.remote import Place, below
 from distmer.types import BadInput
 
 _SHEETS = ("smic.xls*", "SMIC-HS*.xls*", "SMIC_HS*.xls*")
@@ -24,7 +23,7 @@ _COLUMNS = {
 _IMAGES = ("HS", "SMIC_all_raw/HS", "SMIC-HS", "SMIC_HS", "", "SMIC_all_cropped/HS")
 
 
-def read(root: Path, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Row]:
     """Every clip of the sheet if there is one, else of the folders; the apex by policy, for no clip has one."""
     if options.missing_apex == "error":
         raise BadInput(f"{root}: SMIC has no annotated apex; set data.missing_apex to midpoint or max-flow.")
@@ -42,7 +41,7 @@ def read(root: Path, options: ReadOptions) -> list[Row]:
     return rows
 
 
-def _from_folders(images: Path, options: ReadOptions) -> list[Row]:
+def _from_folders(images: Place, options: ReadOptions) -> list[Row]:
     rows: list[Row] = []
     for subject in (p for p in by_number(images) if (p / "micro").is_dir()):
         for emotion in by_number(subject / "micro"):
@@ -51,8 +50,8 @@ def _from_folders(images: Path, options: ReadOptions) -> list[Row]:
     return rows
 
 
-def _from_folder(images: Path, subject: str, emotion: str, clip: Path, options: ReadOptions) -> Row:
-    where = clip.relative_to(images.parent).as_posix()
+def _from_folder(images: Place, subject: str, emotion: str, clip: Place, options: ReadOptions) -> Row:
+    where = below(clip, images.parent) or clip.name
     try:
         frames = frames_of(inside(clip, images))
     except Unusable as problem:

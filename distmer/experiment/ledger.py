@@ -11,6 +11,7 @@ import io
 import json
 import logging
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -63,8 +64,9 @@ class Ledger:
 
     def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
         """Those of the digests that are here."""
-        found = ((digest, self.get(digest)) for digest in digests)
-        return {digest: result for digest, result in found if result is not None}
+        wanted = list(digests)
+        with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
+            return {digest: result for digest, result in zip(wanted, pool.map(self.get, wanted), strict=True) if result is not None}
 
 
 def predictions_table(predictions: Predictions) -> pa.Table:

@@ -35,12 +35,12 @@ class Features:
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
 
-def locate(manifest: Manifest, workspace: Store, config: FeatureConfig) -> Features:
-    """What the store has of a manifest's clips. Reads every frame once, for its content is its key."""
+def locate(manifest: Manifest, place: Store, config: FeatureConfig) -> Features:
+    """What the feature store at ``place`` has of a manifest's clips. Reads every frame once, for its content is its key."""
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
         raise BadInput(f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them apart, for their scales differ.")
-    store = FeatureStore(workspace, config, unit)
+    store = FeatureStore(place, config, unit)
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda clip: _key_or_reason(clip, config), manifest.clips))
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}

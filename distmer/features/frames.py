@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from distmer.remote import place
 
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -19,12 +19,13 @@ class ClipError(Exception):
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a frame file. ClipError when it is missing, empty or cannot be opened.
+    """The bytes of a frame file, at a path or an address. ClipError when it is missing, empty or cannot be opened; RunError where
+    an object store is away or refuses, for then no clip is at fault.
 
     The message names the full path: it is never stored, for a clip without bytes has no content key.
     """
     try:
-        data = Path(path).read_bytes()
+        data = place(path).read_bytes()
     except FileNotFoundError as error:
         raise ClipError(f"{path}: the file does not exist; correct the row, or point data.root at the frames.") from error
     except OSError as error:

@@ -71,6 +71,8 @@ def model_path(landmarks: str | None) -> Path:
     The package cannot be imported (its __init__ wants pkg_resources, which setuptools dropped), but its file can be found.
     """
     if landmarks is not None:
+        if "://" in landmarks:
+            raise BadInput(f"{landmarks}: dlib reads its model from a file; set features.landmarks to a path that is there on every node.")
         path = Path(landmarks)
     else:
         spec = importlib.util.find_spec("face_recognition_models")

@@ -18,6 +18,7 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -46,12 +47,12 @@ def part_schema(height: int, width: int) -> pa.Schema:
 
 
 class FeatureStore:
-    """The features of one extraction. ``store`` is the workspace; maps of unit "minmax" have a folder of their own."""
+    """The features of one extraction. ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own."""
 
     def __init__(self, store: Store, cfg: FeatureConfig, unit: Unit = "px") -> None:
         settings = extraction(cfg) if unit == "px" else {"flow-maps": True}
         folder = digest({"settings": settings, "epoch": FEATURE_EPOCH})[:12]
-        self.store = store / f"features/{folder}"
+        self.store = store / folder
         self.unit: Unit = unit
         self._size = cfg.size
         self._told: set[str] = set()  # parts that were warned about
@@ -153,20 +154,23 @@ class FeatureStore:
     def _index(self) -> dict[str, tuple[str, Status]]:
         """Key → (part, status) of all readable parts. A key in two parts counts once: it names the same content."""
         index: dict[str, tuple[str, Status]] = {}
-        for name in (self.store / "parts").keys(".parquet"):
-            part = f"parts/{name}"
-            try:
-                table = self._read_columns(part, ("key", "status"))
-                pairs = list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True))
-            except (OSError, pa.ArrowException, KeyError) as error:
-                if part not in self._told:
-                    reason = " ".join(str(error).split())[:160]
-                    log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
-                    self._told.add(part)
-                continue
-            for key, status in pairs:
-                index.setdefault(cast(str, key), (part, cast(Status, status)))
+        parts = [f"parts/{name}" for name in (self.store / "parts").keys(".parquet")]
+        with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer, not for the bytes
+            for part, pairs in zip(parts, pool.map(self._statuses, parts), strict=True):
+                for key, status in pairs:
+                    index.setdefault(key, (part, status))
         return index
+
+    def _statuses(self, part: str) -> list[tuple[str, Status]]:
+        try:
+            table = self._read_columns(part, ("key", "status"))
+            return cast(Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)))
+        except (OSError, pa.ArrowException, KeyError) as error:
+            if part not in self._told:
+                reason = " ".join(str(error).split())[:160]
+                log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
+                self._told.add(part)
+            return []
 
     def _require(self, entries: _Entries, index: dict[str, tuple[str, Status]]) -> None:
         missing = [clip for clip, key in entries if key not in index]
@@ -185,7 +189,7 @@ class FeatureStore:
     def _read_columns(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         """Some columns of a part; the bytes of the others are not fetched."""
         with self.store.open(part) as file:
-            return pq.ParquetFile(file, page_checksum_verification=True).read(columns=list(columns))
+            return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True).read(columns=list(columns))
 
 
 def _table(rows: list[FeatureRow], height: int, width: int) -> pa.Table:

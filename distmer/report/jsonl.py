@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
-from distmer.types import JsonValue
+from distmer.remote import Place, Remote
+from distmer.storage import Store
+from distmer.types import JsonValue, RunError
 
 _log = logging.getLogger(__name__)
 
 
 class JsonLines:
-    """Appends every event it hears to a file, each as a whole line: a killed run leaves no half of one."""
+    """Appends every event it hears to a file, each as a whole line: a killed run leaves no half of one.
 
-    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    Nothing can be appended to what lies on an object store: there the lines are held here, and the file is written anew, whole, at the
+    run's first event, then with an event that comes ``every`` so many seconds or more after the last write, and at its end. What a
+    killed run did since its last write is not in it (the folds are in the ledger all the same).
+    """
+
+    def __init__(self, path: Place, now: Callable[[], datetime] = lambda: datetime.now(UTC), every: float = 30.0) -> None:
         self._path = path
         self._now = now
+        self._every = every
+        self._held: str | None = None  # on an object store: all lines, those of former runs too
+        self._written_at = -math.inf
         self._broken = False
 
     def __call__(self, event: Event) -> None:
         if self._broken:
             return
-        line = json.dumps({"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)}, ensure_ascii=False)
+        line = json.dumps({"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)}, ensure_ascii=False) + "\n"
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
+            if isinstance(self._path, Path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+            else:
+                self._hold(self._path, line, last=isinstance(event, RunEnded))
+        except (OSError, RunError) as error:
             # Only a log: the folds are in the ledger, whose own failure to write does end a run.
             self._broken = True
-            _log.warning("%s cannot be written (%s); the run goes on without it.", self._path, error.strerror or error)
+            _log.warning("%s cannot be written (%s); the run goes on without it.", self._path, getattr(error, "strerror", None) or error)
+
+    def _hold(self, path: Remote, line: str, *, last: bool) -> None:
+        if self._held is None:
+            self._held = path.read_text() if path.is_file() else ""
+        self._held += line
+        if last or time.monotonic() - self._written_at >= self._every:
+            Store(path.parent).write(path.name, self._held.encode())
+            self._written_at = time.monotonic()
 
 
 def event_json(event: Event) -> dict[str, JsonValue]:

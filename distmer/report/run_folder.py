@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
@@ -12,13 +11,14 @@ import yaml
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
+from distmer.remote import Place
 from distmer.report.figures import run_figures
 from distmer.report.tables import to_markdown
 from distmer.storage import Store
 from distmer.types import BadInput, JsonValue, Predictions
 
 
-def read_folder(run_dir: Path) -> tuple[dict[str, JsonValue], Predictions]:
+def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
     """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
     folder = Store(run_dir)
     try:
@@ -29,7 +29,7 @@ def read_folder(run_dir: Path) -> tuple[dict[str, JsonValue], Predictions]:
     return results, table_predictions(table)
 
 
-def begin_folder(run_dir: Path, plan: Plan) -> None:
+def begin_folder(run_dir: Place, plan: Plan) -> None:
     """Keep what the run is: its settings and the identities of its folds."""
     folder = Store(run_dir)
     folder.write("config.yaml", yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).encode())
@@ -37,7 +37,7 @@ def begin_folder(run_dir: Path, plan: Plan) -> None:
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
 
 
-def finish_folder(run_dir: Path, result: RunResult) -> None:
+def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
     folder = Store(run_dir)
     if result.predictions is not None:
@@ -51,14 +51,14 @@ def finish_folder(run_dir: Path, result: RunResult) -> None:
     write_results(run_dir, result)
 
 
-def write_results(run_dir: Path, result: RunResult) -> None:
+def write_results(run_dir: Place, result: RunResult) -> None:
     """The report and ``results.json``: again once the MLflow run is known."""
     folder = Store(run_dir)
     folder.write("report.md", to_markdown(result).encode())
     folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
 
 
-def planned_digest(run_dir: Path) -> str:
+def planned_digest(run_dir: Place) -> str:
     """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
     try:
         return str(json.loads(Store(run_dir).read("plan.json"))["digest"])

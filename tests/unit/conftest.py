@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distmer import cli
-from tests import toy
+from tests import objects, toy
 from tests.saying import Said, Say
 
 
@@ -34,3 +35,15 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.write_flowmaps(tmp_path_factory.mktemp("maps"), subjects=4, each=3)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[objects.Server]:
+    with objects.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def remote(server: objects.Server) -> str:
+    """The address of a folder on S3 that nobody has used."""
+    return objects.fresh()

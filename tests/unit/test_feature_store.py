@@ -41,7 +41,7 @@ def _map_row(key: str, size: int) -> FeatureRow:
 
 
 def _store(tmp_path: Path, unit: str = "px") -> FeatureStore:
-    return FeatureStore(Store(tmp_path), CFG, unit)  # type: ignore[arg-type]
+    return FeatureStore(Store(tmp_path / "features"), CFG, unit)  # type: ignore[arg-type]
 
 
 def _parts(tmp_path: Path) -> list[Path]:
@@ -174,9 +174,9 @@ def test_flow_maps_of_two_sizes_are_stored_apart_and_not_mixed(tmp_path: Path) -
 
 def test_settings_have_folders_of_their_own(tmp_path: Path) -> None:
     _store(tmp_path).write([_row("a")])
-    other = FeatureStore(Store(tmp_path), FeatureConfig(size=SIZE, flow="dis"))
+    other = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, flow="dis"))
     assert other.keys() == {}
-    elsewhere = FeatureStore(Store(tmp_path), FeatureConfig(size=SIZE, landmarks="/a/model.dat"))
+    elsewhere = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, landmarks="/a/model.dat"))
     assert set(elsewhere.keys()) == {"a"}  # where the model lies is no setting; which one it is, the keys know
 
 
