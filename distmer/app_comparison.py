@@ -52,7 +52,8 @@ def compare_runs(
     entries: list[Entry] = []
     for run_dir in run_dirs:
         results, predictions = read_folder(run_dir)
-        entries.append(Entry(f"{results['model']} {run_dir.name[:6]}", str(results["dataset"]), "", results, predictions))
+        mode = f"{results['mode']} sweep " if "mode" in results else ""
+        entries.append(Entry(f"{results['model']} {mode}{run_dir.name[:6]}", str(results["dataset"]), "", results, predictions))
     if len({entry.on for entry in entries}) == 1:
         entries = [Entry(e.label, "", e.note, e.results, e.predictions) for e in entries]
     if len({tuple(e.results["classes"]) for e in entries}) > 1:

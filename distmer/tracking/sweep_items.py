@@ -1,7 +1,7 @@
 """What a tracker is told about a sweep, as values: the sweep is a run, its trials the runs below it, their folds steps and a table.
 
 The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only on request.
-A trial's scores are named ``inner_…``: no search for scores of runs may come upon them.
+A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no search for scores of runs may come upon them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
     ]
     items += [Tag("mlflow.note.content", f"failed: {trial.reason}")] if trial.reason else []
     for rung in trial.rungs:
-        items += [Metric("inner_uar", rung.uar, rung.budget), Metric("inner_uf1", rung.uf1, rung.budget)]
+        items += [Metric("rung_uar", rung.uar, rung.budget), Metric("rung_uf1", rung.uf1, rung.budget)]
+    if trial.state == "complete":  # of a stopped one, a score on fewer folds or epochs would stand beside these as if it were one of them
+        items += [Metric("inner_uar", trial.rungs[-1].uar), Metric("inner_uf1", trial.rungs[-1].uf1)]
     items += [Metric("budget", trial.rungs[-1].budget if trial.rungs else 0), Metric("epochs", trial.epochs)]
     rows: list[dict[str, JsonValue]] = []
     for step, fold in enumerate(folds):
