@@ -141,6 +141,7 @@ class ClusterConfig(Section):
     gpus_per_fold: float = Field(default=0.0, ge=0)  # may be a fraction; with workers_per_fold: of each worker
     in_flight: int = Field(default=16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
     retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
+    patience: float = Field(default=1800.0, gt=0)  # s that the first fold may wait for a machine of the cluster
     workers_per_fold: int = Field(default=0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel
     extract_actors: int = Field(default=2, ge=1)  # at most; each takes one CPU
     extract_batch: int = Field(default=4, ge=1)
@@ -331,9 +332,8 @@ def _anchor(tree: dict[str, Any], base: Place) -> None:
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The field names of the (nested) model at a pydantic error location."""
     for part in location:
-        info = kind.model_fields.get(str(part))
-        if info is None:
-            return list(kind.model_fields)
+        if (info := kind.model_fields.get(str(part))) is None:
+            break
         for candidate in _arms(info.annotation):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 kind = candidate

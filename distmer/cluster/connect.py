@@ -8,11 +8,11 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from distmer.config import ClusterConfig
-from distmer.types import RunError
+from distmer.types import BadInput, RunError
 
 _CONNECT_SECONDS = 10.0
 
@@ -58,9 +58,22 @@ def session(config: ClusterConfig) -> Iterator[None]:
         # Ray puts a handler of its own in place, which ends the process on the spot: partial results would not be written.
         signal.signal(signal.SIGTERM, asked_to_stop)
     try:
+        if address in (None, "local"):
+            _suffices(config, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
+
+
+def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:
+    """BadInput where a fold asks for more than a cluster of our own has: nothing would ever join it."""
+    workers = max(1, config.workers_per_fold)
+    for name, setting, asked in (("CPU", "cpus_per_fold", config.cpus_per_fold), ("GPU", "gpus_per_fold", config.gpus_per_fold)):
+        if asked * workers > there.get(name, 0.0):
+            raise BadInput(
+                f"cluster.{setting} asks for {asked * workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g}; lower it, or"
+                " name a cluster in cluster.address or RAY_ADDRESS."
+            )
 
 
 def _answers(address: str | None) -> None:

@@ -7,6 +7,7 @@ task drives a full Ray Train worker group of N data-parallel workers, with check
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -29,6 +30,8 @@ from distmer.training.data import Inputs
 from distmer.training.network import Alone, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
 
+_LOOK = 5.0  # seconds between looks at whether anything has begun
+
 
 class RayWorkers:
     """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon."""
@@ -38,6 +41,7 @@ class RayWorkers:
         self.config = config
         self.scratch = scratch
         self._pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
+        self._asked_at = 0.0  # when the first fold was submitted; infinite once a fold has begun
 
     @property
     def room(self) -> int:
@@ -64,6 +68,7 @@ class RayWorkers:
             kind = _train_on_gpu if gpu else _train_in_task
             task = kind.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
         self._pending[task] = job
+        self._asked_at = self._asked_at or time.monotonic()
 
     def reports(self, seconds: float | None = None) -> list[Report]:
         """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is lost."""
@@ -71,18 +76,33 @@ class RayWorkers:
             time.sleep(seconds or 0)
             return []
         try:
-            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=_LOOK if seconds is None else seconds)
+            if not ready:
+                self._refuse_to_wait_for_ever()
             reports = [_next_report(task, self._pending[task]) for task in ready]
         except (RayError, ConnectionError) as error:
             raise RunError(
                 f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
             ) from error
+        self._asked_at = math.inf if reports else self._asked_at
         for task, report in zip(ready, reports, strict=True):
             if not isinstance(report, FoldBegun):
                 job = self._pending.pop(task)
                 if self.config.workers_per_fold:
                     Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
         return reports
+
+    def _refuse_to_wait_for_ever(self) -> None:
+        """RunError when no machine has taken up a first fold for `cluster.patience`: a quota, a typing error, no spot machine."""
+        waited, config = time.monotonic() - self._asked_at, self.config
+        if waited < config.patience:
+            return
+        there = ray.cluster_resources()
+        raise RunError(
+            f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g} CPU and"
+            f" {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all; see `ray status`,"
+            " correct cluster.cpus_per_fold or cluster.gpus_per_fold, or raise cluster.patience."
+        )
 
     def close(self) -> None:
         """End what is under way."""
@@ -105,7 +125,7 @@ class RayFoldExecutor:
             while left:
                 while waiting and self._workers.room:
                     self._workers.submit(waiting.pop(), shared)
-                for report in self._workers.reports():
+                for report in self._workers.reports():  # none, every few seconds: whoever stops us is heard
                     left -= not isinstance(report, FoldBegun)
                     yield report
         finally:

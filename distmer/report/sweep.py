@@ -116,8 +116,11 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
         if outcome.chosen is None:
             continue
         config, _ = result.plan.space.config(outcome.chosen.setting)
-        name = f"chosen/{slug(outcome.search.id)}.yaml"
-        files[name] = _head(result, outcome, name) + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        name, tree = f"chosen/{slug(outcome.search.id)}.yaml", config.model_dump(mode="json")
+        if len(result.plan.keys) > 1 and result.plan.base.failures:  # a clip that another searched feature setting could not use
+            files["chosen/clips.txt"] = "\n".join(clip.id for clip in result.plan.base.clips) + "\n"
+            tree["data"]["include"] = f"{result.folder}/chosen/clips.txt"
+        files[name] = _head(result, outcome, name) + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return files
 
 
