@@ -96,7 +96,7 @@ def test_a_cluster_that_cannot_be_joined_is_a_line(tmp_path: Path) -> None:
 
 
 def test_a_run_that_no_machine_takes_up_says_so(cluster: Any, tmp_path: Path) -> None:
-    """Folds that ask for GPUs, and none comes: a sentence after the stated wait on a cluster that might grow, at once on one that cannot."""
+    """Folds that ask for GPUs, and none comes: a sentence after the stated wait on a cluster that might grow, else at once."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3)
     asks = [*toy.settings(maps, "tracking.enabled=false", "cluster.gpus_per_fold=1")]
     ended = command.loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.environ)
