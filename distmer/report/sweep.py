@@ -75,10 +75,12 @@ def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Cal
     if len(trials) < 2:
         return {}
     study = _study(plan, trials)
-    found = {"parallel_coordinates": partial(_drawn, optuna.visualization.matplotlib.plot_parallel_coordinate, study)}
+    named = {"target": lambda trial: trial.value, "target_name": f"inner {plan.sweep.metric.upper()}"}
+    coordinates = partial(optuna.visualization.matplotlib.plot_parallel_coordinate, **named)
+    found = {"parallel_coordinates": partial(_drawn, coordinates, study)}
     if len({trial.score(plan.sweep.metric) for trial in trials}) > 2:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        plot = partial(optuna.visualization.matplotlib.plot_param_importances, evaluator=evaluator)
+        plot = partial(optuna.visualization.matplotlib.plot_param_importances, evaluator=evaluator, **named)
         found["importances"] = partial(_drawn, plot, study)
     return found
 
