@@ -33,7 +33,7 @@ from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
 from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from distmer.experiment.sweep import SweepResult
+    from distmer.experiment.sweep_result import SweepResult
 
 R = TypeVar("R", "RunResult", "SweepResult")
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -19,13 +19,16 @@ from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.run import terminable
 from distmer.experiment.space import Space
-from distmer.experiment.sweep import Outcome, SweepPlan, SweepResult, feature_digest, plan_sweep
+from distmer.experiment.sweep import Search, SweepPlan, feature_digest, plan_sweep
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent
+from distmer.experiment.sweep_result import Outcome, SweepResult
 from distmer.experiment.tuning import Sweep
 from distmer.models import ResolvedModel
 from distmer.remote import Place
 from distmer.report.live_sweep import SweepProgress
+from distmer.report.run_folder import planned_digest
 from distmer.report.sweep import (
+    earlier_seconds,
     finish_sweep_folder,
     read_records,
     record_key,
@@ -41,6 +44,7 @@ from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 from distmer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+_TIMED = 5  # settings of which a step is timed
 Extract = Callable[[Session, Features], Features]
 
 
@@ -79,16 +83,19 @@ def plan_of_sweep(
     known = session.ledger.known(jobs)
     refits = len(plan.base.folds) * len(session.config.seeds)
     counts = {"recorded": len(recorded), "foreseen": len(jobs), "done": len(known), "refits": refits}
-    ahead = plan.trainings * (1 - len(recorded) / len(plan.searches))
-    return sweep_plan_text(plan, counts, _hours(session.config, jobs, ahead, len(jobs) - len(known), gpus, speedup, price), str(folder))
+    left = [search for search in plan.searches if search.id not in recorded]
+    hours = _hours(plan, left, gpus, speedup, price) if left else {"estimate": "every search is finished"}
+    return sweep_plan_text(plan, counts, hours, str(folder))
 
 
 def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
     """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not finished, or has changed."""
     session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ)
+    if session.config.storage.sweeps:
+        session = Session(session.config, Workspace.find(workspace, environ))
     manifest = session.manifest()
     plan, features = _plan(session, space, manifest, lambda own, features: features)
-    if session.workspace.sweep_dir(plan.digest).name != folder.resolve().name:
+    if planned_digest(folder) != plan.digest:
         raise BadInput(f"{folder}: the clips, the code or the settings have changed since this sweep was made; run it again.")
     recorded = read_records(Store(folder), plan.searches)
     chosen = [job.digest for o in recorded.values() if o.chosen for job in plan.refits(o.search, o.chosen.setting)]
@@ -139,11 +146,11 @@ def _sweep(
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once)
-    return sweep.run(read_records(Store(folder), plan.searches), str(folder))
+    return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(Store(folder)))
 
 
 def _begin(folder: Store, plan: SweepPlan) -> None:
-    sweep = plan.sweep.model_dump(mode="json", exclude_none=True)
+    sweep = plan.sweep.model_dump(mode="json", exclude_unset=True)  # as given: what was left out may be no option of the mode
     tree = {**plan.space.base().model_dump(mode="json"), "sweep": sweep}
     folder.write("sweep.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.base.data_digest}, indent=1).encode())
@@ -162,8 +169,8 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
 
 def _worth_keeping(outcome: Outcome) -> bool:
-    """A search with failed trials is made again by the next run: what failed may be mended by then, and the rest is in the ledger."""
-    return outcome.chosen is not None and all(trial.state != "failed" for trial in outcome.trials)
+    """A search that lost a worker is made again by the next run, and so is one with nothing to choose: the rest is in the ledger."""
+    return outcome.chosen is not None and not any(trial.lost for trial in outcome.trials)
 
 
 def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
@@ -174,31 +181,40 @@ def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
             for rung in search.rungs if plan.sweep.scheduler == "none" else search.rungs[:1]:
                 try:
                     jobs |= {job.digest: job for job in plan.jobs(setting, rung)}
-                except BadInput as error:
-                    _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
+                except BadInput:
+                    continue  # it fails as a trial, without a training
     return jobs
 
 
-def _hours(
-    config: Config, jobs: Mapping[str, FoldJob], ahead: float, open_jobs: int, gpus: int, speedup: float, price: float
-) -> dict[str, str]:
-    """Estimates in words, from a few settings' own steps, timed here."""
-    if not jobs or not open_jobs:
-        return {"estimate": "the foreseen trainings are all in the ledger"}
-    few = list(jobs.values())[:: max(1, len(jobs) // 5)][:5]
-    each = median(estimate_seconds(job) for job in few)
+def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: float, price: float) -> dict[str, str]:
+    """Estimates in words, if no trial is stopped: from the steps of a few settings, timed here."""
+    config, settings = plan.base.config, plan.space.foreseen()
+    few = settings[:: max(1, len(settings) // _TIMED)][:_TIMED]
+    each = fmean(_whole_fold(plan, setting) for setting in few)
+    epochs = config.train.epochs
+    rungs = [rung for search in searches for rung in search.rungs]
+    trials = plan.sweep.wanted * sum(len(rung.folds) * (rung.epochs or epochs) / epochs for rung in rungs)
+    total = each * (trials + sum(len(search.outer) for search in searches) * len(config.seeds))
     beside = lanes(config.cluster)
-    here = clock(each * ahead / beside)
-    lines = {"estimate": f"at most about {here} on this machine ({beside} folds at once, {each:.1f} s each), without extraction"}
+    lines = {
+        "estimate": f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each) if no trial is stopped"
+    }
     if gpus:
         share = config.cluster.gpus_per_fold or 1.0
-        there = each * ahead / (gpus / share) / speedup
-        lines["on GPUs"] = (
-            f"at most about {clock(there)} on {gpus}, {share:g} of one a fold, if a fold runs {speedup:g} times as fast as on a core here"
-        )
+        there = total / min(gpus / share, config.cluster.in_flight) / speedup
+        lines["on GPUs"] = f"about {clock(there)} on {gpus}, {share:g} of one a fold, each {speedup:g} times as fast as a core here"
         if price:
-            lines["cost"] = f"at most about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"
+            lines["cost"] = f"about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"
     return lines
+
+
+def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float:
+    """Seconds of a training through every epoch; of none, where the setting cannot be."""
+    try:
+        return estimate_seconds(plan.jobs(setting, plan.searches[0].rungs[-1])[0])
+    except BadInput as error:
+        _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
+        return 0.0
 
 
 def lanes(cluster: ClusterConfig) -> int:

@@ -159,7 +159,10 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, as_js
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
 def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
     """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would take."""
-    if config is not None and is_sweep(config):
+    of_sweep = config is not None and is_sweep(config)
+    if ((gpus or price) and not of_sweep) or (price and not gpus):
+        raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
+    if config is not None and of_sweep:
         from distmer.app_sweep import plan_of_sweep
 
         click.echo(plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price))

@@ -237,13 +237,14 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class FoldFailure:
-    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it."""
+    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it. ``lost``: its worker died instead."""
 
     digest: str
     fold_id: str
     seed: int
     reason: str
     traceback: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

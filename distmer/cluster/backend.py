@@ -9,9 +9,9 @@ from typing import Self
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
+from distmer.experiment.crew import Tuner, Workers
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
-from distmer.experiment.tuning import Tuner, Workers
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
 from distmer.types import FoldJob

@@ -138,7 +138,7 @@ def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
     except RayError as error:
         first = str(error).strip().splitlines()[0]
         reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=True)
 
 
 def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool) -> Generator[Report]:

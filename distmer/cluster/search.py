@@ -27,10 +27,10 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distmer.cluster.desk import Desk, trial
+from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.space import Space
 from distmer.experiment.sweep import RungScore, Search, grace_of
-from distmer.experiment.tuning import Ended, Proposed, WentOn, Word
-from distmer.types import RunError
+from distmer.types import BadInput, RunError
 
 _TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured
 _TRAINABLE = "distmer-trial"
@@ -56,6 +56,11 @@ class _StudySearcher(Searcher):
         self._last = search.rungs[-1].budget
         self.closing = False
 
+    @property
+    def open(self) -> bool:
+        """Trials are under way, or still to be proposed."""
+        return bool(self._left or self._live)
+
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
@@ -69,7 +74,7 @@ class _StudySearcher(Searcher):
         trial, setting = self._space.ask(self._study)
         self._live[trial_id] = trial
         self._words.put(Proposed(self._search, trial.number, setting))
-        return {"search": self._search, "index": trial.number, "setting": dict(setting)}
+        return {"search": self._search, "index": trial.number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tune calls it where the scheduler lets the trial go on."""
@@ -128,6 +133,17 @@ class RayTuner:
         # Once, by name: registering is not safe from several threads.
         tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(trial, desk=self._desk), needs))
 
+    @property
+    def most(self) -> int:
+        """Searches whose trials all find room: one whose next trial waits for memory would wait for ever. BadInput where not one does."""
+        there, concurrent = ray.cluster_resources().get("memory", 0.0), self._space.sweep.concurrent
+        if there < concurrent * _TRIAL_BYTES:
+            raise BadInput(
+                f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but the cluster has"
+                f" {there / 2**20:.0f} MB for them; lower it."
+            )
+        return int(there // (concurrent * _TRIAL_BYTES))
+
     def begin(self, search: Search) -> None:
         self._last[search.id] = search.rungs[-1].budget
         searcher = _StudySearcher(self._space, search, self._words, self._failed)
@@ -181,6 +197,8 @@ class RayTuner:
         )
         try:
             tune.Tuner(_TRAINABLE, tune_config=config, run_config=run_config).fit()
+            if searcher.open and not searcher.closing:
+                raise RuntimeError("it ended before its trials did")
         except Exception as error:  # noqa: BLE001  # in a thread: whatever it is, the driver must hear of it, or would wait for ever
             if not searcher.closing:
                 self._words.put(error)

@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, model_validator
 
-from distmer.config import Config, Section, merge, nested, parse
+from distmer.config import Config, ModelConfig, Section, merge, nested, parse
 from distmer.models import ResolvedModel, resolve
 from distmer.registry import nearest
 from distmer.types import BadInput, JsonValue
@@ -45,7 +45,8 @@ class Domain(Section):
             raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
         (form, ends) = next(iter(given.items()))
         if form == "choice":
-            if len({repr(value) for value in ends}) < len(ends):
+            labels = [_label(value) for value in ends]
+            if any(label in labels[:n] for n, label in enumerate(labels)):  # 1, 1.0 and true are one value to the searcher
                 raise ValueError("a choice is listed twice")
         elif not ends[0] < ends[1]:
             raise ValueError(f"{form} takes a lower and a higher end")
@@ -110,8 +111,13 @@ class SweepConfig(Section):
             continuous = [name for name, domain in self.space.items() if domain.uniform or domain.loguniform]
             if continuous:
                 raise ValueError(f"grid needs {continuous[0]} as a choice or an integer, not as an interval")
-        if self.scheduler == "none" and self.grace is not None:
-            raise ValueError("grace is an option of the scheduler asha")
+        idle = {"grace", "reduction"} if self.scheduler == "none" else set[str]()
+        if given := sorted(idle & self.model_fields_set):
+            raise ValueError(f"{given[0]} is an option of the scheduler asha")
+        if self.mode == "oracle" and "inner_folds" in self.model_fields_set:
+            raise ValueError("inner_folds is an option of nested and flat: oracle has none")
+        if self.rungs == "folds" and self.mode != "oracle" and (self.grace or 1) > self.inner_folds:
+            raise ValueError(f"grace is {self.grace} folds, but there are {self.inner_folds} inner folds")
         return self
 
     @property
@@ -186,30 +192,39 @@ class Space:
         resolve(base.model)
         if base.train.selection == "oracle":
             raise BadInput(f"{self.origin}: train.selection is oracle; to choose on the test folds, ask for sweep.mode: oracle by name.")
-        for name, domain in self.sweep.space.items():
-            section = name.split(".")[0]
-            if section not in SEARCHABLE:
-                known = "" if section in Config.model_fields else f"; {nearest(section, SEARCHABLE)}"
-                raise BadInput(
-                    f"{self.origin}: sweep.space.{name} cannot be searched, only {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
-                )
-            if section == "features" and domain.choice is None:
-                raise BadInput(f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted once, before the search.")
-            if name == "train.selection":
-                raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is chosen, not a setting of it.")
+        for name in self.sweep.space:
+            self._check_name(name)
         if self.sweep.rungs == "epochs":
             self._check_epochs(base)
         for name, domain in self.sweep.space.items():
             for value in domain.landmarks:
                 self._check_value(name, value)
 
+    def _check_name(self, name: str) -> None:
+        section = name.split(".")[0]
+        if inside := next((other for other in self.sweep.space if other.startswith(f"{name}.")), None):
+            raise BadInput(f"{self.origin}: sweep.space.{inside} lies within sweep.space.{name}; search one of them.")
+        if section in SEARCHABLE and section == name:
+            raise BadInput(f"{self.origin}: sweep.space.{name} is a whole section; name a setting of it, {name}.….")
+        if section not in SEARCHABLE:
+            known = "" if section in Config.model_fields else f"; {nearest(section, SEARCHABLE)}"
+            raise BadInput(
+                f"{self.origin}: sweep.space.{name} cannot be searched, only {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
+            )
+        if section == "features" and self.sweep.space[name].choice is None:
+            raise BadInput(f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted once, before the search.")
+        if name == "train.selection":
+            raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is chosen, not a setting of it.")
+
     def _check_epochs(self, base: Config) -> None:
         if "train.epochs" in self.sweep.space:
             raise BadInput(f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be searched too; use rungs: folds.")
         if self.sweep.mode == "oracle":
             raise BadInput(f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it reports after outer folds.")
-        if resolve(base.model).info.kind == "classical":
-            raise BadInput(f"{self.origin}: sweep.rungs is epochs, but {base.model.name} is fitted in one go; use rungs: folds.")
+        searched = self.sweep.space.get("model.name")
+        for model in searched.countable if searched else (base.model.name,):
+            if resolve(ModelConfig(name=str(model))).info.kind == "classical":
+                raise BadInput(f"{self.origin}: sweep.rungs is epochs, but {model} is fitted in one go; use rungs: folds.")
         if (self.sweep.grace or 1) > base.train.epochs:
             raise BadInput(f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is {base.train.epochs}; lower it.")
 

@@ -7,19 +7,17 @@ say in the choice. `oracle`: one search on the test folds themselves. The last t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from distmer.config import Config, FeatureConfig, digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
-from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.plan import Plan, fold_jobs
-from distmer.experiment.space import Setting, Space, SweepConfig
+from distmer.experiment.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.models import resolve
-from distmer.types import Fold, FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
+from distmer.types import Fold, FoldJob, FoldResult, JsonValue, Predictions
 
 State = Literal["complete", "stopped", "failed"]
 
@@ -43,8 +41,13 @@ class Search:
 
     @property
     def trainings(self) -> int:
-        """Trainings of a trial that nobody stops and that reports once."""
+        """Trainings of a trial without a scheduler: one a fold."""
         return len({fold.id for rung in self.rungs for fold in rung.folds})
+
+    @property
+    def most(self) -> int:
+        """Trainings of a trial that nobody stops; every rung of epochs trains its folds anew."""
+        return sum(len(rung.folds) for rung in self.rungs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Trial:
     folds: tuple[str, ...]  # digests of its ledger entries
     epochs: int  # of all its trainings together
     reason: str = ""
+    lost: bool = False  # a worker or the trial's driver died: another try may do better
 
     @classmethod
     def of_json(cls, tree: Mapping[str, JsonValue]) -> Trial:
@@ -103,8 +107,8 @@ class SweepPlan:
 
     @property
     def trainings(self) -> int:
-        """Trainings of all trials without a scheduler, the refits not counted."""
-        return self.sweep.wanted * sum(search.trainings for search in self.searches)
+        """Trainings of all trials if none is stopped, the refits not counted."""
+        return self.sweep.wanted * sum(search.most for search in self.searches)
 
     def jobs(self, setting: Setting, rung: Rung) -> tuple[FoldJob, ...]:
         """A trial's trainings for a rung, with the first of the seeds. BadInput where the setting cannot be."""
@@ -141,9 +145,12 @@ def feature_digest(features: FeatureConfig) -> str:
 def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) -> SweepPlan:
     """The searches of a sweep. BadInput where a fold's training persons are too few to be split again."""
     names = space.sweep.space["model.name"].countable if "model.name" in space.sweep.space else (base.model.info.name,)
+    settings = base.config.model_dump(mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}})
     identity = {
         "base": base.digest,
-        "sweep": space.sweep.model_dump(mode="json"),
+        "settings": settings,  # whole: what is idle in the base may act in a trial
+        "sweep": space.sweep.model_dump(mode="json", exclude={"space"}),
+        "space": [[name, domain.model_dump(mode="json")] for name, domain in space.sweep.space.items()],  # draws depend on its order
         "features": sorted(digest(sorted(clips.items())) for clips in keys.values()),
         "models": [resolve(base.config.model.model_validate({"name": name})).source_digest for name in names],
     }
@@ -185,150 +192,3 @@ def budgets(sweep: SweepConfig, epochs: int) -> list[int]:
     while steps[-1] * sweep.reduction < epochs:
         steps.append(steps[-1] * sweep.reduction)
     return [*steps, epochs] if steps[-1] < epochs else steps
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """A finished search: its trials in order, and the chosen one (None: not one went through)."""
-
-    search: Search
-    trials: tuple[Trial, ...]
-    chosen: Trial | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SweepResult:
-    """A sweep's end. The outer scores are of the chosen settings on the outer folds; ``failures`` of their refits."""
-
-    plan: SweepPlan
-    outcomes: tuple[Outcome, ...]
-    folds: tuple[FoldResult, ...]  # the refits, in plan order
-    failures: tuple[FoldFailure, ...]
-    predictions: Predictions | None
-    summary: Summary | None
-    seconds: float
-    folder: str
-    trained: int = 0  # trainings of this run; what the ledger had is not among them
-    mlflow_run_id: str | None = None
-
-    @property
-    def expected(self) -> int:
-        return len(self.plan.base.folds) * len(self.plan.base.config.seeds)
-
-    @property
-    def status(self) -> str:
-        if len(self.folds) == self.expected:
-            return "complete"
-        return "partial" if self.folds or len(self.outcomes) < len(self.plan.searches) else "failed"
-
-    @property
-    def inner(self) -> Mapping[str, float] | None:
-        """The chosen settings' validation scores, the mean over searches: what the search believes."""
-        chosen = [outcome.chosen.rungs[-1] for outcome in self.outcomes if outcome.chosen]
-        if not chosen:
-            return None
-        return {name: sum(getattr(rung, name) for rung in chosen) / len(chosen) for name in ("uar", "uf1")}
-
-    @property
-    def optimism(self) -> Mapping[str, float] | None:
-        """Validation score of the chosen less the outer score: how much better the search looks from the inside."""
-        if self.summary is None or self.inner is None or self.status != "complete":
-            return None
-        return {"uar": self.inner["uar"] - self.summary.uar, "uf1": self.inner["uf1"] - self.summary.uf1}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Trials by state; their trainings (one that trials share counts once) and epochs, against those without a scheduler."""
-        trials = [trial for outcome in self.outcomes for trial in outcome.trials]
-        states = {state: sum(trial.state == state for trial in trials) for state in ("complete", "stopped", "failed")}
-        done = len({fold for trial in trials for fold in trial.folds})
-        whole = {o.search.id: o.search.trainings for o in self.outcomes}
-        epochs = [self.plan.space.config(t.setting)[0].train.epochs * whole[t.search] for t in trials if t.state != "failed"]
-        return {
-            "trials": len(trials),
-            **states,
-            "trainings": done,
-            "trainings_without_stopping": sum(whole[trial.search] for trial in trials),
-            "epochs": sum(trial.epochs for trial in trials),
-            "epochs_without_stopping": sum(epochs),
-        }
-
-    @property
-    def reasons(self) -> list[dict[str, str]]:
-        """Everything that is not in the score, with its reason."""
-        clips = [{"clip": f.clip, "reason": f.reason} for f in self.plan.base.failures]
-        known = {(f.fold_id, f.seed): f.reason for f in self.failures} | {(f.fold_id, f.seed): "" for f in self.folds}
-        ended = {outcome.search.id: outcome for outcome in self.outcomes}
-        folds: list[dict[str, str]] = []
-        for search in self.plan.searches:
-            for seed, fold in itertools.product(self.plan.base.config.seeds, search.outer):
-                reason = known.get((fold.id, seed), _unscored(ended.get(search.id)))
-                folds += [{"fold": fold.id, "seed": str(seed), "reason": reason}] if reason else []
-        return [*clips, *folds]
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """``results.json`` of a sweep; its score fields are those of a run's, so that both can be compared."""
-        base = self.plan.base
-        scored: dict[str, JsonValue] = self.summary.to_json() if self.summary else {"uar": None, "uf1": None}
-        chosen = [
-            {"search": o.search.id, "trial": o.chosen.index, "setting": dict(o.chosen.setting), **asdict(o.chosen.rungs[-1])}
-            for o in self.outcomes
-            if o.chosen
-        ]
-        return {
-            "model": base.model.info.name,
-            "dataset": base.manifest.protocol,
-            "mode": self.plan.sweep.mode,
-            **scored,
-            "inner": self.inner,
-            "optimism": self.optimism,
-            "chosen": chosen,
-            "counts": self.counts,
-            "trained": self.trained,
-            "clips_used": len(set(self.predictions.clip_ids)) if self.predictions else 0,
-            "clips_expected": base.manifest.clips_expected,
-            "folds": len(base.folds),
-            "seeds": list(base.config.seeds),
-            "classes": list(base.classes),
-            "confidence": base.config.evaluation.confidence,
-            "failed": self.reasons,
-            "stamps": list(self.plan.stamps),
-            "selection": f"sweep:{self.plan.sweep.mode}",
-            "parameters": None,
-            "devices": sorted({fold.device for fold in self.folds}),
-            "seconds": round(self.seconds, 3),
-            "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
-            "status": self.status,
-            "run_dir": self.folder,
-            "mlflow_run_id": self.mlflow_run_id,
-        }
-
-
-def _unscored(outcome: Outcome | None) -> str:
-    """Why an outer fold has no score, though no training of it failed."""
-    if outcome is None or outcome.chosen is not None:
-        return "not reached: the sweep was stopped before it"
-    why = next((trial.reason for trial in outcome.trials if trial.reason), "no trial went through every rung")
-    return f"its search has no setting to choose: {why}"
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a running sweep gathers; `conclude_sweep` makes its result of it."""
-
-    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
-    refits: dict[str, FoldResult | FoldFailure] = field(default_factory=dict[str, "FoldResult | FoldFailure"])
-    trained: int = 0
-
-
-def conclude_sweep(plan: SweepPlan, tally: Tally, seconds: float, folder: str) -> SweepResult:
-    """The result, in the plan's order whatever the order of arrival."""
-    outcomes = tuple(tally.outcomes[search.id] for search in plan.searches if search.id in tally.outcomes)
-    order = {(fold.id, seed): n for n, (seed, fold) in enumerate((s, f) for s in plan.base.config.seeds for f in plan.base.folds)}
-    ended = sorted(tally.refits.values(), key=lambda report: order[report.fold_id, report.seed])
-    folds = tuple(report for report in ended if isinstance(report, FoldResult))
-    failures = tuple(report for report in ended if isinstance(report, FoldFailure))
-    predictions = Predictions.concat([fold.predictions for fold in folds]) if folds else None
-    base = plan.base
-    summary = None if predictions is None else summarise(predictions, base.folds, base.labels, base.classes, base.config.evaluation)
-    return SweepResult(plan, outcomes, folds, failures, predictions, summary, seconds, folder, tally.trained)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
 from distmer.experiment.space import Setting
-from distmer.experiment.sweep import Outcome, RungScore, SweepPlan, SweepResult, Trial
+from distmer.experiment.sweep import RungScore, SweepPlan, Trial
+from distmer.experiment.sweep_result import Outcome, SweepResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,90 +14,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from distmer.config import Config, digest
+from distmer.experiment.crew import Proposed, Tuner, WentOn, Word, Workers
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.run import Report, terminable
 from distmer.experiment.space import Setting
-from distmer.experiment.sweep import Outcome, RungScore, Search, SweepPlan, SweepResult, Tally, Trial, conclude_sweep
+from distmer.experiment.sweep import RungScore, Search, SweepPlan, Trial
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
+from distmer.experiment.sweep_result import Outcome, SweepResult, Tally, conclude_sweep
 from distmer.models import ResolvedModel
 from distmer.training.data import Inputs
-from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult
+from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 _log = logging.getLogger(__name__)
 
 _TABLES = 4  # input tables kept for trials to come: a searched feature setting has one each
 _LULL = 0.02  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """A searcher has a next trial; ``index`` counts them from 0."""
-
-    search: str
-    index: int
-    setting: Setting
-
-
-@dataclass(frozen=True, slots=True)
-class WentOn:
-    """The scheduler has seen the report of this budget, and lets the trial go on."""
-
-    search: str
-    index: int
-    budget: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: whoever drives it is gone for good."""
-
-    search: str
-    index: int
-    lost: bool = False
-
-
-Word = Proposed | WentOn | Ended
-
-
-class Tuner(Protocol):
-    """Searchers and schedulers, one of each a search; none ever hears of another search."""
-
-    def begin(self, search: Search) -> None: ...
-
-    def words(self) -> Sequence[Word]:
-        """What they have decided since last asked, in order."""
-        ...
-
-    def deliver(self, search: str, index: int, report: RungScore | None) -> None:
-        """A trial's next report; None: it failed, and will report no more."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Workers(Protocol):
-    """Whoever trains folds, several at once."""
-
-    @property
-    def room(self) -> int:
-        """How many more may be submitted now."""
-        ...
-
-    def share(self, inputs: Inputs) -> Any:
-        """Put a table of inputs where all folds can take their clips from it."""
-        ...
-
-    def submit(self, job: FoldJob, shared: Any) -> None: ...
-
-    def reports(self, seconds: float) -> list[Report]:
-        """What has begun or ended, waiting at most so long for the first."""
-        ...
-
-    def close(self) -> None: ...
 
 
 InputsOf = Callable[[Config, ResolvedModel], Inputs]
@@ -113,7 +48,7 @@ class _Running:
     rung: int = 0
     jobs: list[FoldJob] = field(default_factory=list[FoldJob])
     scores: list[RungScore] = field(default_factory=list[RungScore])
-    report: RungScore | str | None = None  # a text: why it failed
+    report: RungScore | FoldFailure | None = None
 
 
 class _SearchRun:
@@ -170,9 +105,13 @@ class Sweep:
         self._done: dict[str, FoldResult | FoldFailure] = {}
         self._tables: dict[str, Any] = {}
         self._refits: dict[str, FoldJob] = {}
+        self._moved_at = time.monotonic()
 
-    def run(self, recorded: Mapping[str, Outcome], folder: str) -> SweepResult:
-        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C and SIGTERM keep what is finished."""
+    def run(self, recorded: Mapping[str, Outcome], folder: str, earlier: float | None = None) -> SweepResult:
+        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C and SIGTERM keep what is finished.
+
+        ``earlier``: the seconds that an earlier run took; they stay where this one finds nothing to train.
+        """
         started = time.perf_counter()
         self._tell(SweepStarted(self._plan, folder, len(recorded)))
         try:
@@ -182,28 +121,41 @@ class Sweep:
                 self._waiting = [search for search in self._waiting if search.id not in recorded]
                 if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
                     self._tuner, self._workers = self._crew()
+                    self._moved_at = time.monotonic()
                 while self._waiting or self._running or self._asked:
                     self._step()
         except KeyboardInterrupt:
             _log.warning("Stopped: every finished training is kept; the same command goes on from there.")
-        result = conclude_sweep(self._plan, self._tally, time.perf_counter() - started, folder)
+        spent = time.perf_counter() - started if self._tally.trained or earlier is None else earlier
+        result = conclude_sweep(self._plan, self._tally, spent, folder)
         self._tell(SweepEnded(result))
         return result
 
     def _step(self) -> None:
-        while self._waiting and len(self._running) < self._at_once:
+        while self._waiting and len(self._running) < min(self._at_once, self._tuner.most):
             search = self._waiting.pop()
             self._running[search.id] = _SearchRun(search, self._plan.sweep.concurrent, self._plan.sweep.wanted)
             self._tuner.begin(search)
         for word in self._tuner.words():
+            self._moved_at = time.monotonic()
             self._hear(word)
         while self._ordered and self._workers.room:
             *_, job, setting = heapq.heappop(self._ordered)
-            self._workers.submit(job, self._table(setting))
+            try:
+                self._workers.submit(job, self._table(setting))
+            except BadInput as error:  # maps that this setting does not fit: it cannot be, others can
+                self._arrived(FoldFailure(job.digest, job.fold.id, job.seed, str(error)))
         for report in self._workers.reports(_LULL):
+            self._moved_at = time.monotonic()
             self._arrived(report)
         for running in list(self._running.values()):
             self._advance(running)
+        patience = self._plan.base.config.cluster.patience
+        if not self._asked and time.monotonic() - self._moved_at > patience:
+            raise RunError(
+                f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find no room (see `ray status`; lower"
+                " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same command again."
+            )
 
     def _hear(self, word: Word) -> None:
         running = self._running.get(word.search)
@@ -224,13 +176,13 @@ class Sweep:
             trial.rung, trial.clock, trial.report = trial.rung + 1, trial.clock + 1, None
             self._order_rung(running, trial)
             return
-        self._end(running, trial, lost=word.lost and running.told != trial.index)
+        self._end(running, trial, lost=word.lost)
 
     def _order_rung(self, running: _SearchRun, trial: _Running) -> None:
         try:
             jobs = self._plan.jobs(trial.setting, running.search.rungs[trial.rung])
         except BadInput as error:  # a kernel larger than the map, say: this setting cannot be, others can
-            trial.report = str(error)
+            trial.report = FoldFailure("", "", 0, str(error))
             return
         trial.jobs += jobs
         place = 1 + self._plan.searches.index(running.search)
@@ -288,32 +240,33 @@ class Sweep:
             self._tell(TrialReported(running.search.id, trial.index, trial.report))
         self._tuner.deliver(running.search.id, trial.index, trial.report if isinstance(trial.report, RungScore) else None)
 
-    def _score(self, search: Search, trial: _Running) -> RungScore | str:
+    def _score(self, search: Search, trial: _Running) -> RungScore | FoldFailure:
         ended = [self._done[job.digest] for job in trial.jobs]
         rung = search.rungs[trial.rung]
         if rung.epochs is not None:
             ended = ended[-len(rung.folds) :]  # every rung of epochs trains all its folds anew
         failure = next((report for report in ended if isinstance(report, FoldFailure)), None)
         if failure is not None:
-            return f"fold {failure.fold_id}: {failure.reason}"
+            return failure
         return self._plan.validation([report for report in ended if isinstance(report, FoldResult)], rung.budget)
 
     def _end(self, running: _SearchRun, trial: _Running, *, lost: bool) -> None:
         running.told = None if running.told == trial.index else running.told
         del running.live[trial.index]
-        failure = trial.report if isinstance(trial.report, str) else "whoever drove the trial was lost, and its retries are used up"
-        failed = lost or isinstance(trial.report, str)
+        gone = FoldFailure("", "", 0, "whoever drove the trial was lost, and its retries are used up", lost=True) if lost else None
+        failure = trial.report if isinstance(trial.report, FoldFailure) else gone
         last = trial.rung == len(running.search.rungs) - 1
         ended = [self._done[job.digest] for job in trial.jobs if job.digest in self._done]
         kept = Trial(
             search=running.search.id,
             index=trial.index,
             setting=trial.setting,
-            state="failed" if failed else "complete" if last else "stopped",
+            state="failed" if failure else "complete" if last else "stopped",
             rungs=tuple(trial.scores),
             folds=tuple(report.digest for report in ended if isinstance(report, FoldResult)),
             epochs=sum(report.epochs for report in ended if isinstance(report, FoldResult)),
-            reason=failure if failed else "",
+            reason=f"fold {failure.fold_id}: {failure.reason}".removeprefix("fold : ") if failure else "",
+            lost=failure is not None and failure.lost,
         )
         running.trials.append(kept)
         self._tell(TrialEnded(kept))

@@ -37,7 +37,7 @@ class SweepProgress:
         self._states: Counter[str] = Counter()
         self._folds: Counter[str] = Counter()
         self._running: set[str] = set()
-        self._best: tuple[float, str] = (-1.0, "")
+        self._best: dict[str, tuple[float, str]] = {}  # of each search that is under way: their persons differ
         self._recorded = 0
         self._first = 0.0
         self._bar: Progress | None = None
@@ -104,11 +104,10 @@ class SweepProgress:
         if trial.state == "failed" and self._states["failed"] <= _REASONS:
             self._say(f"{trial.search}, trial {trial.index} failed: {trial.reason}")
         score = trial.score(self._plan.sweep.metric)
-        if trial.state == "complete" and score is not None and score > self._best[0]:
-            self._best = (
-                score,
-                f"{trial.search}, trial {trial.index}: inner {self._plan.sweep.metric.upper()} {score:.3f}{self._ends(trial)}",
-            )
+        if trial.state == "complete" and score is not None and score > self._best.get(trial.search, (-1.0, ""))[0]:
+            self._best.pop(trial.search, None)  # the latest stands last
+            told = f"{trial.search}, trial {trial.index}: inner {self._plan.sweep.metric.upper()} {score:.3f}{self._ends(trial)}"
+            self._best[trial.search] = (score, told)
 
     def _ends(self, trial: Trial) -> str:
         """The interval over the validation subjects of a trial's last rung."""
@@ -131,8 +130,7 @@ class SweepProgress:
         metric = self._plan.sweep.metric
         score = chosen.score(metric) if chosen else None
         told = f"trial {chosen.index}, inner {metric.upper()} {score:.3f}" if chosen else "no trial went through every rung"
-        if self._plan.sweep.mode == "nested":
-            self._best = (-1.0, "")  # the next search has persons of its own
+        self._best.pop(search, None)
         self._say(f"{search}: {told}{' (finished before)' if event.recorded else ''}")
 
     def _fold_failed(self, event: FoldFailed) -> None:
@@ -162,7 +160,7 @@ class SweepProgress:
             for note in (
                 states,
                 f"{self._folds['trained'] / minutes:.0f} folds a minute, {len(self._running)} running{cached}",
-                f"best so far: {self._best[1]}" if self._best[1] else "",
+                f"best so far: {list(self._best.values())[-1][1]}" if self._best else "",
                 f"about {clock(pace * (total - done))} left" if pace and total > done else "",
             )
             if note

@@ -23,7 +23,8 @@ from rich import box
 from rich.table import Table
 
 from distmer.experiment.ledger import predictions_table
-from distmer.experiment.sweep import Outcome, Search, SweepPlan, SweepResult, Trial
+from distmer.experiment.sweep import Search, SweepPlan, Trial
+from distmer.experiment.sweep_result import Outcome, SweepResult
 from distmer.report.tables import as_text, clock, rendered
 from distmer.storage import Store
 from distmer.types import JsonValue
@@ -155,8 +156,17 @@ def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome
             chosen = next((trial for trial in trials if trial.index == tree["chosen"]), None)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
-        found[search.id] = Outcome(search, trials, chosen)
+        if all(trial.search == search.id for trial in trials):
+            found[search.id] = Outcome(search, trials, chosen)
     return found
+
+
+def earlier_seconds(folder: Store) -> float | None:
+    """How long the sweep took when it was made; None where no earlier run came to an end."""
+    try:
+        return float(json.loads(folder.read("results.json"))["seconds"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def record_key(search: Search) -> str:
@@ -192,7 +202,7 @@ def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[st
         ("mode", f"{sweep.mode}" + (f"; NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else "")),
         ("searches", f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']} finished already"),
         ("trials", f"{sweep.wanted} a search, {sweep.wanted * len(plan.searches)} in all, {sweep.concurrent} of a search at once"),
-        ("trainings", f"{plan.trainings} if none is stopped, and {known['refits']} refits of what is chosen"),
+        ("trainings", f"{plan.trainings} if no trial is stopped, and {known['refits']} refits of what is chosen"),
         ("foreseen", f"{known['foreseen']} trainings whatever is learnt; the ledger has {known['done']} of them"),
         *hours.items(),
         ("results", folder),
@@ -236,4 +246,4 @@ def _short(value: JsonValue) -> str:
 
 def slug(name: str) -> str:
     """A search's id as a file name."""
-    return re.sub(r"[^\w.=-]", "-", name)
+    return re.sub(r"[/\\:]", "-", name)

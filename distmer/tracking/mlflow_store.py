@@ -137,12 +137,15 @@ class MlflowStore:
         news = [item for item in items if not (isinstance(item, Metric) and known.get(item.name) == item.value)]
         self._write_to(fresh, news, now=True)
 
-    def end(self, opened: Opened, status: str, *, stopped: bool) -> None:
-        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds failed."""
+    def end(self, opened: Opened, status: str, *, stopped: bool, whole: set[str] | None = None) -> None:
+        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds failed.
+
+        ``whole``: the keys of all children there are; others are of a search that has been made again since.
+        """
         seen: set[str] = set()
         for run in sorted(self._below(opened.run), key=lambda run: not _is_whole(run)):
             # A request that was given up as lost, and sent again, may have arrived after all.
-            if (digest := run.data.tags["distmer.fold"]) in seen:
+            if (digest := run.data.tags["distmer.fold"]) in seen or (whole is not None and digest not in whole):
                 self.client.delete_run(run.info.run_id)
             seen.add(digest)
         run_id = opened.run.info.run_id

@@ -161,7 +161,8 @@ class MlflowTracker:
                 store.write(self._opened, sweep_items.trial_items(trial, folds, self._sweep, fold_runs=self._folds == "runs"))
         elif isinstance(event, SweepEnded) and self._opened:
             store.write_result(self._opened, sweep_items.sweep_result_items(event.result))
-            store.end(self._opened, event.result.status, stopped=event.result.status == "partial")
+            trials = {sweep_items.trial_key(event.result.plan, t) for outcome in event.result.outcomes for t in outcome.trials}
+            store.end(self._opened, event.result.status, stopped=event.result.stopped, whole=None if event.result.stopped else trials)
 
     def _give_up(self, why: str) -> None:
         with self._once:

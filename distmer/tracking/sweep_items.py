@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import yaml
 
 from distmer.config import digest
 from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.ledger import predictions_table
-from distmer.experiment.sweep import SweepPlan, SweepResult, Trial
+from distmer.experiment.sweep import SweepPlan, Trial
+from distmer.experiment.sweep_result import SweepResult
 from distmer.report.sweep import chosen_files, sweep_figures, sweep_markdown, trial_frame
 from distmer.tracking.environment import Environment
 from distmer.tracking.items import Child, Figure, LogItem, Metric, Params, Table, Tag, Text, flatten, score_metrics
@@ -23,7 +25,7 @@ from distmer.types import FoldResult, JsonValue
 
 def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogItem]:
     """What is known before the first trial: the space, the base configuration, the data."""
-    sweep = plan.sweep.model_dump(mode="json", exclude_none=True)
+    sweep = plan.sweep.model_dump(mode="json", exclude_unset=True)
     base = plan.base
     yield Params(
         {
@@ -79,8 +81,10 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
 
 
 def trial_key(plan: SweepPlan, trial: Trial) -> str:
-    """A trial's identity within the tracker."""
-    return digest([plan.digest, trial.search, trial.index])
+    """A trial's identity within the tracker: one that came out otherwise in a repeated search is another."""
+    return digest(
+        [plan.digest, trial.search, trial.index, dict(trial.setting), trial.state, [list(asdict(r).values()) for r in trial.rungs]]
+    )
 
 
 def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:

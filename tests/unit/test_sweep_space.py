@@ -40,6 +40,13 @@ def read(space: dict[str, Any], base: dict[str, Any] | None = None, **sweep: Any
         (RATE, {"rungs": "epochs", "grace": 500}, "sweep.grace is 500 epochs, but train.epochs is 200"),
         (RATE, {"rungs": "epochs", "mode": "oracle"}, "rungs: epochs goes with nested or flat"),
         ({}, {}, "space names no setting to search"),
+        ({"train.epochs": {"choice": [1, 1.0]}}, {}, "a choice is listed twice"),
+        ({"model": {"choice": [{"name": "linear"}, {"name": "svm"}]}}, {}, "sweep.space.model is a whole section"),
+        ({"train.lr": {"choice": [0.1]}, "train.lr.x": {"choice": [1]}}, {}, "sweep.space.train.lr.x lies within sweep.space.train.lr"),
+        (RATE, {"grace": 4}, "grace is 4 folds, but there are 3 inner folds"),
+        (RATE, {"scheduler": "none", "reduction": 3}, "reduction is an option of the scheduler asha"),
+        (RATE, {"mode": "oracle", "inner_folds": 3}, "inner_folds is an option of nested and flat"),
+        ({"model.name": {"choice": ["atscnn", "svm"]}}, {"rungs": "epochs"}, "svm is fitted in one go"),
         (RATE, {"mode": "nestd"}, "sweep.mode: input should be 'nested', 'flat' or 'oracle'"),
     ],
 )

@@ -10,30 +10,38 @@ from statistics import median
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from distmer.app import Session
-from distmer.app_sweep import _plan
+from distmer.app_sweep import _plan, _worth_keeping
+from distmer.config import merge
 from distmer.experiment.backend import LocalBackend
+from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.local import attempt
+from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.run import Report
 from distmer.experiment.space import Space
-from distmer.experiment.sweep import RungScore, Search, SweepPlan, SweepResult
+from distmer.experiment.sweep import RungScore, Search, SweepPlan, feature_digest, plan_sweep
 from distmer.experiment.sweep_events import TrialReported
-from distmer.experiment.tuning import Ended, Proposed, Sweep, WentOn, Word
+from distmer.experiment.sweep_result import SweepResult
+from distmer.experiment.tuning import Sweep
+from distmer.report.sweep import chosen_files
 from distmer.storage import Store
 from distmer.training.data import Inputs
-from distmer.types import FoldJob
+from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace
 from tests import toy
 
 
 class Shuffled:
-    """Workers that finish in an order of their own; ``failing``: the folds of these trials' settings raise."""
+    """Workers that finish in an order of their own."""
 
-    def __init__(self, seed: int, room: int) -> None:
+    def __init__(self, seed: int, room: int, lose: bool = False) -> None:
+        """``lose``: the worker of the first fold dies, and its retries too."""
         self._rng, self._room, self._pending = random.Random(seed), room, list[tuple[FoldJob, Inputs]]()
+        self._lose = lose
 
     @property
     def room(self) -> int:
@@ -48,7 +56,11 @@ class Shuffled:
     def reports(self, seconds: float) -> list[Report]:
         if not self._pending or self._rng.random() < 0.3:
             return []
-        return [attempt(*self._pending.pop(self._rng.randrange(len(self._pending))))]
+        job, inputs = self._pending.pop(self._rng.randrange(len(self._pending)))
+        if self._lose:
+            self._lose = False
+            return [FoldFailure(job.digest, job.fold.id, job.seed, "the worker was lost", lost=True)]
+        return [attempt(job, inputs)]
 
     def close(self) -> None:
         self._pending.clear()
@@ -65,6 +77,8 @@ class Halving:
         self._trials: dict[tuple[str, int], Any] = {}
         self._left: dict[str, int] = {}
         self._last: dict[str, int] = {}
+
+    most = 5  # searches at once
 
     def begin(self, search: Search) -> None:
         self._studies[search.id], self._left[search.id] = self._space.study(), self._space.sweep.wanted
@@ -92,7 +106,7 @@ class Halving:
             if not poor and report.budget < self._last[search]:
                 self._words.append(WentOn(search, index, report.budget))
                 return
-        self._studies[search].tell(trial, None if report is None else report.uar, state=None if report else 3)
+        self._studies[search].tell(trial, None if report is None else report.uar, state=None if report else TrialState.FAIL)
         self._words.append(Ended(search, index))
         self._propose(search)
 
@@ -169,6 +183,91 @@ def test_what_is_in_ledger_and_records_is_not_trained_again(planned: tuple[Sweep
     records = {outcome.search.id: outcome for outcome in first.outcomes}
     read = Sweep(plan, refuse, Ledger(Store(tmp_path)), inputs, [], 1).run(records, str(tmp_path))
     assert comparable(read) == comparable(first)
+
+
+def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
+    plan, inputs = planned
+
+    def some(config: Any, model: Any) -> Inputs:
+        if config.inputs.standardise:
+            raise BadInput("the maps do not fit")
+        return inputs(config, model)
+
+    for lost in (False, True):
+        heard: list[Any] = []
+        crew = (Halving(plan.space, 0), Shuffled(0, 5, lose=lost))
+        sweep = Sweep(plan, lambda crew=crew: crew, Ledger(Store(tmp_path / str(lost))), inputs if lost else some, [heard.append], 2)
+        result = sweep.run({}, "folder")
+        failed = [trial for outcome in result.outcomes for trial in outcome.trials if trial.state == "failed"]
+        if lost:
+            assert len(failed) == 1
+            assert (failed[0].lost, result.status) == (True, "partial")  # the search may have chosen otherwise with it
+        else:
+            assert {trial.setting["inputs.standardise"] for trial in failed} == {True}
+            assert all("the maps do not fit" in trial.reason and not trial.lost for trial in failed)
+            assert result.status == "complete"
+        kept = [_worth_keeping(outcome) for outcome in result.outcomes]
+        assert kept == [not any(trial.lost for trial in outcome.trials) for outcome in result.outcomes]
+
+
+@pytest.mark.parametrize(
+    ("base", "space", "change"),
+    [
+        ({"model": {"name": "linear", "size": 16}}, {"model.name": {"choice": ["linear", "ststnet"]}}, {"train": {"epochs": 7}}),
+        ({"model": {"name": "ststnet"}}, {"train.schedule": {"choice": ["constant", "step"]}}, {"train": {"step_epochs": 7}}),
+        ({"model": {"name": "linear", "size": 16}}, {"model.c": {"choice": [1, 2]}}, {"sweep": {"seed": 1}}),
+        ({"model": {"name": "linear", "size": 16}}, {"model.c": {"choice": [1, 2]}}, {"cluster": {"in_flight": 3}}),
+    ],
+)
+def test_what_acts_in_a_trial_alone_is_part_of_the_sweep(planned: Any, base: dict[str, Any], space: Any, change: dict[str, Any]) -> None:
+    plan, _ = planned
+    digests = set()
+    for more in ({}, change):
+        tree = merge({**base, "data": {"protocol": "flowmaps"}, "sweep": {"space": space}}, more)
+        other = Space.read(tree, "s")
+        config, model = other.config({})
+        config = config.model_copy(update={"evaluation": plan.base.config.evaluation})
+        (keys,) = plan.keys.values()
+        rebased = build_plan(config, plan.base.manifest, model, keys, [])
+        digests.add(plan_sweep(other, rebased, plan.keys).digest)
+    assert len(digests) == (1 if "cluster" in change else 2)
+
+
+def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp_path: Path) -> None:
+    tree: dict[str, Any] = {
+        "data": {"synthetic": {"subjects": 4, "clips_per_subject": 4, "seed": 3}},
+        "features": {"size": 32},
+        "model": {"name": "linear", "size": 16},
+        "evaluation": {"folds": "group_kfold", "k": 2},
+        "sweep": {"space": {"features.flow": {"choice": ["dis", "farneback"]}}, "searcher": "grid", "inner_folds": 2},
+    }
+    space = Space.read(tree, "sweep")
+    session = Session(space.base(), Workspace(tmp_path / "home"))
+    manifest = session.manifest()
+    extracted: list[int] = []
+
+    def extract(own: Session, features: Any) -> Any:
+        extracted.append(len(features.missing))
+        return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
+
+    plan, found = _plan(session, space, manifest, extract)
+    assert len(plan.keys) == 2
+    again, _ = _plan(session, space, manifest, extract)
+    assert (again.digest, extracted[2:]) == (plan.digest, [0, 0])
+    ids = [clip.id for clip in plan.base.clips]
+    lost = {failure.clip for some in found.values() for failure in some.failures}
+    assert lost.isdisjoint(ids)
+
+    def inputs(config: Any, model: Any) -> Any:
+        return found[feature_digest(config.features)].inputs(ids, model, config.inputs)
+
+    sweep = Sweep(plan, lambda: (Halving(space, 1), Shuffled(1, 3)), Ledger(Store(tmp_path / "ledger")), inputs, [], 1)
+    result = sweep.run({}, str(tmp_path))
+    assert result.status == "complete"
+    assert {trial.setting["features.flow"] for outcome in result.outcomes for trial in outcome.trials} == {"dis", "farneback"}
+    files = chosen_files(result)
+    assert "flow: " in files["chosen/group-1.yaml"]
+    assert ("chosen/clips.txt" in files) == bool(plan.base.failures)
 
 
 def test_the_choice_is_the_best_of_those_that_went_through(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:

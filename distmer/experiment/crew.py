@@ -1,0 +1,85 @@
+"""Whom a sweep works with: searchers and schedulers, who decide, and workers, who train. Ray's are in `distmer.cluster`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distmer.experiment.run import Report
+from distmer.experiment.space import Setting
+from distmer.experiment.sweep import RungScore, Search
+from distmer.training.data import Inputs
+from distmer.types import FoldJob
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A searcher has a next trial; ``index`` counts them from 0."""
+
+    search: str
+    index: int
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """The scheduler has seen the report of this budget, and lets the trial go on."""
+
+    search: str
+    index: int
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: whoever drives it is gone for good."""
+
+    search: str
+    index: int
+    lost: bool = False
+
+
+Word = Proposed | WentOn | Ended
+
+
+class Tuner(Protocol):
+    """Searchers and schedulers, one of each a search; none ever hears of another search."""
+
+    @property
+    def most(self) -> int:
+        """Searches that it can hold at once."""
+        ...
+
+    def begin(self, search: Search) -> None: ...
+
+    def words(self) -> Sequence[Word]:
+        """What they have decided since last asked, in order."""
+        ...
+
+    def deliver(self, search: str, index: int, report: RungScore | None) -> None:
+        """A trial's next report; None: it failed, and will report no more."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Workers(Protocol):
+    """Whoever trains folds, several at once."""
+
+    @property
+    def room(self) -> int:
+        """How many more may be submitted now."""
+        ...
+
+    def share(self, inputs: Inputs) -> Any:
+        """Put a table of inputs where all folds can take their clips from it."""
+        ...
+
+    def submit(self, job: FoldJob, shared: Any) -> None: ...
+
+    def reports(self, seconds: float) -> list[Report]:
+        """What has begun or ended, waiting at most so long for the first."""
+        ...
+
+    def close(self) -> None: ...
