@@ -2,7 +2,7 @@
 # expect of an image (rsync, ssh, wget, bash, a home). Pinned by tag; pin it by digest where you build
 # (docker buildx imagetools inspect python:3.11.13-slim-bookworm), none could be looked up where this was written.
 #
-#     docker build -t distmer:0.1.0-ray2.60.0 .
+#     docker build --platform linux/amd64 -t distmer:0.1.0-ray2.60.0 .
 #
 # The 68-landmark model in it is for research only (NOTICE): push it to a private registry.
 FROM python:3.11.13-slim-bookworm

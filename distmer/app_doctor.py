@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from distmer.app import Session
-from distmer.experiment.health import Check, Probe, examine, judge, judge_machine, place_probe, remove_probe
-from distmer.storage import Store
+from distmer.experiment.health import UNFIT, Check, Probe, examine, judge, judge_machine, place_probe, remove_probe
 from distmer.types import BadInput, RunError
 
 
@@ -16,13 +16,14 @@ def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: f
     """Checks as they are made: the driver, the tracking server, then every node. ``wait``: s for ``gpus`` to join the cluster,
     ``timeout``: s for all nodes to answer."""
     config = session.config
-    store = str(Store(session.workspace.root).uri)
+    store = str(session.workspace.root)
     roots = (config.data.root, *config.data.roots.values())
     probe = Probe(store, f"doctor-{secrets.token_hex(4)}", tuple(root for root in roots if root), config.features.landmarks)
     try:
-        with suppress(OSError, BadInput):  # the driver's own check says what is wrong
-            place_probe(probe)
+        unwritten = place_probe(probe)
         here = examine(probe, "here")
+        if unwritten:  # the reason, where the driver itself would only miss what it wrote
+            here = replace(here, storage=unwritten)
         yield from judge_machine("driver", here, here, shared=True)
         yield _tracking(session)
         shared = "://" in store or config.cluster.workers_per_fold > 0
@@ -39,7 +40,7 @@ def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: f
         except RunError as error:
             yield Check("driver", "ray", False, str(error))
     finally:
-        with suppress(OSError, BadInput):
+        with suppress(*UNFIT):
             remove_probe(probe)
 
 
@@ -54,6 +55,9 @@ def _tracking(session: Session) -> Check:
         return Check("driver", "tracking", True, "off")
     from distmer.tracking.mlflow_tracker import reach  # mlflow takes seconds to load
 
-    uri, _ = session.tracking_store
+    try:
+        uri, _ = session.tracking_store
+    except BadInput as error:  # a run would be refused; the nodes are to be looked at all the same
+        return Check("driver", "tracking", False, str(error))
     found, trouble = reach(uri)
     return Check.of("driver", "tracking", trouble, found, "runs go on without it, and `distmer track` writes them later")

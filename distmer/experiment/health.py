@@ -9,15 +9,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from distmer import __version__
+from distmer.remote import place
 from distmer.storage import Store
-from distmer.types import BadInput
+from distmer.types import BadInput, RunError
 
 FREE = 5 * 2**30  # bytes: Ray spills objects to the temporary folder, and refuses to when the disk is nearly full
 SKEW = 5.0  # s; a clock that is minutes off has its requests refused by an object store
 _PROBE = b"distmer doctor"
+UNFIT = (OSError, BadInput, RunError)  # what a place that cannot be used raises, on a disk or on an object store
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,20 @@ def examine(probe: Probe, name: str) -> NodeReport:
         versions={"distmer": __version__, **packages, "python": platform.python_version()},
         gpus=torch.cuda.device_count(),
         storage=_storage(probe, name),
-        data="; ".join(f"{root} is not there" for root in probe.data if "://" not in root and not Path(root).is_dir()),
+        data="; ".join(filter(None, map(_lacking, probe.data))),
         landmarks=_landmarks(probe.landmarks),
         free=shutil.disk_usage(tempfile.gettempdir()).free,
         clock=time.time(),
     )
 
 
-def place_probe(probe: Probe) -> None:
-    """The driver's key, that every node is to find. OSError where it cannot be written."""
-    Store(probe.store).write(f"{probe.key}/driver", _PROBE)
+def place_probe(probe: Probe) -> str:
+    """Write the driver's key, that every node is to find; what keeps it from that, if anything does."""
+    try:
+        Store(probe.store).write(f"{probe.key}/driver", _PROBE)
+    except UNFIT as error:
+        return _told(error)
+    return ""
 
 
 def remove_probe(probe: Probe) -> None:
@@ -103,9 +108,24 @@ def _storage(probe: Probe, name: str) -> str:
         store.write(f"{probe.key}/{name}", _PROBE)
         if store.read(f"{probe.key}/{name}") != _PROBE:
             return f"{store.uri} gives back other bytes than were written"
-    except (OSError, BadInput) as error:
-        return " ".join(str(error).split())[:200]
+    except UNFIT as error:
+        return _told(error)
     return ""
+
+
+def _lacking(root: str) -> str:
+    """What keeps the data sets in this place from being read; nothing if something is there."""
+    try:
+        folder = place(root, still=True)
+        if not folder.is_dir():
+            return f"{root} is not there"
+        return "" if any(True for _ in folder.iterdir()) else f"{root} is empty"
+    except UNFIT as error:
+        return _told(error)
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:400]
 
 
 def _landmarks(configured: str | None) -> str:
@@ -127,7 +147,8 @@ def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check
     yield from judge_machine(where, report, driver, shared=shared)
     seen = f"Ray counts {answer.gpus:g}, torch sees {report.gpus}"
     missing = report.gpus < answer.gpus
-    yield Check.of(where, "gpus", missing * seen, seen, "look at the GPU's driver: it is missing, or too old for this build of torch")
+    remedy = "look at the GPU's driver: it is missing, or too old for this build of torch, or the container was not given it"
+    yield Check.of(where, "gpus", missing * seen, seen, remedy)
     late = f"{answer.skew:+.1f} s from the driver's"
     yield Check.of(where, "clock", (abs(answer.skew) > SKEW) * late, late, "keep the time by NTP")
 
@@ -141,7 +162,7 @@ def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared:
     note = f"{report.storage}; nor need it be: the driver alone writes" if report.storage else "written, read and deleted"
     remedy = "mount it there, or name storage that all nodes reach; look at the permissions"
     yield Check.of(where, "storage", shared * report.storage, note, remedy)
-    yield Check.of(where, "data", report.data, "there", "mount the data sets at the same path on every node")
+    yield Check.of(where, "data", report.data, "there", "mount the data sets at the same path on every node, or name an address")
     yield Check.of(where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock")
     free = f"{report.free / 2**30:.1f} GB free for temporary files"
     yield Check.of(where, "disk", (report.free < FREE) * free, free, f"free {FREE / 2**30:g} GB")

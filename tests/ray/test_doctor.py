@@ -46,7 +46,7 @@ def look(cluster: Any, home: Path, *arguments: str, **env: str) -> tuple[int, di
 
 def test_a_cluster_that_is_well(cluster: Any, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    data.mkdir()
+    (data / "CASME2").mkdir(parents=True)
     code, found = look(cluster, tmp_path / "home", "--set", f"data.root={data}", "--set", "cluster.workers_per_fold=2")
     assert code == 0, found
     nodes = [checks for where, checks in found.items() if where.startswith("node ")]

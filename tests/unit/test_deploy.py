@@ -80,6 +80,15 @@ def test_no_public_door(cluster: dict[str, Any]) -> None:
     (place,) = [option.partition("=")[2] for option in options if "RAY_AUTH_TOKEN_PATH=" in option]
     assert "-e RAY_AUTH_MODE=token" in options and not any("RAY_AUTH_TOKEN=" in option for option in options)
     assert place == "/home/ray" + "/.distmer/secret/auth_token" and "~/.distmer/secret" in cluster["file_mounts"]
+    assert cluster["setup_commands"][0] == "test -r ~/.distmer/secret/auth_token"
+
+
+def test_a_container_is_given_the_gpu_of_its_node_and_the_image_asks_for_none(cluster: dict[str, Any]) -> None:
+    """NVIDIA's runtime gives a container nothing that does not ask; on a node without a GPU, asking may keep it from starting."""
+    asked = {"-e NVIDIA_VISIBLE_DEVICES=all", "-e NVIDIA_DRIVER_CAPABILITIES=compute,utility"}
+    for kind in cluster["available_node_types"].values():
+        assert set(kind.get("docker", {}).get("worker_run_options", [])) == (asked if kind["resources"].get("GPU") else set())
+    assert "NVIDIA" not in f"{cluster['docker']}{(ROOT / 'Dockerfile').read_text()}"
 
 
 def test_one_version_everywhere(cluster: dict[str, Any]) -> None:
@@ -197,6 +206,21 @@ def test_policies_are_no_wider_than_they_must_be(path: Path) -> None:
         assert not any(action.startswith("s3:") for action in actions) or "head" not in path.stem
 
 
+def test_policies_name_the_instance_types_of_the_cluster_and_fit_into_what_aws_takes() -> None:
+    """A token is the right to run code with the head's role, and so to start whatever its policy lets it start."""
+    cluster = read("cluster.yaml")
+    kinds = {name: kind["node_config"]["InstanceType"] for name, kind in cluster["available_node_types"].items()}
+    head = kinds.pop(cluster["head_node_type"])
+    for who, wanted in {"operator": {head}, "head": set(kinds.values())}.items():
+        parts = json.loads((ROOT / "deploy" / "aws" / f"iam-policy-{who}.json").read_text())["Statement"]
+        (start,) = [part for part in parts if part["Action"] == "ec2:RunInstances" and ":instance/*" in part["Resource"]]
+        named = start["Condition"]["StringEquals"]["ec2:InstanceType"]
+        assert ({named} if isinstance(named, str) else set(named)) == wanted
+    size = {path.stem: len("".join(path.read_text().split())) for path in POLICIES}  # as AWS counts: without blanks
+    assert size["iam-policy-operator"] < 6144  # a managed policy
+    assert size["iam-policy-head"] + size["iam-policy-node"] < 10240  # all inline policies of a role
+
+
 # KubeRay: Kubernetes' own schema on the pods, KubeRay's documented fields (1.6.2) on what is around them
 
 
@@ -220,11 +244,21 @@ def test_kubernetes_accepts_the_pods_and_they_are_locked_down(name: str, pod: di
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.37", strict=True)
     spec = pod["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "distmer-registry"}]
+    if name != "submitter":
+        claims = [volume["persistentVolumeClaim"]["claimName"] for volume in spec["volumes"]]
+        assert claims == [claim["metadata"]["name"] for claim in read("deploy/kuberay/claims.yaml")["items"]]
     assert spec["automountServiceAccountToken"] is (name == "head")
     assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     for container in spec["containers"]:
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+
+
+@pytest.mark.parametrize("claim", read("deploy/kuberay/claims.yaml")["items"], ids=lambda claim: claim["metadata"]["name"])
+def test_kubernetes_accepts_the_claims_and_many_pods_may_mount_them(claim: dict[str, Any]) -> None:
+    kubernetes_validate.validate(claim, "1.37", strict=True)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def fields(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:

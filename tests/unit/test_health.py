@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from distmer.experiment.health import FREE, SKEW, Answer, NodeReport, judge
+from tests import objects
+from tests.saying import Say, settings
 
 WELL = NodeReport(
     {"distmer": "0.1.0", "ray": "2.60.0", "torch": "2.13.0+cpu", "python": "3.11.7"},
@@ -55,3 +58,32 @@ def test_a_clock_that_is_off_and_a_node_that_is_silent() -> None:
 
 def test_storage_that_no_node_needs_may_be_out_of_reach() -> None:
     assert failed(replace(WELL, storage="it is not there"), shared=False) == {}
+
+
+def test_places_that_cannot_be_used_are_lines_and_the_rest_is_looked_at(
+    say: Say, server: objects.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is not there, one that refuses; SQLite with no disk below it, an empty folder of data, no Ray: every check is made."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    (data := tmp_path / "sets").mkdir()
+    here = [f"data.root={data}", "cluster.address=127.0.0.1:1"]
+
+    def look(workspace: str, *chosen: str) -> dict[str, str]:
+        said = say("doctor", "--json", "--workspace", workspace, *settings(*here, *chosen))
+        checks = said.json["checks"]
+        assert said.code == 1 and len({(check["where"], check["what"]) for check in checks}) == len(checks) == 7
+        return {check["what"]: check["found"] for check in checks if not check["ok"]}
+
+    found = look("s3://nowhere/x", "tracking.enabled=true")
+    assert found.keys() == {"storage", "data", "tracking", "ray"}
+    assert found["storage"].startswith("s3://nowhere/x/doctor-") and "the bucket does not exist; make it" in found["storage"]
+    assert found["tracking"].startswith("s3://nowhere/x: MLflow's SQLite cannot live on an object store; name a server")
+    assert found["data"] == f"{data} is empty"
+    (data / "CASME2").mkdir()
+    try:
+        with objects.surroundings(server.user("s3:ListBucket")):
+            found = look(f"s3://{objects.BUCKET}/x", "data.roots.smic=s3://nowhere/y")
+    finally:
+        server.checking(False)
+    assert found.keys() == {"storage", "data", "ray"}
+    assert "the storage refuses the access" in found["storage"] and "s3://nowhere/y: the" in found["data"]
