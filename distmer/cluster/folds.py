@@ -26,17 +26,22 @@ from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
 from distmer.storage import Store
 from distmer.training.data import Inputs
-from distmer.training.network import Alone, T, device_of
-from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
+from distmer.training.network import Alone, Runtime, T, device_of
+from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
+
+
+Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
 
 
 class RayWorkers:
     """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon."""
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
-        """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used."""
+    def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
+        """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used. ``body``:
+        another only to measure what is around it."""
         self.config = config
         self.scratch = scratch
+        self._body = body
         self._pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
 
     @property
@@ -62,7 +67,8 @@ class RayWorkers:
         else:
             gpu = config.gpus_per_fold > 0
             kind = _train_on_gpu if gpu else _train_in_task
-            task = kind.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
+            options |= {"num_cpus": config.cpus_per_fold, "num_gpus": config.gpus_per_fold}
+            task = kind.options(**options).remote(job, inputs, gpu, self._body)
         self._pending[task] = job
 
     def reports(self, seconds: float | None = None) -> list[Report]:
@@ -94,8 +100,8 @@ class RayWorkers:
 class RayFoldExecutor:
     """The folds of one run."""
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
-        self._workers = RayWorkers(config, scratch)
+    def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
+        self._workers = RayWorkers(config, scratch, body)
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
         shared = self._workers.share(inputs)
@@ -121,12 +127,12 @@ def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
 
 
-def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool) -> Generator[Report]:
+def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool, body: Body) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here, so nothing but a death is retried.
-    trainer = TorchTrainer(lambda: attempt(job, inputs, Alone(gpu=gpu)), scaling_config=ScalingConfig(num_workers=0))
+    trainer = TorchTrainer(lambda: body(job, inputs, Alone(gpu=gpu)), scaling_config=ScalingConfig(num_workers=0))
     yield cast(Report, trainer.fit().return_value)
 
 
