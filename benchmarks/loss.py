@@ -60,7 +60,7 @@ def searched(home: Path) -> Any:
 def kinds(folder: Path) -> dict[str, Kind]:
     maps = toy.write_flowmaps(folder / "maps", subjects=8)
     quiet = ["tracking.enabled=false"]
-    extraction = ["features.flow=dis", "data.synthetic.subjects=4", "data.synthetic.clips_per_subject=8", "cluster.extract_batch=1", *quiet]
+    extraction = ["data.synthetic.subjects=4", "data.synthetic.clips_per_subject=8", "cluster.extract_batch=1", *quiet]
     sets = tuple(part for setting in extraction for part in ("--set", setting))
     return {
         "LOSO": Kind(
@@ -75,7 +75,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
 
 def begin(cluster: nodes.Nodes, kind: Kind, home: Path, like: Path | None = None) -> Any:
     if like is not None and (like / "data").exists():
-        shutil.copytree(like / "data", home / "data")  # the embedded set is generated before the clock starts
+        shutil.copytree(like / "data", home / "data")
     return command.start(*kind.arguments, home=home, script=command.ROOT / "jobs" / kind.job, **cluster.driver)
 
 
@@ -132,16 +132,20 @@ def main() -> None:
         calm: dict[str, tuple[Path, float]] = {}
         for name, kind in chosen.items():
             first = folder / f"{name}-calm"
-            begin(cluster, kind, first).communicate(timeout=600)  # it also makes the embedded set, and warms the disk's cache
+            if name == "extraction":  # the embedded set is generated before the clock starts
+                assert command.finish(begin(cluster, kind, first), timeout=600).code == 0
             home, started = folder / f"{name}-calm-again", time.perf_counter()
             assert command.finish(begin(cluster, kind, home, first), timeout=600).code == 0
             calm[name] = (home, time.perf_counter() - started)
-            assert kind.found(first) == kind.found(home)
             print(f"{name} undisturbed: {calm[name][1]:.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
         names = list(chosen)
         while len(rows) < asked.kills:
             name = names[len(rows) % len(names)]
-            rows.append(disturbed(cluster, name, chosen[name], rng, calm[name], folder / f"{name}-{len(rows)}"))
+            home = folder / f"{name}-{len(rows)}"
+            try:
+                rows.append(disturbed(cluster, name, chosen[name], rng, calm[name], home))
+            except command.EndedFirstError:  # the moment that was drawn came too late: draw another
+                shutil.rmtree(home)
             keep(asked.json, begun, rows, seed=asked.seed, undisturbed={name: seconds for name, (_, seconds) in calm.items()})
     shutil.rmtree(folder)
 

@@ -41,6 +41,10 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+class NeverCameError(RuntimeError):
+    """A node that was started did not join."""
+
+
 @dataclass(eq=False)
 class Node:
     """The processes of one `ray start`, and the address that Ray knows it by."""
@@ -99,11 +103,14 @@ class Nodes:
 
     def add(self, cpus: int = 1, gpus: int = 0, **env: Any) -> Node:
         """A node more, once it has joined: of two that start together both may choose the same socket."""
-        self._count += 1
         where = [f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
-        node = self._start(f"127.0.0.{self._count}", where, env)
-        self.workers.append(node)
-        return node
+        for _ in range(3):  # on a busy machine Ray may give up a node that takes more than 30 s to start
+            self._count += 1
+            with suppress(NeverCameError):
+                node = self._start(f"127.0.0.{self._count}", where, env)
+                self.workers.append(node)
+                return node
+        raise NeverCameError(f"127.0.0.{self._count}")
 
     def kill(self, node: Node) -> None:
         self.workers.remove(node)
@@ -145,6 +152,6 @@ class Nodes:
         while "Ray runtime started" not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
                 node.kill()
-                raise AssertionError(f"the node {ip} never came: {log.read_text()}")
+                raise NeverCameError(f"{ip}: {log.read_text()}")
             time.sleep(0.1)
         return node

@@ -16,7 +16,7 @@ from typing import Any, cast
 import ray
 import torch
 from ray import train
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from torch import nn
@@ -121,6 +121,12 @@ class RayFoldExecutor:
 def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
     try:
         return cast(Report, ray.get(next(task)))
+    except OutOfMemoryError as error:
+        reason = "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
+    except RayTaskError as error:  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+        reason = f"the fold could not be run on its node ({type(error.cause).__name__}: {error.cause})".splitlines()[0]
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
     except RayError as error:
         first = str(error).strip().splitlines()[0]
         reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
