@@ -16,6 +16,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 
+class EndedFirstError(AssertionError):
+    """A process was over before what was awaited of it."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended: status, the two streams, and the last line of JSON if it printed one."""
@@ -62,7 +66,8 @@ def distmer(*arguments: str, home: Path, **env: str) -> Ended:
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, f"it ended first: {process.communicate()}"
+        if process.poll() is not None:
+            raise EndedFirstError(f"it ended first: {process.communicate()}")
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)
 

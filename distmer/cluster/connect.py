@@ -29,6 +29,7 @@ def session(config: ClusterConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that asked for no GPU sees none
+    os.environ.setdefault("RAY_task_oom_retries", str(config.retries))  # Ray's own default is for ever: the run would never end
     own_token = address in (None, "local") and os.environ["RAY_AUTH_MODE"] == "token"
     if own_token and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import ray
 import torch
 from ray import train
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from torch import nn
@@ -27,8 +27,11 @@ from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
 from distmer.storage import Store
 from distmer.training.data import Inputs
-from distmer.training.network import Alone, T, device_of
-from distmer.types import FoldBegun, FoldFailure, FoldJob, RunError
+from distmer.training.network import Alone, Runtime, T, device_of
+from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
+
+
+Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
 
 _LOOK = 5.0  # seconds between looks at whether anything has begun
 
@@ -36,10 +39,12 @@ _LOOK = 5.0  # seconds between looks at whether anything has begun
 class RayWorkers:
     """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon."""
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
-        """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used."""
+    def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
+        """``scratch``: where worker groups keep checkpoints; every node must reach it if ``workers_per_fold`` is used. ``body``:
+        another only to measure what is around it."""
         self.config = config
         self.scratch = scratch
+        self._body = body
         self._pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
         self._asked_at = 0.0  # when the first fold was submitted; infinite once a fold has begun
 
@@ -66,7 +71,8 @@ class RayWorkers:
         else:
             gpu = config.gpus_per_fold > 0
             kind = _train_on_gpu if gpu else _train_in_task
-            task = kind.options(num_cpus=config.cpus_per_fold, num_gpus=config.gpus_per_fold, **options).remote(job, inputs, gpu)
+            options |= {"num_cpus": config.cpus_per_fold, "num_gpus": config.gpus_per_fold}
+            task = kind.options(**options).remote(job, inputs, gpu, self._body)
         self._pending[task] = job
         self._asked_at = self._asked_at or time.monotonic()
 
@@ -114,8 +120,8 @@ class RayWorkers:
 class RayFoldExecutor:
     """The folds of one run."""
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
-        self._workers = RayWorkers(config, scratch)
+    def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
+        self._workers = RayWorkers(config, scratch, body)
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
         shared = self._workers.share(inputs)
@@ -135,18 +141,24 @@ class RayFoldExecutor:
 def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
     try:
         return cast(Report, ray.get(next(task)))
+    except OutOfMemoryError as error:
+        reason = "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
+    except RayTaskError as error:  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+        reason = f"the fold could not be run on its node ({type(error.cause).__name__}: {error.cause})".splitlines()[0]
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
     except RayError as error:
         first = str(error).strip().splitlines()[0]
         reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=True)
 
 
-def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool) -> Generator[Report]:
+def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool, body: Body) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here, so nothing but a death is retried.
-    trainer = TorchTrainer(lambda: attempt(job, inputs, Alone(gpu=gpu)), scaling_config=ScalingConfig(num_workers=0))
+    trainer = TorchTrainer(lambda: body(job, inputs, Alone(gpu=gpu)), scaling_config=ScalingConfig(num_workers=0))
     yield cast(Report, trainer.fit().return_value)
 
 
