@@ -84,7 +84,12 @@ def main() -> None:
     begun, folder, port = machine(), Path(tempfile.mkdtemp(prefix="scale-")), nodes.free_port()
     file = folder / "autoscaling.yaml"
     file.write_text(json.dumps(configuration(port, asked.workers, asked.idle_minutes)))  # JSON is YAML
-    extra = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD, "RAY_CLOUD_INSTANCE_ID": _HEAD}
+    extra = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD,
+        "RAY_CLOUD_INSTANCE_ID": _HEAD,
+    }
     extra["RAY_enable_autoscaler_v2"] = str(int(asked.autoscaler == "v2"))
     maps = toy.write_flowmaps(folder / "maps", subjects=8)
     gpus = ["cluster.gpus_per_fold=1", f"cluster.in_flight={asked.workers * 2}", "tracking.enabled=false"]

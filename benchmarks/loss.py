@@ -64,12 +64,15 @@ def kinds(folder: Path) -> dict[str, Kind]:
     sets = tuple(part for setting in extraction for part in ("--set", setting))
     return {
         "LOSO": Kind(
-            "loso.py", tuple(toy.settings(maps, *quiet, epochs=40)), 8, lambda home: len(command.ledger(home)), command.predictions, nodes.FOLD
+            "loso.py",
+            tuple(toy.settings(maps, *quiet, epochs=40)),
+            8,
+            lambda home: len(command.ledger(home)),
+            command.predictions,
+            nodes.FOLD,
         ),
         "sweep": Kind("tune.py", (str(sweep_file(folder, maps)),), 16, lambda home: len(command.ledger(home)), searched, nodes.FOLD),
-        "extraction": Kind(
-            "extract.py", sets, 32, lambda home: len(list(home.glob("features/*/parts/*.parquet"))), features, nodes.CLIPS
-        ),
+        "extraction": Kind("extract.py", sets, 32, lambda home: len(list(home.glob("features/*/parts/*.parquet"))), features, nodes.CLIPS),
     }
 
 

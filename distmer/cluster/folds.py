@@ -142,7 +142,9 @@ def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
     try:
         return cast(Report, ray.get(next(task)))
     except OutOfMemoryError as error:
-        reason = "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
+        reason = (
+            "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
+        )
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
     except RayTaskError as error:  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
         reason = f"the fold could not be run on its node ({type(error.cause).__name__}: {error.cause})".splitlines()[0]

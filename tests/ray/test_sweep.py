@@ -41,6 +41,8 @@ def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
     for name, value in changes.items():
         section = sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
         section[name] = {**section.get(name, {}), **value} if isinstance(value, dict) and name != "space" else value
+    if sweep.get("mode") == "oracle":
+        del sweep["inner_folds"]
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump({**tree, "sweep": sweep}))
     return path
