@@ -30,7 +30,6 @@ from distmer.training.data import Inputs
 from distmer.training.network import Alone, Runtime, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
-
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
 
 _LOOK = 5.0  # seconds between looks at whether anything has begun
@@ -145,7 +144,7 @@ def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
         reason = (
             "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
         )
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
+        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=True)
     except RayTaskError as error:  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
         reason = f"the fold could not be run on its node ({type(error.cause).__name__}: {error.cause})".splitlines()[0]
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
