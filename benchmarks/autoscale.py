@@ -1,7 +1,7 @@
 """Workers from none to N and back to none: `python -m benchmarks.autoscale [--autoscaler v1|v2] [--workers 3] [--json FILE]`.
 
-Ray's autoscaler with its fake provider (each node it launches is a raylet on this machine), a head without CPUs, and a LOSO run whose pending
-clips and folds are the only demand; each fold asks for a declared GPU.
+Ray's autoscaler with its fake provider (each node it launches is a raylet on this machine), a head without CPUs, and
+a LOSO run whose pending clips and folds are the only demand; each fold asks for a declared GPU.
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ def main() -> None:
     begun, folder, port = machine(), Path(tempfile.mkdtemp(prefix="scale-")), nodes.free_port()
     file = folder / "autoscaling.yaml"
     file.write_text(json.dumps(configuration(port, asked.workers, asked.idle_minutes)))  # JSON is YAML
-    extra = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD, "RAY_CLOUD_INSTANCE_ID": _HEAD}
+    extra = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD,
+        "RAY_CLOUD_INSTANCE_ID": _HEAD,
+    }
     extra["RAY_enable_autoscaler_v2"] = str(int(asked.autoscaler == "v2"))
     maps = toy.write_flowmaps(folder / "maps", subjects=8)
     gpus = ["cluster.gpus_per_fold=1", f"cluster.in_flight={asked.workers * 2}", "tracking.enabled=false"]

@@ -26,7 +26,7 @@ from tests import command
 RAY = str(Path(sys.executable).with_name("ray"))
 _STORE = 100 * 2**20
 
-FOLD = r"^fold "
+FOLD = r"^fold |^_Lane\.train"
 CLIPS = r"^MapWorker.*\.submit"
 Choose = Callable[[Sequence["Node"]], "Node"]
 
@@ -116,7 +116,9 @@ class Nodes:
         self.workers.remove(node)
         node.kill()
 
-    def lose_one(self, process: subprocess.Popen[str], when: Callable[[], bool], doing: str, choose: Choose = first) -> tuple[Node, list[str]]:
+    def lose_one(
+        self, process: subprocess.Popen[str], when: Callable[[], bool], doing: str, choose: Choose = first
+    ) -> tuple[Node, list[str]]:
         """Once it is time and a node has such work running: that node is gone, and what its workers were doing is told."""
         command.wait_for(when, process)
         busy: list[Node] = []
