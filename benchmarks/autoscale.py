@@ -1,7 +1,7 @@
 """Workers from none to N and back to none: `python -m benchmarks.autoscale [--autoscaler v1|v2] [--workers 3] [--json FILE]`.
 
-Ray's autoscaler with its fake provider (each node it launches is a raylet on this machine), a head without CPUs, and a LOSO run whose pending
-clips and folds are the only demand; each fold asks for a declared GPU.
+Ray's autoscaler with its fake provider (each node it launches is a raylet on this machine), a head without CPUs, and
+a LOSO run whose pending clips and folds are the only demand; each fold asks for a declared GPU.
 """
 
 from __future__ import annotations

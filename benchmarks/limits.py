@@ -1,7 +1,8 @@
 """What grows with clips and folds: `python -m benchmarks.limits [--clips 500 1000 2000 4000] [--json FILE]`.
 
-The plan of a LOSO run over ever more clips (7 a person, as in the published sets), beside one of ten groups: its seconds, its memory, the size of a
-job as it travels; and a ledger of as many entries as there are folds, written and read.
+The plan of a LOSO run over ever more clips (7 a person, as in the published sets), beside one of ten groups: its
+seconds, its memory, the size of a job as it travels; and a ledger of as many entries as there are folds, written and
+read.
 """
 
 from __future__ import annotations

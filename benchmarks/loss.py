@@ -1,11 +1,13 @@
 """Nodes lost in the midst of work: `python -m benchmarks.loss --kills 20 --seed 1 [--json FILE]`.
 
-A Ray cluster of raylets on this machine: a head without CPUs, on which the driver is, and two workers of one CPU. Small extractions, LOSO
-runs and sweeps run on it as `jobs/*.py` do. Once in each, at a moment drawn from the seed, a node that has work running is ended by SIGKILL of
-all its processes, and a new one joins. The run must finish, with what the undisturbed run gave, to the bit.
+A Ray cluster of raylets on this machine: a head without CPUs, on which the driver is, and two workers of one CPU.
+Small extractions, LOSO runs and sweeps run on it as `jobs/*.py` do. Once in each, at a moment drawn from the seed, a
+node that has work running is ended by SIGKILL of all its processes, and a new one joins. The run must finish, with
+what the undisturbed run gave, to the bit.
 
-``repeated`` are tasks of this run's kind that Ray began again, by its own record (a fold is a task; so is a clip, in batches of one).
-``lost`` is against the undisturbed run before it, start of the driver included; other people's load on the machine is in it.
+``repeated`` are tasks of this run's kind that Ray began again, by its own record (a fold is a task; so is a clip, in
+batches of one). ``lost`` is against the undisturbed run before it, start of the driver included; other people's load
+on the machine is in it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """What is around the folds: `python -m benchmarks.scheduler [--lanes 8 16 32 64] [--gpu] [--many 2680] [--json FILE]`.
 
-The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps instead of training. A lane is what one fold
-holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU, for which distmer starts a process a fold. Nodes of 8 lanes each are raylets on
-this machine. Efficiency is Σ fold seconds ÷ (lanes × wall); processes are warmed up first, and how long that took is reported apart.
-``--many N`` runs N folds of no length with ledger and event log instead: reports a second, memory of the driver.
+The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps instead of
+training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU in a process
+that keeps it. Nodes of 8 lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
+from the moment on at which all lanes were busy; until then it is the cold start, in which each process loads torch
+and Ray on the same two cores. ``--many N`` runs N folds of no length with ledger and event log instead: reports a
+second, memory of the driver.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import os
 import pickle
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from distmer.storage import Store
 from distmer.training.data import Inputs
 from distmer.training.fit import as_predictions
 from distmer.training.network import Runtime
-from distmer.types import FoldJob, FoldResult
+from distmer.types import FoldBegun, FoldJob, FoldResult
 from tests import nodes, toy
 
 _NODE = 8
@@ -59,41 +60,36 @@ def jobs(count: int) -> tuple[list[FoldJob], Inputs]:
     return many, toy.inputs(clips)
 
 
-def run(config: ClusterConfig, some: Sequence[FoldJob], inputs: Inputs, seconds: float) -> tuple[float, float]:
-    """Wall seconds, and seconds until the first fold has ended."""
+def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[str, Any]:
     from distmer.cluster.folds import RayFoldExecutor
 
-    started, first, done = time.perf_counter(), 0.0, 0
-    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(seconds)).run(some, inputs):
-        if isinstance(report, FoldResult):
-            done, first = done + 1, first or time.perf_counter() - started
-    assert done == len(some), f"{len(some) - done} folds failed"
-    return time.perf_counter() - started, first
-
-
-def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[str, Any]:
     gpus = {"gpus_per_fold": 1.0, "cpus_per_fold": 0.01} if asked.gpu else {}
     config = ClusterConfig(in_flight=wanted * 2, **gpus)
     while len(cluster.workers) * _NODE < wanted:
         cluster.add(cpus=_NODE, gpus=_NODE)
     some, inputs = jobs(wanted * asked.each)
-    warm = 0.0
-    if not asked.gpu:
-        # Long enough that every lane takes one, though their processes start one after the other.
-        warm = run(config, some[:wanted], inputs, asked.warm * wanted / _NODE)[0] - asked.warm * wanted / _NODE
-    before = psutil.Process().cpu_times()
-    wall, _ = run(config, some, inputs, asked.seconds)
-    after = psutil.Process().cpu_times()
-    busy = asked.seconds * len(some)
+    before, started = psutil.Process().cpu_times(), time.perf_counter()
+    running, most, full, ends = 0, 0, 0.0, list[float]()
+    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds)).run(some, inputs):
+        now = time.perf_counter() - started
+        running += 1 if isinstance(report, FoldBegun) else -1
+        if running > most:
+            most, full = running, now
+        if isinstance(report, FoldResult):
+            ends.append(now)
+    assert len(ends) == len(some), f"{len(some) - len(ends)} folds failed"
+    wall, after = time.perf_counter() - started, psutil.Process().cpu_times()
+    warm = sum(min(asked.seconds, max(0.0, end - full)) for end in ends)  # fold seconds after all lanes were busy
     return {
         "lanes": wanted,
         "nodes": len(cluster.workers),
-        "process": "one a fold" if asked.gpu else "pooled",
+        "busy at most": most,
         "folds": len(some),
         "fold s": asked.seconds,
-        "warm-up s": warm,
         "wall s": wall,
-        "efficiency": round(busy / (wanted * wall), 3),
+        "cold start s": full,
+        "efficiency warm": round(warm / (wanted * (wall - full)), 3),
+        "and cold": round(asked.seconds * len(some) / (wanted * wall), 3),
         "driver CPU s": after.user - before.user + after.system - before.system,
         "load": os.getloadavg()[0],
         "free GiB": psutil.virtual_memory().available / 2**30,
@@ -108,7 +104,8 @@ def many(cluster: nodes.Nodes, count: int) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="many-"))
     some, inputs = jobs(count)
     ledger, log = Ledger(Store(folder / "ledger")), JsonLines(folder / "events.jsonl")
-    run(ClusterConfig(), some[:4], inputs, 0)
+    for _ in RayFoldExecutor(ClusterConfig(), str(folder), Sleep(0)).run(some[:4], inputs):
+        pass  # the processes start
     process = psutil.Process()
     memory, started, reports = process.memory_info().rss, time.perf_counter(), 0
     for report in RayFoldExecutor(ClusterConfig(), str(folder), Sleep(0)).run(some, inputs):
@@ -138,7 +135,6 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="declared GPUs, a process a fold")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--each", type=int, default=8, help="folds a lane")
-    parser.add_argument("--warm", type=float, default=40.0, help="seconds in which 8 processes surely start here")
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--json")
     asked = parser.parse_args()

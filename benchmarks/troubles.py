@@ -1,7 +1,8 @@
 """A fold out of memory, and a fold ten times as slow: `python -m benchmarks.troubles memory|slow`.
 
-``memory``: of six folds one takes more and more memory, on a node whose Ray watches for it (`RAY_memory_usage_threshold` is set some GiB above what this
-machine uses now), until Ray ends its process; others go on. ``slow``: of six folds on two CPUs, one takes ten times as long as the others.
+``memory``: of six folds one takes more and more memory, on a node whose Ray watches for it
+(`RAY_memory_usage_threshold` is set some GiB above what this machine uses now), until Ray ends its process; others go
+on. ``slow``: of six folds on two CPUs, one takes ten times as long as the others.
 """
 
 from __future__ import annotations

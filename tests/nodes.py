@@ -26,7 +26,7 @@ from tests import command
 RAY = str(Path(sys.executable).with_name("ray"))
 _STORE = 100 * 2**20
 
-FOLD = r"^fold "
+FOLD = r"^fold |^_Lane\.train"
 CLIPS = r"^MapWorker.*\.submit"
 Choose = Callable[[Sequence["Node"]], "Node"]
 

@@ -10,6 +10,7 @@ import logging
 import math
 import tempfile
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from typing import Any, cast
 import ray
 import torch
 from ray import train
-from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from torch import nn
@@ -31,7 +32,7 @@ from distmer.training.network import Alone, Runtime, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
-
+_KEPT = 5.0  # seconds that a process keeps its GPU between two folds
 _LOOK = 5.0  # seconds between looks at whether anything has begun
 
 
@@ -46,11 +47,17 @@ class RayWorkers:
         self._body = body
         self._pending: dict[ray.ObjectRefGenerator, FoldJob] = {}
         self._asked_at = 0.0  # when the first fold was submitted; infinite once a fold has begun
+        # Of folds on GPUs: those that wait for a process, processes that wait for a GPU, those that train, those between two folds.
+        self._queue: deque[tuple[FoldJob, list[ray.ObjectRef]]] = deque()
+        self._coming: dict[ray.ObjectRef, Any] = {}
+        self._lanes: dict[ray.ObjectRefGenerator, tuple[Any, list[ray.ObjectRef]]] = {}
+        self._idle: list[tuple[float, Any]] = []
+        self._lost: Counter[str] = Counter()  # by fold: processes lost with it
 
     @property
     def room(self) -> int:
         """How many more folds may be submitted now."""
-        return self.config.in_flight - len(self._pending)
+        return self.config.in_flight - len(self._pending) - len(self._queue)
 
     def share(self, inputs: Inputs) -> ray.ObjectRef:
         """The table in the object store, once for all folds; each takes its clips by id."""
@@ -58,44 +65,44 @@ class RayWorkers:
 
     def submit(self, job: FoldJob, shared: ray.ObjectRef) -> None:
         config = self.config
-        options: dict[str, Any] = {
-            "name": f"fold {job.fold.id} seed {job.seed}",
-            "max_retries": config.retries,
-            # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
-            "scheduling_strategy": "DEFAULT",
-        }
+        # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
+        options: dict[str, Any] = {"name": _name(job), "max_retries": config.retries, "scheduling_strategy": "DEFAULT"}
         inputs = [shared]  # in a list, so that a task is given the reference and not a copy
         if config.workers_per_fold:
             task = _train_in_group.options(num_cpus=0, **options).remote(job, inputs, config, self.scratch)
+        elif config.gpus_per_fold:
+            self._queue.append((job, inputs))
+            self._asked_at = self._asked_at or time.monotonic()
+            self._man_lanes()
+            return
         else:
-            gpu = config.gpus_per_fold > 0
-            kind = _train_on_gpu if gpu else _train_in_task
-            options |= {"num_cpus": config.cpus_per_fold, "num_gpus": config.gpus_per_fold}
-            task = kind.options(**options).remote(job, inputs, gpu, self._body)
+            task = _train_in_task.options(num_cpus=config.cpus_per_fold, **options).remote(job, inputs, self._body)
         self._pending[task] = job
         self._asked_at = self._asked_at or time.monotonic()
 
     def reports(self, seconds: float | None = None) -> list[Report]:
         """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is lost."""
-        if not self._pending:
+        # Whoever waits without an end has nothing more to submit; a sweep soon may have.
+        self._idle = [(since, lane) for since, lane in self._idle if seconds is not None and time.monotonic() - since < _KEPT]
+        if not self._pending and not self._coming:
             time.sleep(seconds or 0)
             return []
         try:
-            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=_LOOK if seconds is None else seconds)
+            ready, _ = ray.wait([*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds)
             if not ready:
                 self._refuse_to_wait_for_ever()
-            reports = [_next_report(task, self._pending[task]) for task in ready]
+            reports = [(task, self._next_report(task)) for task in ready if task in self._pending]
         except (RayError, ConnectionError) as error:
             raise RunError(
                 f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
             ) from error
         self._asked_at = math.inf if reports else self._asked_at
-        for task, report in zip(ready, reports, strict=True):
+        self._idle += [(time.monotonic(), self._coming.pop(task)) for task in ready if task in self._coming]
+        for task, report in reports:
             if not isinstance(report, FoldBegun):
-                job = self._pending.pop(task)
-                if self.config.workers_per_fold:
-                    Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
-        return reports
+                self._ended(task, report)
+        self._man_lanes()
+        return [report for _, report in reports if report is not None]
 
     def _refuse_to_wait_for_ever(self) -> None:
         """RunError when no machine has taken up a first fold for `cluster.patience`: a quota, a typing error, no spot machine."""
@@ -112,8 +119,51 @@ class RayWorkers:
     def close(self) -> None:
         """End what is under way."""
         for task in self._pending:
-            ray.cancel(task, force=True)
-        self._pending.clear()
+            if task in self._lanes:
+                ray.kill(self._lanes[task][0])
+            else:
+                ray.cancel(task, force=True)
+        for lane in self._coming.values():
+            ray.kill(lane)
+        for pool in (self._pending, self._queue, self._coming, self._lanes, self._idle):
+            pool.clear()
+
+    def _next_report(self, task: ray.ObjectRefGenerator) -> Report | None:
+        """None: the fold's process was lost, and it is to be begun again in another."""
+        job = self._pending[task]
+        try:
+            return cast(Report, ray.get(next(task)))
+        except RayError as error:
+            # Ray would try an actor again at once, and often: all tries are gone before a lost node is known to be lost.
+            lost = task in self._lanes and isinstance(error, (RayActorError, OutOfMemoryError))
+            self._lost[job.digest] += lost
+            return None if lost and self._lost[job.digest] <= self.config.retries else _failure(job, error)
+
+    def _ended(self, task: ray.ObjectRefGenerator, report: FoldResult | FoldFailure | None) -> None:
+        job = self._pending.pop(task)
+        if task in self._lanes:
+            lane, inputs = self._lanes.pop(task)
+            if isinstance(report, FoldResult):
+                self._idle.append((time.monotonic(), lane))
+            else:
+                ray.kill(lane)  # what failed may have left its process unable to go on
+            if report is None:
+                self._queue.append((job, inputs))
+        if self.config.workers_per_fold:
+            Store(self.scratch).remove(job.digest)  # the fold's checkpoints have done their work
+
+    def _man_lanes(self) -> None:
+        """Waiting folds to idle processes; as many more processes asked for as folds still wait, and no more."""
+        while self._queue and self._idle:
+            (job, inputs), (_, lane) = self._queue.popleft(), self._idle.pop()
+            task = lane.train.options(name=_name(job)).remote(job, inputs, self._body)
+            self._pending[task], self._lanes[task] = job, (lane, inputs)
+        while len(self._coming) > len(self._queue):
+            ray.kill(self._coming.popitem()[1])
+        while len(self._coming) < len(self._queue):
+            needs = {"num_cpus": self.config.cpus_per_fold, "num_gpus": self.config.gpus_per_fold}
+            new: Any = _Lane.options(**needs, scheduling_strategy="DEFAULT").remote()
+            self._coming[new.ready.remote()] = new
 
 
 class RayFoldExecutor:
@@ -137,24 +187,23 @@ class RayFoldExecutor:
             self._workers.close()
 
 
-def _next_report(task: ray.ObjectRefGenerator, job: FoldJob) -> Report:
-    try:
-        return cast(Report, ray.get(next(task)))
-    except OutOfMemoryError as error:
-        reason = (
-            "its process was ended again and again because the node ran out of memory; let fewer folds share a node (cluster.cpus_per_fold)"
-        )
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=True)
-    except RayTaskError as error:  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
-        reason = f"the fold could not be run on its node ({type(error.cause).__name__}: {error.cause})".splitlines()[0]
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error))
-    except RayError as error:
-        first = str(error).strip().splitlines()[0]
-        reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=True)
+def _name(job: FoldJob) -> str:
+    return f"fold {job.fold.id} seed {job.seed}"
 
 
-def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool, body: Body) -> Generator[Report]:
+def _failure(job: FoldJob, error: RayError) -> FoldFailure:
+    first, lost = str(error).strip().splitlines()[0], True
+    match error:
+        case OutOfMemoryError():
+            reason = "the node ran out of memory with this fold, at every try; let fewer folds share a node (cluster.cpus_per_fold)"
+        case RayTaskError():  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+            reason, lost = f"the fold could not be run on its node ({first})", False
+        case _:
+            reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first})"
+    return FoldFailure(job.digest, job.fold.id, job.seed, reason, str(error), lost=lost)
+
+
+def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], body: Body, gpu: bool = False) -> Generator[Report]:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode at every fold
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
@@ -164,8 +213,22 @@ def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], gpu: bool, body:
 
 
 _train_in_task = ray.remote(num_returns="streaming")(_fold_in_process)
-# A process reads which GPU it has once, so one that Ray hands another GPU later would train on the wrong one: a process a fold.
-_train_on_gpu = ray.remote(num_returns="streaming", max_calls=1)(_fold_in_process)
+
+
+@ray.remote
+class _Lane:
+    """A process that trains folds on the GPU, or the share of one, that Ray gave it for life.
+
+    A process reads once which GPU it has. A pooled one that Ray hands another GPU later would train on the wrong one, and a process
+    a fold costs seconds a fold to start; an actor's GPU never changes. It ends when the driver lets go of it.
+    """
+
+    def ready(self) -> None:
+        """Answered when it has its GPU."""
+
+    @ray.method(num_returns="streaming")
+    def train(self, job: FoldJob, shared: list[ray.ObjectRef], body: Body) -> Generator[Report]:
+        yield from _fold_in_process(job, shared, body, gpu=True)
 
 
 @ray.remote(num_returns="streaming")

@@ -16,7 +16,10 @@ from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalExecutor
 from distmer.experiment.run import Report
-from distmer.types import FoldBegun, FoldFailure, FoldResult
+from distmer.training.data import Inputs
+from distmer.training.fit import fit_fold
+from distmer.training.network import Runtime
+from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 from tests import toy
 
 pytestmark = pytest.mark.slow
@@ -26,8 +29,8 @@ INPUTS = toy.inputs(CLIPS)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_of_two_cpus_and_a_declared_gpu() -> Iterator[None]:
-    with session(ClusterConfig(local_cpus=2, local_gpus=1, workers_per_fold=1)):
+def ray_of_two_cpus_and_two_declared_gpus() -> Iterator[None]:
+    with session(ClusterConfig(local_cpus=2, local_gpus=2, workers_per_fold=1)):
         yield
 
 
@@ -62,14 +65,14 @@ def test_ray_gives_the_bits_of_the_local_executor(model: str, in_flight: int, tm
     assert same(here(model), on_ray(ClusterConfig(in_flight=in_flight), tmp_path, model))
 
 
-def test_four_folds_share_a_declared_gpu(tmp_path: Path) -> None:
-    """As far as a machine without a GPU can show: four folds are granted a quarter each, a demand for more than there is
+def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
+    """As far as a machine without a GPU can show: four folds are granted a half each, a demand for more than there is
     waits, and the numbers are the same."""
     import ray
 
     from distmer.cluster.folds import RayFoldExecutor
 
-    cluster = ClusterConfig(gpus_per_fold=0.25, cpus_per_fold=0.1, in_flight=8)
+    cluster = ClusterConfig(gpus_per_fold=0.5, cpus_per_fold=0.1, in_flight=8)
     long = toy.jobs(toy.config(train={"epochs": 150}), CLIPS)
     running = RayFoldExecutor(cluster, str(tmp_path)).run(long, INPUTS)
     begun = [next(running) for _ in range(4)]
@@ -77,9 +80,31 @@ def test_four_folds_share_a_declared_gpu(tmp_path: Path) -> None:
     deadline = time.monotonic() + 20
     while ray.available_resources().get("GPU", 0.0) > 0 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert ray.available_resources().get("GPU", 0.0) == 0  # all four quarters are taken
+    assert ray.available_resources().get("GPU", 0.0) == 0  # all four halves are taken
     running.close()
     assert same(here(), on_ray(cluster, tmp_path))
+
+
+class Where:
+    """A body that says which process had which GPU."""
+
+    def __call__(self, job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult:
+        time.sleep(0.2)
+        return replace(fit_fold(job, inputs), device=f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}")
+
+
+def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) -> None:
+    from distmer.cluster.folds import RayFoldExecutor
+
+    cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, in_flight=2)
+    jobs = toy.jobs(toy.config(), CLIPS)
+    many = [replace(job, digest=f"{n}{job.digest[1:]}", seed=n) for n in range(4) for job in jobs]
+    results = [r for r in RayFoldExecutor(cluster, str(tmp_path), Where()).run(many, INPUTS) if not isinstance(r, FoldBegun)]
+    assert len(results) == 16
+    homes = [tuple(r.device.split()) for r in results if isinstance(r, FoldResult)]
+    assert len(homes) == 16
+    assert len(set(homes)) == 2  # 16 folds, two processes, and each of them with the one GPU it began with
+    assert {gpu for _, gpu in homes} == {"0", "1"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -126,7 +151,8 @@ def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path)
     assert all(isinstance(r, FoldResult) for r in results.values())
 
 
-def test_a_killed_worker_costs_its_folds_retry(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [{}, {"gpus_per_fold": 1.0, "cpus_per_fold": 0.1}], ids=["CPU", "GPU"])
+def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path: Path) -> None:
     import psutil
 
     from distmer.cluster.folds import RayFoldExecutor
@@ -134,13 +160,13 @@ def test_a_killed_worker_costs_its_folds_retry(tmp_path: Path) -> None:
     cfg = toy.config(train={"epochs": 100})
     jobs = toy.jobs(cfg, CLIPS)
     undisturbed = ended(LocalExecutor().run(jobs, INPUTS))
-    running = RayFoldExecutor(ClusterConfig(in_flight=2), str(tmp_path)).run(jobs, INPUTS)
+    running = RayFoldExecutor(ClusterConfig(in_flight=2, **share), str(tmp_path)).run(jobs, INPUTS)
     first = next(running)
     victims: list[int] = []
     deadline = time.monotonic() + 60
     while not victims and time.monotonic() < deadline:
         for process in psutil.Process().children(recursive=True):
-            if process.name().startswith("ray::fold") or any("ray::fold" in part for part in process.cmdline()[:1]):
+            if process.name().startswith(("ray::fold", "ray::_Lane.train")) or any("ray::fold" in part for part in process.cmdline()[:1]):
                 victims.append(process.pid)
     assert victims, "no fold worker was seen"
     os.kill(victims[0], signal.SIGKILL)
