@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--only", help="one kind: LOSO, sweep or extraction")
     parser.add_argument("--json")
     asked = parser.parse_args()
-    rng, rows, begun = random.Random(asked.seed), list[dict[str, Any]](), machine()  # noqa: S311  # moments, not secrets
+    rng, rows, begun = random.Random(asked.seed), list[dict[str, Any]](), machine()
     folder = Path(tempfile.mkdtemp(prefix="loss-"))
     with nodes.Nodes() as cluster:
         for _ in range(2):
