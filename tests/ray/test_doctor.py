@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,16 +19,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}.items():
-            patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster
 
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        started.environ = {"RAY_ADDRESS": started.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
-        started.second = started.add_node(num_cpus=1)
-        yield started
-        started.shutdown()
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    started.environ = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")} | {"RAY_ADDRESS": started.address}
+    started.second = started.add_node(num_cpus=1)
+    yield started
+    started.shutdown()
 
 
 def look(cluster: Any, home: Path, *arguments: str, **env: str) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
