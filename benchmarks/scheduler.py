@@ -3,8 +3,8 @@
 The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps instead of
 training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU in a process
 that keeps it. Nodes of 8 lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
-from the moment on at which all lanes were busy; until then it is the cold start, in which each process loads torch
-and Ray on the same two cores. ``--many N`` runs N folds of no length with ledger and event log instead: reports a
+from the moment on at which every lane has a process: a first fold in each waits for that. Until then it is the cold
+start, in which each process loads torch and Ray on the same two cores. ``--many N`` runs N folds of no length with ledger and event log instead: reports a
 second, memory of the driver.
 """
 
@@ -40,13 +40,18 @@ _MIB = 2**20
 
 
 class Sleep:
-    """A fold's body that holds its resources for so long, and answers as a training would."""
+    """A fold's body that holds its resources for so long, and answers as a training would. The first ``warming`` folds hold them
+    until the file ``go`` is there: until every lane has a fold."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, warming: int = 0, go: str = "") -> None:
+        self.seconds, self.warming, self.go = seconds, warming, go
 
     def __call__(self, job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult:
-        time.sleep(self.seconds)
+        if int(job.digest, 16) < self.warming:
+            while not Path(self.go).exists():
+                time.sleep(0.05)
+        else:
+            time.sleep(self.seconds)
         prob_NK = np.full((len(job.fold.test), 3), 1 / 3)
         predictions = as_predictions(job.fold.test, job.labels, prob_NK, job.fold.id, job.seed)
         return FoldResult(job.digest, job.fold.id, job.seed, predictions, 1, {"train_loss": (1.0,)}, self.seconds, "cpu")
@@ -67,29 +72,28 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
     config = ClusterConfig(in_flight=wanted * 2, **gpus)
     while len(cluster.workers) * _NODE < wanted:
         cluster.add(cpus=_NODE, gpus=_NODE)
-    some, inputs = jobs(wanted * asked.each)
+    some, inputs = jobs(wanted * (asked.each + 1))
+    go = Path(tempfile.mkdtemp(prefix="lanes-")) / "go"
     before, started = psutil.Process().cpu_times(), time.perf_counter()
-    running, most, full, ends = 0, 0, 0.0, list[float]()
-    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds)).run(some, inputs):
-        now = time.perf_counter() - started
-        running += 1 if isinstance(report, FoldBegun) else -1
-        if running > most:
-            most, full = running, now
-        if isinstance(report, FoldResult):
-            ends.append(now)
-    assert len(ends) == len(some), f"{len(some) - len(ends)} folds failed"
+    begun, done, full = 0, 0, 0.0
+    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds, wanted, str(go))).run(some, inputs):
+        begun += isinstance(report, FoldBegun)
+        done += isinstance(report, FoldResult)
+        if begun == wanted and not go.exists():
+            full = time.perf_counter() - started
+            go.touch()
+    assert done == len(some), f"{len(some) - done} folds failed"
     wall, after = time.perf_counter() - started, psutil.Process().cpu_times()
-    warm = sum(min(asked.seconds, max(0.0, end - full)) for end in ends)  # fold seconds after all lanes were busy
+    spent = asked.seconds * wanted * asked.each
     return {
         "lanes": wanted,
         "nodes": len(cluster.workers),
-        "busy at most": most,
-        "folds": len(some),
+        "folds": wanted * asked.each,
         "fold s": asked.seconds,
         "wall s": wall,
         "cold start s": full,
-        "efficiency warm": round(warm / (wanted * (wall - full)), 3),
-        "and cold": round(asked.seconds * len(some) / (wanted * wall), 3),
+        "efficiency warm": round(spent / (wanted * (wall - full)), 3),
+        "and cold": round(spent / (wanted * wall), 3),
         "driver CPU s": after.user - before.user + after.system - before.system,
         "load": os.getloadavg()[0],
         "free GiB": psutil.virtual_memory().available / 2**30,
