@@ -4,8 +4,8 @@ The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledge
 training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU in a process
 that keeps it. Nodes of 8 lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
 from the moment on at which every lane has a process: a first fold in each waits for that. Until then it is the cold
-start, in which each process loads torch and Ray on the same two cores. ``--many N`` runs N folds of no length with ledger and event log instead: reports a
-second, memory of the driver.
+start, in which each process loads torch and Ray on the same two cores. ``--many N`` runs N folds of no length with
+ledger and event log instead: reports a second, memory of the driver.
 """
 
 from __future__ import annotations
