@@ -132,7 +132,8 @@ class Sweep:
         return result
 
     def _step(self) -> None:
-        while self._waiting and len(self._running) < min(self._at_once, self._tuner.most):
+        # `most` asks the cluster: only when there is a search to begin.
+        while self._waiting and len(self._running) < self._at_once and len(self._running) < self._tuner.most:
             search = self._waiting.pop()
             self._running[search.id] = _SearchRun(search, self._plan.sweep.concurrent, self._plan.sweep.wanted)
             self._tuner.begin(search)

@@ -40,15 +40,20 @@ def begin_folder(run_dir: Place, plan: Plan) -> None:
 def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
     folder = Store(run_dir)
-    if result.predictions is not None:
-        buffer = io.BytesIO()
-        pq.write_table(predictions_table(result.predictions), buffer)
-        folder.write("predictions.parquet", buffer.getvalue())
+    write_predictions(folder, result.predictions)
     for name, figure in run_figures(result).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
         folder.write(f"figures/{name}.png", buffer.getvalue())
     write_results(run_dir, result)
+
+
+def write_predictions(folder: Store, predictions: Predictions | None) -> None:
+    """``predictions.parquet``, which a comparison reads, if anything was predicted."""
+    if predictions is not None:
+        buffer = io.BytesIO()
+        pq.write_table(predictions_table(predictions), buffer)
+        folder.write("predictions.parquet", buffer.getvalue())
 
 
 def write_results(run_dir: Place, result: RunResult) -> None:

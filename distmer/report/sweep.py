@@ -13,7 +13,6 @@ from typing import cast
 import matplotlib
 import optuna
 import pandas as pd
-import pyarrow.parquet as pq
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.table import Table
 
-from distmer.experiment.ledger import predictions_table
 from distmer.experiment.sweep import Search, SweepPlan, Trial
 from distmer.experiment.sweep_result import Outcome, SweepResult
+from distmer.report.run_folder import write_predictions
 from distmer.report.tables import as_text, clock, rendered
 from distmer.storage import Store
 from distmer.types import JsonValue
@@ -175,10 +174,7 @@ def record_key(search: Search) -> str:
 
 def finish_sweep_folder(folder: Store, result: SweepResult) -> None:
     """Predictions, trials, figures, chosen settings, and last the report and ``results.json``."""
-    if result.predictions is not None:
-        buffer = io.BytesIO()
-        pq.write_table(predictions_table(result.predictions), buffer)
-        folder.write("predictions.parquet", buffer.getvalue())
+    write_predictions(folder, result.predictions)
     folder.write("trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
     for name, text in chosen_files(result).items():
         folder.write(name, text.encode())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,7 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
             **flatten(settings(plan)),
         }
     )
-    yield from stamp_items(plan)
+    yield from stamp_items(plan.stamps)
     yield Tag("distmer.kind", "run")
     yield Tag("distmer.data", plan.data_digest)
     yield Tag("mlflow.source.name", "distmer")
@@ -122,10 +122,10 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
     yield Text("environment.json", json.dumps(environment.to_json(), indent=2))
 
 
-def stamp_items(plan: Plan) -> Iterator[LogItem]:
+def stamp_items(stamps: Sequence[str]) -> Iterator[LogItem]:
     """The stamps: a stamped run is no headline, and a search must be able to leave it out."""
-    yield Tag("distmer.stamps", ", ".join(plan.stamps) or "none")
-    yield Tag("distmer.headline", "no" if plan.stamps else "yes")
+    yield Tag("distmer.stamps", ", ".join(stamps) or "none")
+    yield Tag("distmer.headline", "no" if stamps else "yes")
 
 
 def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
@@ -142,7 +142,7 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
                 **flatten({name: spec[name] for name in ("model", "train", "inputs", "features", "evaluation")}),
             }
         ),
-        *stamp_items(plan),
+        *stamp_items(plan.stamps),
         Tag("distmer.kind", "fold"),
         Tag("distmer.device", result.device),
         *fold_metrics(result, plan, step=0),

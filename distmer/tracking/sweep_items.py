@@ -19,7 +19,7 @@ from distmer.experiment.sweep import SweepPlan, Trial
 from distmer.experiment.sweep_result import SweepResult
 from distmer.report.sweep import chosen_files, sweep_figures, sweep_markdown, trial_frame
 from distmer.tracking.environment import Environment
-from distmer.tracking.items import Child, Figure, LogItem, Metric, Params, Table, Tag, Text, flatten, score_metrics
+from distmer.tracking.items import Child, Figure, LogItem, Metric, Params, Table, Tag, Text, flatten, score_metrics, stamp_items
 from distmer.types import FoldResult, JsonValue
 
 
@@ -38,8 +38,7 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
             **{f"space.{name}": json.dumps(domain) for name, domain in sweep["space"].items()},
         }
     )
-    yield Tag("distmer.stamps", ", ".join(plan.stamps) or "none")
-    yield Tag("distmer.headline", "no" if plan.stamps else "yes")
+    yield from stamp_items(plan.stamps)
     yield Tag("distmer.kind", "sweep")
     yield Tag("distmer.data", base.data_digest)
     yield Tag("mlflow.source.name", "distmer")
@@ -57,8 +56,7 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
         Params({"search": trial.search, "trial": str(trial.index), **{name: _word(value) for name, value in trial.setting.items()}}),
         Tag("distmer.kind", "trial"),
         Tag("distmer.trial", trial.state),
-        Tag("distmer.headline", "no"),
-        Tag("distmer.stamps", "inner-validation"),
+        *stamp_items(("inner-validation",)),
     ]
     items += [Tag("mlflow.note.content", f"failed: {trial.reason}")] if trial.reason else []
     for rung in trial.rungs:
