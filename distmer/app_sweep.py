@@ -150,9 +150,7 @@ def _sweep(
 
 
 def _begin(folder: Store, plan: SweepPlan) -> None:
-    sweep = plan.sweep.model_dump(mode="json", exclude_unset=True)  # as given: what was left out may be no option of the mode
-    tree = {**plan.space.base().model_dump(mode="json"), "sweep": sweep}
-    folder.write("sweep.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).encode())
+    folder.write("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.base.data_digest}, indent=1).encode())
 
 

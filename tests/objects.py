@@ -19,6 +19,7 @@ from pathlib import Path
 import boto3
 
 from distmer.storage import Store
+from tests import command
 
 BUCKET = "laboratory"
 _FOREIGN = ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN")
@@ -61,7 +62,7 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server with one empty bucket; this process's environment leads to it."""
-    port = free_port()
+    port = command.free_port()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], **quiet)  # type: ignore[call-overload]
     url = f"http://127.0.0.1:{port}"
@@ -110,12 +111,6 @@ def upload(folder: Path, address: str) -> str:
         if path.is_file():
             store.write(path.relative_to(folder).as_posix(), path.read_bytes())
     return address
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

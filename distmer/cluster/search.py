@@ -106,10 +106,7 @@ class _StudySearcher(Searcher):
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to keep: as above."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a sweep is replayed from the ledger, not restored")
+        """Nothing to keep, as above; and nothing to restore, which Tune's own searcher refuses."""
 
 
 class RayTuner:

@@ -106,6 +106,11 @@ class SweepPlan:
         return (*own, *self.base.stamps)
 
     @property
+    def settings(self) -> dict[str, JsonValue]:
+        """The configuration that the same sweep can be made from again: as given, for what was left out may be no option of the mode."""
+        return {**self.space.base().model_dump(mode="json"), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
+
+    @property
     def trainings(self) -> int:
         """Trainings of all trials if none is stopped, the refits not counted."""
         return self.sweep.wanted * sum(search.most for search in self.searches)

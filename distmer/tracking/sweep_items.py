@@ -25,7 +25,7 @@ from distmer.types import FoldResult, JsonValue
 
 def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogItem]:
     """What is known before the first trial: the space, the base configuration, the data."""
-    sweep = plan.sweep.model_dump(mode="json", exclude_unset=True)
+    sweep = plan.settings["sweep"]
     base = plan.base
     yield Params(
         {
@@ -44,8 +44,7 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
     yield Tag("mlflow.source.name", "distmer")
     if environment.commit:
         yield Tag("mlflow.source.git.commit", environment.commit)
-    tree = {**base.config.model_dump(mode="json"), "sweep": sweep}
-    yield Text("sweep.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    yield Text("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True))
     yield Text("environment.json", json.dumps(environment.to_json(), indent=2))
 
 

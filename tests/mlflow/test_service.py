@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,12 +33,6 @@ EPOCHS, SUBJECTS = 40, 5
 RESTORED = {"runs": "run_uuid", "metrics": "run_uuid", "params": "value", "tags": "value", "users": "username"}
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def postgres_binaries() -> Path | None:
     here = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     found = shutil.which("initdb")
@@ -51,9 +44,9 @@ class Service:
     """The three servers, on loopback. `stop` and `start` are of MLflow's."""
 
     folder: Path
-    postgres: int = field(default_factory=free_port)
-    s3: int = field(default_factory=free_port)
-    port: int = field(default_factory=free_port)
+    postgres: int = field(default_factory=command.free_port)
+    s3: int = field(default_factory=command.free_port)
+    port: int = field(default_factory=command.free_port)
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     process: subprocess.Popen[bytes] | None = None
     name: str = "mlflow"  # of the database

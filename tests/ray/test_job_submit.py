@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,23 +22,17 @@ pytestmark = pytest.mark.slow
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A head node of this test's own, ended by its process ids; yields the environment in which to talk to it."""
     environ = command.environment(tmp_path_factory.mktemp("head"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
-    port, dashboard = free_port(), free_port()
+    port, dashboard = command.free_port(), command.free_port()
     start = [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--node-ip-address=127.0.0.1"]
     short = tempfile.mkdtemp(prefix="r")  # Ray's sockets lie below it, and a socket's path ends at 107 bytes
     start += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={short}"]
     # Beside another Ray on this machine the agent's usual port is taken, and a head without an agent takes no job.
-    start += [f"--dashboard-agent-listen-port={free_port()}"]
+    start += [f"--dashboard-agent-listen-port={command.free_port()}"]
     log = (tmp_path_factory.mktemp("log") / "head").open("w+")
     node = subprocess.Popen(start, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:

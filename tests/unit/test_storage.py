@@ -21,7 +21,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.storage import Store
 from distmer.training.fit import fit_fold
 from distmer.types import Manifest, RunError
-from tests import objects, toy
+from tests import command, objects, toy
 from tests.fixtures.dataset_layouts import LAYOUTS
 
 
@@ -125,7 +125,7 @@ def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(ad
     features.store.write(part, features.store.read(part)[:-20])
     assert features.keys().keys() == {"a"} and "is not a readable feature part and counts as absent" in caplog.text
     if "://" in address:  # away: what it holds is not known, and must not be made again
-        with objects.surroundings({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{objects.free_port()}"}):
+        with objects.surroundings({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{command.free_port()}"}):
             for look in (lambda: Ledger(Store(address)).known(["0" * 64]), lambda: FeatureStore(Store(address), FeatureConfig()).keys()):
                 with pytest.raises(RunError, match="the storage does not answer; check the network"):
                     look()

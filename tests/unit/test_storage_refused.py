@@ -67,7 +67,7 @@ def test_a_token_that_has_expired(say: Say, maps: Path) -> None:
 @pytest.mark.parametrize("fault", ["nobody listens", "the line breaks"])
 def test_a_server_that_is_away(fault: str, say: Say, maps: Path) -> None:
     with objects.answering(b"") as (url, asked):
-        at = url if fault == "the line breaks" else f"http://127.0.0.1:{objects.free_port()}"
+        at = url if fault == "the line breaks" else f"http://127.0.0.1:{command.free_port()}"
         with objects.surroundings({"AWS_ENDPOINT_URL": at}):
             told = refused(say, "s3://laboratory/x", maps)
     assert "the storage does not answer; check the network, and AWS_ENDPOINT_URL" in told
