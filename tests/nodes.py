@@ -58,23 +58,27 @@ class Node:
             return [parent, *parent.children(recursive=True)]
         return []
 
-    def work(self) -> list[str]:
-        """What its workers are doing now, by the names that Ray gives their processes."""
+    def work(self, doing: str = "") -> list[str]:
+        """What (of ``doing``) its workers are doing now, by the names that Ray gives their processes."""
         titles: list[str] = []
         for process in self.family():
             with suppress(psutil.Error):
                 title = process.cmdline()[:1]
                 titles += [t.removeprefix("ray::") for t in title if t.startswith("ray::") and "IDLE" not in t]
-        return titles
+        return [title for title in titles if re.search(doing, title)]
 
     def kill(self) -> None:
         """As a power cut: no process of it gets to say a word."""
+        family = self.signal(signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
+        self.process.wait()
+
+    def signal(self, number: signal.Signals) -> list[psutil.Process]:
         family = self.family()
         for process in family:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(family, timeout=10)
-        self.process.wait()
+                process.send_signal(number)
+        return family
 
 
 @dataclass
@@ -121,20 +125,36 @@ class Nodes:
     ) -> tuple[Node, list[str]]:
         """Once it is time and a node has such work running: that node is gone, and what its workers were doing is told."""
         command.wait_for(when, process)
-        busy: list[Node] = []
+        lost: list[tuple[Node, list[str]]] = []
 
         def found() -> bool:
-            busy[:] = [node for node in self.workers if any(re.search(doing, title) for title in node.work())]
-            return bool(busy)
+            busy = [node for node in self.workers if node.work(doing)]
+            if not busy:
+                return False
+            victim = choose(busy)
+            # Held still and looked at again: what was under way a moment ago may have ended since, and then nothing is lost.
+            victim.signal(signal.SIGSTOP)
+            work = victim.work(doing)
+            if not work:
+                victim.signal(signal.SIGCONT)
+                return False
+            self.kill(victim)
+            lost.append((victim, work))
+            return True
 
         command.wait_for(found, process)
-        victim = choose(busy)
-        work = [title for title in victim.work() if re.search(doing, title)]
-        self.kill(victim)
-        return victim, work
+        return lost[0]
 
     def logs(self, pattern: str) -> list[Path]:
         return list(self._folder.glob(f"session_latest/logs/{pattern}"))
+
+    def again(self, before: int, seconds: float = 20) -> bool:
+        """Whether more tasks than ``before`` were begun again: workers write Ray's record every second, not at once."""
+        deadline = time.monotonic() + seconds
+        while sum(self.repeated().values()) <= before:
+            if time.monotonic() > deadline:
+                return False
+        return True
 
     def repeated(self) -> dict[str, int]:
         """Tasks that Ray has begun again since the cluster was started, by name."""
