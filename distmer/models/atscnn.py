@@ -14,7 +14,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -72,8 +71,6 @@ class ATSCNN(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        # With so few channels a stream, oneDNN's grouped convolution wants channels last: measured on one CPU thread.
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         return self.head(self.attention(self.stages(x_BCHW)).flatten(1))
 
 

@@ -10,12 +10,16 @@ layer by layer as published, for counting operations (`distmer.models.complexity
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import skip_init
+
+from distmer.models.fused import norm_pool
 
 Activation = Literal["selu", "relu", "elu", "leaky_relu", "tanh", "gelu", "silu"]
 
@@ -48,10 +52,11 @@ class StreamStage(nn.Module):
         self.pool_first = activation in MONOTONE
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y_BCHW = self.norm(self.conv(x_BCHW))
+        conv = self.conv
         if self.pool_first:
-            return self.activation(F.max_pool2d(y_BCHW, 2))
-        return F.max_pool2d(self.activation(y_BCHW), 2)
+            y_BCHW = F.conv2d(x_BCHW, conv.weight, None, padding=conv.padding, groups=conv.groups)
+            return self.activation(norm_pool(y_BCHW, self.norm, 2, shift_C=conv.bias))
+        return F.max_pool2d(self.activation(self.norm(conv(x_BCHW))), 2)
 
     def described(self) -> nn.Module:
         return nn.Sequential(self.conv, self.norm, self.activation, nn.MaxPool2d(2))
@@ -118,6 +123,33 @@ def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, str
     if kind in {"cbam", "spatial"}:
         parts.append(SpatialAttention(streams))
     return nn.Sequential(*parts)
+
+
+def side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
+    """Convolutions 3×3 of the same input as one, their channels behind one another: the same weights, one pass over the input."""
+    one = convs[0]
+    shape = (one.in_channels, sum(conv.out_channels for conv in convs), 3)
+    wide = cast("nn.Conv2d", skip_init(nn.Conv2d, *shape, padding=1, device=one.weight.device))  # it draws no weights of its own
+    with torch.no_grad():
+        for name, weights in wide.named_parameters():
+            weights.copy_(torch.cat([conv.get_parameter(name) for conv in convs]))
+    return wide
+
+
+class StreamDropout(nn.Dropout):
+    """Dropout on streams side by side, ``widths`` channels each: drawn stream by stream, as a dropout in each of them would."""
+
+    def __init__(self, p: float, widths: Sequence[int]) -> None:
+        super().__init__(p)
+        self.widths = tuple(widths)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        batch, _, height, width = input.shape
+        keep = 1 - self.p
+        masks = [input.new_empty((batch, channels, height, width)).bernoulli_(keep) for channels in self.widths]
+        return input * torch.cat(masks, dim=1).div_(keep)
 
 
 def conv_norm_relu(cin: int, cout: int) -> list[nn.Module]:

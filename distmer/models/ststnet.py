@@ -18,9 +18,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.base import ModelInfo, Options, Printed
-from distmer.models.layers import dense
+from distmer.models.fused import norm_pool
+from distmer.models.layers import StreamDropout, dense, side_by_side
 
 KERNELS = (3, 5, 8)
 
@@ -40,22 +42,50 @@ class STSTNet(nn.Module):
         super().__init__()
         paper = options.variant == "paper"
         dropout = (0.5 if paper else 0.0) if options.dropout is None else options.dropout
-        stream = _paper_stream if paper else _reference_stream
-        self.streams = nn.ModuleList(nn.Sequential(*stream(kernels), nn.Dropout(dropout)) for kernels in KERNELS)
+        self.streams = Streams(paper, dropout)
         self.pool = nn.AvgPool2d(2) if paper else nn.MaxPool2d(2)
         flat = sum(KERNELS) * (((options.size - 1) // 3 + 1) // 2) ** 2
         self.head = dense((flat, classes) if paper else (flat, flat, classes), 0.0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.head(self.pool(torch.cat([stream(x_BCHW) for stream in self.streams], dim=1)))
+        return self.head(self.pool(self.streams(x_BCHW)))
 
 
-def _paper_stream(kernels: int) -> list[nn.Module]:
-    return [nn.Conv2d(3, kernels, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(kernels), nn.MaxPool2d(3, 3, padding=1)]
+class Streams(nn.Module):
+    """The three streams as one: they read the same maps and differ in their weights alone. x_BCHW → (B, 16, ⌈H/3⌉, ⌈W/3⌉)."""
+
+    def __init__(self, paper: bool, dropout: float) -> None:
+        super().__init__()
+        self.conv = side_by_side([nn.Conv2d(3, kernels, 3, padding=1) for kernels in KERNELS])
+        self.norm = nn.BatchNorm2d(sum(KERNELS)) if paper else None
+        self.dropout = StreamDropout(dropout, KERNELS)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        y_BCHW = self.conv(x_BCHW)
+        if self.norm is None:
+            return self.dropout(F.max_pool2d(y_BCHW, 3, padding=1))
+        return self.dropout(norm_pool(F.relu(y_BCHW, inplace=True), self.norm, 3, padding=1))
+
+    def described(self) -> nn.Module:
+        return _ThreeStreams(paper=self.norm is not None).to(self.conv.weight.device)
 
 
-def _reference_stream(kernels: int) -> list[nn.Module]:
-    return [nn.Conv2d(3, kernels, 3, padding=1), nn.MaxPool2d(3, 3, padding=1)]
+class _ThreeStreams(nn.Module):
+    """`Streams` as the paper draws it, for counting operations."""
+
+    def __init__(self, paper: bool) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(3, kernels, 3, padding=1),
+                *([nn.ReLU(), nn.BatchNorm2d(kernels)] if paper else []),
+                nn.MaxPool2d(3, 3, padding=1),
+            )
+            for kernels in KERNELS
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.cat([stream(x_BCHW) for stream in self.streams], dim=1)
 
 
 MODEL = ModelInfo(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +23,8 @@ from distmer.types import FloatArray, IntArray
 Epoch = tuple[torch.Tensor, list[torch.Tensor]]  # inputs of the epoch, row numbers of its batches
 
 T = TypeVar("T")
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Runtime(Protocol):
@@ -86,14 +91,31 @@ def device_of(gpu: bool) -> torch.device:
 
 
 def settle(threads: int) -> None:
-    """Make this process's arithmetic repeatable: thread count, deterministic kernels, no TF32."""
+    """Make this process's arithmetic repeatable (thread count, deterministic kernels, no TF32), and let it keep its memory."""
     torch.set_num_threads(threads)
+    _keep_memory()
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
+
+
+@functools.cache
+def _keep_memory() -> None:
+    """Keep freed memory for the next step. By default glibc gives every large block back to the system at once, and a step that
+    asks for it again waits for the system to clear it: up to a fifth of its time, measured."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # another C library has none
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def laid_out(x_NCHW: FloatArray, device: torch.device) -> torch.Tensor:
+    """Inputs where they are trained on; on CPUs channels last, in which every registered model trains faster (benchmarks)."""
+    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    return torch.from_numpy(x_NCHW).to(device, memory_format=layout)
 
 
 def train_network(
@@ -114,6 +136,8 @@ def train_network(
     device = runtime.device
     torch.manual_seed(derive(seed, "weights"))
     net = task.build().to(device)
+    if device.type == "cpu":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimiser = make_optimiser(net, config)
     saved = None if carry is None else runtime.restore()
     losses: list[torch.Tensor] = []
@@ -124,8 +148,8 @@ def train_network(
         losses = [loss.to(device) for loss in saved["losses"]]
         start = int(saved["epoch"])
     wrapped = runtime.wrap(net)
-    x_NCHW = torch.from_numpy(task.x_NCHW).to(device)
-    mirror_NCHW = None if task.mirror_NCHW is None else torch.from_numpy(task.mirror_NCHW).to(device)
+    x_NCHW = laid_out(task.x_NCHW, device)
+    mirror_NCHW = None if task.mirror_NCHW is None else laid_out(task.mirror_NCHW, device)
     y_N = torch.from_numpy(task.y_N.astype(np.int64)).to(device)
     weight_K = class_weights(config.loss, task.y_N, task.classes)
     weight_K = None if weight_K is None else weight_K.to(device)
@@ -150,7 +174,7 @@ def predict(net: nn.Module, x_NCHW: FloatArray, batch: int = 256) -> FloatArray:
     device = next(net.parameters()).device
     net.eval()
     with torch.inference_mode():
-        parts = [net(torch.from_numpy(x_NCHW[i : i + batch]).to(device)).double().softmax(dim=1) for i in range(0, len(x_NCHW), batch)]
+        parts = [net(laid_out(x_NCHW[i : i + batch], device)).double().softmax(dim=1) for i in range(0, len(x_NCHW), batch)]
     return torch.cat(parts).cpu().numpy()
 
 

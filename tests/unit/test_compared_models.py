@@ -246,12 +246,9 @@ def test_ststnet_s_two_variants_from_its_weights() -> None:
     x_BCHW = _random(2, 3, 28, 28)
     for variant in ("paper", "reference"):
         net = _net("ststnet", 28, variant=variant)
-        maps = []
-        for stream in net.streams:
-            y = _conv(x_BCHW, stream[0])
-            y = _norm(y.clamp(min=0), stream[2]) if variant == "paper" else y
-            maps.append(F.pad(y, (1, 1, 1, 1), value=-math.inf).unfold(2, 3, 3).unfold(3, 3, 3).amax((4, 5)))
-        joined = torch.cat(maps, 1)
+        y = _conv(x_BCHW, net.streams.conv)
+        y = _norm(y.clamp(min=0), net.streams.norm) if variant == "paper" else y
+        joined = F.pad(y, (1, 1, 1, 1), value=-math.inf).unfold(2, 3, 3).unfold(3, 3, 3).amax((4, 5))
         assert joined.shape == (2, 16, 10, 10)
         _close(net(x_BCHW), _dense(_pool(joined, "mean" if variant == "paper" else "max"), net.head))
 

@@ -1,0 +1,78 @@
+"""Batch norm and the max-pooling behind it in one, for training on CPUs: the full-size normalised map is never made.
+
+Batch norm is affine in each channel, so it can follow the pooling, if channels whose scale is negative are pooled by their
+minimum. Its statistics are still those of all pixels. Backward, the map's gradient is one affine pass over the map plus what
+the pooling scatters. PyTorch's kernels pass over a map of few channels, channels last, a dozen times instead; on GPUs, cuDNN's
+are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+def norm_pool(x_BCHW: Tensor, norm: nn.BatchNorm2d, kernel: int, padding: int = 0, shift_C: Tensor | None = None) -> Tensor:
+    """``F.max_pool2d(norm(x + shift), kernel, padding=padding)`` within rounding, running statistics included.
+
+    ``shift_C`` is a convolution's bias, that was not yet added. In training, the statistics take it away again, so its gradient
+    is zero by mathematics and not, as step by step, by cancellation.
+    """
+    if not norm.training or x_BCHW.device.type != "cpu":
+        return F.max_pool2d(norm(x_BCHW if shift_C is None else x_BCHW + shift_C[:, None, None]), kernel, padding=padding)
+    assert norm.running_mean is not None and norm.num_batches_tracked is not None and norm.momentum is not None
+    with torch.no_grad():
+        mean_C, var_C = torch.batch_norm_update_stats(x_BCHW, norm.running_mean, norm.running_var, norm.momentum)
+        norm.num_batches_tracked.add_(1)
+        if shift_C is not None:
+            norm.running_mean.add_(shift_C, alpha=norm.momentum)
+    return _NormPool.apply(x_BCHW, mean_C, (var_C + norm.eps).rsqrt(), norm.weight, norm.bias, shift_C, kernel, padding)
+
+
+class _NormPool(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BCHW: Tensor,
+        mean_C: Tensor,
+        inverse_C: Tensor,
+        weight_C: Tensor,
+        bias_C: Tensor,
+        shift_C: Tensor | None,
+        kernel: int,
+        padding: int,
+    ) -> Tensor:
+        negative_C = weight_C < 0
+        if negative_C.any():  # max(−x) = −min(x): such a channel is turned round, and so are its mean and its scale
+            sign_C = torch.where(negative_C, -1.0, 1.0).to(x_BCHW.dtype)
+            x_BCHW, mean_C, weight_C = x_BCHW * sign_C[:, None, None], mean_C * sign_C, weight_C * sign_C
+        else:
+            sign_C = None
+        pooled_BCHW, index_BCHW = F.max_pool2d(x_BCHW, kernel, padding=padding, return_indices=True)
+        ctx.save_for_backward(x_BCHW, pooled_BCHW, index_BCHW, mean_C, inverse_C, weight_C, sign_C)
+        ctx.kernel, ctx.padding, ctx.shifted = kernel, padding, shift_C is not None
+        scale_C = weight_C * inverse_C
+        return torch.addcmul((bias_C - mean_C * scale_C)[:, None, None], pooled_BCHW, scale_C[:, None, None])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x_BCHW, pooled_BCHW, index_BCHW, mean_C, inverse_C, weight_C, sign_C = ctx.saved_tensors
+        (out_BCHW,) = gradients
+        pixels = x_BCHW.numel() // x_BCHW.shape[1]
+        bias_C = out_BCHW.sum((0, 2, 3))
+        grad_weight_C = ((out_BCHW * pooled_BCHW).sum((0, 2, 3)) - mean_C * bias_C) * inverse_C
+        scale_C = weight_C * inverse_C
+        slope_C = -scale_C * inverse_C * grad_weight_C / pixels
+        offset_C = -scale_C * bias_C / pixels - slope_C * mean_C
+        window, edge = [ctx.kernel] * 2, [ctx.padding] * 2
+        scattered_BCHW = torch.ops.aten.max_pool2d_with_indices_backward(
+            out_BCHW * scale_C[:, None, None], x_BCHW, window, window, edge, [1, 1], False, index_BCHW
+        )
+        grad_BCHW = torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None]).add_(scattered_BCHW)
+        if sign_C is not None:
+            grad_BCHW, grad_weight_C = grad_BCHW.mul_(sign_C[:, None, None]), grad_weight_C * sign_C
+        shift_C = torch.zeros_like(bias_C) if ctx.shifted else None
+        return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None

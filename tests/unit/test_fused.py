@@ -1,0 +1,56 @@
+"""Layers that are written otherwise than described, for speed: the same values, gradients, statistics and random draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from distmer.models.fused import norm_pool
+from distmer.models.layers import StreamDropout, side_by_side
+
+
+def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels).double().train(train)
+    nn.init.uniform_(norm.weight, -1.5, 1.5)  # a negative scale turns maxima into minima
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("kernel", "padding", "side"), [(2, 0, 8), (2, 0, 7), (3, 1, 10)])
+def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, side: int, train: bool) -> None:
+    torch.manual_seed(0)
+    fast, plain = _norm(5, train=train), nn.BatchNorm2d(5).double().train(train)
+    plain.load_state_dict(fast.state_dict())
+    x_BCHW = torch.randn(3, 5, side, side, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    shift_C, seen = torch.randn(5, dtype=torch.float64), []
+    for layer, pool in ((plain, False), (fast, True)):
+        x, shift = x_BCHW.clone().requires_grad_(), shift_C.clone().requires_grad_()
+        fused = norm_pool(x, layer, kernel, padding, shift) if pool else None
+        y = F.max_pool2d(layer(x + shift[:, None, None]), kernel, padding=padding) if fused is None else fused
+        (y * torch.arange(y.numel(), dtype=y.dtype).view_as(y).cos()).sum().backward()
+        seen.append([y, x.grad, shift.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
+    for ours, theirs in zip(seen[1], seen[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_convolutions_side_by_side_draw_and_compute_as_each_alone() -> None:
+    torch.manual_seed(0)
+    alone = [nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)]
+    drawn = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    wide = side_by_side([nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)])
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    x_BCHW = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(wide(x_BCHW), torch.cat([conv(x_BCHW) for conv in alone], dim=1))
+
+
+def test_a_dropout_of_streams_draws_as_each_alone() -> None:
+    x_BCHW = torch.randn(4, 8, 5, 5)
+    torch.manual_seed(0)
+    expected = torch.cat([F.dropout(part, 0.3) for part in x_BCHW.split((3, 5), dim=1)], dim=1)
+    torch.manual_seed(0)
+    torch.testing.assert_close(StreamDropout(0.3, (3, 5))(x_BCHW.contiguous(memory_format=torch.channels_last)), expected)
+    assert torch.equal(StreamDropout(0.3, (3, 5)).eval()(x_BCHW), x_BCHW)
