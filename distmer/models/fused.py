@@ -15,21 +15,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 
-def norm_pool(x_BCHW: Tensor, norm: nn.BatchNorm2d, kernel: int, padding: int = 0, shift_C: Tensor | None = None) -> Tensor:
-    """``F.max_pool2d(norm(x + shift), kernel, padding=padding)`` within rounding, running statistics included.
+def norm_pool(
+    x_BCHW: Tensor, norm: nn.BatchNorm2d, kernel: int, padding: int = 0, *, relu: bool = False, shift_C: Tensor | None = None
+) -> Tensor:
+    """``F.max_pool2d(norm(F.relu(x)), kernel, padding=padding)`` within rounding, running statistics included; with ``relu``, x is
+    overwritten. Or, without it, of x + shift:
 
     ``shift_C`` is a convolution's bias, that was not yet added. In training, the statistics take it away again, so its gradient
     is zero by mathematics and not, as step by step, by cancellation.
     """
     if not norm.training or x_BCHW.device.type != "cpu":
-        return F.max_pool2d(norm(x_BCHW if shift_C is None else x_BCHW + shift_C[:, None, None]), kernel, padding=padding)
+        x_BCHW = F.relu(x_BCHW, inplace=True) if relu else x_BCHW if shift_C is None else x_BCHW + shift_C[:, None, None]
+        return F.max_pool2d(norm(x_BCHW), kernel, padding=padding)
     assert norm.running_mean is not None and norm.num_batches_tracked is not None and norm.momentum is not None
     with torch.no_grad():
+        if relu:
+            x_BCHW.clamp_min_(0)
         mean_C, var_C = torch.batch_norm_update_stats(x_BCHW, norm.running_mean, norm.running_var, norm.momentum)
         norm.num_batches_tracked.add_(1)
         if shift_C is not None:
             norm.running_mean.add_(shift_C, alpha=norm.momentum)
-    return _NormPool.apply(x_BCHW, mean_C, (var_C + norm.eps).rsqrt(), norm.weight, norm.bias, shift_C, kernel, padding)
+    return _NormPool.apply(x_BCHW, mean_C, (var_C + norm.eps).rsqrt(), norm.weight, norm.bias, shift_C, kernel, padding, relu)
 
 
 class _NormPool(torch.autograd.Function):
@@ -44,6 +50,7 @@ class _NormPool(torch.autograd.Function):
         shift_C: Tensor | None,
         kernel: int,
         padding: int,
+        relu: bool,
     ) -> Tensor:
         negative_C = weight_C < 0
         if negative_C.any():  # max(−x) = −min(x): such a channel is turned round, and so are its mean and its scale
@@ -53,7 +60,7 @@ class _NormPool(torch.autograd.Function):
             sign_C = None
         pooled_BCHW, index_BCHW = F.max_pool2d(x_BCHW, kernel, padding=padding, return_indices=True)
         ctx.save_for_backward(x_BCHW, pooled_BCHW, index_BCHW, mean_C, inverse_C, weight_C, sign_C)
-        ctx.kernel, ctx.padding, ctx.shifted = kernel, padding, shift_C is not None
+        ctx.kernel, ctx.padding, ctx.rectified, ctx.shifted = kernel, padding, relu, shift_C is not None
         scale_C = weight_C * inverse_C
         return torch.addcmul((bias_C - mean_C * scale_C)[:, None, None], pooled_BCHW, scale_C[:, None, None])
 
@@ -74,5 +81,7 @@ class _NormPool(torch.autograd.Function):
         grad_BCHW = torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None]).add_(scattered_BCHW)
         if sign_C is not None:
             grad_BCHW, grad_weight_C = grad_BCHW.mul_(sign_C[:, None, None]), grad_weight_C * sign_C
+        if ctx.rectified:
+            torch.ops.aten.threshold_backward.grad_input(grad_BCHW, x_BCHW.abs() if sign_C is not None else x_BCHW, 0, grad_input=grad_BCHW)
         shift_C = torch.zeros_like(bias_C) if ctx.shifted else None
-        return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None
+        return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None, None

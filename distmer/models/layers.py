@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils import skip_init
 
 from distmer.models.fused import norm_pool
 
@@ -128,11 +127,13 @@ def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, str
 def side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Convolutions 3×3 of the same input as one, their channels behind one another: the same weights, one pass over the input."""
     one = convs[0]
-    shape = (one.in_channels, sum(conv.out_channels for conv in convs), 3)
-    wide = cast("nn.Conv2d", skip_init(nn.Conv2d, *shape, padding=1, device=one.weight.device))  # it draws no weights of its own
-    with torch.no_grad():
-        for name, weights in wide.named_parameters():
-            weights.copy_(torch.cat([conv.get_parameter(name) for conv in convs]))
+    wide = nn.Conv2d(one.in_channels, sum(conv.out_channels for conv in convs), 3, padding=1, device="meta")  # it draws no weights
+    for name, shape in [(name, weights.shape) for name, weights in wide.named_parameters()]:
+        joined, begin = torch.empty(shape, device=one.weight.device), 0
+        for part in (conv.get_parameter(name).detach() for conv in convs):
+            joined[begin : begin + len(part)] = part  # `torch.cat` of shapes alone would load torch's compiler
+            begin += len(part)
+        setattr(wide, name, nn.Parameter(joined))
     return wide
 
 

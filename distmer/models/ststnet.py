@@ -64,7 +64,7 @@ class Streams(nn.Module):
         y_BCHW = self.conv(x_BCHW)
         if self.norm is None:
             return self.dropout(F.max_pool2d(y_BCHW, 3, padding=1))
-        return self.dropout(norm_pool(F.relu(y_BCHW, inplace=True), self.norm, 3, padding=1))
+        return self.dropout(norm_pool(y_BCHW, self.norm, 3, padding=1, relu=True))
 
     def described(self) -> nn.Module:
         return _ThreeStreams(paper=self.norm is not None).to(self.conv.weight.device)

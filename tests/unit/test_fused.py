@@ -18,9 +18,10 @@ def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
     return norm
 
 
+@pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("kernel", "padding", "side"), [(2, 0, 8), (2, 0, 7), (3, 1, 10)])
-def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, side: int, train: bool) -> None:
+def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, side: int, train: bool, relu: bool) -> None:
     torch.manual_seed(0)
     fast, plain = _norm(5, train=train), nn.BatchNorm2d(5).double().train(train)
     plain.load_state_dict(fast.state_dict())
@@ -28,10 +29,11 @@ def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, sid
     shift_C, seen = torch.randn(5, dtype=torch.float64), []
     for layer, pool in ((plain, False), (fast, True)):
         x, shift = x_BCHW.clone().requires_grad_(), shift_C.clone().requires_grad_()
-        fused = norm_pool(x, layer, kernel, padding, shift) if pool else None
-        y = F.max_pool2d(layer(x + shift[:, None, None]), kernel, padding=padding) if fused is None else fused
+        before = x.mul(1) if relu else x  # a copy to overwrite, as a convolution's output is
+        fused = norm_pool(before, layer, kernel, padding, relu=relu, shift_C=None if relu else shift) if pool else None
+        y = F.max_pool2d(layer(F.relu(x) if relu else x + shift[:, None, None]), kernel, padding=padding) if fused is None else fused
         (y * torch.arange(y.numel(), dtype=y.dtype).view_as(y).cos()).sum().backward()
-        seen.append([y, x.grad, shift.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
+        seen.append([y, x.grad, torch.zeros(5) if relu else shift.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
     for ours, theirs in zip(seen[1], seen[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
