@@ -2,7 +2,7 @@
 
 The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps instead of
 training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU in a process
-that keeps it. Nodes of 8 lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
+that keeps it. Nodes of ``--node`` lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
 from the moment on at which every lane has a process: a first fold in each waits for that. Until then it is the cold
 start, in which each process loads torch and Ray on the same two cores. ``--many N`` runs N folds of no length with
 ledger and event log instead: reports a second, memory of the driver.
@@ -35,7 +35,6 @@ from distmer.training.network import Runtime
 from distmer.types import FoldBegun, FoldJob, FoldResult
 from tests import nodes, toy
 
-_NODE = 8
 _MIB = 2**20
 
 
@@ -70,8 +69,8 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
 
     gpus = {"gpus_per_fold": 1.0, "cpus_per_fold": 0.01} if asked.gpu else {}
     config = ClusterConfig(in_flight=wanted * 2, **gpus)
-    while len(cluster.workers) * _NODE < wanted:
-        cluster.add(cpus=_NODE, gpus=_NODE)
+    while len(cluster.workers) * asked.node < wanted:
+        cluster.add(cpus=asked.node, gpus=asked.node)
     some, inputs = jobs(wanted * (asked.each + 1))
     go = Path(tempfile.mkdtemp(prefix="lanes-")) / "go"
     before, started = psutil.Process().cpu_times(), time.perf_counter()
@@ -139,6 +138,7 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="declared GPUs, a process a fold")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--each", type=int, default=8, help="folds a lane")
+    parser.add_argument("--node", type=int, default=8, help="lanes a node; fewer raylets leave more memory to their processes")
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--json")
     asked = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -56,6 +57,8 @@ def guarded(command: Any) -> Any:
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
         sys.exit(PARTIAL)
+    finally:
+        gc.freeze()  # at its end, Python would look through all of torch and MLflow for garbage once more: a second
 
 
 def experiment(command: Any) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from distmer.config import FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Alone, Runtime
-from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult
+from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
@@ -37,6 +38,8 @@ class LocalExecutor:
 
 
 def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:
-    """Features of clips, in batches, in this process."""
-    for start in range(0, len(requests), batch):
-        yield [extract(request, config) for request in requests[start : start + batch]]
+    """Features of clips, in batches, in this process. Reading files that are elsewhere is mostly waiting: several at once."""
+    maps = all(isinstance(request.source, FlowMap) for request in requests)
+    with ThreadPoolExecutor(8 if maps else 1) as pool:
+        for start in range(0, len(requests), batch):
+            yield list(pool.map(lambda request: extract(request, config), requests[start : start + batch]))
