@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 import psutil
 
 Row = Mapping[str, Any]
+ROOT = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
@@ -27,6 +32,31 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("ray", "torch", "pyarrow")},
     }
+
+
+def paired(rounds: int, plain: Callable[[], float], ours: Callable[[], float]) -> dict[str, Any]:
+    """Seconds of both, measured in turn: medians, and how many times faster ours is, with the least and the most of a round."""
+    pairs = [(plain(), ours()) for _ in range(rounds)]
+    ratios = sorted(a / b for a, b in pairs)
+    seconds = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    spread = f"[{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+    return {
+        "plain s": seconds[0],
+        "ours s": seconds[1],
+        "times faster": f"{statistics.median(ratios):.2f}",
+        "spread": spread,
+        "rounds": rounds,
+    }
+
+
+def wall(*command: object, env: Mapping[str, str] | None = None) -> tuple[float, str]:
+    """Seconds of a whole process, start and end included, and what it printed; CalledProcessError when it fails."""
+    begun = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **(env or {})}, text=True, capture_output=True)
+    if done.returncode:
+        print(done.stderr[-4000:], file=sys.stderr)
+    done.check_returncode()
+    return time.perf_counter() - begun, done.stdout
 
 
 def table(rows: Sequence[Row]) -> str:
