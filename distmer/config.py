@@ -8,8 +8,6 @@ A run is a named full configuration; the command line only overrides single fiel
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import types
 import typing
@@ -257,12 +255,6 @@ def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "")
         given = "" if isinstance(first.get("input"), dict) else f", not {first.get('input')!r}"
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
-
-
-def digest(value: JsonValue) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no blanks, shortest float form. The identity of folds, features and runs."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from distmer.config import Config, digest
+from distmer.config import Config
+from distmer.digests import digest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import shared_spec
 from distmer.models import resolve

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from distmer.config import Config, ModelConfig, Section, digest, merge, nested, parse
+from distmer.config import Config, ModelConfig, Section, merge, nested, parse
+from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare, holm
 from distmer.models import ModelInfo, models
 from distmer.registry import lookup

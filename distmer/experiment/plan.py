@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distmer.config import Config, InputConfig, TrainConfig, digest
+from distmer.config import Config, InputConfig, TrainConfig
 from distmer.datasets import mismatches
+from distmer.digests import canonical, digest, digest_of_list
 from distmer.evaluation.folds import make_folds, permute_within_subjects
 from distmer.models import ResolvedModel
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
@@ -85,7 +86,8 @@ def fold_jobs(
 ) -> tuple[FoldJob, ...]:
     """These folds, each with every seed, as jobs with identities; seed by seed."""
     shared = shared_spec(config, model, classes)
-    parts = [_fold_part(fold, labels, keys) for fold in folds]
+    written = {c: canonical([c, keys[c], label]) for c, label in labels.items()}
+    parts = [_fold_part(fold, labels, written) for fold in folds]
     return tuple(_job(fold, seed, *part, shared) for seed in seeds for fold, part in zip(folds, parts, strict=True))
 
 
@@ -119,10 +121,10 @@ def _effective_inputs(inputs: InputConfig) -> dict[str, Any]:
     return inputs.model_dump(mode="json", exclude=idle)
 
 
-def _fold_part(fold: Fold, labels: Mapping[str, int], keys: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:
+def _fold_part(fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:
     """What all seeds of a fold share: the digests of its clips with their content and labels, and its own labels."""
     sides = {"train_clips": fold.train, "test_clips": fold.test}
-    clips = {side: digest([[c, keys[c], labels[c]] for c in ids]) for side, ids in sides.items()}
+    clips = {side: digest_of_list(written[c] for c in ids) for side, ids in sides.items()}
     return clips, {c: labels[c] for c in (*fold.train, *fold.test)}
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from distmer.config import Config, FeatureConfig, digest
+from distmer.config import Config, FeatureConfig
+from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.experiment.plan import Plan, fold_jobs

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distmer.config import Config, digest
+from distmer.config import Config
+from distmer.digests import digest
 from distmer.experiment.crew import Proposed, Tuner, WentOn, Word, Workers
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
 from distmer.experiment.ledger import Ledger

@@ -14,7 +14,8 @@ import cv2
 import dlib
 import numpy as np
 
-from distmer.config import FeatureConfig, digest
+from distmer.config import FeatureConfig
+from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
 from distmer.features.featureset import Status, Unit
 from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
@@ -146,10 +147,14 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
             raise ClipError(f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size.")
         return crop(frame_hw, transform_23, cfg.size)
 
-    chosen = 1
+    chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
-        chosen = max(range(1, len(files)), key=lambda i: _motion(onset_HW, aligned(i), points_L2))  # the first one of equals
-    apex_HW = aligned(chosen)
+        most = _motion(onset_HW, apex_HW, points_L2)
+        for index in range(2, len(files)):
+            candidate_HW = aligned(index)
+            motion = _motion(onset_HW, candidate_HW, points_L2)
+            if motion > most:  # the first one of equals
+                most, chosen, apex_HW = motion, index, candidate_HW
     flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
     if cfg.stabilise:
         flow_HW2 = subtract_rigid(flow_HW2, points_L2)

@@ -26,7 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distmer.config import FeatureConfig, digest
+from distmer.config import FeatureConfig
+from distmer.digests import digest
 from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
 from distmer.features.pipeline import FEATURE_EPOCH, FeatureRow, extraction
 from distmer.storage import Store

@@ -16,7 +16,7 @@ from distmer.types import BadInput
 __all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "models", "parameters", "resolve"]
 
 # What the models of a kind share and what can change their numbers.
-_SHARED = {"torch": "layers.py", "classical": "_classical.py"}
+_SHARED = {"torch": ("layers.py", "fused.py"), "classical": ("_classical.py",)}
 
 
 def models() -> dict[str, ModelInfo]:
@@ -59,7 +59,7 @@ def _source_digest(info: ModelInfo, module: ModuleType) -> str:
     """SHA-256 of the model's own file and of what its kind shares: part of a fold's identity."""
     own = Path(str(module.__file__))
     hasher = hashlib.sha256()
-    for path in (own, Path(__file__).with_name(_SHARED[info.kind])):
+    for path in (own, *(Path(__file__).with_name(name) for name in _SHARED[info.kind])):
         # The length goes first, so that no two pairs of files run together to the same bytes.
         data = path.read_bytes()
         hasher.update(len(data).to_bytes(8, "big") + data)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import yaml
 
-from distmer.config import digest
+from distmer.digests import digest
 from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.sweep import SweepPlan, Trial

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from distmer.config import ModelConfig, TrainConfig, digest
+from distmer.config import ModelConfig, TrainConfig
+from distmer.digests import digest
 from distmer.models import Channel, ResolvedModel, models, parameters, resolve
 from distmer.training.network import Alone, Task, predict, train_network
 from distmer.types import BadInput

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distmer.config import Config, digest, load_config, load_tree, parse
+from distmer.config import Config, load_config, load_tree, parse
+from distmer.digests import digest
 from distmer.types import BadInput
 
 ROOT = Path(__file__).parents[2]

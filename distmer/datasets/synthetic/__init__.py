@@ -17,9 +17,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from distmer.config import SyntheticConfig, digest
+from distmer.config import SyntheticConfig
 from distmer.datasets.synthetic.layout import write_all
 from distmer.datasets.synthetic.plan import expected_counts, expected_subjects, planned
+from distmer.digests import digest
 from distmer.remote import Place
 from distmer.storage import Store
 
