@@ -30,15 +30,17 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
     Raises RunError when Ray gives up; what came before has been handed over.
     """
     _quiet()
+    batches = max(1, -(-len(requests) // cluster.extract_batch))
+    actors = min(cluster.extract_actors, batches)  # all asked for at once: on a cluster they are what an autoscaler acts upon
     clips = ray.data.from_items(
         [_pack_request(request) for request in requests],
-        override_num_blocks=max(1, -(-len(requests) // cluster.extract_batch)),
+        override_num_blocks=batches,
     )
     features = clips.map_batches(
         _extractor(config),
         batch_size=cluster.extract_batch,
         num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cluster.extract_actors),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
     )
     try:
         for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
