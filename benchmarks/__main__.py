@@ -1,7 +1,7 @@
 """Every measurement of speed, one after the other: `python -m benchmarks [--maps FOLDER] [--json FOLDER] [--only steps loso …]`.
 
 An hour on two cores; let nothing else run. Each part is a command of its own, below, and prints its table; with ``--json`` its
-figures and the machine's description are kept, a file a part. Without ``--maps`` (flow maps as STSTNet publishes them) the two
+figures and the machine's description are kept, a file a part. Without ``--maps`` (flow maps as STSTNet publishes them) the three
 parts that need them are left out. Loss, autoscaling, schedulers and limits of the cluster are measured apart: docs/scale.md.
 """
 
@@ -17,6 +17,7 @@ from benchmarks.common import ROOT
 PARTS = {
     "steps": ["benchmarks.steps"],
     "loso": ["benchmarks.whole", "loso"],
+    "same": ["benchmarks.same"],
     "orchestration": ["benchmarks.whole", "orchestration"],
     "extraction": ["benchmarks.extraction"],
     "start": ["benchmarks.whole", "start", "--rounds", "5"],
@@ -32,7 +33,7 @@ def main() -> int:
     asked = parser.parse_args()
     failed = 0
     for name in asked.only:
-        needs_maps = name in {"loso", "orchestration"}
+        needs_maps = name in {"loso", "same", "orchestration"}
         if needs_maps and asked.maps is None:
             print(f"\n{name}: left out, for it needs --maps FOLDER", flush=True)
             continue

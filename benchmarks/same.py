@@ -1,4 +1,4 @@
-"""The same numbers: `python -m benchmarks.same FOLDER [--model ststnet] [--epochs 400] [--lr 5e-5] [--batch 256] [--json FILE]`.
+"""The same numbers: `python -m benchmarks.same --maps FOLDER [--model ststnet] [--epochs 400] [--lr 5e-5] [--batch 256] [--json FILE]`.
 
 Every LOSO fold of the published flow maps twice, plainly and our way, from the same initial weights, with the same batches and
 dropout: how many held-out clips are answered alike, and how far losses and probabilities part.
@@ -46,15 +46,15 @@ def both(name: str, x_NCHW: torch.Tensor, y_N: torch.Tensor, held_N: torch.Tenso
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("maps", type=Path)
+    parser.add_argument("--maps", type=Path, required=True)
     parser.add_argument("--model", default="ststnet", choices=NETS)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--json")
     asked = parser.parse_args()
-    begun = machine()
     settle(1)
+    begun = machine()
     x_NCHW, y_N, subjects = load(asked.maps)
     alike = clips = 0
     loss_apart, prob_apart = [], []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
-from distmer.training.network import Alone, _one_epoch, laid_out, make_optimiser, settle
+from distmer.training.network import Alone, _one_epoch, keep_memory, laid_out, make_optimiser, settle
 
 BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}  # of the others 64
 
@@ -37,6 +38,7 @@ class Side:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._answer()  # it has loaded, and done a first step
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -44,10 +46,16 @@ class Side:
 
     def seconds(self) -> float:
         """The median of some steps, now."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return float(json.loads(self._process.stdout.readline()))
+        seconds, self.mib = self._answer()
+        return seconds
+
+    def _answer(self) -> tuple[float, float]:
+        assert self._process.stdout is not None
+        seconds, mib = json.loads(self._process.stdout.readline())
+        return seconds, mib
 
 
 def serve(side: str, model: str, threads: int) -> None:
@@ -65,6 +73,7 @@ def serve(side: str, model: str, threads: int) -> None:
             step(plain, optimiser, x_BCHW, y_B)
     else:
         settle(threads)
+        keep_memory()
         net = ours_like(plain, model, resolved.size)
         net.to(memory_format=torch.channels_last)
         ours, x_BCHW = make_optimiser(net, TrainConfig()), laid_out(x_BCHW.numpy(), torch.device("cpu"))
@@ -74,13 +83,14 @@ def serve(side: str, model: str, threads: int) -> None:
             _one_epoch(net, ours, x_BCHW, y_B, batches, None, Alone())
 
     run()
+    print(json.dumps([0.0, 0.0]), flush=True)
     for _ in sys.stdin:
         seconds: list[float] = []
         while len(seconds) < 3 or sum(seconds) < 1.5:
             begun = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - begun)
-        print(json.dumps(statistics.median(seconds)), flush=True)
+        print(json.dumps([statistics.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]), flush=True)
 
 
 def measure(models: list[str], threads: list[int], rounds: int) -> list[Row]:
@@ -89,6 +99,7 @@ def measure(models: list[str], threads: list[int], rounds: int) -> list[Row]:
         for count in threads:
             with Side("plain", name, count) as plain, Side("ours", name, count) as ours:
                 figures: dict[str, Any] = paired(rounds, plain.seconds, ours.seconds)
+                figures |= {"plain peak MiB": f"{plain.mib:.0f}", "ours": f"{ours.mib:.0f}"}
             size = resolve(ModelConfig(name=name)).size
             rows.append({"a training step": name, "px": size, "batch": BATCH.get(name, 64), "threads": count, **figures})
     return rows

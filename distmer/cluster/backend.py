@@ -10,16 +10,16 @@ from typing import Self
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.crew import Tuner, Workers
-from distmer.experiment.local import extract_here
+from distmer.experiment.local import all_maps, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
-from distmer.types import FlowMap, FoldJob
+from distmer.types import FoldJob
 
 
 class RayBackend:
-    """Clips through Ray Data, folds through Ray tasks. A run that is all cached never starts Ray."""
+    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
 
     def __init__(self, config: ClusterConfig, scratch: str) -> None:
         self._config = config
@@ -34,8 +34,8 @@ class RayBackend:
         self._exits.close()
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
-        if all(isinstance(request.source, FlowMap) for request in requests):
-            return extract_here(requests, config, batch=64)  # a map is only decoded: done before a pool of actors has begun
+        if all_maps(requests):
+            return decode_maps(requests, config)
         self._join()
         from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
 

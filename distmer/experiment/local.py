@@ -1,4 +1,7 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`."""
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`.
+
+Ready-made flow maps alone are decoded several at once.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,19 @@ class LocalExecutor:
 
 
 def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:
-    """Features of clips, in batches, in this process. Reading files that are elsewhere is mostly waiting: several at once."""
-    maps = all(isinstance(request.source, FlowMap) for request in requests)
-    with ThreadPoolExecutor(8 if maps else 1) as pool:
+    """Features of clips, in batches, in this process."""
+    for start in range(0, len(requests), batch):
+        yield [extract(request, config) for request in requests[start : start + batch]]
+
+
+def all_maps(requests: Sequence[FeatureRequest]) -> bool:
+    """Whether every clip is a ready-made flow map, of which nothing but a decoded image is wanted."""
+    return all(isinstance(request.source, FlowMap) for request in requests)
+
+
+def decode_maps(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64) -> Iterator[list[FeatureRow]]:
+    """Ready-made maps, decoded in this process: done before a pool of actors has begun. Reading files that are elsewhere is
+    mostly waiting, so several are read at once."""
+    with ThreadPoolExecutor(8) as pool:
         for start in range(0, len(requests), batch):
             yield list(pool.map(lambda request: extract(request, config), requests[start : start + batch]))

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 
+def fusible(x_BCHW: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Whether there is anything to gain: in training, on a CPU."""
+    return norm.training and x_BCHW.device.type == "cpu"
+
+
 def norm_pool(
     x_BCHW: Tensor, norm: nn.BatchNorm2d, kernel: int, padding: int = 0, *, relu: bool = False, shift_C: Tensor | None = None
 ) -> Tensor:
@@ -24,7 +29,7 @@ def norm_pool(
     ``shift_C`` is a convolution's bias, that was not yet added. In training, the statistics take it away again, so its gradient
     is zero by mathematics and not, as step by step, by cancellation.
     """
-    if not norm.training or x_BCHW.device.type != "cpu":
+    if not fusible(x_BCHW, norm):
         x_BCHW = F.relu(x_BCHW, inplace=True) if relu else x_BCHW if shift_C is None else x_BCHW + shift_C[:, None, None]
         return F.max_pool2d(norm(x_BCHW), kernel, padding=padding)
     assert norm.running_mean is not None and norm.num_batches_tracked is not None and norm.momentum is not None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from distmer.models.fused import norm_pool
+from distmer.models.fused import fusible, norm_pool
 
 Activation = Literal["selu", "relu", "elu", "leaky_relu", "tanh", "gelu", "silu"]
 
@@ -39,8 +39,8 @@ MONOTONE = frozenset({"selu", "relu", "elu", "leaky_relu", "tanh"})
 class StreamStage(nn.Module):
     """Convolution, batch norm, activation, max-pool 2, for S unshared streams: x_BCHW → (B, S·out, H//2, W//2).
 
-    The pooling runs before a monotone activation: the same values and gradients on a quarter of the pixels. It cannot run
-    before the batch norm, whose learnt scale may be negative.
+    The pooling runs before a monotone activation: the same values and gradients on a quarter of the pixels. In training on
+    CPUs it runs before the batch norm too (`distmer.models.fused`), which then takes the convolution's bias along.
     """
 
     def __init__(self, cin: int, cout: int, streams: int, kernel: int, activation: Activation) -> None:
@@ -52,10 +52,12 @@ class StreamStage(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         conv = self.conv
-        if self.pool_first:
-            y_BCHW = F.conv2d(x_BCHW, conv.weight, None, padding=conv.padding, groups=conv.groups)
-            return self.activation(norm_pool(y_BCHW, self.norm, 2, shift_C=conv.bias))
-        return F.max_pool2d(self.activation(self.norm(conv(x_BCHW))), 2)
+        if not self.pool_first:
+            return F.max_pool2d(self.activation(self.norm(conv(x_BCHW))), 2)
+        if not fusible(x_BCHW, self.norm):
+            return self.activation(F.max_pool2d(self.norm(conv(x_BCHW)), 2))
+        y_BCHW = F.conv2d(x_BCHW, conv.weight, None, padding=conv.padding, groups=conv.groups)
+        return self.activation(norm_pool(y_BCHW, self.norm, 2, shift_C=conv.bias))
 
     def described(self) -> nn.Module:
         return nn.Sequential(self.conv, self.norm, self.activation, nn.MaxPool2d(2))

@@ -91,9 +91,8 @@ def device_of(gpu: bool) -> torch.device:
 
 
 def settle(threads: int) -> None:
-    """Make this process's arithmetic repeatable (thread count, deterministic kernels, no TF32), and let it keep its memory."""
+    """Make this process's arithmetic repeatable: thread count, deterministic kernels, no TF32."""
     torch.set_num_threads(threads)
-    _keep_memory()
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -103,9 +102,9 @@ def settle(threads: int) -> None:
 
 
 @functools.cache
-def _keep_memory() -> None:
-    """Keep freed memory for the next step. By default glibc gives every large block back to the system at once, and a step that
-    asks for it again waits for the system to clear it: up to a fifth of its time, measured."""
+def keep_memory() -> None:
+    """Keep freed memory for the next step, as long as this process lives. By default glibc gives every large block back to the system
+    at once, and a step that asks for it again waits for the system to clear it: up to a fifth of its time, measured."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # another C library has none
         mallopt(_M_MMAP_MAX, 0)
@@ -113,7 +112,7 @@ def _keep_memory() -> None:
 
 
 def laid_out(x_NCHW: FloatArray, device: torch.device) -> torch.Tensor:
-    """Inputs where they are trained on; on CPUs channels last, in which every registered model trains faster (benchmarks)."""
+    """Inputs where they are trained on; on CPUs channels last, which oneDNN's convolutions of few channels want."""
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     return torch.from_numpy(x_NCHW).to(device, memory_format=layout)
 
@@ -137,6 +136,7 @@ def train_network(
     torch.manual_seed(derive(seed, "weights"))
     net = task.build().to(device)
     if device.type == "cpu":
+        keep_memory()
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimiser = make_optimiser(net, config)
     saved = None if carry is None else runtime.restore()
@@ -144,7 +144,7 @@ def train_network(
     start = 0
     if saved is not None:
         net.load_state_dict(saved["net"])
-        optimiser.load_state_dict(saved["optimiser"])
+        load_optimiser(optimiser, saved["optimiser"])
         losses = [loss.to(device) for loss in saved["losses"]]
         start = int(saved["epoch"])
     wrapped = runtime.wrap(net)
@@ -185,6 +185,16 @@ def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
     return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """The optimiser's state, in the layout of its parameters: one that was saved on another kind of device has another, and fused
+    kernels walk through both as if they lay alike."""
+    optimiser.load_state_dict(saved)
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def rate(config: TrainConfig, epoch: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -212,3 +213,24 @@ def test_a_training_that_diverged_is_no_result(selection: str) -> None:
     job = toy.jobs(toy.config(train={"optimiser": "sgd", "lr": 1e12, "selection": selection, "inner_folds": 2}), clips)[0]
     with pytest.raises(BadInput, match=r"fold toy/s0: the training diverged .* lower train\.lr"):
         fit_fold(job, toy.inputs(clips))
+
+
+def test_an_optimiser_s_state_takes_the_layout_of_its_weights() -> None:
+    """A checkpoint written where weights lie otherwise (a GPU's, say) goes on with the same step."""
+    torch.manual_seed(0)
+    nets = [torch.nn.Conv2d(3, 4, 3) for _ in range(2)]
+    nets[1].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimisers = [network.make_optimiser(net, TrainConfig(lr=0.1)) for net in nets]
+    x_BCHW = torch.randn(2, 3, 8, 8)
+
+    def step(i: int) -> None:
+        optimisers[i].zero_grad()
+        nets[i](x_BCHW).square().sum().backward()
+        optimisers[i].step()
+
+    step(0)
+    nets[1].load_state_dict(nets[0].state_dict())
+    network.load_optimiser(optimisers[1], copy.deepcopy(optimisers[0].state_dict()))
+    step(0)
+    step(1)
+    torch.testing.assert_close(nets[1].weight, nets[0].weight, rtol=0, atol=1e-5, check_stride=False)
