@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from distmer.config import FeatureConfig
-from distmer.experiment.local import LocalExecutor, all_maps, decode_maps, extract_here
+from distmer.experiment.local import LocalExecutor, extract_here
 from distmer.experiment.run import Executor
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 
@@ -41,7 +41,7 @@ class LocalBackend:
         return None
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
-        return decode_maps(requests, config) if all_maps(requests) else extract_here(requests, config, batch=4)
+        return extract_here(requests, config, batch=4)
 
     def executor(self) -> Executor:
         return LocalExecutor(gpu=self._gpu)

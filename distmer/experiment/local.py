@@ -1,7 +1,4 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`.
-
-Ready-made flow maps alone are decoded several at once.
-"""
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`."""
 
 from __future__ import annotations
 
