@@ -141,7 +141,7 @@ class ClusterConfig(Section):
     retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
     patience: float = Field(default=1800.0, gt=0)  # s that the first fold may wait for a machine of the cluster
     workers_per_fold: int = Field(default=0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel
-    extract_actors: int = Field(default=2, ge=1)  # at most; each takes one CPU
+    extract_actors: int = Field(default=2, ge=1)  # at most; each takes one CPU. Ready-made maps need none
     extract_batch: int = Field(default=4, ge=1)
 
 
