@@ -154,7 +154,7 @@ def main() -> None:
         work = Path(folder)
         known = pairs(Path(os.environ.get("DISTMER_BENCHMARKS", work)))
         rows = [rate(known, asked.clips // (1 if size == "640×480" else 4), asked.rounds, "tvl1", size, work) for size in asked.sizes]
-        rows.append(rate(known, asked.clips, 1, "dis", "640×480", work))
+        rows += [rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-fast", "dis")]
         keep(None, begun, rows)
         held = [memory(known, clips, work) for clips in asked.memory]
     keep(asked.json, begun, held, rates=rows)

@@ -66,7 +66,7 @@ class FeatureConfig(Section):
     """What is extracted of a clip: everything here is part of the feature key."""
 
     size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
-    flow: Literal["tvl1", "dis", "farneback"] = "tvl1"
+    flow: Literal["tvl1", "tvl1-fast", "dis", "farneback"] = "tvl1"
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
     strain: Literal["standard", "smooth", "half-shear", "meb", "ecnu"] = "standard"
     detector_side: int = Field(default=320, ge=80, le=2048)  # px, the frame's longer side is shrunk to this for the face detector

@@ -34,6 +34,16 @@ def tvl1(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     return _float32(cv2.optflow.DualTVL1OpticalFlow_create().calc(onset_HW, apex_HW, _NEW))
 
 
+def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
+    """TV-L1 on a pyramid of three levels, each half the one before, where the default has five, each four fifths: a face that has
+    hardly moved needs no finer steps. Everything else is OpenCV's default. About 0.6 of the time of ``tvl1``; the flow differs by
+    a twentieth of its size (docs/speed.md)."""
+    method = cv2.optflow.DualTVL1OpticalFlow_create()
+    method.setScalesNumber(3)
+    method.setScaleStep(0.5)
+    return _float32(method.calc(onset_HW, apex_HW, _NEW))
+
+
 def dis(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03 s for 128² px."""
     method = cv2.DISOpticalFlow.create(_DIS_MEDIUM)
@@ -53,7 +63,12 @@ def dis_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     return _float32(cv2.DISOpticalFlow.create(_DIS_FAST).calc(onset_HW, apex_HW, _NEW))
 
 
-FLOWS: dict[str, Callable[[ByteArray, ByteArray], Float32Array]] = {"tvl1": tvl1, "dis": dis, "farneback": farneback}
+FLOWS: dict[str, Callable[[ByteArray, ByteArray], Float32Array]] = {
+    "tvl1": tvl1,
+    "tvl1-fast": tvl1_fast,
+    "dis": dis,
+    "farneback": farneback,
+}
 
 
 def compute_flow(onset_HW: ByteArray, apex_HW: ByteArray, method: str) -> Float32Array:
