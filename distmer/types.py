@@ -20,6 +20,10 @@ class BadInput(Exception):
     """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the remedy."""
 
 
+class OtherCode(BadInput):
+    """A fold was given to a process whose code is not of the version that the fold was planned with."""
+
+
 class RunError(Exception):
     """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the remedy."""
 
@@ -243,7 +247,10 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class FoldFailure:
-    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it. ``lost``: its worker died instead."""
+    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it.
+
+    ``lost``: not by the fold's own fault, so another try may do better: its worker died, or had other code.
+    """
 
     digest: str
     fold_id: str

@@ -11,7 +11,7 @@ from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Alone, Runtime
-from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult
+from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
@@ -19,7 +19,7 @@ def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fol
     try:
         return fit_fold(job, inputs, runtime)
     except BadInput as error:
-        return FoldFailure(job.digest, job.fold.id, job.seed, str(error))
+        return FoldFailure(job.digest, job.fold.id, job.seed, str(error), lost=isinstance(error, OtherCode))
     except Exception as error:  # noqa: BLE001  # a model may raise anything; MemoryError too is this fold's alone
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return FoldFailure(job.digest, job.fold.id, job.seed, reason, traceback.format_exc())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distmer.code import code_of
 from distmer.config import Config, InputConfig, TrainConfig
 from distmer.datasets import mismatches
 from distmer.digests import canonical, digest, digest_of_list
@@ -13,9 +14,9 @@ from distmer.evaluation.folds import make_folds, permute_within_subjects
 from distmer.models import ResolvedModel
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
 
-# Raised by hand whenever a change of code other than a model's own file changes results: what the ledger holds then no
-# longer answers for the new code.
-RESULT_EPOCH = 2
+# Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what the
+# ledger holds then no longer answers for the new code.
+RESULT_EPOCH = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +98,7 @@ def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str,
         "result_epoch": RESULT_EPOCH,
         "classes": classes,
         "model": model.spec,
-        "model_source": model.source_digest,
+        "code": code_of(model.module, model.info.kind),
         "channels": list(model.inputs),
         "train": effective_train(config.train, model),
         "inputs": _effective_inputs(config.inputs),

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from distmer.code import code_of
 from distmer.config import Config, FeatureConfig
 from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
@@ -151,6 +152,7 @@ def feature_digest(features: FeatureConfig) -> str:
 def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) -> SweepPlan:
     """The searches of a sweep. BadInput where a fold's training persons are too few to be split again."""
     names = space.sweep.space["model.name"].countable if "model.name" in space.sweep.space else (base.model.info.name,)
+    models = [resolve(base.config.model.model_validate({"name": name})) for name in names]
     settings = base.config.model_dump(mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}})
     identity = {
         "base": base.digest,
@@ -158,7 +160,7 @@ def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) 
         "sweep": space.sweep.model_dump(mode="json", exclude={"space"}),
         "space": [[name, domain.model_dump(mode="json")] for name, domain in space.sweep.space.items()],  # draws depend on its order
         "features": sorted(digest(sorted(clips.items())) for clips in keys.values()),
-        "models": [resolve(base.config.model.model_validate({"name": name})).source_digest for name in names],
+        "code": [code_of(model.module, model.info.kind) for model in models],
     }
     return SweepPlan(digest(identity), space, base, keys, tuple(_searches(space.sweep, base)))
 

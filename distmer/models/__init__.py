@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import sys
-from pathlib import Path
 from types import ModuleType
 
+from distmer.code import OF_KIND, digests_of
 from distmer.config import ModelConfig, parse
 from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
 from distmer.registry import discover, lookup
 from distmer.types import BadInput
 
 __all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "models", "parameters", "resolve"]
-
-# What the models of a kind share and what can change their numbers.
-_SHARED = {"torch": ("layers.py", "fused.py"), "classical": ("_classical.py",)}
 
 
 def models() -> dict[str, ModelInfo]:
@@ -34,7 +30,7 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         info=info,
         options=options,
         inputs=info.inputs(options),
-        source_digest=_source_digest(info, module),
+        module=module.__name__,
         spec={"name": info.name, "options": options.model_dump(mode="json")},
     )
 
@@ -52,15 +48,8 @@ def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
 
 @functools.cache
 def _found() -> dict[str, tuple[ModelInfo, ModuleType]]:
-    return discover(sys.modules[__name__], ModelInfo, "MODEL")
-
-
-def _source_digest(info: ModelInfo, module: ModuleType) -> str:
-    """SHA-256 of the model's own file and of what its kind shares: part of a fold's identity."""
-    own = Path(str(module.__file__))
-    hasher = hashlib.sha256()
-    for path in (own, *(Path(__file__).with_name(name) for name in _SHARED[info.kind])):
-        # The length goes first, so that no two pairs of files run together to the same bytes.
-        data = path.read_bytes()
-        hasher.update(len(data).to_bytes(8, "big") + data)
-    return hasher.hexdigest()
+    found = discover(sys.modules[__name__], ModelInfo, "MODEL")
+    # Here and now, for all of them: somebody may edit a model's file before it is asked for.
+    digests_of(module.__name__ for _, module in found.values())
+    digests_of(name for names in OF_KIND.values() for name in names)
+    return found

@@ -78,12 +78,12 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model with every option filled in: what a fold needs to build it, and ``spec`` and ``source_digest`` to identify it."""
+    """A model with every option filled in: what a fold needs to build it, and ``spec`` to identify it."""
 
     info: ModelInfo
     options: Options
     inputs: tuple[str, ...]
-    source_digest: str
+    module: str  # the module that defines it: its source is part of a fold's identity, see `distmer.code`
     spec: Mapping[str, JsonValue]
 
     @property

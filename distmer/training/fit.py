@@ -6,6 +6,7 @@ asked for by name, they are also predicted after every epoch.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 from sklearn.metrics import log_loss
 from torch import nn
 
+from distmer.code import SHARED, code_of, digests_of, other_code
 from distmer.config import InputConfig, ModelConfig, TrainConfig
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
@@ -22,17 +24,21 @@ from distmer.models import ResolvedModel, resolve
 from distmer.training.data import Inputs, standardised
 from distmer.training.network import Alone, Runtime, Task, predict, settle, train_network
 from distmer.training.seeds import derive
-from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, Predictions
+from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
+
+digests_of(SHARED)  # all of it is imported by now: read before anybody edits a file, and once a process
 
 
 def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult:
     """Train the job's model on its training clips and predict its held-out ones.
 
-    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked.
+    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked; OtherCode
+    when this process has other code than the one that planned the job.
     """
     started = time.perf_counter()
     train = TrainConfig.model_validate(job.spec["train"])
     resolved = resolve(ModelConfig.model_validate({"name": job.spec["model"]["name"], **job.spec["model"]["options"]}))
+    _require_same_code(job, resolved)
     y_train = np.array([job.labels[c] for c in job.fold.train])
     if len(set(y_train.tolist())) < 2:
         raise BadInput(f"fold {job.fold.id}: its training clips show one class only, so nothing can be learned; use more subjects.")
@@ -55,6 +61,16 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
         device="cpu" if resolved.info.kind == "classical" else runtime.device.type,
         epoch_prob_ENK=epoch_prob_ENK,
     )
+
+
+def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
+    """The result is filed under the digests of whoever planned it; other code would file other numbers there."""
+    other = other_code(job.spec["code"], code_of(resolved.module, resolved.info.kind))
+    if other:
+        raise OtherCode(
+            f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run was planned"
+            " with; use one version of distmer on all nodes, and give the same command again if a file was edited."
+        )
 
 
 def _require_numbers(job: FoldJob, prob_xNK: FloatArray) -> None:
