@@ -20,7 +20,7 @@ from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, R
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
-from distmer.experiment.result import NOT_REACHED, RunResult, conclude
+from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
 from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.remote import Place
@@ -225,8 +225,9 @@ def track_run(run_dir: Place, session: Session) -> str:
     kept = run_dir / "results.json"
     seconds = json.loads(kept.read_text())["seconds"] if kept.exists() else sum(fold.seconds for fold in folds.values())
     failures = [] if not kept.exists() else _kept_failures(json.loads(kept.read_text()), plan, folds)
-    result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir))
-    events: list[Event] = [RunStarted(plan, str(run_dir), len(folds))]
+    asked = _kept_choice(json.loads(kept.read_text()), plan) if kept.exists() else ()
+    result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir), asked)
+    events: list[Event] = [RunStarted(plan, str(run_dir), len(folds), to_train=0)]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
     with tracking_of(session) as tracker:
         for event in [*events, RunEnded(result)]:
@@ -251,10 +252,17 @@ def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> in
 
 def _kept_failures(results: dict[str, Any], plan: Plan, folds: Mapping[str, FoldResult]) -> list[FoldFailure]:
     """The folds that failed for a reason, as ``results.json`` has them; one merely not reached is no failure."""
-    reasons = {(f["fold"], f["seed"]): f["reason"] for f in results["failed"] if "fold" in f and f["reason"] != NOT_REACHED}
+    told = [f for f in results["failed"] if "fold" in f and f["reason"] not in {NOT_REACHED, NOT_ASKED}]
+    reasons = {(f["fold"], f["seed"]): f["reason"] for f in told}
     open_jobs = [job for job in plan.jobs if job.digest not in folds]
-    told = [(job, reasons.get((job.fold.id, str(job.seed)))) for job in open_jobs]
-    return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in told if reason]
+    failed = [(job, reasons.get((job.fold.id, str(job.seed)))) for job in open_jobs]
+    return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in failed if reason]
+
+
+def _kept_choice(results: dict[str, Any], plan: Plan) -> set[str]:
+    """The folds that the last run was asked for, by ``results.json``; none, where it was all of them."""
+    others = {f["fold"] for f in results["failed"] if f["reason"] == NOT_ASKED}
+    return {fold.id for fold in plan.folds} - others if others else set()
 
 
 class Tracking:

@@ -53,12 +53,15 @@ def compare_runs(
     for run_dir in run_dirs:
         results, predictions = read_folder(run_dir)
         mode = f"{results['mode']} sweep " if "mode" in results else ""
-        entries.append(Entry(f"{results['model']} {mode}{run_dir.name[:6]}", str(results["dataset"]), "", results, predictions))
+        label = f"{results['model']} {mode}{results['digest'][:6]}"
+        entries.append(Entry(label, str(results["dataset"]), "", results, predictions))
     if len({entry.on for entry in entries}) == 1:
         entries = [Entry(e.label, "", e.note, e.results, e.predictions) for e in entries]
     if len({tuple(e.results["classes"]) for e in entries}) > 1:
         raise BadInput("these runs tell different classes apart and cannot be compared; give runs of one label table.")
     comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
+    if comparison.untested:
+        raise BadInput(comparison.untested[0].reason)
     return comparison, _keep(comparison, base)
 
 

@@ -50,16 +50,23 @@ def failure(job: FoldJob, reason: str = "ValueError: the loss is not finite") ->
     return FoldFailure(job.digest, job.fold.id, job.seed, reason, f"Traceback (most recent call last)\n{reason}")
 
 
-def result(plan: Plan, failed: int = 0, unreached: int = 0, epochs: int = 0, run_dir: str = "/workspace/runs/abc") -> RunResult:
-    """A run's end: the first ``failed`` folds failed, the last ``unreached`` were not reached."""
+def result(
+    plan: Plan,
+    failed: int = 0,
+    unreached: int = 0,
+    epochs: int = 0,
+    run_dir: str = "/workspace/runs/abc",
+    only: Sequence[str] = (),
+) -> RunResult:
+    """A run's end: the first ``failed`` folds failed, the last ``unreached`` were not reached. ``only`` these were asked for."""
     reached = plan.jobs[: len(plan.jobs) - unreached]
     folds = [fold(plan, job, epochs=epochs) for job in reached[failed:]]
-    return conclude(plan, folds, [failure(job) for job in reached[:failed]], 12.5, run_dir)
+    return conclude(plan, folds, [failure(job) for job in reached[:failed]], 12.5, run_dir, only)
 
 
 def events(result: RunResult, cached: int = 0) -> list[Event]:
     """What observers hear of such a run, whose first ``cached`` folds were in the ledger."""
-    told: list[Event] = [RunStarted(result.plan, result.run_dir, cached)]
+    told: list[Event] = [RunStarted(result.plan, result.run_dir, cached, len(result.plan.jobs) - cached)]
     told += [FoldFinished(fold, cached=i < cached) for i, fold in enumerate(result.folds)]
     told += [FoldFailed(failure) for failure in result.failures]
     return [*told, RunEnded(result)]

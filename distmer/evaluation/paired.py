@@ -24,18 +24,30 @@ class Difference:
     uar_p: float
     uf1_p: float
     subjects: int
+    clips: int  # that both predicted
+    apart: int  # clips that only one of them predicted: they do not count
 
 
-def compare(a: Predictions, b: Predictions, classes: int, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0) -> Difference:
+def compare(
+    a: Predictions,
+    b: Predictions,
+    classes: int,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    names: tuple[str, str] = ("the first run", "the second run"),
+) -> Difference:
     """A against B, paired by person.
 
     Only clips that both predicted count. The p-value: under the hypothesis that the two models are exchangeable, each
     person's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
     absolute difference is at least the observed. The interval: a bootstrap over persons of the difference. With several
-    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons.
+    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons, or
+    do not have the same truth for the same clips. ``names`` are what it calls them.
     """
-    common = set(a.clip_ids) & set(b.clip_ids)
+    common, either = set(a.clip_ids) & set(b.clip_ids), set(a.clip_ids) | set(b.clip_ids)
     a, b = (_only(p, common) for p in (a, b))
+    _require_same_truth(a, b, names)
     if len({str(s) for s in a.subjects}) < 2:
         raise BadInput("two runs can be compared only on the clips of at least two subjects that both have predicted.")
     a_SPKK, b_SPKK = by_person(a, classes)[1], by_person(b, classes)[1]
@@ -51,7 +63,22 @@ def compare(a: Predictions, b: Predictions, classes: int, resamples: int = 10_00
     drawn_RP = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
     boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
     uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
-    return Difference(float(observed[0]), float(observed[1]), uar_ci, uf1_ci, float(p_2[0]), float(p_2[1]), people)
+    return Difference(
+        float(observed[0]), float(observed[1]), uar_ci, uf1_ci, float(p_2[0]), float(p_2[1]), people, len(common), len(either - common)
+    )
+
+
+def _require_same_truth(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
+    """A difference between scores on other labels says nothing about the models."""
+    in_a, in_b = (dict(zip(p.clip_ids, p.y_true_N.tolist(), strict=True)) for p in (a, b))
+    differing = sorted(clip for clip in in_a if in_a[clip] != in_b[clip])
+    if differing:
+        first = differing[0]
+        raise BadInput(
+            f"{names[0]} and {names[1]} were scored against other labels: clip {first} is of class {in_a[first]} in one and of"
+            f" class {in_b[first]} in the other ({len(differing)} of {len(in_a)} clips differ); compare runs of one label table,"
+            " both with permuted labels or both without."
+        )
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -79,6 +79,22 @@ class Pair:
             return f"{better['UAR']} is better"
         return ", ".join(f"{model} is better in {score}" for score, model in better.items())
 
+    @property
+    def on_part(self) -> str:
+        """That the test is of some of the clips, where it is: then its difference is not that of the two scores."""
+        d = self.difference
+        return f"on the {d.clips} clips that both predicted; {d.apart} more are in one only" if d.apart else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Untested:
+    """Two lines on the same data that cannot be tested against each other, and why."""
+
+    a: str
+    b: str
+    on: str
+    reason: str
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
@@ -87,7 +103,9 @@ class Comparison:
     name: str
     entries: tuple[Entry, ...]
     pairs: tuple[Pair, ...]
+    untested: tuple[Untested, ...] = ()
     reference: str | None = None
+    resamples: int = 10_000
 
     @property
     def exit_status(self) -> int:
@@ -99,7 +117,9 @@ class Comparison:
 
     @property
     def digest(self) -> str:
-        return digest({"name": self.name, "rows": sorted([e.label, e.on, e.results.get("run_dir", e.note)] for e in self.entries)})
+        """Of what is compared, by the runs' own digests: not of where they lie. A row without a run is its label."""
+        rows = sorted([entry.label, entry.on, entry.results.get("digest", "")] for entry in self.entries)
+        return digest({"name": self.name, "rows": rows, "reference": self.reference, "resamples": self.resamples})
 
 
 def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
@@ -128,18 +148,33 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
 
 
 def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | None, resamples: int) -> Comparison:
-    """Test every pair of lines on the same data (or every line against the reference), corrected over all tests made."""
+    """Test every pair of lines on the same data (or every line against the reference), corrected over all tests made.
+
+    A pair that has not the same classes, or the same truth for the same clips, or too few persons in common, is listed
+    as untested.
+    """
     found: list[tuple[Entry, Entry, Difference]] = []
+    untested: list[Untested] = []
     for a, b in combinations([e for e in entries if e.predictions is not None], 2):
         if a.on != b.on or (reference is not None and reference not in (a.label, b.label)):
             continue
         if reference == b.label:
             a, b = b, a
-        assert a.predictions is not None and b.predictions is not None
-        found.append((a, b, compare(a.predictions, b.predictions, len(a.results["classes"]), resamples)))
+        try:
+            found.append((a, b, _difference(a, b, resamples)))
+        except BadInput as error:
+            untested.append(Untested(a.label, b.label, a.on, str(error)))
     uar, uf1 = holm([d.uar_p for *_, d in found]), holm([d.uf1_p for *_, d in found])
     pairs = tuple(Pair(a.label, b.label, a.on, d, uar[i], uf1[i]) for i, (a, b, d) in enumerate(found))
-    return Comparison(name, tuple(entries), pairs, reference)
+    return Comparison(name, tuple(entries), pairs, tuple(untested), reference, resamples)
+
+
+def _difference(a: Entry, b: Entry, resamples: int) -> Difference:
+    assert a.predictions is not None and b.predictions is not None
+    classes = a.results["classes"]
+    if list(classes) != list(b.results["classes"]):
+        raise BadInput(f"{a.label} and {b.label} tell different classes apart; compare runs of one label table.")
+    return compare(a.predictions, b.predictions, len(classes), resamples, names=(a.label, b.label))
 
 
 def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], str]:

@@ -23,11 +23,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The plan stands; ``cached`` of its folds are in the ledger already."""
+    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come: not all others,
+    where some folds alone were asked for."""
 
     plan: Plan
     run_dir: str
     cached: int
+    to_train: int
 
 
 @dataclass(frozen=True, slots=True)

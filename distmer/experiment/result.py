@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,16 +12,21 @@ from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.plan import Plan
 from distmer.models import parameters
 from distmer.training.fit import as_predictions
-from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
+from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
 
 # The fields of `Summary.to_json` that are there, as null, where nothing was scored.
 SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "confusion")
 NOT_REACHED = "not reached: the run was stopped before it"
+NOT_ASKED = "not asked for: the run was of other folds alone"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
-    """A run's end: ``status`` is complete, partial (folds failed or were not reached) or failed (no fold at all)."""
+    """A run's end. ``only``: the ids of the folds that were asked for, where it was not all of them.
+
+    ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds failed or
+    were not reached); or failed (no fold at all).
+    """
 
     plan: Plan
     folds: tuple[FoldResult, ...]  # in plan order
@@ -31,26 +36,37 @@ class RunResult:
     seconds: float
     run_dir: str
     mlflow_run_id: str | None = None
+    only: frozenset[str] = frozenset()
 
     @property
     def missing(self) -> int:
-        """Folds neither finished nor failed: the run was stopped before them."""
-        return len(self.plan.jobs) - len(self.folds) - len(self.failures)
+        """Folds that were asked for and are neither finished nor failed: the run was stopped before them."""
+        return sum(self._asked(job) for job in self._open)
 
     @property
     def status(self) -> str:
         if not self.folds and self.failures:
             return "failed"
-        return "partial" if self.failures or self.missing else "complete"
+        if self.failures or self.missing:
+            return "partial"
+        return "some-folds" if self._open else "complete"
+
+    @property
+    def _open(self) -> list[FoldJob]:
+        done = {f.digest for f in (*self.folds, *self.failures)}
+        return [job for job in self.plan.jobs if job.digest not in done]
+
+    def _asked(self, job: FoldJob) -> bool:
+        return not self.only or job.fold.id in self.only
 
     @property
     def reasons(self) -> list[dict[str, str]]:
         """Every clip and fold that is not in the score, with its reason."""
         clips = [{"clip": f.clip, "reason": f.reason} for f in self.plan.failures]
         folds = [{"fold": f.fold_id, "seed": str(f.seed), "reason": f.reason} for f in self.failures]
-        done = {f.digest for f in (*self.folds, *self.failures)}
-        unreached = [{"fold": j.fold.id, "seed": str(j.seed), "reason": NOT_REACHED} for j in self.plan.jobs if j.digest not in done]
-        return [*clips, *folds, *unreached]
+        left = [(job, NOT_REACHED if self._asked(job) else NOT_ASKED) for job in self._open]
+        undone = [{"fold": job.fold.id, "seed": str(job.seed), "reason": reason} for job, reason in left]
+        return [*clips, *folds, *undone]
 
     def to_json(self) -> dict[str, JsonValue]:
         """``results.json``: what `--json` prints as its last line."""
@@ -76,20 +92,28 @@ class RunResult:
             "seconds": round(self.seconds, 3),
             "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
             "status": self.status,
+            "digest": plan.digest,
             "run_dir": self.run_dir,
             "mlflow_run_id": self.mlflow_run_id,
         }
 
 
-def conclude(plan: Plan, folds: Sequence[FoldResult], failures: Sequence[FoldFailure], seconds: float, run_dir: str) -> RunResult:
-    """Gather folds (in any order) into the run's result, in the plan's order."""
+def conclude(
+    plan: Plan,
+    folds: Sequence[FoldResult],
+    failures: Sequence[FoldFailure],
+    seconds: float,
+    run_dir: str,
+    only: Collection[str] = (),
+) -> RunResult:
+    """Gather folds (in any order) into the run's result, in the plan's order. ``only``: see `RunResult`."""
     by_digest = {fold.digest: fold for fold in folds}
     ordered = tuple(by_digest[job.digest] for job in plan.jobs if job.digest in by_digest)
     if plan.selection == "oracle:global_epoch":
         ordered = _best_common_epoch(plan, ordered)
     predictions = Predictions.concat([fold.predictions for fold in ordered]) if ordered else None
     summary = None if predictions is None else summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
-    return RunResult(plan, ordered, tuple(failures), predictions, summary, seconds, run_dir)
+    return RunResult(plan, ordered, tuple(failures), predictions, summary, seconds, run_dir, only=frozenset(only))
 
 
 def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldResult, ...]:

@@ -44,7 +44,8 @@ def run(
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named).
 
-    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold that is none.
+    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold that
+    is none.
     """
     started = time.perf_counter()
     ids = {fold.id: fold for fold in plan.folds}
@@ -54,7 +55,7 @@ def run(
     folds = list(known.values())
     failures: list[FoldFailure] = []
     for observe in observers:
-        observe(RunStarted(plan, run_dir, cached=len(known)))
+        observe(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
         for fold in folds:
             observe(FoldFinished(fold, cached=True))
     try:
@@ -74,7 +75,7 @@ def run(
                     observe(event)
     except KeyboardInterrupt:
         _log.warning("Stopped: %d of %d folds are finished and kept; the same command goes on from there.", len(folds), len(plan.jobs))
-    result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir)
+    result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only)
     for observe in observers:
         observe(RunEnded(result))
     return result

@@ -136,6 +136,7 @@ class SweepResult:
             "seconds": round(self.seconds, 3),
             "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
             "status": self.status,
+            "digest": self.plan.digest,
             "run_dir": self.folder,
             "mlflow_run_id": self.mlflow_run_id,
         }

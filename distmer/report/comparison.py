@@ -6,7 +6,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from distmer.experiment.comparison import Comparison, Entry, training_seconds
+from distmer.experiment.comparison import Comparison, Entry, Pair, training_seconds
 from distmer.report.tables import as_text
 from distmer.types import JsonValue
 
@@ -24,6 +24,8 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
             "a": pair.a,
             "b": pair.b,
             "subjects": pair.difference.subjects,
+            "clips": pair.difference.clips,
+            "clips_in_one_only": pair.difference.apart,
             "uar_difference": pair.difference.uar,
             "uar_lo": pair.difference.uar_ci.lo,
             "uar_hi": pair.difference.uar_ci.hi,
@@ -38,6 +40,7 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
         }
         for pair in comparison.pairs
     ]
+    rows += [{"on": u.on, "a": u.a, "b": u.b, "verdict": f"not tested: {u.reason}"} for u in comparison.untested]
     return pd.DataFrame(rows)
 
 
@@ -60,10 +63,10 @@ def comparison_text(comparison: Comparison, *, width: int = 140, colour: bool = 
                 f"{d.uf1:+.4f}",
                 _ends([d.uf1_ci.lo, d.uf1_ci.hi]),
                 f"{pair.uf1_holm:.3f}",
-                pair.verdict(),
+                _said(pair),
             )
         parts += [f"{len(comparison.pairs)} paired tests over subjects, Holm-corrected together:", pairs]
-    return as_text(parts, width, colour)
+    return as_text([*parts, *_untested_lines(comparison)], width, colour)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -77,8 +80,9 @@ def comparison_markdown(comparison: Comparison) -> str:
         for pair in comparison.pairs:
             d = pair.difference
             ends = _ends([d.uar_ci.lo, d.uar_ci.hi])
-            lines.append(f"| {_on(pair.a, pair.on)} | {pair.b} | {d.uar:+.4f} | {ends} | {pair.uar_holm:.3f} | {pair.verdict()} |")
-    return "\n".join([*lines, ""])
+            lines.append(f"| {_on(pair.a, pair.on)} | {pair.b} | {d.uar:+.4f} | {ends} | {pair.uar_holm:.3f} | {_said(pair)} |")
+        lines.append("")
+    return "\n".join([*lines, *(f"- {line}" for line in _untested_lines(comparison)), ""])
 
 
 def comparison_latex(comparison: Comparison) -> str:
@@ -153,6 +157,15 @@ def _floor_lines(comparison: Comparison) -> list[str]:
             told = ", ".join(f"{name} UAR {floor['uar']:.4f} UF1 {floor['uf1']:.4f}" for name, floor in floors)
             lines[entry.on] = f"floors{f' on {entry.on}' if entry.on else ''}: {told}"
     return list(lines.values())
+
+
+def _said(pair: Pair) -> str:
+    """The verdict, and on which clips where not on all."""
+    return "; ".join(filter(None, (pair.verdict(), pair.on_part)))
+
+
+def _untested_lines(comparison: Comparison) -> list[str]:
+    return [f"not tested{f' on {pair.on}' if pair.on else ''}: {pair.reason}" for pair in comparison.untested]
 
 
 def _on(label: str, on: str) -> str:

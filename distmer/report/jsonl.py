@@ -66,7 +66,14 @@ def event_json(event: Event) -> dict[str, JsonValue]:
         return {"event": "step", **asdict(event)}
     if isinstance(event, RunStarted):
         plan = event.plan
-        return {"event": "run_started", "run": plan.digest, "model": plan.model.info.name, "jobs": len(plan.jobs), "cached": event.cached}
+        return {
+            "event": "run_started",
+            "run": plan.digest,
+            "model": plan.model.info.name,
+            "jobs": len(plan.jobs),
+            "cached": event.cached,
+            "to_train": event.to_train,
+        }
     if isinstance(event, FoldFinished):
         fold = event.result
         return {

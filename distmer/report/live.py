@@ -124,12 +124,13 @@ class LiveProgress:
         self._pool = Pool(np.zeros((classes, classes), dtype=np.int64))
         self._score_runs = plan.selection != "oracle:global_epoch"  # its epoch is chosen at the end: no score stands before
         stamps = f" · NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else ""
-        jobs = len(plan.jobs)
+        jobs, wanted = len(plan.jobs), event.cached + event.to_train
+        asked = "" if wanted == jobs else f", {event.to_train} more asked for"
         self._say(
-            f"{plan.model.info.name} on {plan.manifest.protocol}: {jobs} folds ({event.cached} in the ledger already),"
+            f"{plan.model.info.name} on {plan.manifest.protocol}: {jobs} folds ({event.cached} in the ledger already{asked}),"
             f" {len(plan.clips)} of {plan.manifest.clips_expected} clips{stamps}"
         )
-        self._begin(Tally("folds", jobs, self._now()))
+        self._begin(Tally("folds", wanted, self._now()))
 
     def _fold_started(self, event: FoldStarted) -> None:
         if self._tally is not None:
@@ -170,9 +171,10 @@ class LiveProgress:
         self.close()
         cached = f", {self._tally.cached} from the ledger" if self._tally and self._tally.cached else ""
         missing = f", {result.missing} not reached" if result.missing else ""
+        asked = " done, as asked" if result.status == "some-folds" else " done"
         score = f" · UAR {result.summary.uar:.4f}" if result.summary else ""
         self._say(
-            f"{result.status}: {len(result.folds)} of {len(result.plan.jobs)} folds done{cached}, {len(result.failures)} failed{missing}"
+            f"{result.status}: {len(result.folds)} of {len(result.plan.jobs)} folds{asked}{cached}, {len(result.failures)} failed{missing}"
             f" · {clock(result.seconds)}{score}"
         )
 

@@ -26,6 +26,9 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
         table = pq.read_table(io.BytesIO(folder.read("predictions.parquet")))
     except FileNotFoundError as error:
         raise BadInput(f"{run_dir}: no finished run lies here (results.json and predictions.parquet); finish it first.") from error
+    if "digest" not in results:  # a folder of before it was written there; its name begins with the digest
+        kept = (run_dir / "plan.json").exists()
+        results["digest"] = planned_digest(run_dir) if kept else run_dir.name
     return results, table_predictions(table)
 
 

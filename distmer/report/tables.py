@@ -7,6 +7,7 @@ A stamped run is never shown as a headline, and what is missing from a score sta
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,8 @@ def banners(results: Results) -> list[str]:
     done, total = fold_counts(results)
     if results["status"] == "failed":
         lines.append(f"FAILED: none of the {total} folds finished, so there is no score")
+    elif results["status"] == "some-folds":
+        lines.append(f"{done} of {total} folds, as asked: the score is of these alone")
     elif done < total:
         lines.append(f"PARTIAL: {done} of {total} folds are in this score")
     return lines
@@ -91,8 +94,9 @@ def fold_counts(results: Results) -> tuple[int, int]:
 def facts(results: Results) -> list[tuple[str, str]]:
     """What a score is a score of, and where it lies."""
     done, total = fold_counts(results)
-    reached = [row for row in results["failed"] if "fold" in row and not row["reason"].startswith("not reached")]
-    folds = f"{done} of {total} done, {len(reached)} failed" + (f", {left} not reached" if (left := total - done - len(reached)) else "")
+    undone = Counter(_undone(row) for row in results["failed"] if "fold" in row)
+    others = "".join(f", {undone[how]} {how}" for how in ("not reached", "not asked for") if undone[how])
+    folds = f"{done} of {total} done, {undone['failed']} failed{others}"
     seeds = ", ".join(str(seed) for seed in results["seeds"])
     if results.get("uar_sd") is not None:
         seeds += f" (means; standard deviation UAR {results['uar_sd']:.4f}, UF1 {results['uf1_sd']:.4f})"
@@ -111,9 +115,19 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
+def _undone(row: Mapping[str, str]) -> str:
+    """How a fold came not to be done: ``not reached``, ``not asked for``, or ``failed``."""
+    before, colon, _ = row["reason"].partition(":")
+    return before if colon and before in {"not reached", "not asked for"} else "failed"
+
+
+def _left_out(results: Results) -> list[Mapping[str, str]]:
+    return [row for row in results["failed"] if _undone(row) != "not asked for"]
+
+
 def failure_lines(results: Results) -> list[str]:
-    """The first failures in words, then how many more."""
-    rows: Sequence[Mapping[str, str]] = results["failed"]
+    """The first failures in words, then how many more. Folds that nobody asked for are no failures."""
+    rows = _left_out(results)
     shown = [f"{_subject_of(row)}: {row['reason']}" for row in rows[:_FAILURES_SHOWN]]
     more = len(rows) - len(shown)
     return [*shown, f"… and {more} more in results.json"] if more else shown
@@ -133,7 +147,7 @@ def rendered(results: Results, *, width: int = 100, colour: bool = False) -> str
     parts += [_score_table(rows, stamped=bool(results.get("stamps")))] if rows else [Text()]
     parts += [Text.assemble((f"{name:<{label}}  ", "dim"), value) for name, value in told]
     if failures:
-        parts += [Text(f"\nnot in the score: {len(results['failed'])}", style="bold yellow"), *(Text(f"  {line}") for line in failures)]
+        parts += [Text(f"\nnot in the score: {len(_left_out(results))}", style="bold yellow"), *(Text(f"  {line}") for line in failures)]
     return as_text(parts, width, colour)
 
 
@@ -154,7 +168,7 @@ def to_markdown(result: RunResult) -> str:
     lines += [f"- {name}: {value}" for name, value in facts(results)]
     failures = failure_lines(results)
     if failures:
-        lines += ["", f"Not in the score: {len(results['failed'])}", "", *(f"- {line}" for line in failures)]
+        lines += ["", f"Not in the score: {len(_left_out(results))}", "", *(f"- {line}" for line in failures)]
     return "\n".join(lines) + "\n"
 
 

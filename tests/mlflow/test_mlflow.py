@@ -173,6 +173,14 @@ def test_a_stopped_run_is_killed_and_goes_on_in_the_same_place(uri: str, experim
     assert parent.data.metrics["folds_failed"] == 0
 
 
+def test_some_folds_as_asked_are_finished_and_no_whole_run(uri: str, experiment: str) -> None:
+    plan = factories.plan()
+    asked = [job.fold.id for job in plan.jobs[:2]]
+    tell(MlflowTracker(uri, experiment), factories.events(factories.result(plan, unreached=4, only=asked)))
+    parent, children = family(uri, experiment)
+    assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("FINISHED", "some-folds", 2)
+
+
 def test_failed_folds_make_a_failed_run(uri: str, experiment: str) -> None:
     tell(MlflowTracker(uri, experiment), factories.events(factories.result(factories.plan(), failed=1)))
     parent, children = family(uri, experiment)

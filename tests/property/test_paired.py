@@ -86,6 +86,18 @@ def test_seeds_are_averaged_and_only_shared_clips_count() -> None:
     assert compare(part, two, 3, 100).uar == pytest.approx(1 - (1 + scores(TRUTH[:60], said[120:180], 3).uar) / 2)
 
 
+def test_other_labels_for_the_same_clips_are_refused() -> None:
+    """Runs on permuted and on real labels were "compared", each against its own truth."""
+    permuted = TRUTH.copy()
+    permuted[[3, 5]] = permuted[[5, 3]]
+    words = r"real and chance were scored against other labels: clip toy/s3/c3 is of class 0 in one and of class 2 in the other"
+    with pytest.raises(BadInput, match=words + r" \(2 of 120 clips differ\)"):
+        compare(predictions(TRUTH, TRUTH), predictions(permuted, TRUTH), 3, 100, names=("real", "chance"))
+    elsewhere = predictions(permuted, TRUTH).take(np.arange(120) > 5)  # the clips that both have agree
+    found = compare(predictions(TRUTH, TRUTH), elsewhere, 3, 100)
+    assert (found.clips, found.apart) == (114, 6)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_between_the_raw_values_and_bonferroni_and_keeps_their_order(p: list[float]) -> None:
     adjusted = holm(p)

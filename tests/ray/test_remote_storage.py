@@ -117,11 +117,11 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     (victim,) = [p for p in family if any("RayTrainWorker" in part for part in p.cmdline()[:1])]
     victim.kill()
     ended = command.finish(process)
-    assert (ended.code, ended.json["status"]) == (3, "partial"), ended.err  # one fold of five
+    assert (ended.code, ended.json["status"]) == (0, "some-folds"), ended.err  # one fold of five
     assert len(ledger(home)) == 1
     assert checkpoints.keys() == []  # they have done their work
     alone = command.loso(*settings(far_maps), "--fold", "flowmaps/sub02", "--local", "--workspace", f"{home}/alone", home=tmp_path)
-    assert alone.code == 3
+    assert alone.code == 0
     assert predictions(home) == predictions(f"{home}/alone")
 
 

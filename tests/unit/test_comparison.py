@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from distmer.app_comparison import compare_runs, run_comparison
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.models import models
-from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, score_frame
+from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, pair_frame, score_frame
 from distmer.types import BadInput, Predictions
 from tests import toy
 
@@ -98,6 +100,40 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
     assert apart.pairs == ()  # other clips: nothing is paired
 
 
+def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
+    scored = {"uar": 0.5, "uf1": 0.5, "uar_foldmean": 0.5, "uf1_foldmean": 0.5, "floors": {}, "per_dataset": {}}
+    told = {"model": "toy", "selection": "fixed", "status": "complete", "seeds": [0], "run_dir": "/runs/x"}
+    counts = {"clips_used": 90, "clips_expected": 90, "folds": 15, "fold_seconds": 15.0, "classes": ["a", "b", "c"]}
+    results = {**scored, **told, **counts}
+    real, fair = (replace(some, results=results) for some in (entry("real", 0.95, 0), entry("fair", 0.9, 1)))
+    assert real.predictions is not None
+    turned = replace(real.predictions, y_true_N=(real.predictions.y_true_N + 1) % 3)
+    others = [
+        Entry("chance", "", "", results, turned),
+        Entry("two classes", "", "", {**results, "classes": ["a", "b"]}, real.predictions),
+        Entry("one person", "", "", results, real.predictions.take(np.arange(90) % 15 == 0)),
+        Entry("half", "", "", results, real.predictions.take(np.arange(90) < 45)),
+    ]
+    comparison = conclude_comparison("c", [real, fair, *others], "real", 100)
+    assert [pair.b for pair in comparison.pairs] == ["fair", "half"]
+    for told in (comparison_text(comparison), comparison_markdown(comparison), pair_frame(comparison).to_csv()):
+        flat = " ".join(told.split())
+        assert "real and chance were scored against other labels: clip toy/s0/c0" in flat
+        assert "real and two classes tell different classes apart" in flat
+        assert "at least two subjects" in flat
+    assert "on the 45 clips that both predicted; 45 more are in one only" in comparison_markdown(comparison)
+
+
+def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:
+    def placed(home: str, digest: str = "0" * 64) -> str:
+        results = {"classes": ["a", "b", "c"], "digest": digest, "run_dir": f"{home}/runs/{digest[:12]}"}
+        rows = [replace(entry("good", 0.9, 0), results=results), Entry("x", "", f"not applicable: {home}/c.yaml", {}, None)]
+        return conclude_comparison("c", rows, None, 100).digest
+
+    assert placed("/home/ada") == placed("s3://bucket/elsewhere")
+    assert placed("/home/ada") != placed("/home/ada", "1" * 64)
+
+
 def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Path) -> None:
     root = toy.write_flowmaps(tmp_path / "maps")
     path = tmp_path / "c.yaml"
@@ -124,6 +160,26 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     from_runs, _ = compare_runs(run_dirs, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
     assert list(score_frame(from_runs)["uar"]) == [e.results["uar"] for e in again.entries if e.predictions is not None]
     assert from_runs.pairs[0].difference.uar == again.pairs[0].difference.uar
+    # The folders of an older version, moved and renamed, are the same comparison.
+    moved = [path.rename(tmp_path / f"run {n}") for n, path in enumerate(run_dirs)]
+    for folder in moved:
+        older = json.loads((folder / "results.json").read_text())
+        del older["digest"]
+        (folder / "results.json").write_text(json.dumps(older))
+    assert compare_runs(moved, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})[0].digest == from_runs.digest
+
+
+def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
+    root = toy.write_flowmaps(tmp_path / "maps")
+    path = tmp_path / "c.yaml"
+    rows = "  rows: {real: {}, chance: {evaluation.permute_labels: 1}}\n  resamples: 100\n"
+    path.write_text(BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear") + rows)
+    comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
+    assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
+    run_dirs = [Path(e.results["run_dir"]) for e in comparison.entries]
+    words = rf"linear {run_dirs[0].name[:6]} and linear {run_dirs[1].name[:6]} were scored against other labels: clip flowmaps/"
+    with pytest.raises(BadInput, match=words):
+        compare_runs(run_dirs, None, {}, ["tracking.enabled=false"])
 
 
 def test_a_folder_that_holds_no_run_is_told(tmp_path: Path) -> None:
