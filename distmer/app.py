@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +19,12 @@ from distmer.datasets import check_report, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.backend import Backend, LocalBackend
 from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, RunStarted, Step
-from distmer.experiment.ledger import Ledger
+from distmer.experiment.ledger import Ledger, remove_checkpoints
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
+from distmer.leftovers import remove_leftovers
 from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
@@ -35,6 +38,7 @@ from distmer.workspace import Workspace
 if TYPE_CHECKING:
     from distmer.experiment.sweep_result import SweepResult
 
+_log = logging.getLogger(__name__)
 R = TypeVar("R", "RunResult", "SweepResult")
 
 
@@ -106,8 +110,22 @@ class Session:
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
 
 
+def remove_leftovers_of(session: Session) -> None:
+    """Remove what killed runs left in the workspace and in this machine's folder for temporary things, and say how much."""
+    workspace, ledger = session.workspace, session.ledger
+    written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
+    removed = remove_leftovers(
+        [place for place in written if isinstance(place, Path)],
+        [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],
+    )
+    removed += remove_checkpoints(workspace.scratch, ledger)
+    if removed.number:
+        _log.warning("%s", removed)
+
+
 def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = ()) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         return run_with(session, backend, live, only)
 
@@ -146,6 +164,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
 def extract_features(session: Session, *, local: bool = False) -> str:
     """Features of the protocol's clips into the store."""
     session.workspace.require()
+    remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
@@ -26,6 +25,7 @@ from torch import nn
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
+from distmer.leftovers import temporary_folder
 from distmer.storage import Store
 from distmer.training.data import Inputs
 from distmer.training.network import Alone, Runtime, T, device_of
@@ -296,7 +296,7 @@ class GroupRuntime:
     def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         if epoch % self.every:
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder("distmer-checkpoint") as folder:
             checkpoint = None
             if self.rank == 0:
                 torch.save(state(), Path(folder) / "state.pt")
