@@ -29,7 +29,7 @@ from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.run_folder import begin_folder, finish_folder, planned_digest, write_results
+from distmer.report.run_folder import begin_folder, finish_folder, left_unfinished, planned_digest, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
@@ -134,6 +134,8 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
+    if session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config)):
+        backend.will_be_needed()  # it starts while the clips are generated and looked at
     manifest = session.manifest([live])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])

@@ -55,6 +55,8 @@ def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, envi
     remove_leftovers_of(session)
     backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
     with terminable(), SweepProgress(session.ledger) as live, backend:
+        if session.ledger.empty:
+            backend.will_be_needed()  # it starts while the clips are generated and looked at
         manifest = session.manifest([live.steps])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 

@@ -29,6 +29,10 @@ _DAY = 24 * 3600.0  # s
 _OURS = re.compile(r"\..+\.(tmp|partial)")
 _OWNED = re.compile(r"\.(?P<host>[\w-]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}\.(tmp|partial)$")
 
+# What earlier versions of distmer left, who wrote no owner.
+_OLD_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_OLD_FOLDER = re.compile(r"\.synthetic-[0-9a-f]+\.\d+-\w+\.partial")
+
 
 @dataclass(frozen=True, slots=True)
 class Removed:
@@ -68,12 +72,12 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
         for folder, below, files in os.walk(tree):
             for name in [*below, *files]:
                 if _OURS.fullmatch(name):
-                    removed += _remove_if_left(Path(folder, name))
+                    removed += _remove_if_left(Path(folder, name), _OLD_FILE)
             below[:] = [name for name in below if not _OURS.fullmatch(name)]
     for folder in folders:
         with suppress(OSError):
             for path in [Path(entry) for entry in os.scandir(folder) if _OURS.fullmatch(entry.name)]:
-                removed += _remove_if_left(path)
+                removed += _remove_if_left(path, _OLD_FOLDER)
     return removed
 
 
@@ -90,13 +94,13 @@ def remove(path: Path) -> Removed:
     return Removed()
 
 
-def _remove_if_left(path: Path) -> Removed:
+def _remove_if_left(path: Path, old: re.Pattern[str]) -> Removed:
     owner = _OWNED.search(path.name)
     try:
         about = path.lstat()
         if owner is not None and owner["host"] == _host():
             left = _started(int(owner["pid"])) != int(owner["start"])
-        elif owner is None and not _written_by_an_older_version(path.name):
+        elif owner is None and not old.fullmatch(path.name):
             left = False
         else:
             left = time.time() - about.st_mtime > _DAY
@@ -104,10 +108,6 @@ def _remove_if_left(path: Path) -> Removed:
     except OSError:  # gone in the meantime
         return Removed()
     return remove(path) if left and mine else Removed()
-
-
-def _written_by_an_older_version(name: str) -> bool:
-    return re.fullmatch(r"\.synthetic-[0-9a-f]+\.\d+-\w+\.partial|\..+\.[0-9a-f]{8}\.tmp", name) is not None
 
 
 @cache

@@ -15,14 +15,17 @@ from distmer.leftovers import remove_leftovers, temporary, temporary_folder
 from tests import toy
 from tests.saying import Say, on_maps, run
 
-OWNER = "import sys; from distmer.leftovers import temporary; print(temporary(sys.argv[1], 'part.parquet', sys.argv[2]), flush=True); input()"
+OWNER = """
+import sys
+from distmer.leftovers import temporary
+print(temporary(sys.argv[1], "part.parquet", sys.argv[2]), flush=True)
+input()
+"""
 
 
 def owned_by(folder: Path, kind: str, *, alive: bool) -> tuple[Path, subprocess.Popen[str]]:
     """A temporary of another process, which is living or was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(folder), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     path = Path(process.stdout.readline().strip())
     if kind == "partial":
@@ -69,15 +72,21 @@ def test_an_id_that_was_used_again_is_no_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [".entry.parquet.other-host-12345678~1~2~0123abcd.tmp", ".synthetic-0123456789ab.77-0123abcd.partial", ".e.parquet.0123abcd.tmp"]
+    "name",
+    [
+        ".entry.parquet.other-host-12345678~1~2~0123abcd.tmp",
+        ".synthetic-0123456789ab.77-0123abcd.partial",
+        ".entry.parquet.0123abcd.tmp",
+    ],
 )
 def test_of_another_machine_or_version_only_what_is_a_day_old(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.mkdir() if name.endswith("partial") else path.touch()
-    assert remove_leftovers([], [tmp_path]).number == 0
+    trees, folders = ([], [tmp_path]) if name.endswith("partial") else ([tmp_path], [])
+    assert remove_leftovers(trees, folders).number == 0
     long_ago = time.time() - 25 * 3600
     os.utime(path, (long_ago, long_ago))
-    assert remove_leftovers([], [tmp_path]).number == 1
+    assert remove_leftovers(trees, folders).number == 1
     assert not path.exists()
 
 
@@ -90,13 +99,13 @@ def test_a_run_says_what_it_removed(say: Say, tmp_path: Path, monkeypatch: pytes
     found = [owned_by(at, kind, alive=False) for at, kind in ((parts, "tmp"), (temp, "partial"))]
     searching, process = owned_by(temp, "partial", alive=True)
     said = run(say, *on_maps(maps))
-    process.communicate("\n", timeout=30)
     for path, killed in found:
         killed.communicate(timeout=30)
         assert not path.exists()
     assert searching.exists()
     assert "removed 2 leftovers of ended runs, 0.0 MB" in said.log
     assert not any("leftover" in line for line in run(say, *on_maps(maps)).log)
+    process.communicate("\n", timeout=30)
 
 
 def test_a_temporary_folder_is_gone_afterwards(tmp_path: Path) -> None:
