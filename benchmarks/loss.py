@@ -6,7 +6,8 @@ the same command is given again, until it comes to its end; then the next. When 
 
 What was finished at a kill must never be done again (the same files, of the same time), what is found must be an undisturbed
 run's to the bit, and nothing may be left: no temporary file, no process. A line a kill, then the counts; exit status 1 if one is
-not as it must be. The campaign ends only what it started: processes with its own mark in their environment.
+not as it must be. The campaign ends only what it started: processes of its drivers' sessions, or with its mark in
+their environment.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Round:
     home: Path
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
     seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])  # kind → finished file → when it was written
+    sessions: set[int] = field(default_factory=set[int])  # of processes: those of its drivers
     repeated: Counter[str] = field(default_factory=Counter[str])
 
     @property
@@ -75,17 +77,20 @@ class Round:
 
     def start(self) -> subprocess.Popen[bytes]:
         self.temp.mkdir(exist_ok=True)
-        env = command.environment(self.home, TMPDIR=str(self.temp), **{MARK: self.mark})
+        env = command.environment(self.home, TMPDIR=str(self.temp), PYTHONPATH=str(command.ROOT), **{MARK: self.mark})
         job = [sys.executable, str(command.ROOT / "jobs" / self.work.job), *self.work.arguments]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            return subprocess.Popen(job, cwd=command.ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(job, cwd=command.ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        self.sessions.add(process.pid)
+        return process
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever has this round's mark in its environment, and is no zombie."""
+        """Whatever is of a session of ours (Ray's workers write their title over their environment), or has this round's mark."""
         ours = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                ours_by_session = os.getsid(process.pid) in self.sessions
+                if process.status() != psutil.STATUS_ZOMBIE and (ours_by_session or process.environ().get(MARK) == self.mark):
                     ours.append(process)
             except (psutil.Error, OSError):
                 continue
