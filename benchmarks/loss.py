@@ -45,6 +45,7 @@ _FINISHED = {
     "folds": "ledger/*/*.parquet",
     "searches": "sweeps/*/searches/*.json",
 }
+_OF_OTHERS = ("ray", "torchinductor")  # folders of sessions, a cache
 _PATIENCE = 60.0  # s for what a killed driver started to end by itself
 _WHOLE = 900.0  # s for a command that is left alone
 
@@ -137,10 +138,10 @@ class Round:
         return sum(times - 1 for times in told.values())
 
     def leftovers(self) -> list[str]:
-        """Temporaries in the workspace and in the folder for temporary files, where Ray's folders of sessions are Ray's own."""
+        """Temporaries in the workspace and in the folder for temporary files, but for what Ray and torch keep there of their own."""
         found = [str(path) for kind in ("*.tmp", "*.partial") for path in self.home.rglob(f".{kind}")]
         found += [str(path) for path in self.home.glob("scratch/*")]
-        return found + [str(path) for path in self.temp.iterdir() if path.name != "ray"]
+        return found + [str(path) for path in self.temp.iterdir() if not path.name.startswith(_OF_OTHERS)]
 
 
 def count(pattern: str) -> Callable[[Path], int]:
