@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from threading import Event, Thread
@@ -105,8 +106,10 @@ class _Session:
         try:
             with session(self._config):
                 self._settled.set()
-                import distmer.cluster.folds  # noqa: F401  # Ray Train: whoever waited for Ray will want it next
+                from distmer.cluster.folds import warm_up  # Ray Train and torch: whoever waited for Ray will want them next
 
+                if (self._config.address or os.environ.get("RAY_ADDRESS")) in (None, "local") and not self._config.gpus_per_fold:
+                    warm_up()
                 self._over.wait()
         except BaseException as error:  # noqa: BLE001  # whatever it is, it is for whoever waits for Ray
             self._error = error
