@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from threading import Event, Thread
@@ -15,13 +16,14 @@ from distmer.experiment.crew import Tuner, Workers
 from distmer.experiment.local import all_maps, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
-from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.types import FoldJob
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
+    """Clips through Ray Data (ready-made maps, and the first clips while Ray starts on this machine, are extracted here), folds through
+    Ray tasks. A run that is all cached never starts Ray."""
 
     def __init__(self, config: ClusterConfig, scratch: str) -> None:
         self._config = config
@@ -44,11 +46,18 @@ class RayBackend:
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         if all_maps(requests):
-            return decode_maps(requests, config)
-        self._session.join()
-        from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
+            yield from decode_maps(requests, config)
+            return
+        left = deque(requests)
+        if self._session.own:  # what is extracted here while it starts is kept, whatever ends this process before an actor is up
+            self._session.begin()
+            while left and not self._session.settled:
+                yield [extract(left.popleft(), config)]
+        if left:
+            self._session.join()
+            from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
 
-        return extract_on_ray(requests, config, self._config)
+            yield from extract_on_ray(list(left), config, self._config)
 
     def executor(self) -> Executor:
         return self
@@ -84,6 +93,16 @@ class _Session:
         self._settled, self._over = Event(), Event()
         self._error: BaseException | None = None
 
+    @property
+    def own(self) -> bool:
+        """Whether it is a cluster of our own, on this machine."""
+        return (self._config.address or os.environ.get("RAY_ADDRESS")) in (None, "local")
+
+    @property
+    def settled(self) -> bool:
+        """Whether Ray is there, or has failed to come."""
+        return self._settled.is_set()
+
     def begin(self) -> None:
         if self._thread is None:
             self._thread = Thread(target=self._hold, name="ray session", daemon=True)
@@ -108,7 +127,7 @@ class _Session:
                 self._settled.set()
                 from distmer.cluster.folds import warm_up  # Ray Train and torch: whoever waited for Ray will want them next
 
-                if (self._config.address or os.environ.get("RAY_ADDRESS")) in (None, "local") and not self._config.gpus_per_fold:
+                if self.own and not self._config.gpus_per_fold:
                     warm_up()
                 self._over.wait()
         except BaseException as error:  # noqa: BLE001  # whatever it is, it is for whoever waits for Ray
