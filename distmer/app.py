@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -130,14 +130,26 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
         return run_with(session, backend, live, only)
 
 
+def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
+    """An observer that lets the backend start, where it is ``certain`` that there will be work for it: at the first clip that is
+    generated, or when it is called after the clips have been looked at. A clip or root that is missing is told before."""
+
+    def start(event: object) -> None:
+        if certain:
+            backend.will_be_needed()
+
+    return start
+
+
 def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = ()) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
-    if session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config)):
-        backend.will_be_needed()  # it starts while the clips are generated and looked at
-    manifest = session.manifest([live])
+    certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config))
+    starting = starter(backend, certain)
+    manifest = session.manifest([live, starting])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+    starting(None)
     features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
     plan = session.plan(manifest, features)
     run_dir = session.workspace.run_dir(plan.digest)

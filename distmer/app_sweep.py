@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from distmer.app import Session, remove_leftovers_of, tracking_of
+from distmer.app import Session, remove_leftovers_of, starter, tracking_of
 from distmer.cluster.backend import RayBackend
 from distmer.config import ClusterConfig, Config, load_tree, origin
 from distmer.evaluation.folds import make_folds
@@ -55,10 +55,10 @@ def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, envi
     remove_leftovers_of(session)
     backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
     with terminable(), SweepProgress(session.ledger) as live, backend:
-        if session.ledger.empty:
-            backend.will_be_needed()  # it starts while the clips are generated and looked at
-        manifest = session.manifest([live.steps])
+        starting = starter(backend, session.ledger.empty)
+        manifest = session.manifest([live.steps, starting])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+        starting(None)
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live.steps])
