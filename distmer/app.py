@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,16 +19,17 @@ from distmer.datasets import check_report, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.backend import Backend, LocalBackend
 from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, RunStarted, Step
-from distmer.experiment.ledger import Ledger
+from distmer.experiment.ledger import Ledger, remove_checkpoints
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
+from distmer.leftovers import remove_leftovers
 from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.run_folder import begin_folder, finish_folder, planned_digest, write_results
+from distmer.report.run_folder import begin_folder, finish_folder, left_unfinished, planned_digest, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
@@ -35,6 +38,7 @@ from distmer.workspace import Workspace
 if TYPE_CHECKING:
     from distmer.experiment.sweep_result import SweepResult
 
+_log = logging.getLogger(__name__)
 R = TypeVar("R", "RunResult", "SweepResult")
 
 
@@ -106,18 +110,46 @@ class Session:
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
 
 
+def remove_leftovers_of(session: Session) -> None:
+    """Remove what killed runs left in the workspace and in this machine's folder for temporary things, and say how much."""
+    workspace, ledger = session.workspace, session.ledger
+    written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
+    removed = remove_leftovers(
+        [place for place in written if isinstance(place, Path)],
+        [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],
+    )
+    removed += remove_checkpoints(workspace.scratch, ledger)
+    if removed.number:
+        _log.warning("%s", removed)
+
+
 def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = ()) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         return run_with(session, backend, live, only)
+
+
+def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
+    """An observer that lets the backend start, where it is ``certain`` that there will be work for it: at the first clip that is
+    generated, or when it is called after the clips have been looked at. A clip or root that is missing is told before."""
+
+    def start(event: object) -> None:
+        if certain:
+            backend.will_be_needed()
+
+    return start
 
 
 def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = ()) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
-    manifest = session.manifest([live])
+    certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config))
+    starting = starter(backend, certain)
+    manifest = session.manifest([live, starting])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+    starting(None)
     features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
     plan = session.plan(manifest, features)
     run_dir = session.workspace.run_dir(plan.digest)
@@ -146,6 +178,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
 def extract_features(session: Session, *, local: bool = False) -> str:
     """Features of the protocol's clips into the store."""
     session.workspace.require()
+    remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest)

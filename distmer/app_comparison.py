@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distmer.app import Session, run_with
+from distmer.app import Session, remove_leftovers_of, run_with
 from distmer.config import Config, load_tree, origin, parse
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand
@@ -30,6 +30,7 @@ def run_comparison(
     section, rows = expand(tree, origin(path))
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
     base.require()  # here, for a row would take it for a setting of its own that does not fit
+    remove_leftovers_of(base)
     entries: list[Entry] = []
     with terminable(), LiveProgress() as live, base.backend(local) as backend:
         stopped = False

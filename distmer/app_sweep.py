@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from distmer.app import Session, tracking_of
+from distmer.app import Session, remove_leftovers_of, starter, tracking_of
 from distmer.cluster.backend import RayBackend
 from distmer.config import ClusterConfig, Config, load_tree, origin
 from distmer.evaluation.folds import make_folds
@@ -52,10 +52,13 @@ def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, envi
     """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
+    remove_leftovers_of(session)
     backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
     with terminable(), SweepProgress(session.ledger) as live, backend:
-        manifest = session.manifest([live.steps])
+        starting = starter(backend, session.ledger.empty)
+        manifest = session.manifest([live.steps, starting])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+        starting(None)
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live.steps])

@@ -7,13 +7,13 @@ there when its upload is complete, and there is no rename.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyarrow import NativeFile, fs
 
+from distmer.leftovers import temporary
 from distmer.remote import Remote, listing, telling
 
 
@@ -72,16 +72,16 @@ class Store:
             return
         folder, name = os.path.split(target)
         os.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"
+        unfinished = temporary(folder, name)
         try:
-            with open(temporary, "wb") as file:
+            with open(unfinished, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            os.replace(unfinished, target)
         except BaseException as error:
-            Path(temporary).unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename in (None, temporary):
+            unfinished.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename in (None, str(unfinished)):
                 error.filename = target  # for the message: a failed write, unlike a failed open, does not say of which file
             raise
 

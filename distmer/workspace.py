@@ -49,6 +49,18 @@ class Workspace:
         return self._place("scratch")
 
     @property
+    def runs(self) -> Place:
+        return self._place("runs")
+
+    @property
+    def sweeps(self) -> Place:
+        return self._place("sweeps")
+
+    @property
+    def comparisons(self) -> Place:
+        return self.root / "comparisons"
+
+    @property
     def mlflow_uri(self) -> str:
         """The workspace's own data base; BadInput where it can have none."""
         if isinstance(self.root, Remote):
@@ -60,15 +72,15 @@ class Workspace:
 
     def comparison_dir(self, digest: str) -> Place:
         """A comparison's folder: its tables, which name the runs they are made of."""
-        return self.root / "comparisons" / digest[:12]
+        return self.comparisons / digest[:12]
 
     def sweep_dir(self, digest: str) -> Place:
         """A sweep's folder: the same across resumes."""
-        return self._place("sweeps") / digest[:12]
+        return self.sweeps / digest[:12]
 
     def run_dir(self, plan_digest: str) -> Place:
         """The run's folder: the same across resumes."""
-        return self._place("runs") / plan_digest[:12]
+        return self.runs / plan_digest[:12]
 
     def _place(self, name: str) -> Place:
         return place(self.elsewhere[name]).absolute() if name in self.elsewhere else self.root / name

@@ -1,9 +1,12 @@
-"""Ray as a backend: joined or started when the first clip or fold needs it, left when the run ends."""
+"""Ray as a backend: joined or started when the first clip or fold needs it or is sure to, left when the run ends."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -13,46 +16,61 @@ from distmer.experiment.crew import Tuner, Workers
 from distmer.experiment.local import all_maps, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
-from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.types import FoldJob
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
+    """Clips through Ray Data (ready-made maps, and the first clips while Ray starts on this machine, are extracted here), folds through
+    Ray tasks. A run that is all cached never starts Ray."""
 
     def __init__(self, config: ClusterConfig, scratch: str) -> None:
         self._config = config
         self._scratch = scratch
         self._exits = ExitStack()
-        self._joined = False
+        self._session = _Session(config)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._exits.close()
+        try:
+            self._exits.close()
+        finally:
+            self._session.end()
+
+    def will_be_needed(self) -> None:
+        """Start or join Ray while the caller goes on. What fails is told when Ray is first used."""
+        self._session.begin()
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         if all_maps(requests):
-            return decode_maps(requests, config)
-        self._join()
-        from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
+            yield from decode_maps(requests, config)
+            return
+        left = deque(requests)
+        if self._session.own:  # what is extracted here while it starts is kept, whatever ends this process before an actor is up
+            self._session.begin()
+            while left and not self._session.settled:
+                yield [extract(left.popleft(), config)]
+        if left:
+            self._session.join()
+            from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
 
-        return extract_on_ray(requests, config, self._config)
+            yield from extract_on_ray(list(left), config, self._config)
 
     def executor(self) -> Executor:
         return self
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        self._join()
+        self._session.join()
         from distmer.cluster.folds import RayFoldExecutor
 
         yield from RayFoldExecutor(self._config, self._scratch).run(jobs, inputs)
 
     def searching(self, space: Space) -> tuple[Tuner, Workers]:
         """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
-        self._join()
+        self._session.join()
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
@@ -61,7 +79,58 @@ class RayBackend:
         self._exits.callback(tuner.close)
         return tuner, workers
 
-    def _join(self) -> None:
-        if not self._joined:
-            self._exits.enter_context(session(self._config))
-            self._joined = True
+
+class _Session:
+    """Ray's session in a thread of its own, from its start to its end.
+
+    It must be one thread: Linux ends the processes that Ray has started (they ask for it, so that they end with the driver)
+    when the thread that started them ends. And Ray sets its own handler of SIGTERM in the main thread alone.
+    """
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self._thread: Thread | None = None
+        self._settled, self._over = Event(), Event()
+        self._error: BaseException | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a cluster of our own, on this machine."""
+        return (self._config.address or os.environ.get("RAY_ADDRESS")) in (None, "local")
+
+    @property
+    def settled(self) -> bool:
+        """Whether Ray is there, or has failed to come."""
+        return self._settled.is_set()
+
+    def begin(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._hold, name="ray session", daemon=True)
+            self._thread.start()
+
+    def join(self) -> None:
+        """Wait until Ray is there; what its start raised is raised here."""
+        self.begin()
+        self._settled.wait()
+        if self._error is not None:
+            raise self._error
+
+    def end(self) -> None:
+        """Leave Ray, if it was begun, and wait for that."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _hold(self) -> None:
+        try:
+            with session(self._config):
+                self._settled.set()
+                from distmer.cluster.folds import warm_up  # Ray Train and torch: whoever waited for Ray will want them next
+
+                if self.own and not self._config.gpus_per_fold:
+                    warm_up()
+                self._over.wait()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is for whoever waits for Ray
+            self._error = error
+        finally:
+            self._settled.set()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
@@ -26,12 +25,14 @@ from torch import nn
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
+from distmer.leftovers import temporary_folder
 from distmer.storage import Store
 from distmer.training.data import Inputs
 from distmer.training.network import Alone, Runtime, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
+_WARM = 4  # processes at most: of some 400 MB each, and a run may have fewer folds than this machine has cores
 _KEPT = 5.0  # seconds that a process keeps its GPU between two folds
 _LOOK = 5.0  # seconds between looks at whether anything has begun
 
@@ -215,6 +216,17 @@ def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], body: Body, gpu:
 _train_in_task = ray.remote(num_returns="streaming")(_fold_in_process)
 
 
+@ray.remote(num_cpus=1, max_retries=0)
+def _imported() -> None:
+    """Whoever runs this has loaded this module, and torch with it."""
+
+
+def warm_up() -> None:
+    """On a cluster of our own: let the first processes for folds load what they need, while the driver is not ready yet."""
+    for _ in range(min(_WARM, int(ray.cluster_resources().get("CPU", 0)))):
+        _imported.remote()
+
+
 @ray.remote
 class _Lane:
     """A process that trains folds on the GPU, or the share of one, that Ray gave it for life.
@@ -296,7 +308,7 @@ class GroupRuntime:
     def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         if epoch % self.every:
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder("distmer-checkpoint") as folder:
             checkpoint = None
             if self.rank == 0:
                 torch.save(state(), Path(folder) / "state.pt")

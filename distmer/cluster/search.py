@@ -11,10 +11,9 @@ import logging
 import os
 import queue
 import re
-import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +29,7 @@ from distmer.cluster.desk import Desk, trial
 from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.space import Space
 from distmer.experiment.sweep import RungScore, Search, grace_of
+from distmer.leftovers import temporary_folder
 from distmer.types import BadInput, RunError
 
 _TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured
@@ -123,7 +123,8 @@ class RayTuner:
         self._last: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         self._searchers: list[_StudySearcher] = []
-        self._folder = tempfile.mkdtemp(prefix="distmer-tune-")
+        self._exits = ExitStack()
+        self._folder = str(self._exits.enter_context(temporary_folder("distmer-tune")))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
         self._desk: Any = Desk.options(scheduling_strategy=here).remote()
         needs = tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
@@ -180,7 +181,7 @@ class RayTuner:
             self._desk.close.remote()
         for thread in self._threads:
             thread.join(_PATIENCE)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._exits.close()
 
     def _search(self, search: Search, searcher: _StudySearcher) -> None:
         config = tune.TuneConfig(

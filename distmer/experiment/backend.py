@@ -19,6 +19,10 @@ class Backend(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
+    def will_be_needed(self) -> None:
+        """It is certain that clips or folds will come: what takes its time to start may start, while the caller goes on."""
+        ...
+
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         """Features of clips, in batches as they come, in any order."""
         ...
@@ -39,6 +43,9 @@ class LocalBackend:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
+
+    def will_be_needed(self) -> None:
+        """Nothing here takes time to start."""
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         return extract_here(requests, config, batch=4)

@@ -10,18 +10,25 @@ import hashlib
 import io
 import json
 import logging
+import re
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmer import __version__
+from distmer.leftovers import Removed, remove
+from distmer.remote import Place, place
 from distmer.storage import Store
 from distmer.types import FoldResult, Predictions, RunError, SubjectKey
 
 _log = logging.getLogger(__name__)
+_WEEK = 7 * 24 * 3600.0  # s
 _META, _SUM = b"distmer", b"sha256"
 
 
@@ -61,6 +68,12 @@ class Ledger:
             _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), reason)
             return None
         return result
+
+    @property
+    def empty(self) -> bool:
+        """Whether no fold was ever kept here. Looks at one folder alone."""
+        folder = place(self.store.uri)
+        return not (folder.is_dir() and any(len(path.name) == 2 for path in folder.iterdir()))
 
     def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
         """Those of the digests that are here."""
@@ -149,6 +162,29 @@ def from_parquet(data: bytes) -> FoldResult:
 def _sum(meta: bytes, table: pa.Table) -> bytes:
     """SHA-256 of all that an entry says, the names of its columns included."""
     return hashlib.sha256(meta + json.dumps(table.to_pydict()).encode()).hexdigest().encode()
+
+
+def remove_checkpoints(scratch: Place, ledger: Ledger) -> Removed:
+    """Remove the checkpoints of worker groups whose fold is in the ledger. Others are what a fold goes on from; on a local disk
+    they are kept for a week after the last one."""
+    removed = Removed()
+    for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
+        if not re.fullmatch(r"[0-9a-f]{64}", folder.name):
+            continue
+        done = ledger.store.exists(_key(folder.name))
+        if isinstance(folder, Path):
+            removed += remove(folder) if done or _untouched(folder) > _WEEK else Removed()
+        elif done:
+            Store(scratch).remove(folder.name)
+            removed += Removed(1)
+    return removed
+
+
+def _untouched(folder: Path) -> float:
+    """Seconds since anything was written in a folder; none if it is gone meanwhile."""
+    with suppress(OSError):
+        return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    return 0.0
 
 
 def _key(digest: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
 
+from distmer.config import Config
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
@@ -35,9 +38,25 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
 def begin_folder(run_dir: Place, plan: Plan) -> None:
     """Keep what the run is: its settings and the identities of its folds."""
     folder = Store(run_dir)
-    folder.write("config.yaml", yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).encode())
+    folder.write("config.yaml", _settings(plan.config))
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
+
+
+def left_unfinished(runs: Place, config: Config) -> bool:
+    """Whether the run that was begun last with these settings was not complete at its end, or had none. Not known (False) where
+    ``runs`` is on an object store."""
+    if not isinstance(runs, Path):
+        return False
+    with suppress(OSError, ValueError, KeyError):  # a folder that is being written, or of another version, says nothing
+        begun = [path for path in runs.glob("*/plan.json") if (path.parent / "config.yaml").read_bytes() == _settings(config)]
+        results = max(begun, key=lambda path: path.stat().st_mtime).parent / "results.json"
+        return not results.exists() or bool(json.loads(results.read_text())["status"] != "complete")
+    return False
+
+
+def _settings(config: Config) -> bytes:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:

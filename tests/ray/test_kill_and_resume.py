@@ -58,6 +58,8 @@ def test_the_same_command_goes_on(moment: int | str, maps: Path, undisturbed: Pa
     assert {digest: after[digest] for digest in before} == before  # not one was written again
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")} == parts
     assert command.predictions(tmp_path) == command.predictions(undisturbed)
+    assert not [path for kind in ("tmp", "partial") for path in tmp_path.rglob(f".*.{kind}")]
+    assert ("removed 1 leftover of ended runs" in ended.err) == (moment == "within")
     (events,) = tmp_path.glob("runs/*/events.jsonl")
     told = [json.loads(line) for line in events.read_text().splitlines()]
     finished = [e["digest"] for e in told if e["event"] == "fold_finished" and not e["cached"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distmer.experiment.ledger import Ledger, from_parquet, to_parquet
+from distmer.experiment.ledger import Ledger, from_parquet, remove_checkpoints, to_parquet
 from distmer.experiment.local import LocalExecutor
+from distmer.remote import Remote
 from distmer.storage import Store
 from distmer.training.fit import fit_fold
 from distmer.types import BadInput, FoldResult
@@ -73,6 +75,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 from dataclasses import replace
 from pathlib import Path
 from distmer.experiment.ledger import Ledger, from_parquet
+from distmer.remote import Remote
 from distmer.storage import Store
 from distmer.types import RunError
 (path,) = Path({str(tmp_path)!r}).glob("*/*.parquet")
@@ -110,3 +113,29 @@ def test_failures_of_a_model_do_not_end_a_run() -> None:
     broken = replace(jobs[0], spec={**jobs[0].spec, "model": {"name": "atscnn", "options": {"hidden": -1, "size": 16}}})
     kinds = [type(report).__name__ for report in LocalExecutor().run([broken, jobs[1]], toy.inputs(clips))]
     assert kinds == ["FoldBegun", "FoldFailure", "FoldBegun", "FoldResult"]
+
+
+def test_checkpoints_of_folds_that_are_kept_go_and_those_to_go_on_from_stay(result: FoldResult, tmp_path: Path) -> None:
+    ledger, scratch = Ledger(Store(tmp_path / "ledger")), tmp_path / "scratch"
+    assert remove_checkpoints(scratch, ledger).number == 0
+    ledger.put(result)
+    done, under_way, forgotten = (scratch / digest for digest in (result.digest, "0" * 64, "1" * 64))
+    for folder in (done, under_way, forgotten, scratch / "somebody's"):
+        (folder / "checkpoint").mkdir(parents=True)
+        (folder / "checkpoint" / "state.pt").write_bytes(b"x" * 100)
+    for path in (forgotten / "checkpoint" / "state.pt", forgotten / "checkpoint", forgotten):
+        os.utime(path, (0, 0))
+    removed = remove_checkpoints(scratch, ledger)
+    assert (removed.number, removed.size) == (2, 200)
+    assert sorted(path.name for path in scratch.iterdir()) == [under_way.name, "somebody's"]
+
+
+def test_checkpoints_on_an_object_store(result: FoldResult, remote: str) -> None:
+    ledger, scratch = Ledger(Store(f"{remote}/ledger")), Store(f"{remote}/scratch")
+    assert ledger.empty
+    ledger.put(result)
+    assert not ledger.empty
+    for digest in (result.digest, "0" * 64):
+        scratch.write(f"{digest}/state.pt", b"x")
+    assert remove_checkpoints(Remote(scratch.uri), ledger).number == 1
+    assert scratch.keys() == ["0" * 64 + "/state.pt"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,8 @@ from distmer.datasets.synthetic.expressions import IOD, MIRROR_P, UNITS, displac
 from distmer.datasets.synthetic.faces import EYES
 from distmer.datasets.synthetic.plan import CLASSES, planned, stream
 from distmer.features.landmarks import find_face, model_path
+from distmer.remote import Remote
+from distmer.storage import Store
 
 TINY = SyntheticConfig(subjects=3, clips_per_subject=2)
 
@@ -165,20 +167,59 @@ def test_streams_with_other_tags_differ() -> None:
     assert len(draws) == 6
 
 
-def test_an_interrupted_generation_leaves_no_root_and_the_next_finishes(tiny: Path, tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done == 1:
-            raise KeyboardInterrupt
+class Killed(BaseException):
+    """Nobody is meant to catch it."""
 
-    with pytest.raises(KeyboardInterrupt):
-        ensure(TINY, tmp_path, interrupt)
-    assert list(tmp_path.iterdir()) == []
-    (root_of(TINY, tmp_path) / "CASME").mkdir(parents=True)  # a root without its marker, as a broken copy leaves it
-    left = tmp_path / f".{root_of(TINY, tmp_path).name}.1-abc.partial"  # of a process that was killed the day before yesterday
-    left.mkdir()
-    os.utime(left, (0, 0))
+
+def killed_after(clips: int, folder: Path | Remote) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == clips:
+            raise Killed
+
+    with pytest.raises(Killed):
+        ensure(TINY, folder, interrupt)
+
+
+def test_a_killed_generation_goes_on_where_it_was(tiny: Path, tmp_path: Path) -> None:
+    killed_after(3, tmp_path)
+    root = root_of(TINY, tmp_path)
+    assert not (root / MARKER).exists()
+    finished = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+    assert len({path.parent for path in finished}) == 3
+    assert list(tmp_path.iterdir()) == [root]
     calls: list[tuple[int, int]] = []
-    root = ensure(TINY, tmp_path, lambda done, total: calls.append((done, total)))
-    assert (root / MARKER).is_file() and hashes(root) == hashes(tiny)
+    assert ensure(TINY, tmp_path, lambda done, total: calls.append((done, total))) == root
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # not one was written again
+    assert hashes(root) == hashes(tiny)
     assert list(tmp_path.iterdir()) == [root]
     assert calls == [(k + 1, len(planned(TINY))) for k in range(len(planned(TINY)))]
+
+
+def test_a_clip_without_its_end_is_generated_again(tiny: Path, tmp_path: Path) -> None:
+    killed_after(2, tmp_path)
+    root = root_of(TINY, tmp_path)
+    cut, gone, *_ = {path.parent: path for path in sorted(root.rglob("*.jpg"))}.values()
+    cut.write_bytes(cut.read_bytes()[:-100])  # a copy that was broken off, or a power cut
+    gone.unlink()
+    assert hashes(ensure(TINY, tmp_path)) == hashes(tiny)
+    assert list(tmp_path.iterdir()) == [root]
+
+
+def test_two_may_generate_at_once(tiny: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: ensure(TINY, tmp_path), range(2))
+    assert first == second and hashes(first) == hashes(tiny)
+    assert list(tmp_path.iterdir()) == [first]
+
+
+def test_on_an_object_store_too_a_killed_generation_goes_on_where_it_was(tiny: Path, remote: str) -> None:
+    killed_after(3, Remote(remote))
+    store = Store(str(root_of(TINY, Remote(remote))))
+    finished = store.keys(".jpg")
+    assert not store.exists(MARKER) and len({key.rpartition("/")[0] for key in finished}) == 3
+    store.write(finished[0], b"told apart")
+    assert str(ensure(TINY, Remote(remote))) == store.uri
+    assert store.read(finished[0]) == b"told apart"  # it was not written again
+    store.write(finished[0], (tiny / finished[0]).read_bytes())
+    there = store.keys()
+    assert {key: hashlib.sha256(store.read(key)).hexdigest() for key in there} == hashes(tiny)

@@ -6,21 +6,19 @@ download, and what it proves is that the whole path works and can learn; never h
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
-import os
-import secrets
-import shutil
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from distmer.config import SyntheticConfig
-from distmer.datasets.synthetic.layout import write_all
-from distmer.datasets.synthetic.plan import expected_counts, expected_subjects, planned
+from distmer.datasets.synthetic.layout import END_OF_JPEG, Performer, beside_the_clips, clip_folder, frame_names
+from distmer.datasets.synthetic.plan import ClipPlan, expected_counts, expected_subjects, planned
 from distmer.digests import digest
+from distmer.leftovers import temporary_folder
 from distmer.remote import Place
 from distmer.storage import Store
 
@@ -28,7 +26,6 @@ __all__ = ["ensure", "expected_counts", "expected_subjects", "root_of"]
 
 GENERATOR_VERSION = 1  # raise it whenever other bytes come out for the same options
 MARKER = "COMPLETE.json"
-_ABANDONED = 24 * 3600  # s
 
 
 def _silent(done: int, total: int) -> None:
@@ -44,46 +41,77 @@ def root_of(options: SyntheticConfig, folder: Place) -> Place:
 def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int], None] = _silent) -> Place:
     """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
 
-    ``progress(done, total)`` hears of every clip. The work is done in a folder beside the root, which takes its name only when all is
-    written: what an interruption leaves is never taken for the set, and several processes may generate at once. On an object store,
-    which has no renaming, the marker is written last.
+    ``progress(done, total)`` hears of every clip. Each clip gets its place when all its frames are written, and the marker comes last.
+    So a root without the marker is never taken for the set; what an interruption left in it is kept, and the next call goes on from
+    there. Several processes may generate at once: their bytes are the same.
     """
     root = root_of(options, folder)
     if (root / MARKER).is_file():
         return root
-    if isinstance(root, Path):
-        return _generate(options, root, progress)
-    with tempfile.TemporaryDirectory() as near:
-        _upload(_generate(options, Path(near, root.name), progress), Store(root))
+    clips, store = planned(options), Store(root)
+    site = _Disk(root) if isinstance(root, Path) else _ObjectStore(store)
+    done = 0
+    for person, own_clips in itertools.groupby(clips, key=lambda clip: clip.person):
+        performer: Performer | None = None
+        for clip in own_clips:
+            if not site.holds(clip):
+                performer = performer or Performer(options, person)
+                site.put(clip, performer.perform(clip))
+            done += 1
+            progress(done, len(clips))
+    for name, data in beside_the_clips(clips).items():
+        store.write(name, data)
+    marker = {"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION, "clips": len(clips)}
+    store.write(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
     return root
 
 
-def _generate(options: SyntheticConfig, root: Path, progress: Callable[[int, int], None]) -> Path:
-    folder = root.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f".{root.name}.*.partial"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:  # by a killed process; a younger one may still be written
-            shutil.rmtree(left, ignore_errors=True)
-    building = folder / f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-    clips = planned(options)
-    try:
-        write_all(options, clips, building, progress)
-        marker = {"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION, "clips": len(clips)}
-        (building / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        if root.exists() and not (root / MARKER).is_file():
-            shutil.rmtree(root)
-        with contextlib.suppress(OSError):  # another process was first: its bytes are the same
-            building.rename(root)
-        if not (root / MARKER).is_file():
-            raise OSError(f"{root}: the finished set cannot be moved here")
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return root
+class _Site(Protocol):
+    """Where clips are put, whole."""
+
+    def holds(self, clip: ClipPlan) -> bool: ...
+
+    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None: ...
 
 
-def _upload(folder: Path, store: Store) -> None:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
-    with ThreadPoolExecutor(16) as pool:
-        for _ in pool.map(lambda name: store.write(name, (folder / name).read_bytes()), names):
-            pass
-    store.write(MARKER, (folder / MARKER).read_bytes())
+class _Disk:
+    """A clip's folder is written beside the root and moved to its place."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def holds(self, clip: ClipPlan) -> bool:
+        folder = self._root / clip_folder(clip)
+        with suppress(OSError):  # a power cut, or a copy that was broken off, leaves files without their end
+            return all((folder / name).read_bytes().endswith(END_OF_JPEG) for name in frame_names(clip))
+        return False
+
+    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None:
+        target = self._root / clip_folder(clip)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(self._root.name, self._root.parent) as unfinished:
+            for name, data in files.items():
+                (unfinished / name).write_bytes(data)
+            unfinished.chmod(target.parent.stat().st_mode)
+            if target.exists() and not self.holds(clip):
+                with temporary_folder(self._root.name, self._root.parent) as broken, suppress(FileNotFoundError):
+                    target.rename(broken / "clip")  # not whole: no clip of ours was ever put there so
+            with suppress(OSError):  # another process was first: its bytes are the same
+                unfinished.rename(target)
+        if not self.holds(clip):
+            raise OSError(f"{target}: a finished clip cannot be moved here")
+
+
+class _ObjectStore:
+    """A clip is there when all its objects are. What was there is asked once, at the start."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._there = frozenset(store.keys())
+
+    def holds(self, clip: ClipPlan) -> bool:
+        return self._there.issuperset(f"{clip_folder(clip)}/{name}" for name in frame_names(clip))
+
+    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda name: self._store.write(f"{clip_folder(clip)}/{name}", files[name]), files))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,7 @@ class Face:
     points_P2: FloatArray
 
 
+@cache
 def portraits() -> tuple[Face, ...]:
     """The two base faces, upright and scaled to the frame, with landmarks that dlib found."""
     return tuple(_to_frame(_installed(package, name)) for package, name in PORTRAITS)

@@ -7,7 +7,6 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import openpyxl
 
@@ -26,16 +25,15 @@ SAMM_COLUMNS += ("Action Units", "Estimated Emotion", "Objective Classes", "Note
 SAMM_HEADER_LINE = 14
 
 
-def write_sheet(dataset: str, clips: Sequence[ClipPlan], folder: Path) -> None:
-    """The sheet of one of the three sets, under its official name in ``folder``."""
+def sheet(dataset: str, clips: Sequence[ClipPlan]) -> tuple[str, bytes]:
+    """The sheet of one of the three sets: its official name, and its bytes."""
     if dataset == "casme":
-        (folder / CASME_SHEET).write_bytes(xls_bytes([CASME_COLUMNS, *map(_casme_row, clips)]))
-    elif dataset == "casme2":
-        (folder / CASME2_SHEET).write_bytes(xlsx_bytes([CASME2_COLUMNS, *map(_casme2_row, clips)]))
-    else:
-        title = ("SAMM micro-movements, embedded synthetic set: these are not the frames or codes of SAMM",)
-        head: list[Sequence[Cell]] = [title, *([()] * (SAMM_HEADER_LINE - 2))]
-        (folder / SAMM_SHEET).write_bytes(xlsx_bytes([*head, SAMM_COLUMNS, *map(_samm_row, clips)]))
+        return CASME_SHEET, xls_bytes([CASME_COLUMNS, *map(_casme_row, clips)])
+    if dataset == "casme2":
+        return CASME2_SHEET, xlsx_bytes([CASME2_COLUMNS, *map(_casme2_row, clips)])
+    title = ("SAMM micro-movements, embedded synthetic set: these are not the frames or codes of SAMM",)
+    head: list[Sequence[Cell]] = [title, *([()] * (SAMM_HEADER_LINE - 2))]
+    return SAMM_SHEET, xlsx_bytes([*head, SAMM_COLUMNS, *map(_samm_row, clips)])
 
 
 def _casme_row(clip: ClipPlan) -> tuple[Cell, ...]:
