@@ -24,6 +24,7 @@ from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.run import run, terminable
+from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ModelInfo, ResolvedModel, models, resolve
 from distmer.remote import Place
@@ -85,8 +86,12 @@ class Session:
 
         return load_manifest(self.config.data, self.workspace.data, progress)
 
-    def features(self, manifest: Manifest) -> Features:
-        return locate(manifest, Store(self.workspace.features), self.config.features)
+    def frames(self, manifest: Manifest) -> Frames:
+        """The digests of the clips' frames, for `features` of several settings."""
+        return hash_frames(manifest.clips, Store(self.workspace.features))
+
+    def features(self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False) -> Features:
+        return locate(manifest, Store(self.workspace.features), self.config.features, frames, retry_failed=retry_failed)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
@@ -123,11 +128,11 @@ def remove_leftovers_of(session: Session) -> None:
         _log.warning("%s", removed)
 
 
-def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = ()) -> RunResult:
+def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
     remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
-        return run_with(session, backend, live, only)
+        return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
 def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
@@ -141,8 +146,9 @@ def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
     return start
 
 
-def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = ()) -> RunResult:
-    """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
+def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
+    is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
     certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config))
@@ -150,10 +156,11 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     manifest = session.manifest([live, starting])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     starting(None)
-    features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
+    found = session.features(manifest, retry_failed=retry_failed)
+    features = extract_missing(manifest, found, session.config.features, backend, [live])
     plan = session.plan(manifest, features)
     run_dir = session.workspace.run_dir(plan.digest)
-    begin_folder(run_dir, plan)
+    begin_folder(run_dir, plan, features.stored)
     ids = [clip.id for clip in plan.clips]
 
     def keep(event: Event) -> None:
@@ -175,16 +182,18 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     return result
 
 
-def extract_features(session: Session, *, local: bool = False) -> str:
-    """Features of the protocol's clips into the store."""
+def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
+    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
     session.workspace.require()
     remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         manifest = session.manifest([live])
-        before = session.features(manifest)
+        before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])
     lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
     lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
+    lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
+    lines += [f"apex chosen: {clip}: {row.apex}" for clip, row in after.stored.items() if row.apex]
     return "\n".join([*lines, f"store: {after.store.store.uri}"])
 
 

@@ -48,8 +48,11 @@ _TIMED = 5  # settings of which a step is timed
 Extract = Callable[[Session, Features], Features]
 
 
-def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> SweepResult:
-    """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger."""
+def run_sweep(
+    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, retry_failed: bool = False
+) -> SweepResult:
+    """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger.
+    With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
     remove_leftovers_of(session)
@@ -63,7 +66,7 @@ def run_sweep(path: Place, overrides: Sequence[str], workspace: str | None, envi
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live.steps])
 
-        plan, features = _plan(session, space, manifest, extract)
+        plan, features = _plan(session, space, manifest, extract, retry_failed=retry_failed)
         folder = session.workspace.sweep_dir(plan.digest)
         _begin(Store(folder), plan)
         with tracking_of(session) as tracker:
@@ -118,14 +121,17 @@ def open_sweep(path: Place, overrides: Sequence[str], workspace: str | None, env
     return Session(space.base(), place), space
 
 
-def _plan(session: Session, space: Space, manifest: Manifest, extract: Extract) -> tuple[SweepPlan, dict[str, Features]]:
+def _plan(
+    session: Session, space: Space, manifest: Manifest, extract: Extract, *, retry_failed: bool = False
+) -> tuple[SweepPlan, dict[str, Features]]:
     """The sweep's plan on the clips that every searched feature setting can use, and the features by setting."""
+    frames = session.frames(manifest)  # once for all settings
     found: dict[str, Features] = {}
     first: tuple[Config, ResolvedModel, Features] | None = None
     for setting in space.feature_settings():
         config, model = space.config(setting)
         own = Session(config, session.workspace)
-        features = found[feature_digest(config.features)] = extract(own, own.features(manifest))
+        features = found[feature_digest(config.features)] = extract(own, own.features(manifest, frames, retry_failed=retry_failed))
         first = first or (config, model, features)
     assert first is not None  # with nothing searched there, the base's own setting
     config, model, features = first

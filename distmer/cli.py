@@ -72,6 +72,12 @@ def experiment(command: Any) -> Any:
     return command
 
 
+def retry_option(command: Any) -> Any:
+    """Of the commands that extract features."""
+    told = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    return click.option("--retry-failed", is_flag=True, help=told)(command)
+
+
 def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
     from distmer.app import Session
 
@@ -89,13 +95,22 @@ def main() -> None:
 @experiment
 @click.option("--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers.")
 @click.option("--fold", "only", multiple=True, metavar="ID", help="Only this fold, e.g. casme2/sub01; may be given again.")
+@retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, only: tuple[str, ...], as_json: bool) -> int:
+def run(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    local: bool,
+    only: tuple[str, ...],
+    retry_failed: bool,
+    as_json: bool,
+) -> int:
     """Clips to scores: features, folds, tracking. What is done already is not done again."""
     from distmer.app import run_experiment
     from distmer.report.tables import result_text
 
-    result = run_experiment(open_session(config, overrides, workspace), local=local, only=only)
+    result = run_experiment(open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed)
     click.echo(result_text(result, colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))
@@ -105,11 +120,12 @@ def run(config: Path | None, overrides: tuple[str, ...], workspace: str | None, 
 @main.command()
 @experiment
 @click.option("--local", is_flag=True, help="Without Ray.")
-def features(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
+@retry_option
+def features(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
     """Align the clips and compute flow and strain, into the store; only those that are not there yet."""
     from distmer.app import extract_features
 
-    click.echo(extract_features(open_session(config, overrides, workspace), local=local))
+    click.echo(extract_features(open_session(config, overrides, workspace), local=local, retry_failed=retry_failed))
     return COMPLETE
 
 
@@ -139,14 +155,15 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again.")
 @click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
+@retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, as_json: bool) -> int:
+def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool) -> int:
     """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
     configuration with a `sweep:` section. What is done already is not done again."""
     from distmer.app_sweep import run_sweep
     from distmer.report.sweep import sweep_text
 
-    result = run_sweep(config, overrides, workspace, os.environ)
+    result = run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed)
     click.echo(sweep_text(result, colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))

@@ -85,14 +85,22 @@ class Store:
                 error.filename = target  # for the message: a failed write, unlike a failed open, does not say of which file
             raise
 
-    def keys(self, suffix: str = "") -> list[str]:
-        """Every finished key below this folder, sorted; half-written temporaries are never among them."""
+    def files(self, suffix: str = "") -> dict[str, fs.FileInfo]:
+        """Every finished key below this folder with its size and modification time, sorted; half-written temporaries are never
+        among them."""
         found = listing(self._fs, self._base, self.uri, recursive=True)
-        names = (info.path[len(self._base) :].lstrip("/") for info in found if info.type == fs.FileType.File)
-        return sorted(n for n in names if n.endswith(suffix) and not os.path.basename(n).startswith("."))
+        names = {info.path[len(self._base) :].lstrip("/"): info for info in found if info.type == fs.FileType.File}
+        return {n: names[n] for n in sorted(names) if n.endswith(suffix) and not os.path.basename(n).startswith(".")}
+
+    def keys(self, suffix: str = "") -> list[str]:
+        """Every finished key below this folder, sorted."""
+        return list(self.files(suffix))
 
     def remove(self, key: str) -> None:
-        """Delete a folder below this one, if it is there."""
+        """Delete a file, or a folder with all that is in it, if it is there."""
         with telling(self.path(key)), suppress(FileNotFoundError):  # Google's misses its own mark of a folder, last of all
-            if self._fs.get_file_info(f"{self._base}/{key}").type == fs.FileType.Directory:
+            kind = self._fs.get_file_info(f"{self._base}/{key}").type
+            if kind == fs.FileType.Directory:
                 self._fs.delete_dir(f"{self._base}/{key}")
+            elif kind == fs.FileType.File:
+                self._fs.delete_file(f"{self._base}/{key}")

@@ -10,17 +10,14 @@ import io
 import re
 import struct
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from xml.etree.ElementTree import ParseError
 
 import pandas as pd
-from xlrd.biffh import XLRDError
-from xlrd.compdoc import CompDocError
+from python_calamine import CalamineError
 
+from distmer.datasets import biff2
 from distmer.registry import nearest
 from distmer.remote import Place
 from distmer.types import BadInput
@@ -28,9 +25,8 @@ from distmer.types import BadInput
 # What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
 MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
 _SHEETS = (".xls", ".xlsx", ".xlsm")
-# What pandas, openpyxl and xlrd let through when a file is cut short, locked with a password, or no Excel file at all.
-_BROKEN = (OSError, ValueError, LookupError, TypeError, AssertionError, EOFError)
-_BROKEN += (struct.error, zlib.error, zipfile.BadZipFile, XLRDError, CompDocError, ParseError)
+# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at all.
+_BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetR
 
     Rows with at most one filled cell among those columns are notes or leftovers, not clips, and are passed over.
     """
-    grids = _grids(path)
+    grids = worksheets(path)
     for grid in grids.values():
         for number, cells in enumerate(grid):
             index = _columns_of(cells, columns)
@@ -97,11 +93,17 @@ def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetR
     raise BadInput(_no_header(path, grids, columns))
 
 
-def _grids(path: Place) -> dict[str, list[list[str]]]:
-    """Every worksheet as text cells; row i of a grid is Excel's row i + 1."""
+def worksheets(path: Place) -> dict[str, list[list[str]]]:
+    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1. BadInput for what is no sheet."""
     try:
-        frames = pd.read_excel(io.BytesIO(path.read_bytes()), sheet_name=None, header=None, dtype=str, keep_default_na=False)
-    except _BROKEN as error:
+        data = path.read_bytes()
+        if data.startswith(biff2.MAGIC):
+            return {"Sheet1": biff2.read(data)}
+        file = io.BytesIO(data)
+        frames = pd.read_excel(file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine")
+    except BaseException as error:  # of an .xls that is cut short, calamine panics, in a class that cannot be imported
+        if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:120]
         raise BadInput(f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as {' or '.join(_SHEETS)}.") from error
     return {str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()] for name, frame in frames.items()}

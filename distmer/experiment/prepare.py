@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distmer.config import FeatureConfig, InputConfig
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Step
 from distmer.features.frames import ClipError
+from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
 from distmer.features.pipeline import FeatureRequest, FeatureRow, clip_key, unit_of
-from distmer.features.store import FeatureStore
+from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
 from distmer.storage import Store
 from distmer.training.data import Inputs
 from distmer.types import BadInput, Clip, ClipFailure, Manifest, RunError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +31,11 @@ class Features:
     missing: tuple[Clip, ...]
     failures: tuple[ClipFailure, ...]
 
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """Clip id → what the store says of it, for those that it has."""
+        return {clip: self.store.index[key] for clip, key in self.keys.items() if key in self.store.index}
+
     def inputs(self, clip_ids: Sequence[str], model: ResolvedModel, config: InputConfig) -> Inputs:
         """The model's inputs of these clips, on the scale and at the size it wants."""
         features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids])
@@ -35,19 +43,25 @@ class Features:
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
 
-def locate(manifest: Manifest, place: Store, config: FeatureConfig) -> Features:
-    """What the feature store at ``place`` has of a manifest's clips. Reads every frame once, for its content is its key."""
+def locate(
+    manifest: Manifest, place: Store, config: FeatureConfig, frames: Frames | None = None, *, retry_failed: bool = False
+) -> Features:
+    """What the feature store at ``place`` has of a manifest's clips.
+
+    A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not changed is not read again.
+    With ``retry_failed``, clips whose failure is stored count as missing.
+    """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
         raise BadInput(f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them apart, for their scales differ.")
     store = FeatureStore(place, config, unit)
-    with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(lambda clip: _key_or_reason(clip, config), manifest.clips))
+    frames = frames or hash_frames(manifest.clips, place)
+    outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}
     unreadable = [
         ClipFailure(clip.id, f"{clip.where}: {why}") for clip, (key, why) in zip(manifest.clips, outcomes, strict=True) if not key
     ]
-    known = store.keys()
+    known = {key for key, row in store.index.items() if row.status == "ok" or not retry_failed}
     missing = tuple(clip for clip in manifest.clips if clip.id in keys and keys[clip.id] not in known)
     there = [(clip.id, keys[clip.id]) for clip in manifest.clips if clip.id in keys and keys[clip.id] in known]
     return Features(store, keys, missing, (*unreadable, *_named(store.failures(there), manifest)))
@@ -56,7 +70,7 @@ def locate(manifest: Manifest, place: Store, config: FeatureConfig) -> Features:
 def extract_missing(
     manifest: Manifest, features: Features, config: FeatureConfig, backend: Backend, observers: Sequence[Observer]
 ) -> Features:
-    """Extract what is missing, storing batch after batch; the completion marker comes last."""
+    """Extract what is missing, storing batch after batch; then make few parts of many small ones."""
     total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
     cached = done
 
@@ -66,21 +80,22 @@ def extract_missing(
 
     tell()
     if not features.missing:  # what `locate` found is all there is to say
-        features.store.complete(list(features.keys.items()))
+        _compact(features.store)
         return features
     requests = [FeatureRequest(clip.id, clip.source) for clip in features.missing]
     keys = dict(features.keys)
     lost: list[ClipFailure] = []
     for rows in backend.extract(requests, config):
         _store(features.store, rows)
-        # A file that changed or vanished after it was hashed: the row's own key is the true one, or there is none.
+        # A file that changed after it was hashed: the row's own key is the true one. It has none where the file vanished, or where
+        # the extraction broke off for a reason that may pass.
         lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
         keys |= {row.clip_id: row.key for row in rows if row.key}
         done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
         tell()
     gone = {failure.clip for failure in lost}
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
-    features.store.complete(list(keys.items()))
+    _compact(features.store)
     vanished = [failure for failure in features.failures if failure.clip not in keys]
     failures = (*vanished, *_named([*lost, *features.store.failures(list(keys.items()))], manifest))
     return Features(features.store, keys, (), failures)
@@ -96,9 +111,16 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         ) from error
 
 
-def _key_or_reason(clip: Clip, config: FeatureConfig) -> tuple[str, str]:
+def _compact(store: FeatureStore) -> None:
     try:
-        return clip_key(clip.source, config), ""
+        store.compact()
+    except (OSError, RunError) as error:  # every row is stored as it is
+        log.warning("%s: its small parts cannot be merged (%s); the features are all there, and the run goes on.", store.store.uri, error)
+
+
+def _key_or_reason(clip: Clip, config: FeatureConfig, frames: Frames) -> tuple[str, str]:
+    try:
+        return clip_key(clip.source, config, frames.digest), ""
     except ClipError as error:
         return "", str(error)
 

@@ -25,7 +25,6 @@ class FeatureSet:
     """The usable clips of a list, row n of every array belonging to ``clip_ids[n]``; the others are ``failures``.
 
     ``maps`` holds u, v and strain, each x_NHW float32; ``crops`` holds onset and apex, x_NHW uint8, or nothing.
-    ``notes`` and ``apexes`` (the frame that the max-flow search chose) are by clip id, where there is something to say.
     """
 
     clip_ids: tuple[str, ...]
@@ -34,8 +33,6 @@ class FeatureSet:
     maps: Mapping[str, Float32Array]
     crops: Mapping[str, ByteArray] = field(default_factory=dict[str, ByteArray])
     failures: tuple[ClipFailure, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict[str, str])
-    apexes: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         sizes = {len(self.keys), *(len(x) for x in self.maps.values()), *(len(x) for x in self.crops.values())}
@@ -44,11 +41,6 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.clip_ids)
-
-    @property
-    def statuses(self) -> dict[str, Status]:
-        """Clip id → "ok" or "failed", for all clips that were asked for."""
-        return {**dict.fromkeys(self.clip_ids, "ok"), **{failure.clip: "failed" for failure in self.failures}}
 
     def channel(self, name: str) -> Float32Array:
         """x_NHW float32 of one channel: u, v in px, strain in px/px (or all in 0..1, see ``unit``), onset, apex grey in 0..1.

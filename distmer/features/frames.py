@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,15 @@ from distmer.remote import place
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
+_NO_MEMORY = -4  # OpenCV's StsNoMem
+_SPARE = 256 * 2**20  # bytes, asked for and never touched
+
 
 class ClipError(Exception):
-    """This clip cannot be used; others can. The message is one sentence: the file, what is wrong, and the remedy."""
+    """This clip cannot be used; others can. The message is one sentence: the file, what is wrong, and the remedy.
+
+    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored under the bytes' key.
+    """
 
 
 def read_bytes(path: str) -> bytes:
@@ -33,6 +41,16 @@ def read_bytes(path: str) -> bytes:
     if not data:
         raise ClipError(f"{path}: the file is empty; copy it again.")
     return data
+
+
+def content(data: bytes) -> str:
+    """The identity of a file's bytes: SHA-256, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def frame_digest(path: str) -> str:
+    """The identity of a frame file's bytes. Raises as `read_bytes` does."""
+    return content(read_bytes(path))
 
 
 def decode_gray(data: bytes, name: str) -> ByteArray:
@@ -63,8 +81,11 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == _NO_MEMORY:
+            raise MemoryError(f"OpenCV has no memory to decode {name}") from error
         raise ClipError(f"{name}: OpenCV cannot decode the image ({error.err}); convert it to 8-bit PNG or JPEG.") from error
     if image is None:
+        np.empty(_SPARE, np.uint8)  # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
         raise ClipError(f"{name}: not an image that OpenCV can decode, or cut short; copy it again or convert it to PNG or JPEG.")
     if image.dtype != np.uint8:
         depth = f"{8 * image.dtype.itemsize}-bit"

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -19,10 +19,10 @@ from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
 from distmer.features.featureset import Status, Unit
 from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
-from distmer.features.frames import ByteArray, ClipError, Float32Array, decode_flow_map, decode_gray, read_bytes
+from distmer.features.frames import ByteArray, ClipError, Float32Array, content, decode_flow_map, decode_gray, frame_digest, read_bytes
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
 from distmer.features.strain import optical_strain
-from distmer.types import ApexSearch, FlowMap, JsonValue, KeyFrames, Source
+from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 FEATURE_EPOCH = 1  # raise by one whenever code in this package changes what is extracted: old features are then not reused
 
@@ -37,7 +37,8 @@ class FeatureRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureRow:
-    """What came of one clip. A failed one has an error and no arrays; one without a key (a file is missing) is never stored.
+    """What came of one clip. A failed one has an error and no arrays. It has a key, and is stored, if its failure is a function of
+    the clip's bytes; without one (a file is missing, memory ran out) it is never stored, and the next run tries the clip again.
 
     Crops are aligned grey images, uint8; flow_HW2 is float32 with u = [..., 0] to the right and v = [..., 1] downwards;
     strain_HW is float32. ``apex`` is the name of the frame that the max-flow search chose, else "".
@@ -58,21 +59,24 @@ class FeatureRow:
     seconds: float = 0.0
 
 
-def clip_key(source: Source, cfg: FeatureConfig) -> str:
+def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
     """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
 
     That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the hash of the
     landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have changed how warps round) and
     dlib's major version (its detector and regression have not changed within one). Never a path, a name or a time.
+    ``digest_of`` gives the SHA-256 of a frame file's bytes, and by default reads them.
     ClipError when a file is missing or unreadable; BadInput when the landmark model is.
     """
-    return _key(source, [read_bytes(path) for path in _paths(source)], cfg)
+    return _key(source, [digest_of(path) for path in frame_paths(source)], cfg)
 
 
 def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     """The features of one clip. A clip that cannot be used is a failed row, not an exception; the same bits in any process.
 
-    BadInput, which concerns every clip, does leave: a landmark model that is missing or cannot be loaded.
+    A ClipError is a function of the clip's bytes, and its row has their key. Any other exception may pass (memory ran out, a disk
+    stumbled): its row has no key, so it is told and not stored. BadInput and RunError, which concern every clip, do leave: a
+    landmark model that is missing or cannot be loaded, an object store that is away.
     Sets OpenCV to one thread in this process, for sums over two threads differ in the last digits.
     """
     cv2.setNumThreads(1)
@@ -80,14 +84,24 @@ def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     unit = unit_of(request.source)
     key = ""
     try:
-        paths = _paths(request.source)
+        paths = frame_paths(request.source)
         files = [read_bytes(path) for path in paths]
-        key = _key(request.source, files, cfg)
+        key = _key(request.source, [content(data) for data in files], cfg)
         names = [PurePath(path).name for path in paths]
         row = _from_map(request, key, files[0], names[0]) if unit == "minmax" else _from_frames(request, key, files, names, cfg)
     except ClipError as error:
         return FeatureRow(request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin)
+    except (BadInput, RunError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
+        return FeatureRow(request.clip_id, "", unit, "failed", error=passing(error), seconds=time.perf_counter() - begin)
     return replace(row, seconds=time.perf_counter() - begin)
+
+
+def passing(error: Exception) -> str:
+    """The sentence for an exception that says nothing about the clip's bytes."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
+    return f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip again."
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
@@ -99,7 +113,8 @@ def unit_of(source: Source) -> Unit:
     return "minmax" if isinstance(source, FlowMap) else "px"
 
 
-def _paths(source: Source) -> list[str]:
+def frame_paths(source: Source) -> list[str]:
+    """The files of a clip, in order: the onset first."""
     match source:
         case KeyFrames(onset, apex):
             return [onset, apex]
@@ -109,10 +124,10 @@ def _paths(source: Source) -> list[str]:
             return [image]
 
 
-def _key(source: Source, files: list[bytes], cfg: FeatureConfig) -> str:
+def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
     identity: dict[str, JsonValue] = {
         "kind": {KeyFrames: "key-frames", ApexSearch: "max-flow", FlowMap: "flow-map"}[type(source)],
-        "frames": [hashlib.sha256(data).hexdigest() for data in files],
+        "frames": list(frames),
         "epoch": FEATURE_EPOCH,
     }
     if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it

@@ -1,12 +1,12 @@
 """The feature store: Parquet parts keyed by content, so a clip is extracted once however often its list changes.
 
-    features/<folder>/parts/<digest of the part's keys>.parquet      rows of one map size, written at once, never changed
-    features/<folder>/sets/<digest of a feature set>.json            its completion marker: written last, when every clip is there
+    features/<folder>/parts/<digest of what the part says>.parquet      rows of one map size, written at once, never changed
 
-``<folder>`` is a digest of the extraction settings, so that a person can delete one extraction; identity is in the keys alone.
-Parts hold Arrow's own fixed-shape tensor type, which pyarrow reads without Ray. Its columns are never null: a null in a
-fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still), so a failed row holds
-zeros, and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".
+A key may be in several parts: features win over a failure, and of two failures the one that was written later. `compact` makes one
+part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a person can delete one extraction; identity is
+in the keys alone. Parts hold Arrow's own fixed-shape tensor type, which pyarrow reads without Ray. Its columns are never null: a null
+in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still), so a failed row holds zeros,
+and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -15,28 +15,47 @@ zeros, and ``status`` says that they mean nothing. So do the crops of rows whose
 from __future__ import annotations
 
 import io
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
 from distmer.features.pipeline import FEATURE_EPOCH, FeatureRow, extraction
 from distmer.storage import Store
-from distmer.types import BadInput, ClipFailure
+from distmer.types import BadInput, ClipFailure, RunError
 
 log = logging.getLogger(__name__)
 
 _TEXTS = ("key", "status", "error", "note", "unit", "apex_file")
 _Entries = Sequence[tuple[str, str]]  # (clip id, key)
+_SMALL, _FULL = 32 * 2**20, 64 * 2**20  # bytes: a part below the first is worth merging, and is merged up to the second
+_MANY = 8  # small parts
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store says of a key, but for the arrays: its part, and the row's texts."""
+
+    part: str
+    status: Status
+    error: str
+    note: str  # what was noticed: several faces in the onset
+    apex: str  # the frame that the max-flow search chose, else ""
+
+
+class _Removed(Exception):
+    """A part that was there has been removed: another run has merged it."""
 
 
 def part_schema(height: int, width: int) -> pa.Schema:
@@ -56,16 +75,21 @@ class FeatureStore:
         self.store = store / folder
         self.unit: Unit = unit
         self._size = cfg.size
+        self._known: dict[str, Stored] | None = None
         self._told: set[str] = set()  # parts that were warned about
 
-    def keys(self) -> dict[str, str]:
-        """Every stored key → its part. Reads only two text columns; an unreadable part is warned about, and absent."""
-        return {key: part for key, (part, _) in self._index().items()}
+    @property
+    def index(self) -> Mapping[str, Stored]:
+        """Every stored key → what is said of it. Read once, from the text columns alone, and kept up to date by what this object
+        writes; an unreadable part is warned about, and absent."""
+        if self._known is None:
+            self._known = self._read_index()
+        return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
         """Store rows as one atomic part (one for each size, where published maps differ in size); failed ones too.
 
-        A failure is as much a function of the clip's bytes as a feature is, and a mended file has another key. Rows
+        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file has another key. Rows
         without a key are passed over. OSError (full disk) leaves no trace.
         """
         unique = {row.key: row for row in rows if row.key}
@@ -80,60 +104,101 @@ class FeatureStore:
         if failed:  # they have no size: into the first part, or into one of their own
             shapes.setdefault(next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []).extend(failed)
         for (height, width), part in shapes.items():
-            buffer = io.BytesIO()
-            pq.write_table(
-                _table(part, height, width),
-                buffer,
-                compression="zstd",
-                use_dictionary=cast(Any, list(_TEXTS)),
-                use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),  # a sixth smaller, and quicker
-                write_page_checksum=True,
-            )
-            self.store.write(f"parts/{digest(sorted(row.key for row in part))}.parquet", buffer.getvalue())
-
-    def complete(self, entries: _Entries) -> str:
-        """Write the completion marker of a list of (clip id, key), last of all; returns the feature set's digest.
-
-        The digest covers clip ids and keys, in any order. BadInput when a clip's features are not there.
-        """
-        index = self._index()
-        self._require(entries, index)
-        identity = digest({"unit": self.unit, "clips": dict(entries)})
-        clips = {clip: {"key": key, "status": index[key][1]} for clip, key in sorted(entries)}
-        marker = {"digest": identity, "unit": self.unit, "clips": clips}
-        self.store.write(f"sets/{identity}.json", json.dumps(marker, indent=1, ensure_ascii=False).encode())
-        return identity
+            self._write_part(_table(part, height, width))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
-        """Those of a list of (clip id, key) whose extraction failed, with the reason. Reads no map. BadInput as `complete`."""
-        index = self._index()
-        self._require(entries, index)
-        failed = [(clip, key) for clip, key in entries if index[key][1] == "failed"]
-        errors: dict[str, str] = {}
-        for part in {index[key][0] for _, key in failed}:
-            errors |= {row["key"]: row["error"] for row in self._read(part, ("key", "error")).to_pylist()}
-        return tuple(ClipFailure(clip, errors[key]) for clip, key in failed)
+        """Those of a list of (clip id, key) whose extraction failed, with the reason. Reads no map. BadInput where one is not stored."""
+        self._require(entries)
+        stored = ((clip, self.index[key]) for clip, key in entries)
+        return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
 
     def load(self, entries: _Entries) -> FeatureSet:
         """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
 
         BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of several sizes.
         """
-        index = self._index()
-        self._require(entries, index)
-        usable = [(clip, key) for clip, key in entries if index[key][1] == "ok"]
+        try:
+            return self._load(entries)
+        except _Removed:  # what it held is in another part by now
+            self._known = None
+            return self._load(entries)
+
+    def compact(self) -> None:
+        """Make one part of many small ones, so that the next run opens few files.
+
+        The new part is whole before the first of the old ones is removed, so a kill, or several runs that do this at once, leave rows
+        twice and lose none. A run that has looked up a removed part looks again.
+        """
+        parts = {name: info.size for name, info in self._parts().items() if info.size < _SMALL}
+        if len(parts) < _MANY:
+            return
+        groups: list[list[str]] = [[]]
+        for part, size in parts.items():
+            if groups[-1] and sum(parts[name] for name in groups[-1]) + size > _FULL:
+                groups.append([])
+            groups[-1].append(part)
+        for group in groups:
+            with suppress(_Removed):  # by another run, which is merging them
+                self._merge(group)
+
+    def _merge(self, parts: Sequence[str]) -> None:
+        shapes: dict[str, list[tuple[str, pa.Table]]] = {}
+        for part in parts:
+            try:
+                table = self._read(part, (*_TEXTS, *CHANNELS))
+            except BadInput as error:  # it stays as it is, for whoever asks for its rows to be told
+                log.warning("%s", error)
+                continue
+            shapes.setdefault(str(table.schema.field("u").type), []).append((part, table))
+        for group in shapes.values():
+            if len(group) == 1:
+                continue
+            best: dict[str, tuple[str, str]] = {}
+            for part, table in group:  # the oldest first
+                for key, status in _pairs(table):
+                    if best.get(key, ("", "failed"))[1] == "failed":
+                        best[key] = part, status
+            kept = [table.filter(pa.array([best[key][0] == part for key, _ in _pairs(table)])) for part, table in group]
+            table = pa.concat_tables(kept)
+            merged = self._write_part(table)
+            old = {part for part, _ in group} - {merged}
+            if self._known is not None:
+                self._known = {key: row for key, row in self._known.items() if row.part not in old}
+                _enter(self._known, merged, table)
+            for part in sorted(old):
+                self.store.remove(part)
+
+    def _write_part(self, table: pa.Table) -> str:
+        buffer = io.BytesIO()
+        pq.write_table(
+            table,
+            buffer,
+            compression="zstd",
+            use_dictionary=cast(Any, list(_TEXTS)),
+            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),  # a sixth smaller, and quicker
+            write_page_checksum=True,
+        )
+        texts = table.select(("key", "status", "error")).to_pylist()
+        part = f"parts/{digest(sorted([row['key'], row['status'], row['error']] for row in texts))}.parquet"
+        self.store.write(part, buffer.getvalue())
+        if self._known is not None:
+            _enter(self._known, part, table)
+        return part
+
+    def _load(self, entries: _Entries) -> FeatureSet:
+        index = self.index
+        self._require(entries)
+        usable = [(clip, key) for clip, key in entries if index[key].status == "ok"]
         wanted: dict[str, list[int]] = {}
         for row, (_, key) in enumerate(usable):
             wanted.setdefault(key, []).append(row)
         arrays: dict[str, npt.NDArray[Any]] = {}
-        texts: dict[str, dict[str, str]] = {}
-        for part in sorted({index[key][0] for _, key in entries}):
-            table = self._read(part, (*_TEXTS, *self._channels))
+        for part in sorted({index[key].part for key in wanted}):
+            table = self._read(part, ("key", *self._channels))
             columns = {name: _ndarray(table.column(name)) for name in self._channels}
             keys = cast(list[str], table.column("key").to_pylist())
-            mine = [(i, row) for i, key in enumerate(keys) if index[key][0] == part for row in wanted.get(key, ())]
+            mine = [(i, row) for i, key in enumerate(keys) if key in wanted and index[key].part == part for row in wanted[key]]
             _place(arrays, columns, mine, len(usable))
-            texts |= {text["key"]: text for text in table.select(_TEXTS).to_pylist() if index[text["key"]][0] == part}
         if not arrays:
             shape = (0, self._size, self._size)
             arrays = {name: np.zeros(shape, np.uint8 if name in CROPS else np.float32) for name in self._channels}
@@ -143,38 +208,44 @@ class FeatureStore:
             unit=self.unit,
             maps={name: arrays[name] for name in MAPS},
             crops={name: arrays[name] for name in CROPS if name in arrays},
-            failures=tuple(ClipFailure(clip, texts[key]["error"]) for clip, key in entries if index[key][1] == "failed"),
-            notes={clip: texts[key]["note"] for clip, key in entries if texts[key]["note"]},
-            apexes={clip: texts[key]["apex_file"] for clip, key in entries if texts[key]["apex_file"]},
+            failures=self.failures(entries),
         )
 
     @property
     def _channels(self) -> tuple[str, ...]:
         return CHANNELS if self.unit == "px" else MAPS
 
-    def _index(self) -> dict[str, tuple[str, Status]]:
-        """Key → (part, status) of all readable parts. A key in two parts counts once: it names the same content."""
-        index: dict[str, tuple[str, Status]] = {}
-        parts = [f"parts/{name}" for name in (self.store / "parts").keys(".parquet")]
-        with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer, not for the bytes
-            for part, pairs in zip(parts, pool.map(self._statuses, parts), strict=True):
-                for key, status in pairs:
-                    index.setdefault(key, (part, status))
+    def _parts(self) -> dict[str, fs.FileInfo]:
+        """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the order of their names."""
+        found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
+        return dict(sorted(found.items(), key=lambda item: (item[1].mtime_ns or 0, item[0])))
+
+    def _read_index(self) -> dict[str, Stored]:
+        index: dict[str, Stored] = {}
+        parts = list(self._parts())
+        try:
+            with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer, not for the bytes
+                for part, table in zip(parts, pool.map(self._texts, parts), strict=True):
+                    if table is not None:
+                        _enter(index, part, table)
+        except FileNotFoundError:  # another run has just merged it into a part that may be newer than our list
+            return self._read_index()
         return index
 
-    def _statuses(self, part: str) -> list[tuple[str, Status]]:
+    def _texts(self, part: str) -> pa.Table | None:
         try:
-            table = self._read_columns(part, ("key", "status"))
-            return cast(Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)))
+            return self._read_columns(part, _TEXTS)
+        except FileNotFoundError:
+            raise
         except (OSError, pa.ArrowException, KeyError) as error:
             if part not in self._told:
                 reason = " ".join(str(error).split())[:160]
                 log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
                 self._told.add(part)
-            return []
+            return None
 
-    def _require(self, entries: _Entries, index: dict[str, tuple[str, Status]]) -> None:
-        missing = [clip for clip, key in entries if key not in index]
+    def _require(self, entries: _Entries) -> None:
+        missing = [clip for clip, key in entries if key not in self.index]
         if missing:
             raise BadInput(
                 f"{self.store.uri}: {len(missing)} of {len(entries)} clips have no stored features (first: {missing[0]}); extract them."
@@ -183,7 +254,11 @@ class FeatureStore:
     def _read(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         try:
             return self._read_columns(part, columns)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, RunError) as error:
+            if not self.store.exists(part):
+                raise _Removed(part) from error
+            if isinstance(error, RunError):
+                raise
             reason = " ".join(str(error).split())[:160]
             raise BadInput(f"{self.store.path(part)}: the feature part is damaged ({reason}); delete it and extract again.") from error
 
@@ -191,6 +266,18 @@ class FeatureStore:
         """Some columns of a part; the bytes of the others are not fetched."""
         with self.store.open(part) as file:
             return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True).read(columns=list(columns))
+
+
+def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
+    return cast(Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)))
+
+
+def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
+    """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order of their writing."""
+    for row in table.select(_TEXTS).to_pylist():
+        known = index.get(row["key"])
+        if known is None or known.status == "failed":
+            index[row["key"]] = Stored(part, row["status"], row["error"], row["note"], row["apex_file"])
 
 
 def _table(rows: list[FeatureRow], height: int, width: int) -> pa.Table:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from distmer.config import Config
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
+from distmer.features.store import Stored
 from distmer.remote import Place
 from distmer.report.figures import run_figures
 from distmer.report.tables import to_markdown
@@ -35,10 +38,11 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
     return results, table_predictions(table)
 
 
-def begin_folder(run_dir: Place, plan: Plan) -> None:
-    """Keep what the run is: its settings and the identities of its folds."""
+def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
+    """Keep what the run is: its settings, its clips with what the feature store noted of them, and the identities of its folds."""
     folder = Store(run_dir)
     folder.write("config.yaml", _settings(plan.config))
+    folder.write("clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
 
@@ -57,6 +61,18 @@ def left_unfinished(runs: Place, config: Config) -> bool:
 
 def _settings(config: Config) -> bytes:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
+
+
+def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
+    """The usable clips: the class they are trained and tested as, and what was noticed of each: by its loader (an erratum, an apex taken
+    from the middle), in its onset (several faces), and the frame that the max-flow search took for the apex."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("clip", "subject", "label", "note", "apex"))
+    for clip in plan.clips:
+        note = "; ".join(part for part in (clip.note, stored[clip.id].note) if part)
+        table.writerow((clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex))
+    return text.getvalue()
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> 
     rows = [_row("a", 1), _row("b", 2, note="2 faces found", apex="img7.png"), _row("c", 3)]
     store.write(rows[:2])
     store.write([_failed("f"), rows[2]])
-    assert len(_parts(tmp_path)) == 2 and set(store.keys()) == {"a", "b", "c", "f"}
+    assert len(_parts(tmp_path)) == 2 and set(store.index) == {"a", "b", "c", "f"}
 
     features = store.load([("d/s/c", "c"), ("d/s/f", "f"), ("d/s/a", "a"), ("d/t/same", "a"), ("d/s/b", "b")])
 
@@ -67,8 +67,7 @@ def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> 
         np.testing.assert_array_equal(features.crops["apex"][n], row.apex_HW)
     assert features.unit == "px" and features.channel("onset").max() <= 1
     assert [(f.clip, f.reason) for f in features.failures] == [("d/s/f", "img1.png: no face found; leave the clip out.")]
-    assert features.notes == {"d/s/b": "2 faces found"} and features.apexes == {"d/s/b": "img7.png"}
-    assert features.statuses["d/s/f"] == "failed" and features.statuses["d/s/a"] == "ok"
+    assert (store.index["b"].note, store.index["b"].apex) == ("2 faces found", "img7.png")
 
 
 def test_plain_pyarrow_reads_a_part(tmp_path: Path) -> None:
@@ -98,15 +97,16 @@ def test_a_truncated_part_counts_as_absent(tmp_path: Path, caplog: pytest.LogCap
     store = _store(tmp_path)
     store.write([_row("a")])
     store.write([_row("b")])
-    part = Path(store.store.path(store.keys()["a"]))
+    part = Path(store.store.path(store.index["a"].part))
     part.write_bytes(part.read_bytes()[:keep])
+    store = _store(tmp_path)  # the next run's
     with caplog.at_level(logging.WARNING):
-        assert set(store.keys()) == {"b"}
+        assert set(store.index) == {"b"}
     assert part.name in caplog.text and "delete it" in caplog.text
     with pytest.raises(BadInput, match=r"1 of 2 clips have no stored features \(first: d/s/a\); extract them"):
         store.load([("d/s/a", "a"), ("d/s/b", "b")])
     store.write([_row("a")])  # extraction again mends it: the same keys make the same part
-    assert set(store.keys()) == {"a", "b"}
+    assert set(store.index) == {"a", "b"}
 
 
 def test_rotten_pixels_are_noticed(tmp_path: Path) -> None:
@@ -120,24 +120,73 @@ def test_rotten_pixels_are_noticed(tmp_path: Path) -> None:
         store.load([("d/s/a", "a")])
 
 
-def test_the_marker_is_written_when_every_clip_is_there(tmp_path: Path) -> None:
+def test_features_win_over_a_failure_and_a_later_failure_over_an_earlier_one(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.write([_row("a")])
-    entries = [("d/s/a", "a"), ("d/s/f", "f")]
-    with pytest.raises(BadInput, match="no stored features"):
-        store.complete(entries)
-    assert not list(tmp_path.glob("features/*/sets/*"))
-    store.write([_failed("f")])
-    identity = store.complete(entries)
-    marker = json.loads(next(tmp_path.glob(f"features/*/sets/{identity}.json")).read_text())
-    assert marker["clips"] == {"d/s/a": {"key": "a", "status": "ok"}, "d/s/f": {"key": "f", "status": "failed"}}
-    assert store.complete(entries[::-1]) == identity != store.complete(entries[:1])
+    store.write([_row("a"), _failed("f"), _failed("g")])
+    store.write([_row("f", 5), FeatureRow("d/s/g", "g", "px", "failed", error="another reason.")])
+    entries = [("d/s/a", "a"), ("d/s/f", "f"), ("d/s/g", "g")]
+    store.write([_failed("f")])  # of a run that is late
+    os.utime(_parts(tmp_path)[0], ns=(1, 1))  # whatever the order of their names
+    for some in (store, _store(tmp_path)):
+        assert [(f.clip, f.reason) for f in some.failures(entries)] == [("d/s/g", "another reason.")]
+        assert some.load(entries).clip_ids == ("d/s/a", "d/s/f")
+
+
+def test_many_small_parts_become_one_and_nobody_loses_a_row(tmp_path: Path) -> None:
+    store, before = _store(tmp_path), _store(tmp_path)
+    rows = [_row(f"k{n}", n, note=f"note {n}") for n in range(12)]
+    for n, row in enumerate(rows):
+        store.write([row, _failed(f"f{n % 3}")])
+    entries = [*((f"d/s/k{n}", f"k{n}") for n in range(12)), ("d/s/f0", "f0")]
+    old = {part: part.read_bytes() for part in _parts(tmp_path)}
+    assert len(before.index) == 15  # another run has looked the parts up
+    store.compact()
+    (part,) = _parts(tmp_path)
+    assert pq.read_metadata(part).num_rows == 15
+    for some in (store, before, _store(tmp_path)):
+        features = some.load(entries)
+        assert features.clip_ids == tuple(clip for clip, _ in entries[:12]) and len(features.failures) == 1
+        for n, row in enumerate(rows):
+            assert row.flow_HW2 is not None
+            assert features.channel("v")[n].tobytes() == row.flow_HW2[..., 1].tobytes()
+            np.testing.assert_array_equal(features.crops["apex"][n], row.apex_HW)
+        assert some.index["k7"].note == "note 7"
+    for path, data in old.items():  # as a kill leaves it that comes when the new part is written and the old ones are not removed
+        path.write_bytes(data)
+    again = _store(tmp_path)
+    again.compact()
+    assert len(_parts(tmp_path)) == 1 and again.load(entries).keys == tuple(key for _, key in entries[:12])
+
+
+def test_a_damaged_part_is_left_where_it_is_when_others_are_merged(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    for n in range(9):
+        store.write([_row(f"k{n}", n)])
+    rotten = Path(store.store.path(store.index["k4"].part))
+    rotten.write_bytes(rotten.read_bytes()[:-20])
+    store.compact()
+    assert len(_parts(tmp_path)) == 2 and rotten in _parts(tmp_path)
+    assert set(_store(tmp_path).index) == {f"k{n}" for n in range(9)} - {"k4"}
+
+
+def test_the_parts_are_opened_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _store(tmp_path)
+    for n in range(5):
+        store.write([_row(f"k{n}", n)])
+    opened: list[str] = []
+    opening = Store.open
+    monkeypatch.setattr(Store, "open", lambda self, key: opened.append(key) or opening(self, key))
+    run = _store(tmp_path)
+    entries = [(f"d/s/k{n}", f"k{n}") for n in range(5)]
+    assert len(run.index) == 5 and not run.failures(entries) and not run.failures(entries[:2])
+    run.write([_row("new")])
+    assert len(run.index) == 6 and len(opened) == 5
 
 
 def test_a_row_without_a_key_is_never_stored(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.write([FeatureRow("d/s/x", "", "px", "failed", error="x.png: the file does not exist; correct the row.")])
-    assert store.keys() == {} and not _parts(tmp_path)
+    assert store.index == {} and not _parts(tmp_path)
 
 
 def test_the_same_content_twice_is_one_row(tmp_path: Path) -> None:
@@ -175,12 +224,12 @@ def test_flow_maps_of_two_sizes_are_stored_apart_and_not_mixed(tmp_path: Path) -
 def test_settings_have_folders_of_their_own(tmp_path: Path) -> None:
     _store(tmp_path).write([_row("a")])
     other = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, flow="dis"))
-    assert other.keys() == {}
+    assert other.index == {}
     elsewhere = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, landmarks="/a/model.dat"))
-    assert set(elsewhere.keys()) == {"a"}  # where the model lies is no setting; which one it is, the keys know
+    assert set(elsewhere.index) == {"a"}  # where the model lies is no setting; which one it is, the keys know
 
 
 def test_an_empty_store_reads_as_empty(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.write([])
-    assert store.keys() == {} and len(store.load([])) == 0
+    assert store.index == {} and len(store.load([])) == 0

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ LAYOUTS = {
         ["Subject", "Filename", "Onset Frame", "Apex Frame", "Offset Frame", "Estimated Emotion"],
     ),
 }
+READERS: dict[str, Any] = {".xls": "xlrd", ".xlsx": "openpyxl"}  # not those that distmer reads them with
 CLASS_OF = {
     **dict.fromkeys(["disgust", "repression", "Anger", "Contempt"], "negative"),
     **dict.fromkeys(["happiness", "Happiness"], "positive"),
@@ -53,7 +55,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(root: Path) -> Iterator[tuple[str, str, str, int, int, int, str]]:
     """(data set, subject, clip, onset, apex, offset, emotion) of every sheet, as pandas reads the official columns."""
     for dataset, (sheet, line, columns) in LAYOUTS.items():
-        frame = pd.read_excel(root / sheet, header=line - 1, dtype={"Subject": str, "Filename": str})
+        frame = pd.read_excel(root / sheet, engine=READERS[Path(sheet).suffix], header=line - 1, dtype={"Subject": str, "Filename": str})
         for subject, clip, onset, apex, offset, emotion in frame[columns].itertuples(index=False):
             yield dataset, subject, clip, int(onset), int(apex), int(offset), emotion
 
@@ -91,12 +93,12 @@ def test_sheets_agree_with_the_frames_on_disk(tiny: Path) -> None:
 
 
 def test_sheets_have_the_official_columns(tiny: Path) -> None:
-    casme = pd.read_excel(tiny / LAYOUTS["casme"][0])
+    casme = pd.read_excel(tiny / LAYOUTS["casme"][0], engine=READERS[".xls"])
     assert list(casme.columns[[2, 7]]) == ["Unnamed: 2", "Unnamed: 7"]
     assert set(casme["ApexF2"]) == {"\\"}
-    casme2 = pd.read_excel(tiny / LAYOUTS["casme2"][0])
+    casme2 = pd.read_excel(tiny / LAYOUTS["casme2"][0], engine=READERS[".xlsx"])
     assert list(casme2.columns[[2, 6]]) == ["Unnamed: 2", "Unnamed: 6"]
-    samm = pd.read_excel(tiny / LAYOUTS["samm"][0], header=13, dtype={"Subject": str})
+    samm = pd.read_excel(tiny / LAYOUTS["samm"][0], engine=READERS[".xlsx"], header=13, dtype={"Subject": str})
     assert set(samm["Subject"]) == {"006"}
     assert (samm["Duration"] == samm["Offset Frame"] - samm["Onset Frame"] + 1).all()
 

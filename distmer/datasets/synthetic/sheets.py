@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Sequence
 
 import openpyxl
 
+from distmer.datasets import biff2
+from distmer.datasets.biff2 import Cell
 from distmer.datasets.synthetic.plan import ClipPlan
-
-Cell = str | int | None
 
 CASME_SHEET = "CASME-coded-20190721.xls"
 CASME2_SHEET = "CASME2-coding-20140508.xlsx"
@@ -28,7 +27,7 @@ SAMM_HEADER_LINE = 14
 def sheet(dataset: str, clips: Sequence[ClipPlan]) -> tuple[str, bytes]:
     """The sheet of one of the three sets: its official name, and its bytes."""
     if dataset == "casme":
-        return CASME_SHEET, xls_bytes([CASME_COLUMNS, *map(_casme_row, clips)])
+        return CASME_SHEET, biff2.write([CASME_COLUMNS, *map(_casme_row, clips)])
     if dataset == "casme2":
         return CASME2_SHEET, xlsx_bytes([CASME2_COLUMNS, *map(_casme2_row, clips)])
     title = ("SAMM micro-movements, embedded synthetic set: these are not the frames or codes of SAMM",)
@@ -71,28 +70,6 @@ def _objective_class(units: tuple[str, ...]) -> int:
     shown = {int(unit.lstrip("LR")) for unit in units}
     kinds = ((1, {6, 12}), (4, {9, 10}), (5, {15}), (2, {1, 2, 5, 26}), (3, {4, 7}), (6, {20}))
     return next((number for number, marks in kinds if shown & marks), 7)
-
-
-def xls_bytes(rows: Iterable[Sequence[Cell]]) -> bytes:
-    """Rows as an Excel 2.1 worksheet (BIFF2): the plainest .xls there is, and xlrd reads it as any other.
-
-    The one library that writes a newer form, xlwt, has not been maintained since 2017. The records are those of OpenOffice's
-    Documentation of the Microsoft Excel File Format: BOF, CODEPAGE, NUMBER and LABEL (row, column, 3 bytes of plain style), EOF.
-    """
-    parts = [_record(0x0009, struct.pack("<HH", 0x0007, 0x0010)), _record(0x0042, struct.pack("<H", 1252))]
-    for r, row in enumerate(rows):
-        for c, cell in enumerate(row):
-            at = struct.pack("<HH3x", r, c)
-            if isinstance(cell, int):
-                parts.append(_record(0x0003, at + struct.pack("<d", cell)))
-            elif cell is not None:
-                text = cell.encode("cp1252")
-                parts.append(_record(0x0004, at + struct.pack("<B", len(text)) + text))
-    return b"".join([*parts, _record(0x000A, b"")])
-
-
-def _record(kind: int, body: bytes) -> bytes:
-    return struct.pack("<HH", kind, len(body)) + body
 
 
 def xlsx_bytes(rows: Iterable[Sequence[Cell]]) -> bytes:
