@@ -63,7 +63,17 @@ def compare(
     drawn_RP = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
     boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
     uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
-    return Difference(float(observed[0]), float(observed[1]), uar_ci, uf1_ci, *map(float, p_2), people, len(common), len(either - common))
+    return Difference(
+        uar=float(observed[0]),
+        uf1=float(observed[1]),
+        uar_ci=uar_ci,
+        uf1_ci=uf1_ci,
+        uar_p=float(p_2[0]),
+        uf1_p=float(p_2[1]),
+        subjects=people,
+        clips=len(common),
+        apart=len(either - common),
+    )
 
 
 def _require_same_truth(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
