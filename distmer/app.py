@@ -258,8 +258,8 @@ def track_run(run_dir: Place, session: Session) -> str:
     plan = session.plan(manifest, session.features(manifest))
     if planned_digest(run_dir) != plan.digest:
         raise BadInput(
-            f"{run_dir}: the clips, their features or distmer's code have changed since this run was made, so its plan"
-            " cannot be made again; restore them, or run it anew."
+            f"{run_dir}: the clips, their features or distmer's code have changed since this run was made,"
+            " so its plan cannot be made again; restore them, or run it anew."
         )
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:

@@ -36,15 +36,15 @@ _known: dict[str, tuple[ModuleSpec | None, str]] = {}
 
 
 def code_of(model: str, kind: str) -> dict[str, str]:
-    """The digests of all code behind a fold, by module: the ``model``'s own, its ``kind``'s, and the shared."""
+    """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared."""
     return digests_of(sorted((*SHARED, *OF_KIND[kind], model)))
 
 
 def digests_of(modules: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of each module's source file, by its name.
 
-    A module that is not there yet is imported. Its file is read once, and right after that: what is edited later
-    is not what this process runs. A module that is imported anew (`importlib.reload`, a notebook's autoreload) is
+    A module that is not there yet is imported. Its file is read once, right after that: what is edited later is
+    not what this process runs. A module that is imported anew (`importlib.reload`, a notebook's autoreload) is
     read anew.
     """
     return {name: _digest_of(name) for name in modules}

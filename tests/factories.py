@@ -58,7 +58,7 @@ def result(
     run_dir: str = "/workspace/runs/abc",
     only: Sequence[str] = (),
 ) -> RunResult:
-    """A run's end: the first ``failed`` folds failed, the last ``unreached`` were not reached. ``only`` these were asked for."""
+    """A run's end: the first ``failed`` folds failed, the last ``unreached`` were not reached. ``only``: what was asked for."""
     reached = plan.jobs[: len(plan.jobs) - unreached]
     folds = [fold(plan, job, epochs=epochs) for job in reached[failed:]]
     return conclude(plan, folds, [failure(job) for job in reached[:failed]], 12.5, run_dir, only)

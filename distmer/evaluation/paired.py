@@ -42,8 +42,8 @@ def compare(
     Only clips that both predicted count. The p-value: under the hypothesis that the two models are exchangeable, each
     person's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
     absolute difference is at least the observed. The interval: a bootstrap over persons of the difference. With several
-    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons, or
-    do not have the same truth for the same clips. ``names`` are what it calls them.
+    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons,
+    or do not have the same truth for the same clips. ``names`` are what it calls them.
     """
     common, either = set(a.clip_ids) & set(b.clip_ids), set(a.clip_ids) | set(b.clip_ids)
     a, b = (_only(p, common) for p in (a, b))
@@ -64,7 +64,15 @@ def compare(
     boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
     uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
     return Difference(
-        float(observed[0]), float(observed[1]), uar_ci, uf1_ci, float(p_2[0]), float(p_2[1]), people, len(common), len(either - common)
+        uar=float(observed[0]),
+        uf1=float(observed[1]),
+        uar_ci=uar_ci,
+        uf1_ci=uf1_ci,
+        uar_p=float(p_2[0]),
+        uf1_p=float(p_2[1]),
+        subjects=people,
+        clips=len(common),
+        apart=len(either - common),
     )
 
 
@@ -75,9 +83,9 @@ def _require_same_truth(a: Predictions, b: Predictions, names: tuple[str, str]) 
     if differing:
         first = differing[0]
         raise BadInput(
-            f"{names[0]} and {names[1]} were scored against other labels: clip {first} is of class {in_a[first]} in one and of"
-            f" class {in_b[first]} in the other ({len(differing)} of {len(in_a)} clips differ); compare runs of one label table,"
-            " both with permuted labels or both without."
+            f"{names[0]} and {names[1]} were scored against other labels: clip {first} is of class {in_a[first]} in"
+            f" one and of class {in_b[first]} in the other ({len(differing)} of {len(in_a)} clips differ); compare"
+            " runs of one label table, with the same permutation or with none."
         )
 
 

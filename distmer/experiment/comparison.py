@@ -81,9 +81,9 @@ class Pair:
 
     @property
     def on_part(self) -> str:
-        """That the test is of some of the clips, where it is: then its difference is not that of the two scores."""
-        d = self.difference
-        return f"on the {d.clips} clips that both predicted; {d.apart} more are in one only" if d.apart else ""
+        """Words for a test on some of the clips: its difference is not that of the two scores."""
+        clips, apart = self.difference.clips, self.difference.apart
+        return f"on the {clips} clips that both predicted; {apart} more are in one only" if apart else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,10 @@ class Comparison:
 
     @property
     def digest(self) -> str:
-        """Of what is compared, by the runs' own digests: not of where they lie. A row without a run is its label."""
+        """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its label."""
         rows = sorted([entry.label, entry.on, entry.results.get("digest", "")] for entry in self.entries)
-        return digest({"name": self.name, "rows": rows, "reference": self.reference, "resamples": self.resamples})
+        how = {"reference": self.reference, "resamples": self.resamples}
+        return digest({"name": self.name, "rows": rows, **how})
 
 
 def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
@@ -148,10 +149,10 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
 
 
 def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | None, resamples: int) -> Comparison:
-    """Test every pair of lines on the same data (or every line against the reference), corrected over all tests made.
+    """Test every pair of lines on the same data, or every line against the reference; corrected over all tests made.
 
-    A pair that has not the same classes, or the same truth for the same clips, or too few persons in common, is listed
-    as untested.
+    A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or too few
+    persons in common.
     """
     found: list[tuple[Entry, Entry, Difference]] = []
     untested: list[Untested] = []

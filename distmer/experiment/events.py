@@ -23,8 +23,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come: not all others,
-    where some folds alone were asked for."""
+    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come.
+
+    Where some folds alone were asked for, the two are not all of the plan's.
+    """
 
     plan: Plan
     run_dir: str

@@ -14,8 +14,8 @@ from distmer.evaluation.folds import make_folds, permute_within_subjects
 from distmer.models import ResolvedModel
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
 
-# Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what the
-# ledger holds then no longer answers for the new code.
+# Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what
+# the ledger holds then no longer answers for the new code.
 RESULT_EPOCH = 3
 
 

@@ -24,8 +24,8 @@ NOT_ASKED = "not asked for: the run was of other folds alone"
 class RunResult:
     """A run's end. ``only``: the ids of the folds that were asked for, where it was not all of them.
 
-    ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds failed or
-    were not reached); or failed (no fold at all).
+    ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds
+    failed or were not reached); or failed (no fold at all).
     """
 
     plan: Plan

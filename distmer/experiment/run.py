@@ -44,8 +44,8 @@ def run(
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named).
 
-    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold that
-    is none.
+    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold
+    that is none.
     """
     started = time.perf_counter()
     ids = {fold.id: fold for fold in plan.folds}

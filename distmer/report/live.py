@@ -127,7 +127,8 @@ class LiveProgress:
         jobs, wanted = len(plan.jobs), event.cached + event.to_train
         asked = "" if wanted == jobs else f", {event.to_train} more asked for"
         self._say(
-            f"{plan.model.info.name} on {plan.manifest.protocol}: {jobs} folds ({event.cached} in the ledger already{asked}),"
+            f"{plan.model.info.name} on {plan.manifest.protocol}:"
+            f" {jobs} folds ({event.cached} in the ledger already{asked}),"
             f" {len(plan.clips)} of {plan.manifest.clips_expected} clips{stamps}"
         )
         self._begin(Tally("folds", wanted, self._now()))
@@ -174,7 +175,8 @@ class LiveProgress:
         asked = " done, as asked" if result.status == "some-folds" else " done"
         score = f" · UAR {result.summary.uar:.4f}" if result.summary else ""
         self._say(
-            f"{result.status}: {len(result.folds)} of {len(result.plan.jobs)} folds{asked}{cached}, {len(result.failures)} failed{missing}"
+            f"{result.status}: {len(result.folds)} of {len(result.plan.jobs)} folds{asked}{cached},"
+            f" {len(result.failures)} failed{missing}"
             f" · {clock(result.seconds)}{score}"
         )
 

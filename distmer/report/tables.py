@@ -147,7 +147,8 @@ def rendered(results: Results, *, width: int = 100, colour: bool = False) -> str
     parts += [_score_table(rows, stamped=bool(results.get("stamps")))] if rows else [Text()]
     parts += [Text.assemble((f"{name:<{label}}  ", "dim"), value) for name, value in told]
     if failures:
-        parts += [Text(f"\nnot in the score: {len(_left_out(results))}", style="bold yellow"), *(Text(f"  {line}") for line in failures)]
+        parts.append(Text(f"\nnot in the score: {len(_left_out(results))}", style="bold yellow"))
+        parts += [Text(f"  {line}") for line in failures]
     return as_text(parts, width, colour)
 
 

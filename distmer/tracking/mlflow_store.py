@@ -41,8 +41,8 @@ _VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of 
 _METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
-# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all folds, the tag
-# `distmer.status` says: only of a whole run is it "complete".
+# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all folds is
+# said by the tag `distmer.status`, which is "complete" of a whole run alone.
 STATUS = {"complete": "FINISHED", "some-folds": "FINISHED", "failed": "FAILED"}
 
 # Artifact stores bring exceptions of their own; they are loaded only by who uses one.

@@ -32,8 +32,8 @@ digests_of(SHARED)  # all of it is imported by now: read before anybody edits a 
 def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult:
     """Train the job's model on its training clips and predict its held-out ones.
 
-    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked; OtherCode
-    when this process has other code than the one that planned the job.
+    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked;
+    OtherCode when this process has other code than the one that planned the job.
     """
     started = time.perf_counter()
     train = TrainConfig.model_validate(job.spec["train"])
@@ -64,12 +64,13 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
 
 
 def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
-    """The result is filed under the digests of whoever planned it; other code would file other numbers there."""
+    """The result is filed under the digests of the process that planned it: other code, other numbers."""
     other = other_code(job.spec["code"], code_of(resolved.module, resolved.info.kind))
     if other:
         raise OtherCode(
-            f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run was planned"
-            " with; use one version of distmer on all nodes, and give the same command again if a file was edited."
+            f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run was"
+            " planned with; use one version of distmer on all nodes, and give the same command again if a file was"
+            " edited."
         )
 
 

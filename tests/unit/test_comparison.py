@@ -127,8 +127,8 @@ def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
 def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:
     def placed(home: str, digest: str = "0" * 64) -> str:
         results = {"classes": ["a", "b", "c"], "digest": digest, "run_dir": f"{home}/runs/{digest[:12]}"}
-        rows = [replace(entry("good", 0.9, 0), results=results), Entry("x", "", f"not applicable: {home}/c.yaml", {}, None)]
-        return conclude_comparison("c", rows, None, 100).digest
+        unfit = Entry("x", "", f"not applicable: {home}/c.yaml", {}, None)
+        return conclude_comparison("c", [replace(entry("good", 0.9, 0), results=results), unfit], None, 100).digest
 
     assert placed("/home/ada") == placed("s3://bucket/elsewhere")
     assert placed("/home/ada") != placed("/home/ada", "1" * 64)
@@ -177,8 +177,8 @@ def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
     run_dirs = [Path(e.results["run_dir"]) for e in comparison.entries]
-    words = rf"linear {run_dirs[0].name[:6]} and linear {run_dirs[1].name[:6]} were scored against other labels: clip flowmaps/"
-    with pytest.raises(BadInput, match=words):
+    one, other = (folder.name[:6] for folder in run_dirs)
+    with pytest.raises(BadInput, match=f"linear {one} and linear {other} were scored against other labels: clip flowmaps/"):
         compare_runs(run_dirs, None, {}, ["tracking.enabled=false"])
 
 
