@@ -33,7 +33,7 @@ from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, left_unfinished, planned_digest, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds
-from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
+from distmer.types import BadInput, FoldFailure, FoldResult, Manifest, RunError
 from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -277,7 +277,8 @@ def track_run(run_dir: Place, session: Session) -> str:
                 observe(event)
         result = tracker.signed(result)
     finish_folder(run_dir, result)
-    return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id or 'not written: see the warning above'}"
+    tracker.require_written()
+    return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
 
 
 def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> int:
@@ -313,6 +314,13 @@ class Tracking:
     def __init__(self, tracker: Any | None) -> None:
         self.observers: list[Any] = [] if tracker is None else [tracker]
         self._tracker = tracker
+
+    def require_written(self) -> None:
+        """RunError where the tracker has given up; BadInput where there is none."""
+        if self._tracker is None:
+            raise BadInput("tracking.enabled is false, so there is no MLflow to write to; set it to true in config.yaml.")
+        if self._tracker.error is not None:
+            raise RunError(f"not written: {self._tracker.error}")
 
     def signed(self, result: R) -> R:
         return result if self._tracker is None else replace(result, mlflow_run_id=self._tracker.run_id)

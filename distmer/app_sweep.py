@@ -111,7 +111,8 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
         backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
         result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
     write_sweep_results(Store(folder), result)
-    return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id or 'not written: see the warning above'}"
+    tracker.require_written()
+    return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
 
 def open_sweep(path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> tuple[Session, Space]:

@@ -8,7 +8,6 @@ A run is a named full configuration; the command line only overrides single fiel
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from distmer.addresses import holds_secret
 from distmer.registry import nearest
 from distmer.remote import Place, anchored
 from distmer.types import BadInput, JsonValue
@@ -156,7 +156,7 @@ class TrackingConfig(Section):
     @model_validator(mode="after")
     def _no_secret(self) -> TrackingConfig:
         # The settings are written into the run's folder and to MLflow itself.
-        if self.uri and re.search(r"://[^/@]*:[^/@]*@|(?i:password|token|secret)=", self.uri):
+        if self.uri and holds_secret(self.uri):
             raise ValueError(
                 "uri holds a password, which would be kept with the run; give the address in MLFLOW_TRACKING_URI, or the password in"
                 " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

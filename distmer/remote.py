@@ -181,7 +181,8 @@ def filesystem(address: str) -> fs.FileSystem:
 
 def _public(address: str) -> str:
     scheme, _, rest = address.partition("://")
-    if "@" in rest.split("/", 1)[0]:
+    first = rest.split("/", 1)[0]
+    if "@" in first or (":" in first and "@" in rest):  # a bucket's name has neither; a secret may hold a slash
         raise BadInput(f"{scheme}://***: an address must hold no credentials, for it is kept with the run; give them in the environment.")
     return address
 

@@ -6,7 +6,6 @@ Never a frame or a face: clip ids, numbers, settings and drawings of numbers onl
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -194,14 +193,9 @@ def comparison_items(comparison: Comparison) -> Iterator[LogItem]:
     for entry in comparison.entries:
         if entry.predictions is not None:
             for score in ("uar", "uf1"):
-                yield Metric(_metric_name(f"{score}.{entry.label}.{entry.on}".rstrip(".")), entry.results[score])
+                yield Metric(f"{score}.{entry.label}.{entry.on}".rstrip("."), entry.results[score])
     for path, text in comparison_files(comparison).items():
         yield Text(path, text)
-
-
-def _metric_name(text: str) -> str:
-    """As MLflow wants it: letters, digits, and a few signs."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in text)
 
 
 def failures_table(result: RunResult) -> Table:
@@ -229,7 +223,7 @@ def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
             yield Metric(f"{name.removesuffix('_ci')}.low", float(value[0]))
             yield Metric(f"{name.removesuffix('_ci')}.high", float(value[1]))
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield Metric(re.sub(r"[^\w\-. /]", "_", name), float(value))
+            yield Metric(name, float(value))
 
 
 def settings(plan: Plan) -> dict[str, JsonValue]:

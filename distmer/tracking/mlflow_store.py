@@ -13,17 +13,20 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import mlflow
 import pandas as pd
 import requests
 import sqlalchemy
 from alembic.util import CommandError
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric as Point
 from mlflow.entities import Param, Run, RunTag
@@ -32,14 +35,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from urllib3.exceptions import HTTPError
 
 from distmer.tracking.items import Child, Curve, Figure, LogItem, Metric, Params, Table, Tag, Text
+from distmer.tracking.names import legal
 
 T = TypeVar("T")
 
-_LOCK_SECONDS = 5.0  # another run's first use of a fresh SQLite file creates its tables in about 2 s
+_LOCK_SECONDS = 5.0  # for another's write to SQLite to end
+_FIRST_USE = 300.0  # s for another run's first use of a fresh SQLite file, which takes 15 s on a busy machine
 _CONNECT_SECONDS = 3.0
 _VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of a tag
 _METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+_REFUSALS = {400, 401, 403, 404, 405, 409, 413, 422}
 
 # MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all folds is
 # said by the tag `distmer.status`, which is "complete" of a whole run alone.
@@ -63,6 +70,22 @@ def failures() -> tuple[type[Exception], ...]:
     return (*ours, *foreign)
 
 
+class _Heard:
+    """MLflow's client, each of whose calls that comes back is a sign of life of the server."""
+
+    def __init__(self, client: MlflowClient, answered: Callable[[], None]) -> None:
+        self._client, self._answered = client, answered
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._client, name)
+        return partial(self._call, value) if callable(value) else value
+
+    def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        self._answered()
+        return result
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A run that is being written to: its folds that are there whole, and those that were cut off, by the fold's digest."""
@@ -75,11 +98,24 @@ class Opened:
 class MlflowStore:
     """One experiment at one tracking URI."""
 
-    def __init__(self, uri: str, experiment: str, artifacts: str | None) -> None:
-        """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server has its own place."""
+    def __init__(self, uri: str, experiment: str, artifacts: str | None, answered: Callable[[], None] = lambda: None) -> None:
+        """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server has its
+        own place. ``answered`` is called after every request that came back, and before every piece of work of ours."""
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would announce every retry; we say it once
+        self._answered = answered
+        with _first_use(uri):
+            try:
+                self._begin(uri, experiment, artifacts)
+            except (SQLAlchemyError, CommandError, sqlite3.Error) as error:
+                if "locked" in str(error):
+                    raise
+                # Somebody else made the tables at the same time, MLflow's own pages for instance.
+                self._begin(uri, experiment, artifacts)
+
+    def _begin(self, uri: str, experiment: str, artifacts: str | None) -> None:
         probe(uri)
-        self.client = MlflowClient(tracking_uri=uri)
+        self._answered()
+        self.client: MlflowClient = cast(MlflowClient, _Heard(MlflowClient(tracking_uri=uri), self._answered))
         self.experiment = self._experiment(experiment, artifacts if uri.startswith("sqlite:") else None)
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
@@ -135,7 +171,7 @@ class MlflowStore:
         """Write what may have changed since the run was last here: stamped with now, for the latest to be shown."""
         fresh = self.client.get_run(opened.run.info.run_id)
         known = fresh.data.metrics
-        news = [item for item in items if not (isinstance(item, Metric) and known.get(item.name) == item.value)]
+        news = [item for item in items if not (isinstance(item, Metric) and known.get(legal(item.name)) == item.value)]
         self._write_to(fresh, news, now=True)
 
     def end(self, opened: Opened, status: str, *, stopped: bool, whole: set[str] | None = None) -> None:
@@ -152,6 +188,11 @@ class MlflowStore:
         run_id = opened.run.info.run_id
         self.client.set_terminated(run_id, "KILLED" if stopped else STATUS.get(status, "FAILED"))
         self.client.set_tag(run_id, "distmer.status", status)
+
+    def abandon(self, opened: Opened) -> None:
+        """Leave a run that cannot be written to its end: it is not RUNNING for ever, and not taken for a whole one."""
+        self.client.set_terminated(opened.run.info.run_id, "FAILED")
+        self.client.set_tag(opened.run.info.run_id, "distmer.status", "not-written")
 
     def group(self, digest: str, name: str, members: Sequence[str], items: Iterable[LogItem]) -> str:
         """A run that stands above finished ones: those that have no parent yet become its children. Returns its id."""
@@ -183,10 +224,10 @@ class MlflowStore:
 
     def _write_to(self, run: Run, items: Sequence[LogItem], *, now: bool = False) -> None:
         start = int(time.time() * 1000) if now else int(run.info.start_time)
-        given = {name: value for item in items if isinstance(item, Params) for name, value in item.values.items()}
+        given = {legal(name): value for item in items if isinstance(item, Params) for name, value in item.values.items()}
         # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its first one.
         params = [Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params]
-        tags = [RunTag(item.name, cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
+        tags = [RunTag(legal(item.name), cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
         batches = zip_longest(_chunks(_points(items, start), _METRICS), _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[])
         for some_points, some_params, some_tags in batches:
             self.client.log_batch(run.info.run_id, some_points, some_params, some_tags)
@@ -194,13 +235,14 @@ class MlflowStore:
             self._write_file(run.info.run_id, item)
 
     def _write_file(self, run_id: str, item: LogItem) -> None:
+        self._answered()  # a figure is drawn here, which may take longer than an answer
         if isinstance(item, Text):
-            self.client.log_text(run_id, item.text, item.path)
+            self.client.log_text(run_id, item.text, legal(item.path))
         elif isinstance(item, Table):
             # As text, not with log_table, which appends to what is there: a run written twice would count its clips twice.
-            self.client.log_text(run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), item.path)
+            self.client.log_text(run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path))
         elif isinstance(item, Figure):
-            self.client.log_figure(run_id, item.draw(), item.path, save_kwargs={"dpi": 150})
+            self.client.log_figure(run_id, item.draw(), legal(item.path), save_kwargs={"dpi": 150})
 
 
 def _is_whole(fold: Run) -> bool:
@@ -223,6 +265,34 @@ def probe(uri: str) -> None:
             connection.close()
     elif url and url.host and backend in _PORTS:
         socket.create_connection((url.host, url.port or _PORTS[backend]), _CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _first_use(uri: str) -> Iterator[None]:
+    """Alone with a SQLite store while it is opened: MLflow makes its tables then, and several runs may begin at once.
+
+    The system's own lock, which ends with the process that holds it, whatever ends that: nothing stale is left on a
+    disk, shared or not. OSError when another run holds it for minutes.
+    """
+    database = Path(sqlalchemy.engine.make_url(uri).database or "") if uri.startswith("sqlite:") else None
+    if database is None or not database.name or str(database) == ":memory:":
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{database}.lock", timeout=_FIRST_USE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OSError(f"another run has been opening {database} for {_FIRST_USE:.0f} s") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refused(error: Exception) -> bool:
+    """Whether the server was there, and would not take what it was given."""
+    return isinstance(error, MlflowException) and error.get_http_status_code() in _REFUSALS
 
 
 def server_version(uri: str) -> str | None:
@@ -265,9 +335,10 @@ def cut(value: str, limit: int) -> str:
 def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
     for item in items:
         if isinstance(item, Metric):
-            yield Point(item.name, item.value, start + item.step, item.step)
+            yield Point(legal(item.name), item.value, start + item.step, item.step)
         elif isinstance(item, Curve):
-            yield from (Point(item.name, value, start + step, step) for step, value in enumerate(item.values, start=1))
+            name = legal(item.name)
+            yield from (Point(name, value, start + step, step) for step, value in enumerate(item.values, start=1))
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

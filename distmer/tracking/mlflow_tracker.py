@@ -7,13 +7,16 @@ A server that is locked, away or broken ends tracking with one warning, never th
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import re
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from distmer.addresses import mask, masked
 from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
@@ -52,8 +55,9 @@ class MlflowTracker:
         patience: float = 30.0,
         ledger: Ledger | None = None,
     ) -> None:
-        """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how many seconds a
-        server that does nothing is waited for at the end; one that answers is waited for as long as it takes."""
+        """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how many
+        seconds a server that answers no request is waited for at the end; one that answers, however busy, is waited
+        for as long as it takes."""
         self.uri = uri
         self.error: str | None = None
         self._experiment = experiment
@@ -106,21 +110,33 @@ class MlflowTracker:
     def _work(self) -> None:
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
+        self._alive_at = math.inf  # loading MLflow is work of ours, however long it takes
         from distmer.tracking import mlflow_store
 
+        store: MlflowStore | None = None
         try:
-            self._alive_at = time.monotonic()
-            store = mlflow_store.MlflowStore(self.uri, self._experiment, self._artifacts)
+            if not self.uri.startswith("sqlite:"):  # there, making the tables is work of ours too, and has its own limit
+                self._alive()
+            store = mlflow_store.MlflowStore(self.uri, self._experiment, self._artifacts, self._alive)
+            self._alive()
             for event in iter(self._queue.get, None):
                 if self.error is not None:
                     return
-                self._alive_at = time.monotonic()
+                self._alive()
                 self._tell(store, event)
             self._done = True
         except mlflow_store.failures() as error:
-            self._give_up(reason(error) + mlflow_store.version_note(self.uri))
+            refused = mlflow_store.refused(error)
+            self._give_up(reason(error) + mlflow_store.version_note(self.uri), refused=refused)
+            if refused and store is not None and self._opened is not None:
+                with suppress(*mlflow_store.failures()):  # it may refuse this too, and the reason is told
+                    store.abandon(self._opened)
         finally:
             self._settled.set()
+
+    def _alive(self) -> None:
+        """The server has answered, or we are at work."""
+        self._alive_at = time.monotonic()
 
     def _tell(self, store: MlflowStore, event: Event | SweepEvent) -> None:
         from distmer.tracking import environment, items
@@ -156,7 +172,6 @@ class MlflowTracker:
             # A search ended just now has told of its trials one by one; one of an earlier run has not.
             trials = [event.trial] if isinstance(event, TrialEnded) else event.outcome.trials if event.recorded else ()
             for trial in trials:
-                self._alive_at = time.monotonic()
                 folds = list(self._ledger.known(trial.folds).values())
                 store.write(self._opened, sweep_items.trial_items(trial, folds, self._sweep, fold_runs=self._folds == "runs"))
         elif isinstance(event, SweepEnded) and self._opened:
@@ -164,12 +179,13 @@ class MlflowTracker:
             trials = {sweep_items.trial_key(event.result.plan, t) for outcome in event.result.outcomes for t in outcome.trials}
             store.end(self._opened, event.result.status, stopped=event.result.stopped, whole=None if event.result.stopped else trials)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, *, refused: bool = False) -> None:
         with self._once:
             if self.error is not None:
                 return  # the run's end lost patience first; what the thread found then is no news
+            what = "does not take this run" if refused else "cannot be reached"
             sentence = (
-                f"MLflow at {mask(self.uri)} cannot be reached ({mask(why)}): results are in the ledger;"
+                f"MLflow at {masked(self.uri)} {what} ({mask(why, self.uri)}): results are in the ledger;"
                 f" `distmer track {self._run_dir}` writes them later."
             )
             _log.warning("%s", sentence)
@@ -186,8 +202,9 @@ def reach(uri: str) -> tuple[str, str]:
     try:
         version = mlflow_store.look(uri)
     except mlflow_store.failures() as error:
-        return "", f"MLflow at {mask(uri)} cannot be reached ({mask(reason(error))}){mlflow_store.version_note(uri)}"
-    return f"{mask(uri)}" + (f", MLflow {version}" if version else ""), ""
+        why = mask(reason(error), uri) + mlflow_store.version_note(uri)
+        return "", f"MLflow at {masked(uri)} {'refuses us' if mlflow_store.refused(error) else 'cannot be reached'} ({why})"
+    return f"{masked(uri)}" + (f", MLflow {version}" if version else ""), ""
 
 
 def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
@@ -201,19 +218,15 @@ def track_comparison(uri: str, experiment: str, artifacts: str | None, compariso
         store = mlflow_store.MlflowStore(uri, experiment, artifacts)
         return store.group(comparison.digest, comparison.name, members, items.comparison_items(comparison))
     except mlflow_store.failures() as error:
-        _log.warning("MLflow at %s cannot be reached (%s): the comparison is in its folder alone.", mask(uri), mask(reason(error)))
+        what = "does not take the comparison" if mlflow_store.refused(error) else "cannot be reached"
+        why = mask(reason(error), uri)
+        _log.warning("MLflow at %s %s (%s): the comparison is in its folder alone.", masked(uri), what, why)
         return None
 
 
 def run_name(plan: Plan) -> str:
     """What the MLflow run is called: the experiment and its model."""
     return f"{plan.config.name} · {plan.model.info.name}"
-
-
-def mask(text: str) -> str:
-    """Text without the credentials that an address in it may hold."""
-    text = re.sub(r"://[^/@\s]*@", "://***@", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]+", r"\1***", text)
 
 
 def reason(error: Exception) -> str:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -24,8 +26,10 @@ import pytest
 
 from distmer.experiment.events import Event
 from distmer.experiment.plan import Plan
-from distmer.tracking.items import Params, Tag, plan_items
-from distmer.tracking.mlflow_tracker import MlflowTracker, mask
+from distmer.tracking import mlflow_tracker
+from distmer.tracking.items import Curve, Metric, Params, Tag, Text, plan_items
+from distmer.tracking.mlflow_tracker import MlflowTracker
+from distmer.tracking.names import legal, original
 from tests import factories
 
 pytestmark = pytest.mark.slow
@@ -382,16 +386,115 @@ def test_long_values_are_cut_and_say_so(sqlite: str, experiment: str) -> None:
     assert len(data.tags["t"]) == 8000 and data.params["p249"] == "x"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("http://me:pw@host/x", "http://***@host/x"),
-        ("postgresql://me:pw@host/db?password=pw&x=1", "postgresql://***@host/db?password=***&x=1"),
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-    ],
-)
-def test_credentials_are_masked(text: str, shown: str) -> None:
-    assert mask(text) == shown
+def test_any_name_is_taken(uri: str, experiment: str, tmp_path: Path) -> None:
+    """Of classes, rows and searches: whatever a lab calls them."""
+    from distmer.tracking import mlflow_store
+
+    odd = "joy+ (3), sad? 50 % #1 ä:/../b"
+    store = mlflow_store.MlflowStore(uri, experiment, str(tmp_path / "files"))
+    opened = store.open("e" * 64, "odd names")
+    told = [Metric(odd, 0.5), Curve(f"{odd} curve", (1.0, 2.0)), Params({odd: "x"}), Tag(odd, "y")]
+    store.write(opened, [*told, Text(f"chosen/{legal(odd)}.yaml", "a: 1")])
+    store.write_result(opened, told[:1])
+    run = store.client.get_run(opened.run.info.run_id)
+    assert run.data.metrics[legal(odd)] == 0.5 and original(legal(odd)) == odd
+    assert run.data.params[legal(odd)] == "x" and run.data.tags[legal(odd)] == "y"
+    (file,) = store.client.list_artifacts(opened.run.info.run_id, "chosen")
+    assert Path(store.client.download_artifacts(opened.run.info.run_id, file.path, str(tmp_path))).read_text() == "a: 1"
+
+
+@contextmanager
+def in_front_of(server: str, each: Callable[[str], bytes | None]) -> Iterator[str]:
+    """A server that hands requests on, ``each`` after it was called with the path. What that returns is the answer, as
+    one of bad input."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _hand_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            refusal = each(self.path)
+            if refusal is not None:
+                self._answer(400, refusal)
+                return
+            headers = {"Content-Type": self.headers.get("Content-Type") or "application/json"}
+            request = urllib.request.Request(server + self.path, body or None, headers, method=self.command)
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    self._answer(answer.status, answer.read())
+            except urllib.error.HTTPError as error:
+                self._answer(error.code, error.read())
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _hand_on  # the library's names
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as front:
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{front.server_port}"
+        finally:
+            front.shutdown()
+
+
+def test_a_busy_server_that_answers_is_waited_for(server: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request takes a fifth of the patience, and the last event takes many: none is lost."""
+    clock = [0.0]
+    monkeypatch.setattr(mlflow_tracker, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def busy(path: str) -> None:
+        clock[0] += 6
+        threading.Event().wait(0.05)  # the end of the run looks at the clock five times a second
+
+    result = factories.result(factories.plan(model={"name": "atscnn"}, people=(("ones", 3),)), epochs=3)
+    with in_front_of(server, busy) as uri:
+        tracker = tell(MlflowTracker(uri, experiment, patience=30), factories.events(result))
+    assert tracker.error is None
+    assert_whole(server, experiment, result.plan)
+
+
+def test_a_refusal_is_told_from_silence_and_ends_the_run(server: str, experiment: str) -> None:
+    def refuse(path: str) -> bytes | None:
+        return b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such thing"}' if "log-batch" in path else None
+
+    result = factories.result(factories.plan())
+    with in_front_of(server, refuse) as uri:
+        tracker = MlflowTracker(uri, experiment)
+        tell(tracker, factories.events(result))
+        assert tracker._thread is not None
+        tracker._thread.join(60)
+    assert "does not take this run (" in str(tracker.error) and "no such thing" in str(tracker.error)
+    (run,) = runs(server, experiment)
+    assert (run.info.status, run.data.tags["distmer.status"]) == ("FAILED", "not-written")
+    assert tell(MlflowTracker(server, experiment), factories.events(result)).error is None  # mended
+    assert_whole(server, experiment, result.plan)
+
+
+def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
+        "sys.stdin.readline()\n"
+        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
+        "[t(e) for e in factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
+        "print(t.error)\n"
+    )
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    commands = [[sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)] for n in range(3)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, **pipes) for command in commands]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=300) for process in processes]
+    assert [out.strip() for out, _ in told] == ["None"] * 3, told
+    assert {run.info.status for run in runs(uri, "x", "tags.`distmer.kind` = 'run'")} == {"FINISHED"}
+    assert len(runs(uri, "x", "tags.`distmer.kind` = 'run'")) == 3
 
 
 def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:

@@ -225,6 +225,9 @@ def test_a_tracking_store_that_cannot_be_written_costs_a_hint(case: str, maps: P
     assert f"`distmer track {ended.json['run_dir']}` writes them later." in ended.err
     assert "Traceback" not in ended.err
     assert len(command.ledger(home(tmp_path))) == 4
-    if case == "locked":
+    if case == "away":
+        tracked = command.distmer("track", ended.json["run_dir"], home=home(tmp_path))
+        assert tracked.code == 1 and "error: not written: MLflow at http://127.0.0.1:9 cannot be reached" in tracked.err
+    else:
         ended = command.distmer("track", ended.json["run_dir"], home=home(tmp_path))
         assert ended.code == 0 and "4 of 4 folds; MLflow run " in ended.out and "not written" not in ended.out
