@@ -117,11 +117,11 @@ class FeatureStore:
 
         BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of several sizes.
         """
-        try:
-            return self._load(entries)
-        except _Removed:  # what it held is in another part by now
-            self._known = None
-            return self._load(entries)
+        while True:
+            try:
+                return self._load(entries)
+            except _Removed:  # what it held is in another part by now
+                self._known = None
 
     def compact(self) -> None:
         """Make one part of many small ones, so that the next run opens few files.
