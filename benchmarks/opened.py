@@ -85,7 +85,7 @@ def measured(count: int, place: str, root: str, home: str, log: Path | None, tra
         start = log.stat().st_size
         run()
         text = log.read_bytes()[start:].decode(errors="replace")
-        lines = re.findall(r'"(GET|PUT|HEAD|POST|DELETE) (\S+)', text)
+        lines = re.findall(r'"(?:\x1b\[\d+m)*(GET|PUT|HEAD|POST|DELETE) (\S+)', text)
         frames = root.partition("://")[2]
         requests = {
             "opened": len(lines),
