@@ -117,11 +117,11 @@ class FeatureStore:
 
         BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of several sizes.
         """
-        try:
-            return self._load(entries)
-        except _Removed:  # what it held is in another part by now
-            self._known = None
-            return self._load(entries)
+        while True:
+            try:
+                return self._load(entries)
+            except _Removed:  # what it held is in another part by now
+                self._known = None
 
     def compact(self) -> None:
         """Make one part of many small ones, so that the next run opens few files.
@@ -218,7 +218,8 @@ class FeatureStore:
     def _parts(self) -> dict[str, fs.FileInfo]:
         """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the order of their names."""
         found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
-        return dict(sorted(found.items(), key=lambda item: (item[1].mtime_ns or 0, item[0])))
+        order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
+        return {name: found[name] for _, name in order}
 
     def _read_index(self) -> dict[str, Stored]:
         index: dict[str, Stored] = {}

@@ -27,6 +27,8 @@ from distmer.experiment.sweep import RungScore, Search, SweepPlan, feature_diges
 from distmer.experiment.sweep_events import TrialReported
 from distmer.experiment.sweep_result import SweepResult
 from distmer.experiment.tuning import Sweep
+from distmer.features import hashes
+from distmer.features.frames import frame_digest
 from distmer.report.sweep import chosen_files
 from distmer.storage import Store
 from distmer.training.data import Inputs
@@ -233,7 +235,9 @@ def test_what_acts_in_a_trial_alone_is_part_of_the_sweep(planned: Any, base: dic
     assert len(digests) == (1 if "cluster" in change else 2)
 
 
-def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp_path: Path) -> None:
+def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(hashes, "frame_digest", lambda path: hashed.append(path) or frame_digest(path))
     tree: dict[str, Any] = {
         "data": {"synthetic": {"subjects": 4, "clips_per_subject": 4, "seed": 3}},
         "features": {"size": 32},
@@ -251,7 +255,7 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
         return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
 
     plan, found = _plan(session, space, manifest, extract)
-    assert len(plan.keys) == 2
+    assert len(plan.keys) == 2 and len(hashed) == len(set(hashed)) > 0  # a frame is read once for all settings
     again, _ = _plan(session, space, manifest, extract)
     assert (again.digest, extracted[2:]) == (plan.digest, [0, 0])
     ids = [clip.id for clip in plan.base.clips]
