@@ -46,7 +46,7 @@ _FINISHED = {
     "searches": "sweeps/*/searches/*.json",
 }
 _OF_OTHERS = ("ray", "torchinductor")  # folders of sessions, a cache
-_PATIENCE = 60.0  # s for what a killed driver started to end by itself
+_PATIENCE = 180.0  # s for what a killed driver started to end by itself: Ray's workers try for a minute to reach a server that is gone
 _WHOLE = 900.0  # s for a command that is left alone
 
 
@@ -104,6 +104,8 @@ class Round:
             if not self.processes():
                 return time.monotonic() - begun
             time.sleep(0.1)
+        for process in self.processes():
+            print(f"still there: {process.pid} {' '.join(process.cmdline())[-120:]}", flush=True)
         self.end()
         return None
 
