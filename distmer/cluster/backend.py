@@ -57,9 +57,8 @@ class RayBackend:
                 yield [extract(left.popleft(), config)]
         if left:
             self._session.join()
-            from distmer.cluster.features import (
-                extract_on_ray,
-            )  # Ray reads its environment when it loads: only after joining
+            # Ray reads its environment when it loads: only after joining.
+            from distmer.cluster.features import extract_on_ray
 
             yield from extract_on_ray(list(left), config, self._config)
 
@@ -129,9 +128,8 @@ class _Session:
         try:
             with session(self._config):
                 self._settled.set()
-                from distmer.cluster.folds import (
-                    warm_up,
-                )  # Ray Train and torch: whoever waited for Ray will want them next
+                # Ray Train and torch: whoever waited for Ray will want them next.
+                from distmer.cluster.folds import warm_up
 
                 if self.own and not self._config.gpus_per_fold:
                     warm_up()
