@@ -255,7 +255,7 @@ def campaign(asked: argparse.Namespace, folder: Path) -> bool:
     rng, begun = random.Random(asked.seed), machine()
     chosen = [work for work in works(folder) if asked.only in (None, work.name)]
     calm = {work.name: undisturbed(work, folder / f"calm{n}") for n, work in enumerate(chosen)}
-    rows, rounds = list[dict[str, Any]](), list[dict[str, Any]]()
+    rows, rounds, kills = list[dict[str, Any]](), list[dict[str, Any]](), Counter[str]()
     while len(rows) < asked.kills:
         work = chosen[len(rounds) % len(chosen)]
         goal, found, _ = calm[work.name]

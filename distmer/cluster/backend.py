@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -83,11 +85,16 @@ class RayBackend:
         return tuner, workers
 
 
+# A C handler is a pointer.
+ctypes.pythonapi.PyOS_getsig.restype = ctypes.c_void_p
+ctypes.pythonapi.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
+
+
 class _Session:
     """Ray's session in a thread of its own, from its start to its end.
 
     It must be one thread. Ray's servers ask Linux to end them with whoever started them, and to Linux that is a thread.
-    And Ray sets its own handler of SIGTERM in the main thread alone.
     """
 
     def __init__(self, config: ClusterConfig) -> None:
@@ -125,8 +132,12 @@ class _Session:
             self._thread.join()
 
     def _hold(self) -> None:
+        # Ray's core sets a handler of SIGTERM of its own that aborts the process. Python's functions for handlers refuse to
+        # work outside of the main thread; those of its C interface do not.
+        handler = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
         try:
             with session(self._config):
+                ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, handler)
                 self._settled.set()
                 # Ray Train and torch: whoever waited for Ray will want them next.
                 from distmer.cluster.folds import warm_up
