@@ -47,8 +47,7 @@ _FINISHED = {
     "searches": "sweeps/*/searches/*.json",
 }
 _OF_OTHERS = ("ray", "torchinductor")  # folders of sessions, a cache
-# Seconds for what a killed driver had started to end by itself. Ray's workers try for a minute to
-# reach a server that is gone.
+# Seconds for what a killed driver had started to end by itself.
 _PATIENCE = 180.0
 _WHOLE = 900.0  # s for a command that is left alone
 
