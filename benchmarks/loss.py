@@ -1,13 +1,14 @@
 """The driver killed again and again: `python -m benchmarks.loss --kills 100 --seed 1 [--json FILE]`.
 
-Two kinds of work in turn, each begun in an empty workspace: LOSO on the embedded set (generation, extraction, folds), and a nested
-sweep on flow maps. At moments drawn from the seed the command is ended by SIGKILL, its driver alone or its whole process group, and
-the same command is given again, until it comes to its end; then the next. When the kills are used up, the last is left alone.
+Two kinds of work in turn, each begun in an empty workspace: LOSO on the embedded set (generation, extraction,
+folds), and a nested sweep on flow maps. At moments drawn from the seed the command is ended by SIGKILL, its driver
+alone or its whole process group, and the same command is given again, until it comes to its end; then the next.
+When the kills are used up, the last is left alone.
 
-What was finished at a kill must never be done again (the same files, of the same time), what is found must be an undisturbed
-run's to the bit, and nothing may be left: no temporary file, no process. A line a kill, then the counts; exit status 1 if one is
-not as it must be. The campaign ends only what it started: processes of its drivers' sessions, or with its mark in
-their environment.
+What was finished at a kill must never be done again (the same files, of the same time), what is found must be an
+undisturbed run's to the bit, and nothing may be left: no temporary file, no process. A line a kill, then the counts;
+exit status 1 if one is not as it must be. The campaign ends only what it started: processes of its drivers'
+sessions, or with its mark in their environment.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ _FINISHED = {
     "searches": "sweeps/*/searches/*.json",
 }
 _OF_OTHERS = ("ray", "torchinductor")  # folders of sessions, a cache
-_PATIENCE = 60.0  # s for what a killed driver started to end by itself
+# Seconds for what a killed driver had started to end by itself.
+_PATIENCE = 180.0
 _WHOLE = 900.0  # s for a command that is left alone
 
 
 @dataclass(frozen=True)
 class Work:
-    """A command, what must be equal at its end, and how far it is: (what, done, of how many), the first that is not whole counts."""
+    """A command, what must be equal at its end, and how much of each of its phases is done."""
 
     name: str
     job: str
@@ -68,7 +70,7 @@ class Round:
     work: Work
     home: Path
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
-    seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])  # kind → finished file → when it was written
+    seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])  # kind → file → its time
     sessions: set[int] = field(default_factory=set[int])  # of processes: those of its drivers
     repeated: Counter[str] = field(default_factory=Counter[str])
 
@@ -86,7 +88,7 @@ class Round:
         return process
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever is of a session of ours (Ray's workers write their title over their environment), or has this round's mark."""
+        """Whatever is of a session of ours, or has this round's mark. Ray's workers write over their environment."""
         ours = []
         for process in psutil.process_iter():
             try:
@@ -104,6 +106,8 @@ class Round:
             if not self.processes():
                 return time.monotonic() - begun
             time.sleep(0.1)
+        for process in self.processes():
+            print(f"still there: {process.pid} {' '.join(process.cmdline())[-120:]}", flush=True)
         self.end()
         return None
 
@@ -138,7 +142,7 @@ class Round:
         return sum(times - 1 for times in told.values())
 
     def leftovers(self) -> list[str]:
-        """Temporaries in the workspace and in the folder for temporary files, but for what Ray and torch keep there of their own."""
+        """Temporaries in the workspace and in the folder for temporary files, without what Ray and torch keep there."""
         found = [str(path) for kind in ("*.tmp", "*.partial") for path in self.home.rglob(f".{kind}")]
         found += [str(path) for path in self.home.glob("scratch/*")]
         return found + [str(path) for path in self.temp.iterdir() if not path.name.startswith(_OF_OTHERS)]
@@ -149,8 +153,20 @@ def count(pattern: str) -> Callable[[Path], int]:
 
 
 def works(folder: Path) -> list[Work]:
-    quiet = ["tracking.enabled=false", "data.synthetic.subjects=6", "data.synthetic.clips_per_subject=5", "cluster.extract_batch=2"]
-    chosen = [*quiet, "features.size=64", "model.size=64", "train.epochs=12", "train.batch_size=8", "evaluation.bootstrap=200"]
+    quiet = [
+        "tracking.enabled=false",
+        "data.synthetic.subjects=6",
+        "data.synthetic.clips_per_subject=5",
+        "cluster.extract_batch=2",
+    ]
+    chosen = [
+        *quiet,
+        "features.size=64",
+        "model.size=64",
+        "train.epochs=12",
+        "train.batch_size=8",
+        "evaluation.bootstrap=200",
+    ]
     maps = toy.write_flowmaps(folder / "maps", subjects=6)
     return [
         Work(
@@ -200,7 +216,12 @@ def killed(this: Round, delay: float, whole_group: bool, goal: dict[str, int]) -
     gone = this.all_ended()
     done = this.look()
     phase = next((name for name, wanted in goal.items() if done[name] < wanted), "end")
-    row: dict[str, Any] = {"work": this.work.name, "phase": phase, "kind": "group" if whole_group else "driver", "after s": delay}
+    row: dict[str, Any] = {
+        "work": this.work.name,
+        "phase": phase,
+        "kind": "group" if whole_group else "driver",
+        "after s": delay,
+    }
     return {**row, "others gone s": gone, "left processes": gone is None, **done}
 
 
@@ -213,7 +234,12 @@ def concluded(this: Round, found: Any) -> dict[str, Any]:
     sessions = list((this.temp / "ray").glob("session_2*"))
     size = sum(path.lstat().st_size for session in sessions for path in session.rglob("*") if path.is_file())
     rays = {"folders": len(sessions), "MB": round(size / 1e6, 1)}
-    result |= {"identical": this.work.found(this.home) == found, "leftovers": left, "processes left": ended is None, "Ray's sessions": rays}
+    result |= {
+        "identical": this.work.found(this.home) == found,
+        "leftovers": left,
+        "processes left": ended is None,
+        "Ray's sessions": rays,
+    }
     print(json.dumps(result), flush=True)
     return result
 
@@ -228,7 +254,7 @@ def campaign(asked: argparse.Namespace, folder: Path) -> bool:
     rng, begun = random.Random(asked.seed), machine()
     chosen = [work for work in works(folder) if asked.only in (None, work.name)]
     calm = {work.name: undisturbed(work, folder / f"calm{n}") for n, work in enumerate(chosen)}
-    rows, rounds = list[dict[str, Any]](), list[dict[str, Any]]()
+    rows, rounds, kills = list[dict[str, Any]](), list[dict[str, Any]](), Counter[str]()
     while len(rows) < asked.kills:
         work = chosen[len(rounds) % len(chosen)]
         goal, found, _ = calm[work.name]
@@ -248,10 +274,19 @@ def campaign(asked: argparse.Namespace, folder: Path) -> bool:
             this.end()
         kills = Counter(f"{row['phase']}, {row['kind']}" for row in rows)
         seconds = {name: seconds for name, (_, _, seconds) in calm.items()}
-        told = {"seed": asked.seed, "undisturbed s": seconds, "kills": dict(kills), "rounds": rounds, "good": good(rounds, rows)}
+        told = {
+            "seed": asked.seed,
+            "undisturbed s": seconds,
+            "kills": dict(kills),
+            "rounds": rounds,
+            "good": good(rounds, rows),
+        }
         if asked.json:
             keep(asked.json, begun, rows, **told)
-    print(json.dumps({"kills": dict(kills), "in all": len(rows), "rounds": len(rounds), "good": good(rounds, rows)}), flush=True)
+    print(
+        json.dumps({"kills": dict(kills), "in all": len(rows), "rounds": len(rounds), "good": good(rounds, rows)}),
+        flush=True,
+    )
     return good(rounds, rows)
 
 

@@ -116,7 +116,7 @@ class Session:
 
 
 def remove_leftovers_of(session: Session) -> None:
-    """Remove what killed runs left in the workspace and in this machine's folder for temporary things, and say how much."""
+    """Remove what killed runs left, in the workspace and in this machine's folder for temporary files; say how much."""
     workspace, ledger = session.workspace, session.ledger
     written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
     removed = remove_leftovers(
@@ -136,8 +136,11 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
 
 
 def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
-    """An observer that lets the backend start, where it is ``certain`` that there will be work for it: at the first clip that is
-    generated, or when it is called after the clips have been looked at. A clip or root that is missing is told before."""
+    """An observer that lets the backend start, where it is ``certain`` that there will be work for it.
+
+    That is at the first clip that is generated, or when it is called after the clips have been found: a root or a
+    sheet that is missing is told before.
+    """
 
     def start(event: object) -> None:
         if certain:

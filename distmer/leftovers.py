@@ -1,10 +1,10 @@
-"""Temporary files and folders that say who made them, so that what a killed process left is told from work under way.
+"""Temporary files and folders that say who made them, so that what a killed process left can be removed.
 
 A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
 ``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns:
 
 - of a process of this machine that is no longer there: at once;
-- of another machine that shares the disk, or of an older version that wrote no owner: after a day without a change.
+- of another machine that shares the disk, or of an older version, which wrote no owner: after a day.
 
 An object store has no temporaries: an object is there when its upload is complete.
 """
@@ -49,7 +49,7 @@ class Removed:
 
 
 def temporary(folder: str | Path, name: str, kind: str = "tmp") -> Path:
-    """A path in ``folder`` that names this process and is used by nobody; ``kind``: "tmp" for a file, "partial" for a folder."""
+    """A new path in ``folder`` that names this process. ``kind``: "tmp" for a file, "partial" for a folder."""
     pid = os.getpid()
     return Path(folder, f".{name}.{_host()}~{pid}~{_started(pid)}~{secrets.token_hex(4)}.{kind}")
 
@@ -66,7 +66,7 @@ def temporary_folder(name: str, folder: str | Path | None = None) -> Iterator[Pa
 
 
 def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
-    """Remove what no living process owns, anywhere below ``trees`` and directly in ``folders``. What cannot be removed stays."""
+    """Remove what no living process owns, anywhere below ``trees`` and directly in ``folders``."""
     removed = Removed()
     for tree in trees:
         for folder, below, files in os.walk(tree):
@@ -115,22 +115,25 @@ def _host() -> str:
     """This machine since it was started, or this container: only here can a process's id be looked up."""
     marks = [socket.gethostname()]
     with suppress(OSError):
-        marks += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(os.stat("/proc/self/ns/pid").st_ino)]
+        marks += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            str(os.stat("/proc/self/ns/pid").st_ino),
+        ]
     name = re.sub(r"[^\w-]", "-", marks[0])[:40]
     return f"{name}-{hashlib.sha256(''.join(marks).encode()).hexdigest()[:8]}"
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine was started, in the kernel's ticks (0 where the system does not tell); None if there is none.
+    """When a process of this machine was started, in the kernel's ticks; None if there is none, 0 if that is not told.
 
-    Ids are used again, and the clock of the day can be set: the ticks since the machine's start can not.
+    An id is used again, and the time of day can be set. The ticks since the machine's start cannot.
     """
     if Path("/proc/self/stat").exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else int(fields[19])  # a dead process that nobody has waited for is no owner
+        return None if fields[0] in "ZX" else int(fields[19])  # Z, X: it is dead, and not yet waited for
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,8 +1,10 @@
-"""Ray as a backend: joined or started when the first clip or fold needs it or is sure to, left when the run ends."""
+"""Ray as a backend: joined or started when a clip or fold needs it, or is sure to, and left when the run ends."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,8 +24,10 @@ from distmer.types import FoldJob
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps, and the first clips while Ray starts on this machine, are extracted here), folds through
-    Ray tasks. A run that is all cached never starts Ray."""
+    """Clips through Ray Data, folds through Ray tasks. A run that is all cached never starts Ray.
+
+    Ready-made maps are decoded in this process, and the first clips are extracted in it while a Ray of our own starts.
+    """
 
     def __init__(self, config: ClusterConfig, scratch: str) -> None:
         self._config = config
@@ -49,13 +53,14 @@ class RayBackend:
             yield from decode_maps(requests, config)
             return
         left = deque(requests)
-        if self._session.own:  # what is extracted here while it starts is kept, whatever ends this process before an actor is up
+        if self._session.own:  # what is extracted meanwhile is kept, even if this process ends before an actor is up
             self._session.begin()
             while left and not self._session.settled:
                 yield [extract(left.popleft(), config)]
         if left:
             self._session.join()
-            from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
+            # Ray reads its environment when it loads: only after joining.
+            from distmer.cluster.features import extract_on_ray
 
             yield from extract_on_ray(list(left), config, self._config)
 
@@ -80,11 +85,16 @@ class RayBackend:
         return tuner, workers
 
 
+# A C handler is a pointer.
+ctypes.pythonapi.PyOS_getsig.restype = ctypes.c_void_p
+ctypes.pythonapi.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
+
+
 class _Session:
     """Ray's session in a thread of its own, from its start to its end.
 
-    It must be one thread: Linux ends the processes that Ray has started (they ask for it, so that they end with the driver)
-    when the thread that started them ends. And Ray sets its own handler of SIGTERM in the main thread alone.
+    It must be one thread. Ray's servers ask Linux to end them with whoever started them, and to Linux that is a thread.
     """
 
     def __init__(self, config: ClusterConfig) -> None:
@@ -122,10 +132,15 @@ class _Session:
             self._thread.join()
 
     def _hold(self) -> None:
+        # Ray's core sets a handler of SIGTERM of its own that aborts the process. Python's functions for handlers refuse to
+        # work outside of the main thread; those of its C interface do not.
+        handler = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
         try:
             with session(self._config):
+                ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, handler)
                 self._settled.set()
-                from distmer.cluster.folds import warm_up  # Ray Train and torch: whoever waited for Ray will want them next
+                # Ray Train and torch: whoever waited for Ray will want them next.
+                from distmer.cluster.folds import warm_up
 
                 if self.own and not self._config.gpus_per_fold:
                     warm_up()

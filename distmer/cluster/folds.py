@@ -32,7 +32,7 @@ from distmer.training.network import Alone, Runtime, T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
-_WARM = 4  # processes at most: of some 400 MB each, and a run may have fewer folds than this machine has cores
+_WARM = 4  # processes at most: each takes some 400 MB, and there may be fewer folds than cores
 _KEPT = 5.0  # seconds that a process keeps its GPU between two folds
 _LOOK = 5.0  # seconds between looks at whether anything has begun
 
@@ -222,7 +222,7 @@ def _imported() -> None:
 
 
 def warm_up() -> None:
-    """On a cluster of our own: let the first processes for folds load what they need, while the driver is not ready yet."""
+    """Let the first processes for folds load what they need, while the driver is not ready yet."""
     for _ in range(min(_WARM, int(ray.cluster_resources().get("CPU", 0)))):
         _imported.remote()
 

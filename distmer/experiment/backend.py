@@ -20,7 +20,7 @@ class Backend(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def will_be_needed(self) -> None:
-        """It is certain that clips or folds will come: what takes its time to start may start, while the caller goes on."""
+        """Clips or folds are certain to come: what takes time to start may start, while the caller goes on."""
         ...
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:

@@ -165,8 +165,10 @@ def _sum(meta: bytes, table: pa.Table) -> bytes:
 
 
 def remove_checkpoints(scratch: Place, ledger: Ledger) -> Removed:
-    """Remove the checkpoints of worker groups whose fold is in the ledger. Others are what a fold goes on from; on a local disk
-    they are kept for a week after the last one."""
+    """Remove the checkpoints of worker groups whose fold is in the ledger.
+
+    Others are what a fold goes on from. On a local disk they are removed a week after the last one was written.
+    """
     removed = Removed()
     for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
         if not re.fullmatch(r"[0-9a-f]{64}", folder.name):

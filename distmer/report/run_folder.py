@@ -48,11 +48,13 @@ def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> No
 
 
 def left_unfinished(runs: Place, config: Config) -> bool:
-    """Whether the run that was begun last with these settings was not complete at its end, or had none. Not known (False) where
-    ``runs`` is on an object store."""
+    """Whether the run that was begun last with these settings has not become complete.
+
+    Not known, and so False, where ``runs`` is on an object store.
+    """
     if not isinstance(runs, Path):
         return False
-    with suppress(OSError, ValueError, KeyError):  # a folder that is being written, or of another version, says nothing
+    with suppress(OSError, ValueError, KeyError):  # a folder of another version says nothing
         begun = [path for path in runs.glob("*/plan.json") if (path.parent / "config.yaml").read_bytes() == _settings(config)]
         results = max(begun, key=lambda path: path.stat().st_mtime).parent / "results.json"
         return not results.exists() or bool(json.loads(results.read_text())["status"] != "complete")

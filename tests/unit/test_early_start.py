@@ -1,4 +1,4 @@
-"""What takes time to start is started while clips are generated and looked at, if it is certain that there will be work; and only then."""
+"""What takes time to start is started early if it is certain that there will be work, and only then."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def early(session: Session, only: tuple[str, ...] = ()) -> bool:
     return backend.early
 
 
-def test_an_empty_ledger_and_a_run_that_was_broken_off_are_certain_and_a_whole_one_is_not(session: Session, tmp_path: Path) -> None:
+def test_an_empty_ledger_and_a_run_that_was_broken_off_are_certain(session: Session, tmp_path: Path) -> None:
     assert early(session)
     assert not early(session)
     (results,) = tmp_path.glob("runs/*/results.json")

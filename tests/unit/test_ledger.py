@@ -115,7 +115,7 @@ def test_failures_of_a_model_do_not_end_a_run() -> None:
     assert kinds == ["FoldBegun", "FoldFailure", "FoldBegun", "FoldResult"]
 
 
-def test_checkpoints_of_folds_that_are_kept_go_and_those_to_go_on_from_stay(result: FoldResult, tmp_path: Path) -> None:
+def test_checkpoints_of_folds_that_are_kept_go(result: FoldResult, tmp_path: Path) -> None:
     ledger, scratch = Ledger(Store(tmp_path / "ledger")), tmp_path / "scratch"
     assert remove_checkpoints(scratch, ledger).number == 0
     ledger.put(result)

@@ -1,4 +1,4 @@
-"""What a killed process left is removed by the next run; what a living one is at, on this machine or another, stays."""
+"""What a killed process left is removed by the next run; what a living one is at stays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ input()
 
 def owned_by(folder: Path, kind: str, *, alive: bool) -> tuple[Path, subprocess.Popen[str]]:
     """A temporary of another process, which is living or was killed."""
-    process = subprocess.Popen([sys.executable, "-c", OWNER, str(folder), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder), kind],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     path = Path(process.stdout.readline().strip())
     if kind == "partial":
@@ -35,7 +40,7 @@ def owned_by(folder: Path, kind: str, *, alive: bool) -> tuple[Path, subprocess.
         path.write_bytes(b"x" * 500)
     if not alive:
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, though nobody has been told: it owns nothing either
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, though nobody has been told
     return path, process
 
 
@@ -44,7 +49,12 @@ def test_of_the_dead_all_goes_and_of_the_living_nothing(tmp_path: Path) -> None:
     tree.mkdir(parents=True)
     (folder / "synthetic-1" / "CASME").mkdir(parents=True)
     made = [owned_by(*at, alive=alive) for alive in (True, False) for at in ((tree, "tmp"), (folder, "partial"))]
-    others = [tree / "done.parquet", tree / ".hidden", folder / ".x.partial", folder / "synthetic-1" / "CASME" / "frame.jpg"]
+    others = [
+        tree / "done.parquet",
+        tree / ".hidden",
+        folder / ".x.partial",
+        folder / "synthetic-1" / "CASME" / "frame.jpg",
+    ]
     for path in others:
         path.write_bytes(b"of somebody")
     (file, living), (partial, at_work), (left, killed), (broken_off, killed_too) = made

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 from distmer.config import SyntheticConfig
-from distmer.datasets.synthetic.layout import END_OF_JPEG, Performer, beside_the_clips, clip_folder, frame_names
+from distmer.datasets.synthetic.layout import (
+    END_OF_JPEG,
+    Performer,
+    beside_the_clips,
+    clip_folder,
+    frame_names,
+)
 from distmer.datasets.synthetic.plan import ClipPlan, expected_counts, expected_subjects, planned
 from distmer.digests import digest
 from distmer.leftovers import temporary_folder
@@ -41,9 +47,9 @@ def root_of(options: SyntheticConfig, folder: Place) -> Place:
 def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int], None] = _silent) -> Place:
     """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
 
-    ``progress(done, total)`` hears of every clip. Each clip gets its place when all its frames are written, and the marker comes last.
-    So a root without the marker is never taken for the set; what an interruption left in it is kept, and the next call goes on from
-    there. Several processes may generate at once: their bytes are the same.
+    ``progress(done, total)`` hears of every clip. A clip gets its place when all its frames are written, and the marker
+    comes last. So a root without the marker is never taken for the set; what an interruption left in it is kept, and
+    the next call goes on from there. Several processes may generate at once: their bytes are the same.
     """
     root = root_of(options, folder)
     if (root / MARKER).is_file():
@@ -94,7 +100,10 @@ class _Disk:
                 (unfinished / name).write_bytes(data)
             unfinished.chmod(target.parent.stat().st_mode)
             if target.exists() and not self.holds(clip):
-                with temporary_folder(self._root.name, self._root.parent) as broken, suppress(FileNotFoundError):
+                with (
+                    temporary_folder(self._root.name, self._root.parent) as broken,
+                    suppress(FileNotFoundError),
+                ):
                     target.rename(broken / "clip")  # not whole: no clip of ours was ever put there so
             with suppress(OSError):  # another process was first: its bytes are the same
                 unfinished.rename(target)
