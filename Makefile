@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/demo.yaml
 
-.PHONY: demo test test-fast lint types services install lock ui clean help
+.PHONY: demo test all-tests test-fast lint types services install lock ui clean help
 
 help:
 	@echo "make demo       install, make the embedded data, run LOSO on it, print the scores"
@@ -17,12 +17,18 @@ demo: install
 	$(BIN)/python jobs/loso.py $(CONFIG)
 	@echo "to look closer: make ui, then http://127.0.0.1:5000"
 
-# The long ones first, so that no process is left alone with them at the end.
-test: install services lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/ray tests/mlflow tests
+# Types are checked beside the tests, which wait a good part of their time for processes to start.
+test: install services lint
+	@$(MAKE) --no-print-directory -j2 types all-tests
+
+# One file after the other, in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+all-tests: install
+	$(PYTEST)
 
 test-fast: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import ROOT
+from tests import guard
 
 PARTS = {
     "steps": ["benchmarks.steps"],
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="a folder for the figures")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
     asked = parser.parse_args()
+    guard.begin()  # what is started from here on ends with this process
     failed = 0
     for name in asked.only:
         needs_maps = name in {"loso", "same", "orchestration"}

@@ -17,12 +17,18 @@ from typing import Any
 
 import psutil
 
+from tests import guard
+
 Row = Mapping[str, Any]
 ROOT = Path(__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:
-    """This machine, and how busy others keep it: a figure without it says nothing."""
+    """This machine, and how busy others keep it: a figure without it says nothing.
+
+    From here on, what the measurement starts ends with it.
+    """
+    guard.begin()
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpus": os.cpu_count(),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import guard
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,7 +38,10 @@ class Ended:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """This environment with a workspace of the test's own, and without what would point elsewhere."""
+    """This environment with a workspace of the test's own, and without what would point elsewhere.
+
+    What is started in it ends with this process (`guard`)."""
+    guard.begin()
     foreign = {"MLFLOW_TRACKING_URI", "DISTMER_DATA", "RAY_ADDRESS", "DISTMER_HOME"}
     inherited = {name: value for name, value in os.environ.items() if name not in foreign}
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"

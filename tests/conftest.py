@@ -1,11 +1,44 @@
-"""Puts the repository on the import path (pytest does so for a conftest in a package), so that tests can share ``tests.fixtures``."""
+"""What all tests share: one token, one Ray for those that kill nothing of it, and an end that leaves no process behind.
+
+It also puts the repository on the import path (pytest does so for a conftest in a package), so that tests can share ``tests.fixtures``.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
+from collections.abc import Iterator
 
 import pytest
+
+from tests import guard, nodes
+
+
+def pytest_configure() -> None:
+    """Whatever ends this process, what its tests started ends too; SIGTERM lets fixtures be torn down first, as SIGINT does."""
+    guard.begin()
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=128 + signal.SIGTERM))
+
+
+# The files that take longest, so that no process is left alone with one at the end (`--dist loadfile --no-loadscope-reorder`).
+LONG = (
+    "test_sweep",
+    "test_kill_and_resume",
+    "test_demo",
+    "test_node_loss",
+    "test_remote_storage",
+    "test_doctor",
+    "test_service",
+    "test_mlflow",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then whatever is slow, then the rest: else in the order given."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG) + (item.path not in slow)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,3 +48,13 @@ def one_token() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def one_ray(one_token: None) -> Iterator[str]:
+    """The address of a Ray of two CPUs that lives as long as the tests of this process, for all that kill nothing of it.
+
+    It is begun by `ray start`, as a person begins one, so that commands join and leave it."""
+    given = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # as `connect.session` gives a Ray of its own
+    with nodes.Nodes(("--num-cpus=2", "--num-gpus=0"), given, token=os.environ["RAY_AUTH_TOKEN"]) as cluster:
+        yield cluster.address

@@ -88,11 +88,12 @@ class Nodes:
     head_args: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    token: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="r"))  # Ray's sockets lie below it, and a socket's path ends at 107 bytes
         self._count, self.workers = 1, list[Node]()
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
         self.address = f"127.0.0.1:{self.port}"
         self.environ = command.environment(self._folder / "home", **token, **self.extra)
         self.driver = {**token, "RAY_ADDRESS": self.address}  # what a driver's environment needs

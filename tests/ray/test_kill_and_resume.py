@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import command, toy
+from tests.within import loso
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("undisturbed")
-    ended = command.loso(*settings(maps), "--local", home=home)
+    ended = loso(*settings(maps), "--local", home=home)
     assert ended.code == 0, ended.err
     return home
 
@@ -33,7 +34,7 @@ def settings(maps: Path) -> list[str]:
 
 # Moments of the run: before a fold is done, after some folds; "within": in the middle of writing an entry of the ledger.
 @pytest.mark.parametrize("moment", [0, 2, 4, "within"])
-def test_the_same_command_goes_on(moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_the_same_command_goes_on(one_ray: str, moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
     if moment == "within":
         script = Path(__file__).parent / "killed_while_writing.py"
         process = command.start("run", *settings(maps), "--local", home=tmp_path, script=script)
@@ -51,7 +52,7 @@ def test_the_same_command_goes_on(moment: int | str, maps: Path, undisturbed: Pa
     before = command.ledger(tmp_path)
     parts = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")}
     assert len(before) < 6
-    ended = command.loso(*settings(maps), "--json", home=tmp_path)
+    ended = loso(*settings(maps), "--json", home=tmp_path, RAY_ADDRESS=one_ray)
     assert ended.code == 0, ended.err
     assert ended.json["status"] == "complete"
     after = command.ledger(tmp_path)
@@ -66,9 +67,9 @@ def test_the_same_command_goes_on(moment: int | str, maps: Path, undisturbed: Pa
     assert len(finished) == len(set(finished))
 
 
-def test_a_second_run_does_nothing(maps: Path, undisturbed: Path) -> None:
+def test_a_second_run_does_nothing(one_ray: str, maps: Path, undisturbed: Path) -> None:
     before = command.ledger(undisturbed)
-    ended = command.loso(*settings(maps), "--json", home=undisturbed)
+    ended = loso(*settings(maps), "--json", home=undisturbed, RAY_ADDRESS=one_ray)
     assert ended.code == 0
     assert "(6 in the ledger already)" in ended.err
     assert command.ledger(undisturbed) == before
@@ -76,17 +77,19 @@ def test_a_second_run_does_nothing(maps: Path, undisturbed: Path) -> None:
 
 
 def test_a_fold_run_alone_is_the_fold_of_the_whole_run(maps: Path, undisturbed: Path, tmp_path: Path) -> None:
-    ended = command.loso(*settings(maps), "--fold", "flowmaps/sub03", "--local", "--json", home=tmp_path)
+    ended = loso(*settings(maps), "--fold", "flowmaps/sub03", "--local", "--json", home=tmp_path)
     assert (ended.code, ended.json["status"], len(command.ledger(tmp_path))) == (0, "some-folds", 1)
     rows = [row for row in command.predictions(undisturbed) if row["fold"] == "flowmaps/sub03"]
     assert command.predictions(tmp_path) == rows
-    wrong = command.loso(*settings(maps), "--fold", "flowmaps/sub99", "--local", home=tmp_path)
+    wrong = loso(*settings(maps), "--fold", "flowmaps/sub99", "--local", home=tmp_path)
     assert wrong.code == 2
     assert "unknown fold 'flowmaps/sub99'; did you mean" in wrong.err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_keeps_what_is_finished_and_calls_it_partial(how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_stopping_keeps_what_is_finished_and_calls_it_partial(
+    one_ray: str, how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     process = command.start(*settings(maps), "--json", home=tmp_path)
     command.wait_for(lambda: len(command.ledger(tmp_path)) >= 1, process)
     process.send_signal(how)
@@ -104,6 +107,6 @@ def test_stopping_keeps_what_is_finished_and_calls_it_partial(how: signal.Signal
     ended = command.finish(process)
     assert (ended.code, "Traceback" in ended.err) in {(3, False), (0, False)}, ended.err  # it may just have ended
     assert ended.json["status"] == {3: "partial", 0: "complete"}[ended.code]
-    ended = command.loso(*settings(maps), home=tmp_path)
+    ended = loso(*settings(maps), home=tmp_path, RAY_ADDRESS=one_ray)
     assert ended.code == 0
     assert command.predictions(tmp_path) == command.predictions(undisturbed)
