@@ -78,4 +78,5 @@ def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
         "train.lr=0.003",
         *more,
     ]
-    return [part for setting in chosen for part in ("--set", setting)]
+    last = {setting.partition("=")[0]: setting for setting in chosen}  # of two for the same setting the later
+    return [part for setting in last.values() for part in ("--set", setting)]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from distmer.experiment.ledger import predictions_table, table_predictions
-from distmer.experiment.plan import Plan
+from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
 from distmer.remote import Place
 from distmer.report.figures import run_figures
@@ -32,7 +32,7 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
 def begin_folder(run_dir: Place, plan: Plan) -> None:
     """Keep what the run is: its settings and the identities of its folds."""
     folder = Store(run_dir)
-    folder.write("config.yaml", yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False).encode())
+    folder.write("config.yaml", yaml.safe_dump(acting_settings(plan.config, plan.model), sort_keys=False).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from distmer.app import Session
 from distmer.app_sweep import _plan, _worth_keeping
-from distmer.config import merge
+from distmer.config_layers import merge
 from distmer.experiment.backend import LocalBackend
 from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.ledger import Ledger
