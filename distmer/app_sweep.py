@@ -205,9 +205,8 @@ def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: floa
     trials = plan.sweep.wanted * sum(len(rung.folds) * (rung.epochs or epochs) / epochs for rung in rungs)
     total = each * (trials + sum(len(search.outer) for search in searches) * len(config.seeds))
     beside = lanes(config.cluster)
-    lines = {
-        "estimate": f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each) if no trial is stopped{impossible}"
-    }
+    here = f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each)"
+    lines = {"estimate": f"{here} if no trial is stopped{impossible}"}
     if gpus:
         share = config.cluster.gpus_per_fold or 1.0
         there = total / min(gpus / share, config.cluster.in_flight) / speedup

@@ -164,7 +164,7 @@ class Space:
         return {name: domain.landmarks for name, domain in self.sweep.space.items()}
 
     def unused(self, layers: Sequence[Layer]) -> list[str]:
-        """A sentence for each given setting that no trial uses, and each option that some model does not get. BadInput as of `refuse_idle`."""
+        """A sentence for each given setting that no trial uses, or not every model. BadInput: see `refuse_idle`."""
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
         stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
         notes = [*left_behind(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
