@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distmer.config import Config, ModelConfig, load_config
+from distmer.config import Config, ModelConfig
+from distmer.config_layers import load_config
 from distmer.datasets import check_report, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.backend import Backend, LocalBackend
@@ -26,7 +27,7 @@ from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclud
 from distmer.experiment.run import run, terminable
 from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
-from distmer.models import ModelInfo, ResolvedModel, models, resolve
+from distmer.models import ModelInfo, ResolvedModel, is_network, models, resolve
 from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
@@ -54,16 +55,19 @@ class Session:
         object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)))
 
     @classmethod
-    def open(cls, path: Place | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> Session:
+    def open(
+        cls, path: Place | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, kept: bool = False
+    ) -> Session:
+        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled out."""
         place = Workspace.find(workspace, environ)
-        return cls(load_config(path, overrides, workspace=place.root, environ=environ), place)
+        return cls(load_config(path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept), place)
 
     @classmethod
     def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
         """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or else the usual one."""
         if not (run_dir / "config.yaml").exists():
             raise BadInput(f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs.")
-        session = cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ)
+        session = cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True)
         return cls(session.config, Workspace.find(workspace, environ)) if session.config.storage.runs else session
 
     def require(self) -> None:
@@ -154,7 +158,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
-    certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config))
+    certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config, session.model()))
     starting = starter(backend, certain)
     manifest = session.manifest([live, starting])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from distmer.app import Session, remove_leftovers_of, run_with
-from distmer.config import Config, load_tree, origin, parse
+from distmer.config import Config, parse
+from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.experiment.backend import Backend
-from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand
+from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
 from distmer.experiment.run import terminable
 from distmer.remote import Place
 from distmer.report.comparison import comparison_files
@@ -16,6 +18,8 @@ from distmer.report.run_folder import read_folder
 from distmer.storage import Store
 from distmer.types import BadInput
 from distmer.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 
 def run_comparison(
@@ -26,8 +30,11 @@ def run_comparison(
     A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same command goes on.
     """
     place = Workspace.find(workspace, environ)
-    tree = load_tree(path, overrides, workspace=place.root, environ=environ)
+    layers = load_layers(path, overrides, workspace=place.root)
+    tree = with_environment(laid(layers), environ)
     section, rows = expand(tree, origin(path))
+    for note in unused(layers, rows):
+        _log.warning("%s", note)
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)

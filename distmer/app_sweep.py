@@ -13,7 +13,8 @@ import yaml
 
 from distmer.app import Session, remove_leftovers_of, starter, tracking_of
 from distmer.cluster.backend import RayBackend
-from distmer.config import ClusterConfig, Config, load_tree, origin
+from distmer.config import ClusterConfig, Config
+from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -96,7 +97,7 @@ def plan_of_sweep(
 
 def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
     """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not finished, or has changed."""
-    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ)
+    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ, kept=True)
     if session.config.storage.sweeps:
         session = Session(session.config, Workspace.find(workspace, environ))
     manifest = session.manifest()
@@ -115,10 +116,16 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
 
-def open_sweep(path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str]) -> tuple[Session, Space]:
-    """The base configuration's session and the space. BadInput before anything is started."""
+def open_sweep(
+    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, kept: bool = False
+) -> tuple[Session, Space]:
+    """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer wrote the file."""
     place = Workspace.find(workspace, environ)
-    space = Space.read(load_tree(path, overrides, workspace=place.root, environ=environ), origin(path))
+    layers = load_layers(path, overrides, workspace=place.root)
+    space = Space.read(with_environment(laid(layers), environ), origin(path))
+    if not kept:
+        for note in space.unused(layers):
+            _log.warning("%s", note)
     return Session(space.base(), place), space
 
 
@@ -198,15 +205,18 @@ def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: floa
     """Estimates in words, if no trial is stopped: from the steps of a few settings, timed here."""
     config, settings = plan.base.config, plan.space.foreseen()
     few = settings[:: max(1, len(settings) // _TIMED)][:_TIMED]
-    each = fmean(_whole_fold(plan, setting) for setting in few)
+    timed = [seconds for setting in few if (seconds := _whole_fold(plan, setting)) is not None]
+    impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be" if len(timed) < len(few) else ""
+    if not timed:
+        return {"estimate": f"none{impossible}: the warnings above say why"}
+    each = fmean(timed)
     epochs = config.train.epochs
     rungs = [rung for search in searches for rung in search.rungs]
     trials = plan.sweep.wanted * sum(len(rung.folds) * (rung.epochs or epochs) / epochs for rung in rungs)
     total = each * (trials + sum(len(search.outer) for search in searches) * len(config.seeds))
     beside = lanes(config.cluster)
-    lines = {
-        "estimate": f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each) if no trial is stopped"
-    }
+    here = f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each)"
+    lines = {"estimate": f"{here} if no trial is stopped{impossible}"}
     if gpus:
         share = config.cluster.gpus_per_fold or 1.0
         there = total / min(gpus / share, config.cluster.in_flight) / speedup
@@ -216,13 +226,13 @@ def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: floa
     return lines
 
 
-def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float:
-    """Seconds of a training through every epoch; of none, where the setting cannot be."""
+def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float | None:
+    """Seconds of a training through every epoch; None where the setting cannot be."""
     try:
         return estimate_seconds(plan.jobs(setting, plan.searches[0].rungs[-1])[0])
     except BadInput as error:
         _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
-        return 0.0
+        return None
 
 
 def lanes(cluster: ClusterConfig) -> int:

@@ -194,7 +194,7 @@ def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None,
 
 
 def is_sweep(config: Path) -> bool:
-    from distmer.config import load_tree
+    from distmer.config_layers import load_tree
 
     return "sweep" in load_tree(config, (), workspace=Path(), environ={})
 

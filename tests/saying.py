@@ -30,15 +30,16 @@ Say = Callable[..., Said]
 
 def settings(*chosen: str) -> list[str]:
     """Overrides for a run of a second: a model without epochs, small features, no tracking."""
-    every = [
-        "tracking.enabled=false",
-        "model.name=linear",
-        "features.size=32",
-        "features.flow=farneback",
-        "evaluation.bootstrap=100",
-        *chosen,
-    ]
-    return [part for setting in every for part in ("--set", setting)]
+    every = ["tracking.enabled=false", "model.name=linear", "evaluation.bootstrap=100"]
+    if "data.protocol=flowmaps" not in chosen:
+        every += ["features.size=32", "features.flow=farneback"]
+    return overrides(*every, *chosen)
+
+
+def overrides(*settings: str) -> list[str]:
+    """``--set`` for each setting; of two for the same one the later."""
+    last = {setting.partition("=")[0]: setting for setting in settings}
+    return [part for setting in last.values() for part in ("--set", setting)]
 
 
 def run(say: Say, *chosen: str) -> Said:

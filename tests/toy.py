@@ -66,16 +66,9 @@ def write_flowmaps(root: Path, subjects: int = 5, each: int = 6) -> Path:
 
 
 def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
-    """Command-line overrides for a run on `write_flowmaps`: a small ATSCNN, seconds in all."""
-    chosen = [
-        "data.protocol=flowmaps",
-        f"data.root={root}",
-        "inputs.normalise=minmax",
-        "model.size=16",
-        "model.hidden=16",
-        f"train.epochs={epochs}",
-        "train.batch_size=8",
-        "train.lr=0.003",
-        *more,
-    ]
-    return [part for setting in chosen for part in ("--set", setting)]
+    """Command-line overrides for a run on `write_flowmaps`: a small ATSCNN, seconds in all, unless ``more`` names another model."""
+    network = ["model.size=16", "model.hidden=16", f"train.epochs={epochs}", "train.batch_size=8", "train.lr=0.003"]
+    other = any(setting.startswith("model.name=") for setting in more)
+    chosen = ["data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", *([] if other else network), *more]
+    last = {setting.partition("=")[0]: setting for setting in chosen}  # of two for the same setting the later
+    return [part for setting in last.values() for part in ("--set", setting)]

@@ -10,31 +10,45 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from distmer.config import Config, ModelConfig, Section, merge, nested, parse
+from distmer.config import ActsIf, Config, ModelConfig, Section, parse
+from distmer.config_layers import Layer, laid, left_behind, merge, nested
 from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare, holm
-from distmer.models import ModelInfo, models
+from distmer.idle import given, refuse_idle, why_idle
+from distmer.models import ModelInfo, is_network, models
 from distmer.registry import lookup
 from distmer.types import BadInput, JsonValue, Predictions
 
 NOT_REACHED = "not reached: the comparison was stopped before it"
 
 
+_OF_MODELS = ActsIf("models", "models are named", bool)
+
+
 class CompareConfig(Section):
     """The ``compare:`` section. ``rows`` also override a model's row of the same name, by dotted settings."""
 
     models: Literal["all"] | tuple[str, ...] = ()
-    variant: str | None = None  # of the models that have variants
-    size: int | None = None  # px asked of the deep models; one that needs more is given its smallest, and says so
+    variant: Annotated[str | None, _OF_MODELS] = None  # of the models that have variants
+    # px asked of the deep models; one that needs more is given its smallest, and says so
+    size: Annotated[int | None, _OF_MODELS] = None
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     # further protocols or data sets, each as dotted settings: every row runs on each
     over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     reference: str | None = None  # compare every other row with this one only; else every pair
     resamples: int = 10_000
+
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> Self:
+        settings = {"models": self.models}
+        for name in sorted(self.model_fields_set):
+            if reason := why_idle(name, settings, is_network, root=type(self)):
+                raise ValueError(f"{reason.partition(', but')[0]}; leave {name} out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,7 @@ class Row:
     on: str  # which of ``over``, "" where there is one only
     config: Config | None
     note: str = ""
+    left: tuple[str, ...] = ()  # options of the base's model that are not used, for the row names another model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,18 +149,32 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
         settings[name] = _of_model(lookup(models(), name, "model"), section)
     for label, dotted in section.rows.items():
         own, note = settings.get(label, ({}, ""))
-        settings[label] = (merge(own, nested(dotted)), note)
+        settings[label] = (merge(own, nested(dotted, f"{origin}, row {label}"), origin), note)
     if not settings:
         raise BadInput(f"{origin}: compare has neither models nor rows, so there is nothing to compare.")
     if section.reference is not None:
         lookup(settings, section.reference, "row to refer to")
     over = section.over or {"": {}}
     rows = [
-        _row(label, on, merge(merge(base, nested(dotted)), changes), note, origin)
+        _row(label, on, merge(base, nested(dotted, f"{origin}, over {on}"), origin), changes, note, origin)
         for on, dotted in over.items()
         for label, (changes, note) in settings.items()
     ]
     return section, rows
+
+
+def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
+    """A sentence for each given setting that no row uses. BadInput for one that is asked for in vain."""
+    finals = [row.config.model_dump() for row in rows if row.config is not None]
+    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
+    stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
+    notes = [*left_behind(layers), *refuse_idle(trees, stacks, finals, is_network)]
+    options = {key: value for key, value in (laid(layers).get("model") or {}).items() if key != "name"}
+    for key, value in options.items():
+        without = list(dict.fromkeys(row.label for row in rows if row.left and key in row.left))
+        if without:
+            notes.append(f"model.{key}={value} of the base is not used in the rows {', '.join(without)}, which name another model")
+    return notes
 
 
 def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | None, resamples: int) -> Comparison:
@@ -191,16 +220,21 @@ def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], 
     return {"model": options}, note
 
 
-def _row(label: str, on: str, tree: Mapping[str, Any], note: str, origin: str) -> Row:
+def _row(label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any], note: str, origin: str) -> Row:
     """A row's configuration; a model that does not know an option, say, is a row with its reason, not the end."""
     from distmer.models import resolve
 
+    tree = merge(base, changes, origin)
     try:
         config = parse(Config, tree, f"{origin}, row {label}")
         resolve(ModelConfig.model_validate(config.model.model_dump()))
+        for name, _ in given(changes):
+            if reason := why_idle(name, tree, is_network):
+                raise BadInput(f"{origin}, row {label}: {reason}; leave {name} out.")
     except BadInput as error:
         return Row(label, on, None, f"not applicable: {error}")
-    return Row(label, on, config, note)
+    left = tuple(key for key in base.get("model") or {} if key not in tree["model"])
+    return Row(label, on, config, note, left)
 
 
 def training_seconds(entry: Entry) -> float:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from distmer.code import code_of
-from distmer.config import Config, InputConfig, TrainConfig
+from distmer.config import Config
 from distmer.datasets import mismatches
 from distmer.digests import canonical, digest, digest_of_list
 from distmer.evaluation.folds import make_folds, permute_within_subjects
+from distmer.idle import acting
 from distmer.models import ResolvedModel
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
 
@@ -94,32 +95,23 @@ def fold_jobs(
 
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
     """The part of a fold's identity that all folds of a run share, with every default filled in."""
+    settings = acting_settings(config, model)
     return {
         "result_epoch": RESULT_EPOCH,
         "classes": classes,
         "model": model.spec,
         "code": code_of(model.module, model.info.kind),
         "channels": list(model.inputs),
-        "train": effective_train(config.train, model),
-        "inputs": _effective_inputs(config.inputs),
+        "train": settings["train"],
+        "inputs": settings["inputs"],
         "workers": 1 if model.info.kind == "classical" else max(1, config.cluster.workers_per_fold),
     }
 
 
-def effective_train(train: TrainConfig, model: ResolvedModel) -> dict[str, Any]:
-    """The training settings that can change this model's numbers; the others must not give a fold another identity."""
-    if model.info.kind == "classical":
-        return {}  # fitted in one go, on one thread: no epochs, no rate
-    idle = {"inner_folds"} if train.selection != "inner" else set[str]()
-    idle |= {"oracle"} if train.selection != "oracle" else set[str]()
-    idle |= {"momentum"} if train.optimiser != "sgd" else set[str]()
-    idle |= {"schedule", "step_epochs", "step_factor"} if train.schedule == "constant" else set[str]()
-    return train.model_dump(mode="json", exclude=idle)
-
-
-def _effective_inputs(inputs: InputConfig) -> dict[str, Any]:
-    idle = {"flow_scale", "strain_scale"} if inputs.normalise != "fixed" else set[str]()
-    return inputs.model_dump(mode="json", exclude=idle)
+def acting_settings(config: Config, model: ResolvedModel) -> dict[str, Any]:
+    """The configuration without the settings that do nothing here: these must not give a fold another identity."""
+    settings = acting(config.model_dump(mode="json"), lambda name: model.info.kind == "torch")
+    return {"train": {}, **settings}
 
 
 def _fold_part(fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, model_validator
 
-from distmer.config import Config, ModelConfig, Section, merge, nested, parse
-from distmer.models import ResolvedModel, resolve
+from distmer.config import Config, ModelConfig, Section, acts_if, parse
+from distmer.config_layers import Layer, laid, left_behind, merge, nested
+from distmer.idle import acting, refuse_idle, why_idle
+from distmer.models import ResolvedModel, is_network, resolve
 from distmer.registry import nearest
 from distmer.types import BadInput, JsonValue
 
@@ -91,12 +93,14 @@ class SweepConfig(Section):
     space: dict[str, Domain]
     mode: Literal["nested", "flat", "oracle"] = "nested"
     searcher: Literal["random", "grid", "tpe"] = "tpe"
-    trials: int | None = Field(default=None, ge=1)  # a search; not of `grid`, which tries every combination; else 16
+    # a search, else 16; grid tries every combination
+    trials: Annotated[int | None, acts_if("searcher", "random", "tpe")] = Field(default=None, ge=1)
     scheduler: Literal["none", "asha"] = "asha"
     rungs: Literal["folds", "epochs"] = "folds"  # what a trial reports after
-    grace: int | None = Field(default=None, ge=1)  # of `asha`: folds (1) or epochs (a ninth) before a trial may be stopped
-    reduction: int = Field(default=2, ge=2)  # of `asha`: one trial in so many goes on
-    inner_folds: int = Field(default=3, ge=2)
+    # folds (1) or epochs (a ninth) before a trial may be stopped
+    grace: Annotated[int | None, acts_if("scheduler", "asha")] = Field(default=None, ge=1)
+    reduction: Annotated[int, acts_if("scheduler", "asha")] = Field(default=2, ge=2)  # one trial in so many goes on
+    inner_folds: Annotated[int, acts_if("mode", "nested", "flat")] = Field(default=3, ge=2)
     metric: Literal["uar", "uf1"] = "uar"
     concurrent: int = Field(default=4, ge=1)  # trials of one search at once: part of what is found, for they do not learn of each other
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -106,16 +110,13 @@ class SweepConfig(Section):
         if not self.space:
             raise ValueError("space names no setting to search")
         if self.searcher == "grid":
-            if self.trials is not None:
-                raise ValueError("trials is not an option of grid, which tries every combination; leave it out")
             continuous = [name for name, domain in self.space.items() if domain.uniform or domain.loguniform]
             if continuous:
                 raise ValueError(f"grid needs {continuous[0]} as a choice or an integer, not as an interval")
-        idle = {"grace", "reduction"} if self.scheduler == "none" else set[str]()
-        if given := sorted(idle & self.model_fields_set):
-            raise ValueError(f"{given[0]} is an option of the scheduler asha")
-        if self.mode == "oracle" and "inner_folds" in self.model_fields_set:
-            raise ValueError("inner_folds is an option of nested and flat: oracle has none")
+        settings = {name: getattr(self, name) for name in type(self).model_fields}
+        for name in sorted(self.model_fields_set):
+            if reason := why_idle(name, settings, is_network, root=type(self)):
+                raise ValueError(f"{reason}; leave {name} out")
         if self.rungs == "folds" and self.mode != "oracle" and (self.grace or 1) > self.inner_folds:
             raise ValueError(f"grace is {self.grace} folds, but there are {self.inner_folds} inner folds")
         return self
@@ -154,8 +155,29 @@ class Space:
 
     def config(self, setting: Setting) -> tuple[Config, ResolvedModel]:
         """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map, say."""
-        config = parse(Config, merge(self.tree, nested(setting)), self.origin)
+        config = parse(Config, merge(self.tree, nested(setting, self.origin), self.origin), self.origin)
         return config, resolve(config.model)
+
+    @property
+    def searched(self) -> dict[str, tuple[JsonValue, ...]]:
+        """The values of each searched setting that a check must see."""
+        return {name: domain.landmarks for name, domain in self.sweep.space.items()}
+
+    def unused(self, layers: Sequence[Layer]) -> list[str]:
+        """A sentence for each given setting that no trial uses, or not every model. BadInput: see `refuse_idle`."""
+        trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
+        stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
+        notes = [*left_behind(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
+        model = self.base().model
+        others = [str(name) for name in self.searched.get("model.name", ()) if name != model.name]
+        if others and model.options:
+            options = ", ".join(f"model.{key}={value}" for key, value in model.options.items())
+            notes.append(f"{options} of the base belong to {model.name} and are not used in trials of {', '.join(others)}")
+        return notes
+
+    def acting(self) -> dict[str, JsonValue]:
+        """The base's settings without those that do nothing under any setting of the search."""
+        return acting(self.base().model_dump(mode="json"), is_network, self.searched)
 
     def study(self) -> optuna.Study:
         """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing else."""
@@ -215,6 +237,8 @@ class Space:
             raise BadInput(f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted once, before the search.")
         if name == "train.selection":
             raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is chosen, not a setting of it.")
+        if reason := why_idle(name, self.tree, is_network, self.searched):
+            raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: {reason}.")
 
     def _check_epochs(self, base: Config) -> None:
         if "train.epochs" in self.sweep.space:
@@ -229,7 +253,7 @@ class Space:
             raise BadInput(f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is {base.train.epochs}; lower it.")
 
     def _check_value(self, name: str, value: JsonValue) -> None:
-        """BadInput unless the value goes with some values of the others: momentum 0.9 is fine if sgd is searched too."""
+        """BadInput unless the value goes with some values of the others: an option of one model, where models are searched too."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         problem: BadInput | None = None
         for attempt in range(_TRIES if len(self.sweep.space) > 1 else 1):

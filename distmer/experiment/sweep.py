@@ -110,7 +110,7 @@ class SweepPlan:
     @property
     def settings(self) -> dict[str, JsonValue]:
         """The configuration that the same sweep can be made from again: as given, for what was left out may be no option of the mode."""
-        return {**self.space.base().model_dump(mode="json"), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
+        return {**self.space.acting(), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
 
     @property
     def trainings(self) -> int:

@@ -12,7 +12,7 @@ from distmer.models.base import Channel, Classical, ModelInfo, Options, Resolved
 from distmer.registry import discover, lookup
 from distmer.types import BadInput
 
-__all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "models", "parameters", "resolve"]
+__all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "is_network", "models", "parameters", "resolve"]
 
 
 def models() -> dict[str, ModelInfo]:
@@ -20,10 +20,15 @@ def models() -> dict[str, ModelInfo]:
     return {name: info for name, (info, _) in _found().items()}
 
 
+def is_network(name: str) -> bool:
+    """Whether the model of that name is trained epoch by epoch. BadInput names the nearest model for an unknown one."""
+    return lookup(models(), name, "model").kind == "torch"
+
+
 def resolve(config: ModelConfig) -> ResolvedModel:
     """The model that a configuration names, with all its options. BadInput names the nearest model or option."""
     info, module = lookup(_found(), config.name, "model")
-    options = parse(info.options, config.options, f"model {info.name}", prefix="model")
+    options = parse(info.options, config.options, f"model {info.name}", prefix="model", also=("name",))
     if options.size < info.min_size:
         raise BadInput(f"model {info.name}: model.size is {options.size} px, but its poolings need {info.min_size}; raise model.size.")
     return ResolvedModel(

@@ -14,9 +14,10 @@ import yaml
 
 from distmer.config import Config
 from distmer.experiment.ledger import predictions_table, table_predictions
-from distmer.experiment.plan import Plan
+from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
 from distmer.features.store import Stored
+from distmer.models import ResolvedModel
 from distmer.remote import Place
 from distmer.report.figures import run_figures
 from distmer.report.tables import to_markdown
@@ -41,13 +42,13 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
     """Keep what the run is: its settings, its clips with what the feature store noted of them, and the identities of its folds."""
     folder = Store(run_dir)
-    folder.write("config.yaml", _settings(plan.config))
+    folder.write("config.yaml", _settings(plan.config, plan.model))
     folder.write("clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
 
 
-def left_unfinished(runs: Place, config: Config) -> bool:
+def left_unfinished(runs: Place, config: Config, model: ResolvedModel) -> bool:
     """Whether the run that was begun last with these settings has not become complete.
 
     Not known, and so False, where ``runs`` is on an object store.
@@ -55,14 +56,14 @@ def left_unfinished(runs: Place, config: Config) -> bool:
     if not isinstance(runs, Path):
         return False
     with suppress(OSError, ValueError, KeyError):  # a folder of another version says nothing
-        begun = [path for path in runs.glob("*/plan.json") if (path.parent / "config.yaml").read_bytes() == _settings(config)]
+        begun = [path for path in runs.glob("*/plan.json") if (path.parent / "config.yaml").read_bytes() == _settings(config, model)]
         results = max(begun, key=lambda path: path.stat().st_mtime).parent / "results.json"
         return not results.exists() or bool(json.loads(results.read_text())["status"] != "complete")
     return False
 
 
-def _settings(config: Config) -> bytes:
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode()
+def _settings(config: Config, model: ResolvedModel) -> bytes:
+    return yaml.safe_dump(acting_settings(config, model), sort_keys=False).encode()
 
 
 def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.table import Table
 
+from distmer.experiment.plan import acting_settings
 from distmer.experiment.sweep import Search, SweepPlan, Trial
 from distmer.experiment.sweep_result import Outcome, SweepResult
 from distmer.report.run_folder import write_predictions
@@ -117,8 +118,8 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
     for outcome in result.outcomes:
         if outcome.chosen is None:
             continue
-        config, _ = result.plan.space.config(outcome.chosen.setting)
-        name, tree = f"chosen/{slug(outcome.search.id)}.yaml", config.model_dump(mode="json")
+        config, model = result.plan.space.config(outcome.chosen.setting)
+        name, tree = f"chosen/{slug(outcome.search.id)}.yaml", acting_settings(config, model)
         if len(result.plan.keys) > 1 and result.plan.base.failures:  # a clip that another searched feature setting could not use
             files["chosen/clips.txt"] = "\n".join(clip.id for clip in result.plan.base.clips) + "\n"
             tree["data"]["include"] = f"{result.folder}/chosen/clips.txt"

@@ -16,7 +16,7 @@ import yaml
 from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.comparison import Comparison
 from distmer.experiment.ledger import predictions_table
-from distmer.experiment.plan import Plan, effective_train
+from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
 from distmer.report.comparison import comparison_files
 from distmer.report.figures import drawings
@@ -227,11 +227,9 @@ def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
 
 
 def settings(plan: Plan) -> dict[str, JsonValue]:
-    """The configuration as it acts: every option of the model filled in, training settings that do nothing left out."""
-    tree = plan.config.model_dump(mode="json")
-    tree["model"] = {"name": plan.model.info.name, **plan.model.spec["options"]}
-    tree["train"] = effective_train(plan.config.train, plan.model)
-    return tree
+    """The configuration as it acts: every option of the model filled in, settings that do nothing left out."""
+    options = {"name": plan.model.info.name, **plan.model.spec["options"]}
+    return {**acting_settings(plan.config, plan.model), "model": options}
 
 
 def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:

@@ -43,7 +43,9 @@ def look(cluster: Any, home: Path, *arguments: str, **env: str) -> tuple[int, di
 def test_a_cluster_that_is_well(cluster: Any, tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "CASME2").mkdir(parents=True)
-    code, found = look(cluster, tmp_path / "home", "--set", f"data.root={data}", "--set", "cluster.workers_per_fold=2")
+    code, found = look(
+        cluster, tmp_path / "home", "--set", "data.protocol=casme2", "--set", f"data.root={data}", "--set", "cluster.workers_per_fold=2"
+    )
     assert code == 0, found
     nodes = [checks for where, checks in found.items() if where.startswith("node ")]
     assert len(nodes) == 2
@@ -64,7 +66,19 @@ def test_what_is_wrong_is_said_and_nothing_hangs(cluster: Any, tmp_path: Path) -
     raylet.send_signal(signal.SIGSTOP)
     try:
         code, found = look(
-            cluster, tmp_path, "--set", "data.root=nowhere", "--gpus", "2", "--wait", "1", "--timeout", "40", MLFLOW_TRACKING_URI=nowhere
+            cluster,
+            tmp_path,
+            "--set",
+            "data.protocol=casme2",
+            "--set",
+            "data.root=nowhere",
+            "--gpus",
+            "2",
+            "--wait",
+            "1",
+            "--timeout",
+            "40",
+            MLFLOW_TRACKING_URI=nowhere,
         )
     finally:
         raylet.send_signal(signal.SIGCONT)

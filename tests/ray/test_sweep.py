@@ -221,7 +221,7 @@ def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path,
 
 
 def test_a_setting_that_cannot_be_fails_alone(tune: Tune, maps: Path, tmp_path: Path) -> None:
-    space = {"train.optimiser": {"choice": ["sgd", "adam"]}, "train.momentum": {"choice": [0.0, 0.9]}}
+    space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
     path = sweep_file(
         tmp_path, maps, searcher="grid", space=space, trials=None, scheduler="none", evaluation={"folds": "group_kfold", "k": 2}
     )
@@ -231,7 +231,7 @@ def test_a_setting_that_cannot_be_fails_alone(tune: Tune, maps: Path, tmp_path: 
     ended = tune(path, tmp_path)
     assert ended.code == 0, ended.err
     assert (ended.json["counts"]["complete"], ended.json["counts"]["failed"]) == (6, 2)
-    assert "momentum is an option of sgd, but optimiser is adam" in ended.err
+    assert "size must be at least 32 px for 5 stages" in ended.err
 
 
 def test_the_tracker_has_the_sweep_and_its_trials(undisturbed: tuple[Path, command.Ended]) -> None:

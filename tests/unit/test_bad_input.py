@@ -82,7 +82,7 @@ def sound_frame(own: Path) -> Path:
         (["model.name=atscnn", "model.hiden=8"], r"model atscnn: model.hiden is not a setting; did you mean 'hidden'?"),
         (
             ["model.name=linear", "model.hidden=8"],
-            r"model linear: model.hidden is not a setting; known: balanced, c, iterations, size, streams.",
+            r"model linear: model.hidden is not a setting; known: balanced, c, iterations, name, size, streams.",
         ),
         (["model.name=atscnn", "model.size=8"], r"size must be at least 16 px for 4 stages, not 8"),
         (["model.name=linear", "model.size=3"], r"model.size is 3 px, but its poolings need 4; raise model.size."),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from distmer.config import Config, load_config, load_tree, parse
+from distmer.config import Config, parse
+from distmer.config_layers import load_config, load_tree
 from distmer.digests import digest
 from distmer.types import BadInput
 
@@ -31,7 +32,7 @@ def load(path: Path | None = None, *overrides: str, environ: dict[str, str] | No
         ("train=3", ["train", "3"]),
         ("seeds=[1,1]", ["seeds must be distinct"]),
         ("tracking.uri=postgresql://bob:hunter2@db/mlflow", ["uri holds a password", "MLFLOW_TRACKING_URI"]),
-        ("train.momentum=.9", ["momentum is an option of sgd"]),
+        ("train.momentum=.9", ["train.momentum acts only where train.optimiser is sgd", "leave train.momentum out"]),
         ("train.epochs", ["--set train.epochs", "path.to.field=value"]),
         ("train.epochs=[1", ["--set train.epochs=[1", "not YAML"]),
     ],
@@ -76,7 +77,7 @@ def test_a_file_extends_one_other_and_the_command_line_overrides_both(tmp_path: 
 
 def test_paths_in_a_file_are_below_the_workspace_on_the_command_line_below_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("data: {root: sets, roots: {samm: other/SAMM}}\n")
+    path.write_text("data: {protocol: casme2, root: sets, roots: {samm: other/SAMM}}\n")
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

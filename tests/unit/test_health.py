@@ -66,7 +66,7 @@ def test_places_that_cannot_be_used_are_lines_and_the_rest_is_looked_at(
     """A bucket that is not there, one that refuses; SQLite with no disk below it, an empty folder of data, no Ray: every check is made."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     (data := tmp_path / "sets").mkdir()
-    here = [f"data.root={data}", "cluster.address=127.0.0.1:1"]
+    here = ["data.protocol=casme2", f"data.root={data}", "cluster.address=127.0.0.1:1"]
 
     def look(workspace: str, *chosen: str) -> dict[str, str]:
         said = say("doctor", "--json", "--workspace", workspace, *settings(*here, *chosen))

@@ -160,7 +160,9 @@ def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> No
     from distmer.app import Session
 
     path = tmp_path / "c.yaml"
-    path.write_text("storage: {ledger: mine/ledger, runs: /abs/runs, features: 's3://laboratory/f'}\ndata: {root: sets}\n")
+    path.write_text(
+        "storage: {ledger: mine/ledger, runs: /abs/runs, features: 's3://laboratory/f'}\ndata: {protocol: casme2, root: sets}\n"
+    )
     near = Session.open(path, ["storage.scratch=here"], str(tmp_path / "home"), os.environ)
     assert [str(p) for p in (near.workspace.ledger, near.workspace.run_dir("0" * 64), near.workspace.features)] == [
         f"{tmp_path}/home/mine/ledger",

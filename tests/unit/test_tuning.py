@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from optuna.trial import TrialState
 
 from distmer.app import Session
-from distmer.app_sweep import _plan, _worth_keeping
-from distmer.config import merge
+from distmer.app_sweep import _hours, _plan, _whole_fold, _worth_keeping
+from distmer.config_layers import merge
 from distmer.experiment.backend import LocalBackend
 from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.ledger import Ledger
@@ -282,3 +283,14 @@ def test_the_choice_is_the_best_of_those_that_went_through(planned: tuple[SweepP
         assert outcome.chosen.rungs[-1].uar == max(trial.rungs[-1].uar for trial in whole)
         held = set(outcome.search.outer[0].test)
         assert not any(held & {*fold.train, *fold.test} for rung in outcome.search.rungs for fold in rung.folds)
+
+
+def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(planned: tuple[SweepPlan, Any]) -> None:
+    plan, _ = planned
+    space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
+    tree: dict[str, Any] = {"data": {"protocol": "flowmaps"}, "sweep": {"searcher": "grid", "space": space}}
+    some = replace(plan, space=Space.read(tree, "s"))
+    few = some.space.foreseen()
+    assert [seconds is None for seconds in (_whole_fold(some, setting) for setting in few)] == [False, True, False, False]
+    told = _hours(some, some.searches, 0, 1, 0)["estimate"]
+    assert told.endswith("if no trial is stopped; 1 of the 4 settings that were looked at cannot be")

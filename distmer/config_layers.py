@@ -1,0 +1,291 @@
+"""From files and the command line to one tree of settings: the files that are extended, the file itself, then every ``--set``.
+
+Each is a layer. A layer is laid upon those below it as a whole, so the order of ``--set`` does not matter.
+"""
+
+# What YAML gives is untyped until pydantic has read it:
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import logging
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from distmer.config import Config, ModelConfig, PathMark, parse
+from distmer.idle import refuse_idle, sections
+from distmer.remote import Place, anchored
+from distmer.types import BadInput
+
+_log = logging.getLogger(__name__)
+_OF_OTHERS = (
+    ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
+    ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The settings of one file, or of all ``--set`` of a command line. Its paths are absolute."""
+
+    origin: str
+    tree: dict[str, Any]
+    override: bool = False
+
+
+def load_config(
+    path: Place | None,
+    overrides: Iterable[str] = (),
+    *,
+    workspace: Place,
+    environ: Mapping[str, str],
+    is_network: Callable[[str], bool] = lambda name: True,
+    kept: bool = False,
+) -> Config:
+    """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
+
+    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file, so nothing is said of
+    settings that do nothing. Raises BadInput in one sentence that names the file and the nearest known key, or a setting that does nothing.
+    """
+    layers = load_layers(path, overrides, workspace=workspace)
+    tree = with_environment(laid(layers), environ)
+    for section, what, where in _OF_OTHERS:
+        if section in tree:
+            raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
+    config = parse(Config, tree, origin(path))
+    if not kept:
+        trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
+        stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
+        for note in (*left_behind(layers), *refuse_idle(trees, stacks, [tree], is_network)):
+            _log.warning("%s", note)
+    return config
+
+
+def origin(path: Place | None) -> str:
+    """How messages name where a setting comes from."""
+    return str(path) if path else "configuration"
+
+
+def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
+    """All settings of a file and the command line as one tree, not yet validated."""
+    return with_environment(laid(load_layers(path, overrides, workspace=workspace)), environ)
+
+
+def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
+    """The layers of a file and of the command line, the lowest first.
+
+    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current folder is
+    a throw-away copy, and what a file names there would be gone). BadInput: a file cannot be read, or two overrides clash.
+    """
+    layers = [] if path is None else _files(path, ())
+    for layer in layers:
+        _anchor(layer.tree, "", workspace)
+    if tree := _overrides(overrides):
+        _anchor(tree, "", Path.cwd())
+        layers.append(Layer("--set", tree, override=True))
+    return tuple(layers)
+
+
+def laid(layers: Iterable[Layer]) -> dict[str, Any]:
+    """The layers as one tree. BadInput where one has a value for a section that a higher one has settings of."""
+    tree: dict[str, Any] = {}
+    below = "configuration"
+    for layer in layers:
+        tree, below = merge(tree, layer.tree, below), layer.origin
+    return tree
+
+
+def with_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """``DISTMER_DATA`` as the data root, where none is given."""
+    data = tree.get("data") or {}
+    if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
+        return merge(tree, {"data": {"root": anchored(environ["DISTMER_DATA"], Path.cwd())}})
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = "") -> dict[str, Any]:
+    """``over`` laid upon ``base``: mappings merge, everything else is replaced. A model of another name brings no old options.
+
+    BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
+    """
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if not isinstance(value, Mapping) or old is None:
+            result[key] = value
+        elif not isinstance(old, Mapping):
+            below = f", but {at}{key}.{next(iter(value))} is set" if value else ""
+            raise BadInput(f"{origin}: {at}{key} is {old!r}{below}; {at}{key} must be a mapping of settings: correct it.")
+        elif key == "model" and "name" in value and value["name"] != old.get("name", value["name"] if at else _default_model()):
+            result[key] = dict(value)
+        else:
+            result[key] = merge(old, value, origin, f"{at}{key}.")
+    return result
+
+
+def left_behind(layers: Sequence[Layer]) -> list[str]:
+    """A sentence for each option that is not used because a higher layer names another model."""
+    notes: list[str] = []
+    tree: dict[str, Any] = {}
+    given: dict[str, str] = {}  # option → the layer that gave it
+    for layer in layers:
+        old, new = tree.get("model") or {}, layer.tree.get("model") or {}
+        tree = merge(tree, layer.tree)
+        for option, value in old.items():
+            if option != "name" and option not in tree["model"]:
+                notes.append(
+                    f"model.{option}={value} of {given[option]} belongs to {old.get('name', _default_model())} and is not used for"
+                    f" {new['name']}, which starts from its own defaults"
+                )
+        if isinstance(new, Mapping):
+            given |= dict.fromkeys(new, layer.origin)
+    return notes
+
+
+def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str, Any]:
+    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``. BadInput where one name lies within another."""
+    return _grown([(tuple(path.split(".")), value, path) for path, value in dotted.items()], f"{origin}: ")
+
+
+def _default_model() -> str:
+    return ModelConfig.model_fields["name"].default
+
+
+def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
+    """The layers of a file: first those of the one that it extends."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise BadInput(f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not valid YAML ({_first_line(error)}).") from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path}: a configuration is a mapping of settings, not a {type(tree).__name__}.")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return [Layer(str(path), tree)]
+    if not isinstance(parent, str):
+        raise BadInput(f"{path}: extends names one configuration file, not {parent!r}.")
+    target = (path.parent / parent).resolve()
+    if target in seen or target == path.resolve():
+        raise BadInput(f"{path}: extends {parent}, which extends it in turn; break the circle.")
+    return [*_files(target, (*seen, path.resolve())), Layer(str(path), tree)]
+
+
+def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """All ``--set`` as one tree. BadInput where two of them set the same thing differently, or one lies within the other."""
+    items: list[tuple[tuple[str, ...], Any, str]] = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise BadInput(f"--set {override}: write it as path.to.field=value.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BadInput(f"--set {override}: the value is not YAML ({_first_line(error)}).") from error
+        items.append((_keys(key.strip(), value), value, f"--set {override.strip()}"))
+    return _grown(items, "")
+
+
+def _keys(path: str, value: Any) -> tuple[str, ...]:
+    """The keys of a dotted path. Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting."""
+    match path.split("."):
+        case ["sweep", "space", first, *more, form] if not isinstance(value, Mapping):
+            return ("sweep", "space", ".".join([first, *more]), form)
+        case ["sweep", "space", first, *more]:
+            return ("sweep", "space", ".".join([first, *more]))
+        case ["compare", "rows" | "over" as section, label, first, *more]:
+            return ("compare", section, label, ".".join([first, *more]))
+        case parts:
+            return tuple(parts)
+
+
+def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> dict[str, Any]:
+    """A tree of (keys, value, how a message names it)."""
+    tree: dict[str, Any] = {}
+    seen: list[tuple[tuple[str, ...], Any, str]] = []
+    for keys, value, told in items:
+        for other, other_value, other_told in seen:
+            depth = min(len(keys), len(other))
+            same = keys == other and type(value) is type(other_value) and value == other_value
+            if keys[:depth] == other[:depth] and not same:
+                raise BadInput(f"{origin}{other_told} and {told} both set {'.'.join(keys[:depth])}; keep one of them.")
+        seen.append((keys, value, told))
+        node = tree
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+        node[keys[-1]] = value
+    return tree
+
+
+def _anchor(tree: dict[str, Any], at: str, base: Place) -> None:
+    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that a sweep chooses among."""
+    marks = path_settings()
+    for key, value in tree.items():
+        name = f"{at}{key}"
+        mark = marks.get(name) or marks.get(f"{name.rpartition('.')[0]}.*")
+        if mark is not None:
+            tree[key] = _anchored(value, mark, base)
+        elif not isinstance(value, dict):
+            continue
+        elif f"{name}.*" in marks:
+            tree[key] = {k: _anchored(v, marks[f"{name}.*"], base) for k, v in value.items()}
+        elif name in ("compare.rows", "compare.over"):
+            for row in value.values():
+                if isinstance(row, dict):
+                    _anchor(row, "", base)
+        elif name == "sweep.space":
+            _anchor(value, "", base)
+        else:
+            _anchor(value, f"{name}.", base)
+
+
+def _anchored(value: Any, mark: PathMark, base: Place) -> Any:
+    if isinstance(value, dict):  # of a sweep: {choice: [a, b]}
+        return {form: [_anchored(one, mark, base) for one in some] if isinstance(some, list) else some for form, some in value.items()}
+    if not isinstance(value, str):
+        return value
+    if mark.kind == "protocol":
+        return anchored(value, base) if value.endswith((".yaml", ".yml")) else value
+    if mark.kind == "database":
+        found = re.fullmatch(r"(sqlite[^:/]*:///)([^/?:][^?]*)(.*)", value)
+        if found is None:
+            return value
+        if not isinstance(base, Path):
+            raise BadInput(f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an absolute path.")
+        return f"{found[1]}{anchored(found[2], base)}{found[3]}"
+    return anchored(value, base)
+
+
+@cache
+def path_settings() -> dict[str, PathMark]:
+    """Every setting that is marked as a path, by its dotted name; ``.*`` at the end stands for the values of a mapping."""
+    found: dict[str, PathMark] = {}
+    for name, field in sections(Config):
+        in_mapping = any(typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation)))
+        for mark in _marks(field.annotation, field.metadata):
+            found[f"{name}.*" if in_mapping else name] = mark
+    return found
+
+
+def _marks(annotation: Any, metadata: Iterable[Any] = ()) -> Iterable[PathMark]:
+    yield from (mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, PathMark))
+    for arm in typing.get_args(annotation):
+        if not (isinstance(arm, type) and issubclass(arm, BaseModel)):
+            yield from _marks(arm)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

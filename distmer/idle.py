@@ -1,0 +1,137 @@
+"""Settings that do nothing: one rule for all of them. The conditions stand beside the fields, as `distmer.config.ActsIf`.
+
+A setting that does nothing is refused where somebody asks for it, and is no part of a fold's identity.
+"""
+
+# What YAML gives is untyped until pydantic has read it:
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from distmer.config import ActsIf, Config
+from distmer.types import BadInput, JsonValue
+
+IsNetwork = Callable[[str], bool]
+Searched = Mapping[str, Sequence[JsonValue]]
+
+
+def sections(root: type[BaseModel], at: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every field of a section and of the sections in it, by its dotted name."""
+    for key, field in root.model_fields.items():
+        yield f"{at}{key}", field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation, f"{at}{key}.")
+
+
+@cache
+def conditions(root: type[BaseModel] = Config) -> dict[str, tuple[ActsIf, ...]]:
+    """What each setting needs to act, its sections' conditions first."""
+    found: dict[str, tuple[ActsIf, ...]] = {}
+    for name, field in sections(root):
+        outer = found.get(name.rpartition(".")[0], ())
+        found[name] = (*outer, *(mark for mark in field.metadata if isinstance(mark, ActsIf)))
+    return found
+
+
+def why_idle(
+    name: str, tree: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None, root: type[BaseModel] = Config
+) -> str | None:
+    """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
+
+    ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is not idle.
+    """
+    for condition in conditions(root).get(name, ()):
+        values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
+        if not any(is_network(str(value)) if condition.test is None else condition.test(value) for value in values):
+            return f"{name} acts only where {condition.words}, but {condition.setting} is {_said(values[0])}"
+    return None
+
+
+def refuse_idle(
+    layers: Sequence[tuple[str, Mapping[str, Any], bool]],
+    stacks: Sequence[Mapping[str, Any]],
+    finals: Sequence[Mapping[str, Any]],
+    is_network: IsNetwork,
+    searched: Searched | None = None,
+) -> list[str]:
+    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out of use.
+
+    ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those below it; ``finals`` the
+    trees that are run: one, or a row each of a comparison. A setting is idle if it is idle in all of them. One of a file that only
+    repeats the default is let pass: the folder of a run and many a recipe spell all settings out.
+    """
+    last: dict[str, tuple[str, bool]] = {}
+    defaults = default_settings()
+    for (origin, tree, override), stack in zip(layers, stacks, strict=True):
+        for name, value in given(tree):
+            if override or value != defaults[name]:
+                last[name] = (origin, override or why_idle(name, stack, is_network, searched) is not None)
+            else:
+                last.pop(name, None)
+    notes: list[str] = []
+    for name, (origin, refused) in last.items():
+        reasons = [why_idle(name, final, is_network, searched) for final in finals]
+        if not reasons or None in reasons:
+            continue
+        if refused:
+            raise BadInput(f"{origin}: {reasons[0]}; leave {name} out.")
+        notes.append(f"{name} of {origin} is not used: {reasons[0]}")
+    return notes
+
+
+def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "") -> Iterator[tuple[str, Any]]:
+    """The known settings that a tree gives, by dotted name, with their values."""
+    for key, value in tree.items():
+        field = root.model_fields.get(str(key))
+        if field is None:
+            continue
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            if isinstance(value, Mapping):
+                yield from given(value, field.annotation, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
+
+
+def acting(settings: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None) -> dict[str, Any]:
+    """A full tree of settings without those that do nothing."""
+
+    def kept(tree: Mapping[str, Any], at: str) -> dict[str, Any]:
+        rest: dict[str, Any] = {}
+        for key, value in tree.items():
+            name = f"{at}{key}"
+            if why_idle(name, settings, is_network, searched) is None:
+                rest[key] = kept(value, f"{name}.") if isinstance(value, Mapping) and f"{name}." in _SECTIONS else value
+        return rest
+
+    return kept(settings, "")
+
+
+@cache
+def default_settings() -> dict[str, Any]:
+    return dict(given(Config().model_dump(mode="json")))
+
+
+def value_at(tree: Mapping[str, Any], name: str, root: type[BaseModel] = Config) -> Any:
+    """The value of a dotted setting in a tree, or its default."""
+    *parents, last = name.split(".")
+    node: Any = tree
+    for key in parents:
+        node = node.get(key) if isinstance(node, Mapping) else None
+        field = root.model_fields[key]
+        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        root = field.annotation
+    return node[last] if isinstance(node, Mapping) and last in node else root.model_fields[last].default
+
+
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_SECTIONS = frozenset(f"{name.rpartition('.')[0]}." for name, _ in sections(Config) if "." in name)
