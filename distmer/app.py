@@ -28,7 +28,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, planned_digest, write_results
 from distmer.storage import Store
-from distmer.training.estimate import estimate_seconds
+from distmer.training.estimate import estimate_seconds, in_words
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest
 from distmer.workspace import Workspace
 
@@ -100,7 +100,7 @@ class Session:
 
     def backend(self, local: bool) -> Backend:
         if local:
-            return LocalBackend(gpu=self.config.cluster.gpus_per_fold > 0)
+            return LocalBackend(self.config.cluster)
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
@@ -116,6 +116,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     """One experiment (or ``only`` some of its folds) on a backend that may serve several."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
+    executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
     manifest = session.manifest([live])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     features = extract_missing(manifest, session.features(manifest), session.config.features, backend, [live])
@@ -131,7 +132,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     with tracking_of(session) as tracker:
         result = run(
             plan,
-            backend.executor(),
+            executor,
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
             [live, JsonLines(run_dir / "events.jsonl"), keep, *tracker.observers],
@@ -165,7 +166,8 @@ def describe_plan(session: Session) -> str:
     done = session.ledger.known(job.digest for job in plan.jobs)
     missing = [job for job in plan.jobs if job.digest not in done]
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
-    return plan_text(plan, len(features.missing), len(done), seconds, str(session.workspace.run_dir(plan.digest)))
+    how = in_words(missing[0], session.config.cluster, str(session.workspace.scratch)) if missing else ""
+    return plan_text(plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest)))
 
 
 def check_data(session: Session) -> str:

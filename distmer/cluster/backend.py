@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -10,22 +10,26 @@ from typing import Self
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.crew import Tuner, Workers
-from distmer.experiment.local import all_maps, decode_maps
+from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
-from distmer.types import FoldJob
+from distmer.training.estimate import in_group
+from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
     """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
+    def __init__(self, config: ClusterConfig, scratch: str, body: Callable[..., FoldResult | FoldFailure] = attempt) -> None:
+        """``scratch``: for the checkpoints of worker groups. ``body``: who trains a fold within its task."""
         self._config = config
         self._scratch = scratch
+        self._body = body
         self._exits = ExitStack()
         self._joined = False
+        self._groups = False  # whether Ray was started for worker groups
 
     def __enter__(self) -> Self:
         return self
@@ -45,23 +49,27 @@ class RayBackend:
         return self
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        self._join()
+        groups = any(in_group(job, self._config, self._scratch) for job in jobs)
+        if groups and self._joined and not self._groups:  # extraction came first; for folds of minutes another start is no price
+            self._exits.close()
+            self._joined = False
+        self._join(groups=groups)
         from distmer.cluster.folds import RayFoldExecutor
 
-        yield from RayFoldExecutor(self._config, self._scratch).run(jobs, inputs)
+        yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def searching(self, space: Space) -> tuple[Tuner, Workers]:
         """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
-        self._join()
+        self._join(groups=self._config.workers_per_fold != 0)
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
-        workers, tuner = RayWorkers(self._config, self._scratch), RayTuner(space, self._config.retries)
+        workers, tuner = RayWorkers(self._config, self._scratch, self._body), RayTuner(space, self._config.retries)
         self._exits.callback(workers.close)
         self._exits.callback(tuner.close)
         return tuner, workers
 
-    def _join(self) -> None:
+    def _join(self, *, groups: bool = False) -> None:
         if not self._joined:
-            self._exits.enter_context(session(self._config))
-            self._joined = True
+            self._exits.enter_context(session(self._config, groups=groups))
+            self._joined, self._groups = True, groups
