@@ -21,7 +21,8 @@ _CONNECT_SECONDS = 10.0
 def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
     """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that ends with it.
 
-    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster cannot be reached. Token authentication is on unless the environment says otherwise;
+    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster cannot be reached.
+    Token authentication is on unless the environment says otherwise;
     a local cluster gets a token of its own, which lives in this process's environment and on no disk.
     """
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -71,8 +72,8 @@ def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:
     for name, setting, asked in (("CPU", "cpus_per_fold", config.cpus_per_fold), ("GPU", "gpus_per_fold", config.gpus_per_fold)):
         if asked * config.workers > there.get(name, 0.0):
             raise BadInput(
-                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g}; lower it, or"
-                " name a cluster in cluster.address or RAY_ADDRESS."
+                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g};"
+                " lower it, or name a cluster in cluster.address or RAY_ADDRESS."
             )
 
 

@@ -27,6 +27,8 @@ from distmer.training.estimate import in_group
 from distmer.training.network import Alone, Runtime
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
+_log = logging.getLogger(__name__)
+
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
 _KEPT = 5.0  # seconds that a process keeps its GPU between two folds
 _LOOK = 5.0  # seconds between looks at whether anything has begun
@@ -148,6 +150,7 @@ class RayWorkers:
                 ray.kill(flight.lane)  # what failed may have left its process unable to go on
             flight.lane = None
         if report is None:
+            _log.warning("fold %s, seed %d: its process was lost; it is begun again.", job.fold.id, job.seed)
             self._begin(flight)
         elif flight.group and not (isinstance(report, FoldFailure) and report.lost):
             forget(self.scratch, job)  # of a fold that was lost they are kept: the same command goes on from them

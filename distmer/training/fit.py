@@ -42,10 +42,7 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     classical = resolved.info.kind == "classical"
     workers, device = (1, "cpu") if classical else (runtime.world, runtime.device.type)
     _require_promised(job, workers, device)
-    if classical:
-        fitted = _fit_classical(job, inputs, resolved, y_train)
-    else:
-        fitted = _fit_network(job, inputs, resolved, train, y_train, runtime)
+    fitted = _fit_classical(job, inputs, resolved, y_train) if classical else _fit_network(job, inputs, resolved, train, y_train, runtime)
     prob_NK, epochs, curves, epoch_prob_ENK = fitted
     _require_numbers(job, prob_NK)
     return FoldResult(
@@ -65,8 +62,8 @@ def _require_promised(job: FoldJob, workers: int, device: str) -> None:
     """What is filed under the job's digest must have been trained as the job says: it is part of the fold's identity."""
     if workers != job.spec["workers"]:
         raise BadInput(
-            f"fold {job.fold.id}: its numbers are those of {job.spec['workers']} workers, and {workers} would train it here; leave --local out,"
-            " or set cluster.workers_per_fold=1."
+            f"fold {job.fold.id}: its numbers are those of {job.spec['workers']} workers, and {workers} would train it here; leave --local"
+            " out, or set cluster.workers_per_fold=1."
         )
     if device != job.spec["device"]:
         raise BadInput(

@@ -101,8 +101,8 @@ def device_of(gpu: bool) -> torch.device:
     """
     if gpu and not torch.cuda.is_available():
         raise RunError(
-            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there; look at the node's driver and its build of torch"
-            " (`distmer doctor`), or set cluster.gpus_per_fold=0."
+            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there; look at the node's driver and its build"
+            " of torch (`distmer doctor`), or set cluster.gpus_per_fold=0."
         )
     return torch.device("cuda" if gpu else "cpu")
 
