@@ -68,7 +68,12 @@ class RayWorkers:
     @property
     def room(self) -> int:
         """How many more folds may be submitted now."""
-        return self.config.in_flight - len(self._pending) - len(self._queue)
+        room = self.config.in_flight - len(self._pending) - len(self._queue)
+        groups = sum(flight.group for flight in self._pending.values())
+        if groups and self.config.workers_per_fold == "auto":
+            # A group that waits holds a gigabyte, and nobody has lowered `in_flight` for it: one that waits is demand enough.
+            room = min(room, int(ray.cluster_resources().get("CPU", 0.0) / self.config.cpus_per_fold) + 1 - groups)
+        return room
 
     def share(self, inputs: Inputs) -> ray.ObjectRef:
         """The table in the object store, once for all folds; each takes its clips by id."""
@@ -89,7 +94,7 @@ class RayWorkers:
         try:
             ready, _ = ray.wait([*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds)
             reports = [report for task in ready if task in self._pending and (report := self._hear(task)) is not None]
-            if reports or any(flight.begun for flight in self._pending.values()):
+            if reports or self._trains():
                 self._alive_at = time.monotonic()
             elif not ready:
                 self._refuse_to_wait_for_ever()
@@ -168,6 +173,17 @@ class RayWorkers:
             needs = {"num_cpus": self.config.cpus_per_fold, "num_gpus": self.config.gpus_per_fold}
             new: Any = _Lane.options(**needs, scheduling_strategy="DEFAULT").remote()
             self._coming[new.ready.remote()] = new
+
+    def _trains(self) -> bool:
+        """Whether some fold is being trained: the loss of a task or a process is always told, so whoever has begun and was not lost is
+        at work. A group's workers are Ray Train's, which waits for another machine by itself: they are, as long as a machine could
+        hold one."""
+        begun = [flight for flight in self._pending.values() if flight.begun]
+        if not all(flight.group for flight in begun):
+            return True
+        needs = {"CPU": self.config.cpus_per_fold, "GPU": self.config.gpus_per_fold}
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]] if begun else []
+        return any(all(has.get(name, 0.0) >= amount for name, amount in needs.items()) for has in machines)
 
     def _refuse_to_wait_for_ever(self) -> None:
         """RunError when no machine has trained a fold for `cluster.patience`: a quota, a typing error, no spot machine, all nodes lost."""

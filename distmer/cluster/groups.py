@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import tempfile
 from collections.abc import Callable, Generator
@@ -27,7 +26,6 @@ from distmer.storage import Store
 from distmer.training.network import T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
-_START_SECONDS = 60.0  # that Ray Train waits for a group's machines before it counts a failure and waits again
 # What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word, or its loss, is the reason.
 _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe", re.IGNORECASE)
 
@@ -54,10 +52,7 @@ def train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCon
             name=job.digest,
             storage_path=path,
             storage_filesystem=filesystem,
-            # A group that finds no machine would be asked for again for ever.
-            failure_config=FailureConfig(
-                max_failures=config.retries, controller_failure_limit=max(config.retries, math.ceil(config.patience / _START_SECONDS))
-            ),
+            failure_config=FailureConfig(max_failures=config.retries),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
