@@ -17,6 +17,7 @@ from distmer.training.network import Alone, Task, batch_bounds, settle, train_ne
 from distmer.types import FoldJob, JsonValue
 
 _CLASSICAL_SECONDS = 1.0  # measured below a second a fold on some hundred clips; not worth a probe
+_SECONDS_A_PIXEL = 2e-5  # of a clip in an epoch: twice what the slowest of our models took on a busy machine
 
 
 def estimate_seconds(job: FoldJob) -> float:
@@ -52,7 +53,7 @@ def in_group(job: FoldJob, cluster: ClusterConfig, scratch: str) -> bool:
         return cluster.workers_per_fold > 0
     if job.spec["device"] != "cpu" or not reaches(cluster, scratch, os.environ):
         return False
-    return estimate_seconds(job) > cluster.checkpoint_after
+    return _at_most(job) > cluster.checkpoint_after and estimate_seconds(job) > cluster.checkpoint_after
 
 
 def in_words(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str:
@@ -63,6 +64,14 @@ def in_words(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str:
         return f"each fold a task of its own, about {long} on this machine"
     size = "one" if cluster.workers == 1 else str(cluster.workers)
     return f"each fold a worker group of {size} with checkpoints, about {long} in one process of this machine"
+
+
+def _at_most(job: FoldJob) -> float:
+    """Seconds that a fold will not take, without timing anything: the first optimiser of a process costs a second or two to load."""
+    train = TrainConfig.model_validate(job.spec["train"])
+    size = _resolved(json.dumps(job.spec["model"], sort_keys=True)).size
+    trainings = train.inner_folds if train.selection == "inner" else 1
+    return len(job.fold.train) * train.epochs * trainings * size**2 * _SECONDS_A_PIXEL
 
 
 @functools.lru_cache(maxsize=256)
