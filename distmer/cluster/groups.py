@@ -23,6 +23,7 @@ from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt, failure_of
 from distmer.experiment.run import Report
 from distmer.storage import Store
+from distmer.training.data import Inputs
 from distmer.training.network import T, device_of
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
@@ -103,7 +104,7 @@ def _in_worker(config: dict[str, Any]) -> Report:
     job: FoldJob = config["job"]
     try:
         runtime = GroupRuntime(int(job.spec["train"].get("epochs", 1)), config["gpu"])
-        inputs = ray.get(config["inputs"][0])
+        inputs = cast(Inputs, ray.get(config["inputs"][0]))
     except RayError:
         raise  # lost, not wrong
     except Exception as error:  # noqa: BLE001  # as in `attempt`: a row, whatever it is
