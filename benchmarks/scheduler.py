@@ -56,10 +56,10 @@ class Sleep:
         return FoldResult(job.digest, job.fold.id, job.seed, predictions, 1, {"train_loss": (1.0,)}, self.seconds, "cpu")
 
 
-def jobs(count: int) -> tuple[list[FoldJob], Inputs]:
-    """Fold jobs of 67 persons and 442 clips, again and again under other digests."""
+def jobs(count: int, **cluster: float) -> tuple[list[FoldJob], Inputs]:
+    """Fold jobs of 67 persons and 442 clips, again and again under other digests. ``cluster``: what a fold asks for."""
     clips = toy.clips(67, 7)[:442]
-    folds = toy.jobs(toy.config(), clips)
+    folds = toy.jobs(toy.config(cluster=cluster), clips)
     many = [replace(folds[i % len(folds)], digest=f"{i:064x}", seed=i // len(folds)) for i in range(count)]
     return many, toy.inputs(clips)
 
@@ -71,7 +71,7 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
     config = ClusterConfig(in_flight=wanted * 2, **gpus)
     while len(cluster.workers) * asked.node < wanted:
         cluster.add(cpus=asked.node, gpus=asked.node)
-    some, inputs = jobs(wanted * (asked.each + 1))
+    some, inputs = jobs(wanted * (asked.each + 1), **gpus)
     go = Path(tempfile.mkdtemp(prefix="lanes-")) / "go"
     before, started = psutil.Process().cpu_times(), time.perf_counter()
     begun, done, full = 0, 0, 0.0

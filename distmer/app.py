@@ -33,7 +33,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, left_unfinished, planned_digest, write_results
 from distmer.storage import Store
-from distmer.training.estimate import estimate_seconds
+from distmer.training.estimate import estimate_seconds, in_words
 from distmer.types import BadInput, FoldFailure, FoldResult, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -113,7 +113,7 @@ class Session:
 
     def backend(self, local: bool) -> Backend:
         if local:
-            return LocalBackend(gpu=self.config.cluster.gpus_per_fold > 0)
+            return LocalBackend(self.config.cluster)
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
@@ -158,6 +158,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
+    executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
     certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config, session.model()))
     starting = starter(backend, certain)
     manifest = session.manifest([live, starting])
@@ -177,7 +178,7 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     with tracking_of(session) as tracker:
         result = run(
             plan,
-            backend.executor(),
+            executor,
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
             [live, JsonLines(run_dir / "events.jsonl"), keep, *tracker.observers],
@@ -214,7 +215,8 @@ def describe_plan(session: Session) -> str:
     done = session.ledger.known(job.digest for job in plan.jobs)
     missing = [job for job in plan.jobs if job.digest not in done]
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
-    return plan_text(plan, len(features.missing), len(done), seconds, str(session.workspace.run_dir(plan.digest)))
+    how = in_words(missing[0], session.config.cluster, str(session.workspace.scratch)) if missing else ""
+    return plan_text(plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest)))
 
 
 def check_data(session: Session) -> str:

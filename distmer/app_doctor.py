@@ -26,7 +26,7 @@ def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: f
             here = replace(here, storage=unwritten)
         yield from judge_machine("driver", here, here, shared=True)
         yield _tracking(session)
-        shared = "://" in store or config.cluster.workers_per_fold > 0
+        shared = "://" in store or config.cluster.workers_per_fold not in (0, "auto")
         from distmer.cluster.connect import session as ray_session  # Ray is looked at last, and loads its environment then
 
         try:

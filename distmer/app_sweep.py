@@ -57,7 +57,7 @@ def run_sweep(
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
     remove_leftovers_of(session)
-    backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
+    backend = _backend(session)
     with terminable(), SweepProgress(session.ledger) as live, backend:
         starting = starter(backend, session.ledger.empty)
         manifest = session.manifest([live.steps, starting])
@@ -109,7 +109,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     if len(recorded) < len(plan.searches) or len(session.ledger.known(chosen)) < len(chosen):
         raise BadInput(f"{folder}: this sweep is not finished; give the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
-        backend = RayBackend(session.config.cluster, str(session.workspace.scratch))
+        backend = _backend(session)
         result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
     write_sweep_results(Store(folder), result)
     tracker.require_written()
@@ -164,6 +164,12 @@ def _sweep(
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once)
     return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(Store(folder)))
+
+
+def _backend(session: Session) -> RayBackend:
+    cluster = session.config.cluster
+    # Which settings train for long is not known before they are drawn.
+    return RayBackend(cluster, str(session.workspace.scratch), groups=cluster.workers_per_fold != 0)
 
 
 def _begin(folder: Store, plan: SweepPlan) -> None:

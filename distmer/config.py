@@ -168,7 +168,7 @@ class EvaluationConfig(Section):
 
 
 class ClusterConfig(Section):
-    """How the work meets the machines. Nothing here changes a number, but `workers_per_fold` above 1."""
+    """How the work meets the machines. Nothing here changes a number, but `workers_per_fold` above 1 and whether folds have a GPU."""
 
     address: str | None = None  # of a running Ray cluster; else $RAY_ADDRESS, else a local one for this run
     local_cpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=1)  # of the local cluster; else all of this machine's
@@ -177,10 +177,18 @@ class ClusterConfig(Section):
     gpus_per_fold: float = Field(default=0.0, ge=0)  # may be a fraction; with workers_per_fold: of each worker
     in_flight: int = Field(default=16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
     retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
-    patience: float = Field(default=1800.0, gt=0)  # s that the first fold may wait for a machine of the cluster
-    workers_per_fold: Annotated[int, _NETWORK] = Field(default=0, ge=0)  # 0: in one task; N: a Ray Train worker group of N, data-parallel
+    patience: float = Field(default=1800.0, gt=0)  # s that folds may wait for a machine while none of them is trained
+    # 0: a task; N: a Ray Train worker group of N, data-parallel; auto: by its length
+    workers_per_fold: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], _NETWORK] = "auto"
+    # s: with auto, a fold that is estimated above it is a worker group of one
+    checkpoint_after: Annotated[float, acts_if("cluster.workers_per_fold", "auto")] = Field(default=600.0, gt=0)
     extract_actors: Annotated[int, _FRAMES] = Field(default=2, ge=1)  # at most; each takes one CPU. Ready-made maps need none
     extract_batch: Annotated[int, _FRAMES] = Field(default=4, ge=1)
+
+    @property
+    def workers(self) -> int:
+        """Processes that train a fold of a network together."""
+        return 1 if self.workers_per_fold == "auto" else max(1, self.workers_per_fold)
 
 
 class TrackingConfig(Section):

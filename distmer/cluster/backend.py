@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from threading import Event, Thread
 from types import TracebackType
@@ -15,12 +15,13 @@ from typing import Self
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.crew import Tuner, Workers
-from distmer.experiment.local import all_maps, decode_maps
+from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
-from distmer.types import FoldJob
+from distmer.training.estimate import in_group
+from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
@@ -29,11 +30,21 @@ class RayBackend:
     Ready-made maps are decoded in this process, and the first clips are extracted in it while a Ray of our own starts.
     """
 
-    def __init__(self, config: ClusterConfig, scratch: str) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        scratch: str,
+        body: Callable[..., FoldResult | FoldFailure] = attempt,
+        *,
+        groups: bool = False,
+    ) -> None:
+        """``scratch``: for the checkpoints of worker groups. ``body``: who trains a fold within its task. ``groups``:
+        whether to start Ray with what worker groups need before it is known if any fold is so long."""
         self._config = config
         self._scratch = scratch
+        self._body = body
         self._exits = ExitStack()
-        self._session = _Session(config)
+        self._session = _Session(config, groups=groups or config.workers_per_fold not in (0, "auto"))
 
     def __enter__(self) -> Self:
         return self
@@ -68,10 +79,10 @@ class RayBackend:
         return self
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        self._session.join()
+        self._join(groups=any(in_group(job, self._config, self._scratch) for job in jobs))
         from distmer.cluster.folds import RayFoldExecutor
 
-        yield from RayFoldExecutor(self._config, self._scratch).run(jobs, inputs)
+        yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def searching(self, space: Space) -> tuple[Tuner, Workers]:
         """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
@@ -79,10 +90,17 @@ class RayBackend:
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
-        workers, tuner = RayWorkers(self._config, self._scratch), RayTuner(space, self._config.retries)
+        workers, tuner = RayWorkers(self._config, self._scratch, self._body), RayTuner(space, self._config.retries)
         self._exits.callback(workers.close)
         self._exits.callback(tuner.close)
         return tuner, workers
+
+    def _join(self, *, groups: bool) -> None:
+        """Wait for Ray; one of our own that was started without what worker groups need is started anew with it."""
+        if groups and not self._session.groups and self._session.own:
+            self._session.end()
+            self._session = _Session(self._config, groups=True)
+        self._session.join()
 
 
 # A C handler is a pointer.
@@ -97,8 +115,10 @@ class _Session:
     It must be one thread. Ray's servers ask Linux to end them with whoever started them, and to Linux that is a thread.
     """
 
-    def __init__(self, config: ClusterConfig) -> None:
+    def __init__(self, config: ClusterConfig, *, groups: bool = False) -> None:
+        """``groups``: whether worker groups will be started, for which a Ray of our own needs its dashboard."""
         self._config = config
+        self.groups = groups
         self._thread: Thread | None = None
         self._settled, self._over = Event(), Event()
         self._error: BaseException | None = None
@@ -136,7 +156,7 @@ class _Session:
         # work outside of the main thread; those of its C interface do not.
         handler = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
         try:
-            with session(self._config):
+            with session(self._config, groups=self.groups):
                 ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, handler)
                 self._settled.set()
                 # Ray Train and torch: whoever waited for Ray will want them next.

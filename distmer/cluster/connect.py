@@ -18,10 +18,11 @@ _CONNECT_SECONDS = 10.0
 
 
 @contextmanager
-def session(config: ClusterConfig) -> Iterator[None]:
+def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
     """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that ends with it.
 
-    Raises RunError when the cluster cannot be reached. Token authentication is on unless the environment says otherwise;
+    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster cannot be reached.
+    Token authentication is on unless the environment says otherwise;
     a local cluster gets a token of its own, which lives in this process's environment and on no disk.
     """
     address = config.address or os.environ.get("RAY_ADDRESS")
@@ -43,8 +44,8 @@ def session(config: ClusterConfig) -> Iterator[None]:
                 address="local",
                 num_cpus=config.local_cpus,
                 num_gpus=config.local_gpus,
-                # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
-                include_dashboard=config.workers_per_fold > 0,
+                # Only the cleaner of a Train worker group asks it anything; without one it warns every second. It costs a second to start.
+                include_dashboard=groups or config.workers_per_fold not in (0, "auto"),
                 logging_level=logging.ERROR,
             )
         else:
@@ -68,12 +69,11 @@ def session(config: ClusterConfig) -> Iterator[None]:
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:
     """BadInput where a fold asks for more than a cluster of our own has: nothing would ever join it."""
-    workers = max(1, config.workers_per_fold)
     for name, setting, asked in (("CPU", "cpus_per_fold", config.cpus_per_fold), ("GPU", "gpus_per_fold", config.gpus_per_fold)):
-        if asked * workers > there.get(name, 0.0):
+        if asked * config.workers > there.get(name, 0.0):
             raise BadInput(
-                f"cluster.{setting} asks for {asked * workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g}; lower it, or"
-                " name a cluster in cluster.address or RAY_ADDRESS."
+                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g};"
+                " lower it, or name a cluster in cluster.address or RAY_ADDRESS."
             )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from distmer.config import FeatureConfig
+from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.local import LocalExecutor, extract_here
 from distmer.experiment.run import Executor
 from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.types import BadInput
 
 
 class Backend(Protocol):
@@ -28,15 +29,15 @@ class Backend(Protocol):
         ...
 
     def executor(self) -> Executor:
-        """Whoever trains the folds."""
+        """Whoever trains the folds. BadInput where it cannot train them as configured."""
         ...
 
 
 class LocalBackend:
     """This process, one thing after the other."""
 
-    def __init__(self, *, gpu: bool = False) -> None:
-        self._gpu = gpu
+    def __init__(self, config: ClusterConfig) -> None:
+        self._workers = config.workers
 
     def __enter__(self) -> Self:
         return self
@@ -51,4 +52,9 @@ class LocalBackend:
         return extract_here(requests, config, batch=4)
 
     def executor(self) -> Executor:
-        return LocalExecutor(gpu=self._gpu)
+        if self._workers > 1:
+            raise BadInput(
+                f"cluster.workers_per_fold={self._workers}: with --local one process trains a fold, and its numbers would be others; leave"
+                " --local out, or set cluster.workers_per_fold=1."
+            )
+        return LocalExecutor()

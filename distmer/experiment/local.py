@@ -11,30 +11,32 @@ from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Alone, Runtime
-from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode
+from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
     """The fold, or why its code raised. Any exception of a model is a row in the failure list, never the end of a run."""
     try:
         return fit_fold(job, inputs, runtime)
-    except BadInput as error:
-        return FoldFailure(job.digest, job.fold.id, job.seed, str(error), lost=isinstance(error, OtherCode))
     except Exception as error:  # noqa: BLE001  # a model may raise anything; MemoryError too is this fold's alone
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return FoldFailure(job.digest, job.fold.id, job.seed, reason, traceback.format_exc())
+        return failure_of(job, error)
+
+
+def failure_of(job: FoldJob, error: Exception) -> FoldFailure:
+    """The row of a fold whose code raised: our own sentences as they stand, anything else with its traceback."""
+    if isinstance(error, BadInput | RunError):
+        return FoldFailure(job.digest, job.fold.id, job.seed, str(error), lost=isinstance(error, OtherCode))
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return FoldFailure(job.digest, job.fold.id, job.seed, reason, "".join(traceback.format_exception(error)))
 
 
 class LocalExecutor:
-    """Every fold in this process, one after the other; on its GPU if folds are promised one."""
-
-    def __init__(self, *, gpu: bool = False) -> None:
-        self.gpu = gpu
+    """Every fold in this process, one after the other; on its GPU if the folds' identity says so."""
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[FoldBegun | FoldResult | FoldFailure]:
         for job in jobs:
             yield FoldBegun(job.digest, job.fold.id, job.seed)
-            yield attempt(job, inputs, Alone(gpu=self.gpu))
+            yield attempt(job, inputs, Alone(gpu=job.spec["device"] == "cuda"))
 
 
 def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:

@@ -104,7 +104,8 @@ def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str,
         "channels": list(model.inputs),
         "train": settings["train"],
         "inputs": settings["inputs"],
-        "workers": 1 if model.info.kind == "classical" else max(1, config.cluster.workers_per_fold),
+        "workers": 1 if model.info.kind == "classical" else config.cluster.workers,
+        "device": "cuda" if model.info.kind == "torch" and config.cluster.gpus_per_fold > 0 else "cpu",
     }
 
 

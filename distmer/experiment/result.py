@@ -16,6 +16,7 @@ from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictio
 
 # The fields of `Summary.to_json` that are there, as null, where nothing was scored.
 SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "confusion")
+MIXED_DEVICES = "mixed-devices"
 NOT_REACHED = "not reached: the run was stopped before it"
 NOT_ASKED = "not asked for: the run was of other folds alone"
 
@@ -37,6 +38,11 @@ class RunResult:
     run_dir: str
     mlflow_run_id: str | None = None
     only: frozenset[str] = frozenset()
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """What a reader of the score must know: the plan's stamps, and what came out of training."""
+        return (*self.plan.stamps, *mixed_devices(self.folds))
 
     @property
     def missing(self) -> int:
@@ -84,7 +90,7 @@ class RunResult:
             **scored,
             "failed": self.reasons,
             "selection": plan.selection,
-            "stamps": list(plan.stamps),
+            "stamps": list(self.stamps),
             "seeds": list(plan.config.seeds),
             "classes": list(plan.classes),
             "confidence": plan.config.evaluation.confidence,
@@ -96,6 +102,11 @@ class RunResult:
             "run_dir": self.run_dir,
             "mlflow_run_id": self.mlflow_run_id,
         }
+
+
+def mixed_devices(folds: Sequence[FoldResult]) -> tuple[str, ...]:
+    """The stamp of a score whose folds were trained on several kinds of device: a GPU is another type of machine."""
+    return (MIXED_DEVICES,) if len({fold.device for fold in folds}) > 1 else ()
 
 
 def conclude(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from distmer.evaluation.summary import Summary, summarise
+from distmer.experiment.result import mixed_devices
 from distmer.experiment.sweep import Search, SweepPlan, Trial
 from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
 
@@ -36,6 +37,11 @@ class SweepResult:
     folder: str
     trained: int = 0  # trainings of this run; what the ledger had is not among them
     mlflow_run_id: str | None = None
+
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """What a reader of the outer score must know: the plan's stamps, and what came out of the refits."""
+        return (*self.plan.stamps, *mixed_devices(self.folds))
 
     @property
     def expected(self) -> int:
@@ -129,7 +135,7 @@ class SweepResult:
             "classes": list(base.classes),
             "confidence": base.config.evaluation.confidence,
             "failed": self.reasons,
-            "stamps": list(self.plan.stamps),
+            "stamps": list(self.stamps),
             "selection": f"sweep:{self.plan.sweep.mode}",
             "parameters": None,
             "devices": sorted({fold.device for fold in self.folds}),

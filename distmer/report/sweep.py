@@ -136,7 +136,7 @@ def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials ({result.plan.sweep.mode}): {setting}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
         f"# Command: python jobs/loso.py {result.folder}/{name} {' '.join(alone)}".rstrip()
-        + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}: {', '.join(result.plan.stamps) or 'no stamp'}.\n"
+        + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}: {', '.join(result.stamps) or 'no stamp'}.\n"
     )
 
 

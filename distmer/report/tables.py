@@ -29,6 +29,7 @@ _STAMPS = {
     "oracle": "the epoch was chosen on the held-out clips",
     "labels-permuted": "labels were shuffled within each person: this is chance",
     "counts-mismatch": "the clips are not those that the protocol publishes",
+    "mixed-devices": "some folds were trained on a GPU and some on a CPU, which are two types of machine",
     "selection-optimistic": "every held-out subject had a say in the choice of the setting",
 }
 _SELECTIONS = {
@@ -173,8 +174,8 @@ def to_markdown(result: RunResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, run_dir: str) -> str:
-    """What a run would do. ``seconds``: the estimate of the folds still to train, one after the other."""
+def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, how: str, run_dir: str) -> str:
+    """What a run would do. ``seconds``: the estimate of the folds still to train, one after the other; ``how``: as what each is trained."""
     todo = len(plan.jobs) - done
     stamps = [Text(f"NOT A HEADLINE: {'; '.join(_explained(stamp) for stamp in plan.stamps)}", style="bold red")] if plan.stamps else []
     rows = [
@@ -182,6 +183,7 @@ def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, run_
         ("folds", f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {len(plan.jobs)}: {done} in the ledger already, {todo} to train"),
         ("selection", plan.selection),
         ("estimate", f"about {clock(seconds)} one after the other on this machine, without extraction" if todo else "nothing to train"),
+        *([("on Ray", how)] if how else []),
         ("results", run_dir),
     ]
     label = max(len(name) for name, _ in rows)

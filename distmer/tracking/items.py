@@ -177,6 +177,7 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
         "seconds": result.seconds,
     }
     yield from (Metric(name, float(value)) for name, value in counts.items())
+    yield from stamp_items(result.stamps)
     yield Tag("mlflow.note.content", to_markdown(result))
     yield Tag("distmer.devices", ", ".join(tree["devices"]) or "none")
     yield Text("results.json", json.dumps(tree, indent=2))

@@ -92,6 +92,7 @@ def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:
         yield from (Metric(f"{name}_{score}", value) for score, value in (values or {}).items())
     yield from (Metric(name, float(value)) for name, value in result.counts.items())
     yield Metric("seconds", result.seconds)
+    yield from stamp_items(result.stamps)
     yield Tag("mlflow.note.content", sweep_markdown(result))
     yield Text("results.json", json.dumps(tree, indent=2))
     yield Text("summary.md", sweep_markdown(result))

@@ -32,8 +32,9 @@ digests_of(SHARED)  # all of it is imported by now: read before anybody edits a 
 def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult:
     """Train the job's model on its training clips and predict its held-out ones.
 
-    Raises BadInput when the training clips show one class only, or the model cannot be selected as asked;
-    OtherCode when this process has other code than the one that planned the job.
+    Raises BadInput when the training clips show one class only, the model cannot be selected as asked, or this process
+    is not what the job says (its number of workers, its kind of device); OtherCode when it has other code than the
+    process that planned the job; RunError where a promised GPU is not there.
     """
     started = time.perf_counter()
     train = TrainConfig.model_validate(job.spec["train"])
@@ -43,11 +44,11 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     if len(set(y_train.tolist())) < 2:
         raise BadInput(f"fold {job.fold.id}: its training clips show one class only, so nothing can be learned; use more subjects.")
     settle(train.threads)
-    runtime = runtime or Alone()
-    if resolved.info.kind == "classical":
-        fitted = _fit_classical(job, inputs, resolved, y_train)
-    else:
-        fitted = _fit_network(job, inputs, resolved, train, y_train, runtime)
+    runtime = runtime or Alone(gpu=job.spec["device"] == "cuda")
+    classical = resolved.info.kind == "classical"
+    workers, device = (1, "cpu") if classical else (runtime.world, runtime.device.type)
+    _require_promised(job, workers, device)
+    fitted = _fit_classical(job, inputs, resolved, y_train) if classical else _fit_network(job, inputs, resolved, train, y_train, runtime)
     prob_NK, epochs, curves, epoch_prob_ENK = fitted
     _require_numbers(job, prob_NK)
     return FoldResult(
@@ -58,7 +59,7 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
         epochs=epochs,
         curves=curves,
         seconds=time.perf_counter() - started,
-        device="cpu" if resolved.info.kind == "classical" else runtime.device.type,
+        device=device,
         epoch_prob_ENK=epoch_prob_ENK,
     )
 
@@ -71,6 +72,20 @@ def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
             f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run was"
             " planned with; use one version of distmer on all nodes, and give the same command again if a file was"
             " edited."
+        )
+
+
+def _require_promised(job: FoldJob, workers: int, device: str) -> None:
+    """What is filed under the job's digest must have been trained as the job says: it is part of the fold's identity."""
+    if workers != job.spec["workers"]:
+        raise BadInput(
+            f"fold {job.fold.id}: its numbers are those of {job.spec['workers']} workers, and {workers} would train it here; leave --local"
+            " out, or set cluster.workers_per_fold=1."
+        )
+    if device != job.spec["device"]:
+        raise BadInput(
+            f"fold {job.fold.id}: its numbers are those of a {job.spec['device']} device, and a {device} device would train it here; set"
+            " cluster.gpus_per_fold to what the machine has."
         )
 
 

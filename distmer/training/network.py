@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import nn
 from distmer.config import TrainConfig
 from distmer.training.losses import batch_loss, class_weights
 from distmer.training.seeds import derive
-from distmer.types import FloatArray, IntArray
+from distmer.types import FloatArray, IntArray, RunError
 
 Epoch = tuple[torch.Tensor, list[torch.Tensor]]  # inputs of the epoch, row numbers of its batches
 
@@ -32,7 +33,11 @@ class Runtime(Protocol):
 
     rank: int
     world: int
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains. RunError where a GPU was promised and there is none."""
+        ...
 
     def wrap(self, net: nn.Module) -> nn.Module:
         """The network whose backward pass averages gradients over the workers."""
@@ -59,7 +64,11 @@ class Alone:
 
     def __init__(self, *, gpu: bool = False) -> None:
         """``gpu``: whether the fold was promised one; on a machine that has a GPU, a fold that was not stays off it."""
-        self.device = device_of(gpu)
+        self._gpu = gpu
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self._gpu)
 
     def wrap(self, net: nn.Module) -> nn.Module:
         return net
@@ -86,8 +95,16 @@ class Task:
 
 
 def device_of(gpu: bool) -> torch.device:
-    """The GPU that the scheduler gave this process (Ray narrows CUDA_VISIBLE_DEVICES) if it promised one, else the CPU."""
-    return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    """The GPU that the scheduler gave this process (Ray narrows CUDA_VISIBLE_DEVICES) if it promised one, else the CPU.
+
+    Raises RunError where one was promised and torch sees none: numbers of a CPU must not be filed as those of a GPU.
+    """
+    if gpu and not torch.cuda.is_available():
+        raise RunError(
+            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there; look at the node's driver and its build"
+            " of torch (`distmer doctor`), or set cluster.gpus_per_fold=0."
+        )
+    return torch.device("cuda" if gpu else "cpu")
 
 
 def settle(threads: int) -> None:

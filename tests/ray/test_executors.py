@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
-from distmer.experiment.local import LocalExecutor
+from distmer.experiment.local import LocalExecutor, attempt
 from distmer.experiment.run import Report
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Runtime
-from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
+from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
 from tests import toy
+from tests.declared import on_the_cpu
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +41,13 @@ def ended(reports: Iterable[Report]) -> dict[str, FoldResult | FoldFailure]:
     return {r.fold_id: r for r in reports if not isinstance(r, FoldBegun)}
 
 
-def on_ray(cluster: ClusterConfig, scratch: Path, model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
+def on_ray(
+    cluster: ClusterConfig, scratch: Path, model: str = "atscnn", body: Any = attempt, **sections: object
+) -> dict[str, FoldResult | FoldFailure]:
     from distmer.cluster.folds import RayFoldExecutor
 
     cfg = toy.config(model, cluster=cluster.model_dump(), **sections)
-    return ended(RayFoldExecutor(cluster, str(scratch)).run(toy.jobs(cfg, CLIPS), INPUTS))
+    return ended(RayFoldExecutor(cluster, str(scratch), body).run(toy.jobs(cfg, CLIPS), INPUTS))
 
 
 def here(model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
@@ -73,8 +78,8 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
     from distmer.cluster.folds import RayFoldExecutor
 
     cluster = ClusterConfig(gpus_per_fold=0.5, cpus_per_fold=0.1, in_flight=8)
-    long = toy.jobs(toy.config(train={"epochs": 150}), CLIPS)
-    running = RayFoldExecutor(cluster, str(tmp_path)).run(long, INPUTS)
+    long = toy.jobs(toy.config(train={"epochs": 150}, cluster=cluster.model_dump()), CLIPS)
+    running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(long, INPUTS)
     begun = [next(running) for _ in range(4)]
     assert all(isinstance(report, FoldBegun) for report in begun)
     deadline = time.monotonic() + 20
@@ -82,7 +87,14 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert ray.available_resources().get("GPU", 0.0) == 0  # all four halves are taken
     running.close()
-    assert same(here(), on_ray(cluster, tmp_path))
+    assert same(here(), on_ray(cluster, tmp_path, body=on_the_cpu))
+
+
+def test_a_promised_gpu_that_is_not_there_is_a_failure_and_no_cpu_training(tmp_path: Path) -> None:
+    cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, retries=0)
+    reports = on_ray(cluster, tmp_path)
+    assert all(isinstance(r, FoldFailure) and f"node {platform.node()}: the fold was promised a GPU" in r.reason for r in reports.values())
+    assert all(isinstance(r, FoldResult) for r in on_ray(cluster, tmp_path, "linear").values())  # it needs none, and takes none
 
 
 class Where:
@@ -90,14 +102,15 @@ class Where:
 
     def __call__(self, job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult:
         time.sleep(0.2)
-        return replace(fit_fold(job, inputs), device=f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}")
+        on_a_cpu = replace(job, spec={**job.spec, "device": "cpu"})
+        return replace(fit_fold(on_a_cpu, inputs), device=f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}")
 
 
 def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) -> None:
     from distmer.cluster.folds import RayFoldExecutor
 
     cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, in_flight=2)
-    jobs = toy.jobs(toy.config(), CLIPS)
+    jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)
     many = [replace(job, digest=f"{n}{job.digest[1:]}", seed=n) for n in range(4) for job in jobs]
     results = [r for r in RayFoldExecutor(cluster, str(tmp_path), Where()).run(many, INPUTS) if not isinstance(r, FoldBegun)]
     assert len(results) == 16
@@ -107,17 +120,47 @@ def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) ->
     assert {gpu for _, gpu in homes} == {"0", "1"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_fold_as_a_worker_group(workers: int, tmp_path: Path) -> None:
+def test_a_group_whose_second_worker_raises_is_a_failure_in_the_codes_own_words(tmp_path: Path) -> None:
+    """The first worker waits for the gradients of the second: it must not wait, nor be tried again."""
     from distmer.cluster.folds import RayFoldExecutor
 
-    cluster = ClusterConfig(workers_per_fold=workers, cpus_per_fold=0.5)
+    cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5, retries=2)
+    jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
+    broken = OfTheFirstOnly(INPUTS.clip_ids, INPUTS.channels, INPUTS.normalised_as, INPUTS.x_NCHW, str(tmp_path))
+    (failure,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, broken)).values()
+    assert isinstance(failure, FoldFailure)
+    assert failure.reason == "ValueError: this worker has no clips"
+    assert not failure.lost and "\x1b" not in failure.traceback
+    assert (tmp_path / "taken").read_text() == "second\n"  # it was asked for its clips once: nothing was tried again
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfTheFirstOnly(Inputs):
+    """Inputs that the second worker of a group cannot read; each time that it tries leaves a line in ``folder``."""
+
+    folder: str = ""
+
+    def take(self, clip_ids: Sequence[str]) -> FloatArray:
+        from ray import train
+
+        if train.get_context().get_world_rank() == 1:
+            with (Path(self.folder) / "taken").open("a") as file:
+                file.write("second\n")
+            raise ValueError("this worker has no clips")
+        return Inputs.take(self, clip_ids)
+
+
+@pytest.mark.parametrize("workers", ["auto", 2])
+def test_a_fold_as_a_worker_group(workers: int | Literal["auto"], tmp_path: Path) -> None:
+    from distmer.cluster.folds import RayFoldExecutor
+
+    cluster = ClusterConfig(workers_per_fold=workers, cpus_per_fold=0.5, checkpoint_after=1e-6)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
     (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
     assert isinstance(result, FoldResult), result
     alone = here()[result.fold_id]
     assert isinstance(alone, FoldResult)
-    if workers == 1:  # the same digest, so the same bits
+    if workers == "auto":  # a group of one: the same digest, so the same bits
         assert jobs[0].digest == alone.digest
         assert np.array_equal(result.predictions.prob_NK, alone.predictions.prob_NK)
     else:  # promises resumability, not equality: another digest
@@ -157,10 +200,10 @@ def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path
 
     from distmer.cluster.folds import RayFoldExecutor
 
-    cfg = toy.config(train={"epochs": 100})
-    jobs = toy.jobs(cfg, CLIPS)
-    undisturbed = ended(LocalExecutor().run(jobs, INPUTS))
-    running = RayFoldExecutor(ClusterConfig(in_flight=2, **share), str(tmp_path)).run(jobs, INPUTS)
+    undisturbed = here(train={"epochs": 100})
+    cluster = ClusterConfig(in_flight=2, **share)
+    jobs = toy.jobs(toy.config(train={"epochs": 100}, cluster=cluster.model_dump()), CLIPS)
+    running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(jobs, INPUTS)
     first = next(running)
     victims: list[int] = []
     deadline = time.monotonic() + 60

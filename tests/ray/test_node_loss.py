@@ -32,32 +32,33 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("gpus", [0, 1], ids=["CPU", "declared GPU"])
 def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
-    settings = toy.settings(maps, "tracking.enabled=false", f"cluster.gpus_per_fold={gpus}", epochs=200)
+    """Decided on what distmer itself tells: which folds it began, how often, and how the ledger ends."""
+    settings = toy.settings(maps, "tracking.enabled=false", epochs=200)
     here, there = tmp_path / "here", tmp_path / "there"
     assert command.loso(*settings, "--local", home=here).code == 0
-    before = sum(cluster.repeated().values())
-    process = command.start(*settings, "--json", home=there, **cluster.driver)
+    how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
+    process = command.start(*how, home=there, script=command.ROOT / "tests" / "declared.py", **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 1, nodes.FOLD)
+    kept = command.ledger(there)
     cluster.add(gpus=1)
     ended = command.finish(process)
     assert (ended.code, ended.json["status"], ended.json["failed"]) == (0, "complete", []), ended.err
     (events,) = there.glob("runs/*/events.jsonl")
     begun = [event["fold"] for event in map(json.loads, events.read_text().splitlines()) if event["event"] == "fold_started"]
-    # A pooled fold is begun again by Ray, which tells it in its own record alone; one on a GPU by the driver.
-    assert len(begun) > len(set(begun)) if gpus else cluster.again(before)
+    assert len(begun) > len(set(begun)) == len(command.ledger(there))  # what was lost with the node was begun again, by its name
+    assert kept.items() <= command.ledger(there).items()  # and what was finished was not
     assert command.predictions(there) == command.predictions(here)
 
 
 def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     path, tune = sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
-    before = sum(cluster.repeated().values())
     process = command.start(str(path), "--json", home=there, script=tune, **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 2, nodes.FOLD)
     cluster.add(gpus=1)
     ended = command.finish(process)
     assert ended.code == 0, ended.err
-    assert cluster.again(before)
+    assert "its process was lost; it is begun again" in ended.err
     calm = command.finish(command.start(str(path), "--json", home=here, script=tune))
     assert calm.code == 0, calm.err
     assert searched(there) == searched(here)
@@ -78,6 +79,17 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert cluster.again(before)
     assert features(there) == features(here)
+
+
+def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: Path) -> None:
+    settings = toy.settings(maps, "tracking.enabled=false", "cluster.patience=5", epochs=2000)
+    with nodes.Nodes() as cluster:
+        cluster.add()
+        process = command.start(*settings, "--json", home=tmp_path, **cluster.driver)
+        cluster.lose_one(process, lambda: bool(cluster.workers[0].work(nodes.FOLD)), nodes.FOLD)
+        ended = command.finish(process)
+    assert ended.code == 1
+    assert "no machine has taken up a fold for" in ended.err and "finished folds are kept" in ended.err
 
 
 def searched(home: Path) -> Any:

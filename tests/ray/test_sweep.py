@@ -115,17 +115,13 @@ def test_a_sweep_killed_twice_goes_on_and_chooses_the_same(
 
 @pytest.mark.parametrize(
     "cluster",
-    [["local_cpus=1"], ["in_flight=1"], ["local_gpus=1", "gpus_per_fold=0.25"]],
-    ids=["1 CPU", "1 in flight", "GPU"],
+    [["local_cpus=1"], ["in_flight=1"]],
+    ids=["1 CPU", "1 in flight"],
 )
 def test_the_machine_changes_nothing(
     tune: Tune, cluster: list[str], maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
     settings = [part for setting in cluster for part in ("--set", f"cluster.{setting}")]
-    if "gpus_per_fold=0.25" in cluster:  # a process a fold: all but eight are given
-        shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")
-        for entry in sorted((tmp_path / "ledger").glob("*/*.parquet"))[:8]:
-            entry.unlink()
     of_its_own = cluster != ["in_flight=1"]  # another machine than the one that tests share
     ended = (tune_alone if of_its_own else tune)(sweep_file(tmp_path, maps), tmp_path, *settings)
     assert found(ended) == found(undisturbed[1])

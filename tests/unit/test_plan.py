@@ -38,6 +38,7 @@ def digests(p: Plan) -> list[str]:
         {"inputs": {"standardise": True}},
         {"evaluation": {"permute_labels": 1}},
         {"cluster": {"workers_per_fold": 2}},
+        {"cluster": {"gpus_per_fold": 0.5}},
         {"seeds": (1,)},
     ],
     ids=str,
@@ -55,7 +56,7 @@ def test_what_can_change_the_numbers_changes_every_fold(sections: dict[str, Any]
 @pytest.mark.parametrize(
     "sections",
     [
-        {"cluster": {"in_flight": 1, "retries": 0, "gpus_per_fold": 0.5, "workers_per_fold": 1}},
+        {"cluster": {"in_flight": 1, "retries": 0, "workers_per_fold": 1, "checkpoint_after": 1.0}},
         {"tracking": {"enabled": False}},
         {"evaluation": {"bootstrap": 100}},
         {"train": {"inner_folds": 4, "oracle": "global_epoch"}},  # idle under selection: fixed

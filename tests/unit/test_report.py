@@ -73,7 +73,7 @@ def test_results_json_alone_gives_the_same_table() -> None:
 def test_a_stamped_run_is_no_headline_anywhere() -> None:
     plan = factories.plan(model={"name": "atscnn"}, train={"selection": "oracle"}, expected={"ones": {"negative": 99}})
     result = factories.result(plan)
-    for text in (result_text(result), to_markdown(result), plan_text(plan, 0, 0, 0.0, "/x")):
+    for text in (result_text(result), to_markdown(result), plan_text(plan, 0, 0, 0.0, "each fold a task", "/x")):
         assert re.search(r"NOT A HEADLINE: oracle:per_subject .*counts-mismatch", text), text
     for figure in run_figures(result).values():
         assert any("NOT A HEADLINE: oracle:per_subject" in text.get_text() for text in figure.texts)
@@ -106,8 +106,9 @@ def test_colour_is_only_there_when_asked_for() -> None:
 
 
 def test_the_plan_and_the_models_are_listed() -> None:
-    text = plan_text(factories.plan(seeds=(0, 1)), missing_features=7, done=5, seconds=90, run_dir="/runs/x")
+    text = plan_text(factories.plan(seeds=(0, 1)), 7, 5, seconds=90, how="each fold a task of its own", run_dir="/runs/x")
     assert "6 × 2 seeds = 12: 5 in the ledger already, 7 to train" in text and "about 1:30" in text and "features of 7" in text
+    assert "each fold a task of its own" in text
     row = {"name": "toy", "title": "A toy", "kind": "classical", "parameters": None, "size": 8, "inputs": ["u"], "citation": "Me, 1999"}
     assert "toy: A toy" in models_text([{**row, "options": {"c": 1}}]) and "c=1" in models_text([{**row, "options": {"c": 1}}])
 

@@ -137,7 +137,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepPlan, Any]:
     manifest = session.manifest()
 
     def extract(own: Session, features: Any) -> Any:
-        return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
+        return extract_missing(manifest, features, own.config.features, LocalBackend(own.config.cluster), [])
 
     plan, found = _plan(session, space, manifest, extract)
     (features,) = found.values()
@@ -253,7 +253,7 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
 
     def extract(own: Session, features: Any) -> Any:
         extracted.append(len(features.missing))
-        return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
+        return extract_missing(manifest, features, own.config.features, LocalBackend(own.config.cluster), [])
 
     plan, found = _plan(session, space, manifest, extract)
     assert len(plan.keys) == 2 and len(hashed) == len(set(hashed)) > 0  # a frame is read once for all settings

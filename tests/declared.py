@@ -1,0 +1,37 @@
+"""Runs that declare GPUs on a machine without any: `python tests/declared.py [SETTING=VALUE …]`. Folds are scheduled as the real ones
+are, and trained on the CPU openly: what is filed says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+
+from distmer.app import Session, run_with
+from distmer.cluster.backend import RayBackend
+from distmer.experiment.local import attempt
+from distmer.experiment.run import terminable
+from distmer.report.live import LiveProgress
+from distmer.training.data import Inputs
+from distmer.training.network import Alone, Runtime
+from distmer.types import FoldFailure, FoldJob, FoldResult
+
+
+def on_the_cpu(job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult | FoldFailure:
+    """A body: the fold on the CPU, though its identity names a GPU."""
+    return attempt(replace(job, spec={**job.spec, "device": "cpu"}), inputs, Alone())
+
+
+def main(settings: list[str]) -> None:
+    session = Session.open(None, settings, None, os.environ)
+    with (
+        terminable(),
+        LiveProgress() as live,
+        RayBackend(session.config.cluster, str(session.workspace.scratch), on_the_cpu) as backend,
+    ):
+        print(json.dumps(run_with(session, backend, live).to_json()))
+
+
+if __name__ == "__main__":
+    main([argument for argument in sys.argv[1:] if argument not in {"--set", "--json"}])
