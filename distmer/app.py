@@ -134,6 +134,8 @@ def remove_leftovers_of(session: Session) -> None:
 
 def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    session.model()
+    session.require()
     remove_leftovers_of(session)
     with terminable(), LiveProgress() as live, session.backend(local) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)

@@ -19,6 +19,7 @@ from distmer.report.comparison import comparison_latex, comparison_markdown, com
 from distmer.types import BadInput, Predictions
 from tests import toy
 
+TRAIN = "train: {epochs: 3, batch_size: 8, lr: 0.003}\n"
 BASE = """
 data: {{protocol: flowmaps, root: {root}}}
 inputs: {{normalise: minmax}}
@@ -173,7 +174,7 @@ def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     root = toy.write_flowmaps(tmp_path / "maps")
     path = tmp_path / "c.yaml"
     rows = "  rows: {real: {}, chance: {evaluation.permute_labels: 1}}\n  resamples: 100\n"
-    path.write_text(BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear") + rows)
+    path.write_text(BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows)
     comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
     run_dirs = [Path(e.results["run_dir"]) for e in comparison.entries]

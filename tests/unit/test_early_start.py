@@ -32,7 +32,7 @@ def session(maps: Path, tmp_path: Path) -> Session:
 
 def early(session: Session, only: tuple[str, ...] = ()) -> bool:
     with LiveProgress() as live:
-        backend = Asked()
+        backend = Asked(session.config.cluster)
         run_with(session, backend, live, only)
     return backend.early
 
