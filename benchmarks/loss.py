@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import keep, machine
 from benchmarks.node_loss import features, searched
-from distmer.experiment.run import terminable
+from distmer.process import terminable
 from tests import command, toy
 from tests.ray.test_sweep import sweep_file
 

@@ -18,7 +18,7 @@ from benchmarks.equal import ours_like
 from benchmarks.plain.loso import load, step
 from benchmarks.plain.nets import NETS
 from distmer.config import TrainConfig
-from distmer.training.network import Alone, Task, batch_bounds, predict, settle, train_network
+from distmer.training.network import Alone, Task, batch_bounds, predict, settled, train_network
 from distmer.training.seeds import derive
 
 
@@ -53,7 +53,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--json")
     asked = parser.parse_args()
-    settle(1)
+    with settled(1):
+        _compare(asked)
+
+
+def _compare(asked: argparse.Namespace) -> None:
     begun = machine()
     x_NCHW, y_N, subjects = load(asked.maps)
     alike = clips = 0

@@ -25,7 +25,7 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
-from distmer.training.network import Alone, _one_epoch, keep_memory, laid_out, make_optimiser, settle
+from distmer.training.network import Alone, _one_epoch, keep_memory, laid_out, make_optimiser, settled
 
 BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}  # of the others 64
 
@@ -60,8 +60,12 @@ class Side:
 
 def serve(side: str, model: str, threads: int) -> None:
     """Answer each line of standard input with the seconds of a step."""
+    with settled(threads):
+        _serve(side, model)
+
+
+def _serve(side: str, model: str) -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(threads)
     resolved = resolve(ModelConfig(name=model))
     batch = BATCH.get(model, 64)
     x_BCHW = torch.rand(batch, len(resolved.inputs), resolved.size, resolved.size)
@@ -72,7 +76,6 @@ def serve(side: str, model: str, threads: int) -> None:
         def run() -> None:
             step(plain, optimiser, x_BCHW, y_B)
     else:
-        settle(threads)
         keep_memory()
         net = ours_like(plain, model, resolved.size)
         net.to(memory_format=torch.channels_last)

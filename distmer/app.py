@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,12 +20,12 @@ from distmer.config_layers import load_config
 from distmer.datasets import check_report, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.backend import Backend, LocalBackend
-from distmer.experiment.events import Event, FoldFinished, Observer, RunEnded, RunStarted, Step
+from distmer.experiment.events import Event, FoldFinished, Observer, Observers, RunEnded, RunStarted, Step
 from distmer.experiment.ledger import Ledger, remove_checkpoints
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, extract_missing, locate
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
-from distmer.experiment.run import run, terminable
+from distmer.experiment.run import run
 from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ModelInfo, ResolvedModel, is_network, models, resolve
@@ -84,9 +85,10 @@ class Session:
         return resolve(self.config.model)
 
     def manifest(self, observers: Sequence[Observer] = ()) -> Manifest:
+        tell = Observers(observers)
+
         def progress(done: int, total: int) -> None:
-            for observe in observers:
-                observe(Step("generating the embedded data set", done, total))
+            tell(Step("generating the embedded data set", done, total))
 
         return load_manifest(self.config.data, self.workspace.data, progress)
 
@@ -137,7 +139,7 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
     session.model()
     session.require()
     remove_leftovers_of(session)
-    with terminable(), LiveProgress() as live, session.backend(local) as backend:
+    with LiveProgress() as live, session.backend(local) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
@@ -173,19 +175,16 @@ def run_with(session: Session, backend: Backend, live: LiveProgress, only: Seque
     begin_folder(run_dir, plan, features.stored)
     ids = [clip.id for clip in plan.clips]
 
-    def keep(event: Event) -> None:
-        if isinstance(event, RunEnded):  # before the tracker is waited for: whoever stops us may not wait as long
-            finish_folder(run_dir, event.result)
-
     with tracking_of(session) as tracker:
         result = run(
             plan,
             executor,
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
-            [live, JsonLines(run_dir / "events.jsonl"), keep, *tracker.observers],
+            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
             str(run_dir),
             only,
+            partial(finish_folder, run_dir),
         )
         result = tracker.signed(result)
     write_results(run_dir, result)
@@ -196,7 +195,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
     session.workspace.require()
     remove_leftovers_of(session)
-    with terminable(), LiveProgress() as live, session.backend(local) as backend:
+    with LiveProgress() as live, session.backend(local) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])

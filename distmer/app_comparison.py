@@ -10,7 +10,6 @@ from distmer.config import Config, parse
 from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
-from distmer.experiment.run import terminable
 from distmer.remote import Place
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
@@ -39,7 +38,7 @@ def run_comparison(
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
     entries: list[Entry] = []
-    with terminable(), LiveProgress() as live, base.backend(local) as backend:
+    with LiveProgress() as live, base.backend(local) as backend:
         stopped = False
         for row in rows:
             if stopped:

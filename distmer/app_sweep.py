@@ -18,7 +18,6 @@ from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
-from distmer.experiment.run import terminable
 from distmer.experiment.space import Space
 from distmer.experiment.sweep import Search, SweepPlan, feature_digest, plan_sweep
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent
@@ -58,7 +57,7 @@ def run_sweep(
     session.require()
     remove_leftovers_of(session)
     backend = _backend(session)
-    with terminable(), SweepProgress(session.ledger) as live, backend:
+    with SweepProgress() as live, backend:
         starting = starter(backend, session.ledger.empty)
         manifest = session.manifest([live.steps, starting])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
@@ -71,7 +70,7 @@ def run_sweep(
         folder = session.workspace.sweep_dir(plan.digest)
         _begin(Store(folder), plan)
         with tracking_of(session) as tracker:
-            result = _sweep(session, plan, features, backend, [live, _keep(folder), *tracker.observers], folder)
+            result = _sweep(session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder))
             result = tracker.signed(result)
     write_sweep_results(Store(folder), result)
     return result
@@ -151,7 +150,13 @@ def _plan(
 
 
 def _sweep(
-    session: Session, plan: SweepPlan, features: Mapping[str, Features], backend: RayBackend, observers: Sequence[Any], folder: Place
+    session: Session,
+    plan: SweepPlan,
+    features: Mapping[str, Features],
+    backend: RayBackend,
+    observers: Sequence[Any],
+    folder: Place,
+    keep: Callable[[SweepEvent], None] = lambda event: None,
 ) -> SweepResult:
     ids = [clip.id for clip in plan.base.clips]
 
@@ -162,7 +167,7 @@ def _sweep(
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
-    sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once)
+    sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once, keep)
     return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(Store(folder)))
 
 
@@ -178,7 +183,7 @@ def _begin(folder: Store, plan: SweepPlan) -> None:
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:
-    """The observer that writes the sweep's folder: a search when it has ended, the rest at the end."""
+    """What writes the sweep's folder: a search when it has ended, the rest at the end."""
 
     def keep(event: SweepEvent) -> None:
         if isinstance(event, SearchEnded) and not event.recorded and _worth_keeping(event.outcome):

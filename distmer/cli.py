@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distmer import __version__
+from distmer.process import terminable
 from distmer.types import BadInput, RunError
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ def guarded(command: Any) -> Any:
     """Run a command; 2 on bad input, 1 on a failure of the world around it, 3 when stopped before its end."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        sys.exit(command() or COMPLETE)
+        with terminable():
+            sys.exit(command() or COMPLETE)
     except BadInput as error:
         click.echo(f"bad input: {error}", err=True)
         sys.exit(BAD_INPUT)
     except RunError as error:
         click.echo(f"error: {error}", err=True)
+        sys.exit(ERROR)
+    except BrokenPipeError:  # nobody reads what we print any more (`| head`); what was to be kept is kept
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ERROR)
     except OSError as error:
         if error.errno not in _OF_THE_WORLD:
@@ -78,6 +83,13 @@ def retry_option(command: Any) -> Any:
     return click.option("--retry-failed", is_flag=True, help=told)(command)
 
 
+def keep_freed_memory() -> None:
+    """Folds are trained in this process, and it is ours."""
+    from distmer.training.network import keep_memory
+
+    keep_memory()
+
+
 def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
     from distmer.app import Session
 
@@ -110,6 +122,8 @@ def run(
     from distmer.app import run_experiment
     from distmer.report.tables import result_text
 
+    if local:
+        keep_freed_memory()
     result = run_experiment(open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed)
     click.echo(result_text(result, colour=sys.stdout.isatty()))
     if as_json:
@@ -141,6 +155,8 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
     from distmer.remote import place
     from distmer.report.comparison import comparison_text
 
+    if local:
+        keep_freed_memory()
     places = [place(path) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
         comparison, folder = run_comparison(places[0], overrides, workspace, os.environ, local=local)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from distmer.app import Session, run_with
 from distmer.cluster.backend import RayBackend
 from distmer.experiment.local import attempt
-from distmer.experiment.run import terminable
+from distmer.process import terminable
 from distmer.report.live import LiveProgress
 from distmer.training.data import Inputs
 from distmer.training.network import Alone, Runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import secrets
@@ -12,59 +13,73 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from distmer.config import ClusterConfig
+from distmer.process import environment
 from distmer.types import BadInput, RunError
 
 _CONNECT_SECONDS = 10.0
+
+
+@functools.cache
+def _own_token() -> str:
+    """Of all clusters that this process starts: Ray reads a token once. It is on no disk."""
+    return secrets.token_hex(32)
+
+
+def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
+    """What Ray reads in the environment. Token authentication is on unless the environment says otherwise."""
+    found = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a task that asked for no GPU sees none
+        "RAY_task_oom_retries": str(config.retries),  # Ray's own default is for ever: the run would never end
+    }
+    own_token = address in (None, "local") and os.environ.get("RAY_AUTH_MODE", "token") == "token"
+    if own_token and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        found["RAY_AUTH_TOKEN"] = _own_token()
+    return found
 
 
 @contextmanager
 def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
     """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that ends with it.
 
-    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster cannot be reached.
-    Token authentication is on unless the environment says otherwise;
-    a local cluster gets a token of its own, which lives in this process's environment and on no disk.
+    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster
+    cannot be reached. A local cluster gets a token of this process's own.
     """
     address = config.address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that asked for no GPU sees none
-    os.environ.setdefault("RAY_task_oom_retries", str(config.retries))  # Ray's own default is for ever: the run would never end
-    own_token = address in (None, "local") and os.environ["RAY_AUTH_MODE"] == "token"
-    if own_token and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    _answers(address)
-    import ray  # after the environment is settled: Ray reads it when it loads
+    with environment(_settings(config, address)):
+        _answers(address)
+        import ray  # after the environment is settled: Ray reads it when it loads
 
-    asked_to_stop = signal.getsignal(signal.SIGTERM)
-    try:
-        if address in (None, "local"):
-            ray.init(
-                address="local",
-                num_cpus=config.local_cpus,
-                num_gpus=config.local_gpus,
-                # Only the cleaner of a Train worker group asks it anything; without one it warns every second. It costs a second to start.
-                include_dashboard=groups or config.workers_per_fold not in (0, "auto"),
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(
-            f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or RAY_ADDRESS and the token"
-            " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        # Ray puts a handler of its own in place, which ends the process on the spot: partial results would not be written.
-        signal.signal(signal.SIGTERM, asked_to_stop)
-    try:
-        if address in (None, "local"):
-            _suffices(config, ray.cluster_resources())
-        yield
-    finally:
-        ray.shutdown()
+        asked_to_stop = signal.getsignal(signal.SIGTERM)
+        try:
+            if address in (None, "local"):
+                ray.init(
+                    address="local",
+                    num_cpus=config.local_cpus,
+                    num_gpus=config.local_gpus,
+                    # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
+                    include_dashboard=groups or config.workers_per_fold not in (0, "auto"),
+                    logging_level=logging.ERROR,
+                )
+            else:
+                ray.init(address=address, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunError(
+                f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or RAY_ADDRESS and the token"
+                " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
+            ) from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts a handler of its own in place, which ends the process on the spot: partial results would not be written.
+            signal.signal(signal.SIGTERM, asked_to_stop)
+        try:
+            if address in (None, "local"):
+                _suffices(config, ray.cluster_resources())
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:

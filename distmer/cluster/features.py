@@ -6,8 +6,8 @@ plain Arrow columns: text, and the arrays as bytes beside their side lengths.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
+from distmer.process import only_errors_of
 from distmer.types import ApexSearch, FlowMap, KeyFrames, RunError, Source
 
 _ARRAYS = {"onset_HW": np.uint8, "apex_HW": np.uint8, "flow_HW2": np.float32, "strain_HW": np.float32}
@@ -29,25 +30,25 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
 
     Raises RunError when Ray gives up; what came before has been handed over.
     """
-    _quiet()
-    batches = max(1, -(-len(requests) // cluster.extract_batch))
-    actors = min(cluster.extract_actors, batches)  # all asked for at once: on a cluster they are what an autoscaler acts upon
-    clips = ray.data.from_items(
-        [_pack_request(request) for request in requests],
-        override_num_blocks=batches,
-    )
-    features = clips.map_batches(
-        _extractor(config),
-        batch_size=cluster.extract_batch,
-        num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
-    )
-    try:
-        for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield [_unpack_row(record) for record in cast(pa.Table, batch).to_pylist()]
-    except RayError as error:
-        first = str(error).strip().splitlines()[-1]
-        raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept: give the same command again.") from error
+    with _quiet():
+        batches = max(1, -(-len(requests) // cluster.extract_batch))
+        actors = min(cluster.extract_actors, batches)  # all asked for at once: on a cluster they are what an autoscaler acts upon
+        clips = ray.data.from_items(
+            [_pack_request(request) for request in requests],
+            override_num_blocks=batches,
+        )
+        features = clips.map_batches(
+            _extractor(config),
+            batch_size=cluster.extract_batch,
+            num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
+        )
+        try:
+            for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield [_unpack_row(record) for record in cast(pa.Table, batch).to_pylist()]
+        except RayError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept: give the same command again.") from error
 
 
 def _extractor(config: FeatureConfig) -> type:
@@ -66,12 +67,17 @@ def _extractor(config: FeatureConfig) -> type:
     return Extractor
 
 
-def _quiet() -> None:
-    """distmer shows its own progress; Ray Data's warnings and errors still come through."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """distmer shows its own progress; Ray Data's errors still come through."""
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    before = context.enable_progress_bars, context.print_on_execution_start
+    context.enable_progress_bars, context.print_on_execution_start = False, False
+    try:
+        with only_errors_of("ray.data"):
+            yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
 
 
 def _pack_request(request: FeatureRequest) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
 from distmer.training.data import Inputs
 from distmer.training.estimate import in_group
-from distmer.training.network import Alone, Runtime
+from distmer.training.network import Alone, Runtime, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 _log = logging.getLogger(__name__)
@@ -243,6 +243,8 @@ def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], body: Body) -> G
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here.
     runtime = Alone(gpu=job.spec["device"] == "cuda")
+    if job.spec["train"]:  # a network
+        keep_memory()
     trainer = TorchTrainer(lambda: body(job, inputs, runtime), scaling_config=ScalingConfig(num_workers=0))
     yield cast(Report, trainer.fit().return_value)
 

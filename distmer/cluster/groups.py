@@ -24,7 +24,7 @@ from distmer.experiment.run import Report
 from distmer.leftovers import temporary_folder
 from distmer.storage import Store
 from distmer.training.data import Inputs
-from distmer.training.network import T, device_of
+from distmer.training.network import T, device_of, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
 # What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word, or its loss, is the reason.
@@ -102,6 +102,7 @@ def _told(store: Store, job: FoldJob) -> FoldFailure | None:
 def _in_worker(config: dict[str, Any]) -> Report:
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces every checkpoint
     job: FoldJob = config["job"]
+    keep_memory()
     try:
         runtime = GroupRuntime(int(job.spec["train"].get("epochs", 1)), config["gpu"])
         inputs = cast(Inputs, ray.get(config["inputs"][0]))

@@ -7,8 +7,6 @@ holds no CPU that a fold could wait for: it asks for memory alone (Tune refuses 
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import re
 import threading
@@ -30,6 +28,7 @@ from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.space import Space
 from distmer.experiment.sweep import RungScore, Search, grace_of
 from distmer.leftovers import temporary_folder
+from distmer.process import environment, only_errors_of
 from distmer.types import BadInput, RunError
 
 _TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured
@@ -113,9 +112,6 @@ class RayTuner:
     """All searches of a sweep, each with a Tuner of its own in a thread of its own."""
 
     def __init__(self, space: Space, retries: int) -> None:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
         self._space, self._retries = space, retries
         self._words: queue.SimpleQueue[Word | Exception] = queue.SimpleQueue()
         self._delivered: dict[tuple[str, int], int] = {}
@@ -124,6 +120,8 @@ class RayTuner:
         self._threads: list[threading.Thread] = []
         self._searchers: list[_StudySearcher] = []
         self._exits = ExitStack()
+        self._exits.enter_context(environment(_SETTINGS))
+        self._exits.enter_context(only_errors_of("ray.tune"))
         self._folder = str(self._exits.enter_context(temporary_folder("distmer-tune")))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
         self._desk: Any = Desk.options(scheduling_strategy=here).remote()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
@@ -65,3 +67,24 @@ class RunEnded:
 
 Event = Step | RunStarted | FoldStarted | FoldFinished | FoldFailed | RunEnded
 Observer = Callable[[Event], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Observers:
+    """Several observers as one. They look on, and no more: one that raises is told once, and is left out from then on.
+
+    What a run must do, such as keeping its results, is none of theirs.
+    """
+
+    def __init__(self, observers: Iterable[Callable[[Any], None]]) -> None:
+        self._observers = list(observers)
+
+    def __call__(self, event: Any) -> None:
+        for observe in tuple(self._observers):
+            try:
+                observe(event)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the run goes on
+                self._observers.remove(observe)
+                name = getattr(observe, "__name__", type(observe).__name__)
+                _log.warning("%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error)

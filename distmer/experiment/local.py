@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from distmer.config import FeatureConfig
-from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
+from distmer.features.pipeline import FeatureRequest, FeatureRow, extract, one_thread
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Alone, Runtime
@@ -53,6 +53,6 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
 def decode_maps(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64) -> Iterator[list[FeatureRow]]:
     """Ready-made maps, decoded in this process: done before a pool of actors has begun. Reading files that are elsewhere is
     mostly waiting, so several are read at once."""
-    with ThreadPoolExecutor(8) as pool:
+    with one_thread(), ThreadPoolExecutor(8) as pool:  # set once for all threads of the pool: each would put back another number
         for start in range(0, len(requests), batch):
             yield list(pool.map(lambda request: extract(request, config), requests[start : start + batch]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from distmer.config import FeatureConfig, InputConfig
 from distmer.experiment.backend import Backend
-from distmer.experiment.events import Observer, Step
+from distmer.experiment.events import Observer, Observers, Step
 from distmer.features.frames import ClipError
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
@@ -74,9 +74,10 @@ def extract_missing(
     total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
     cached = done
 
+    hear = Observers(observers)
+
     def tell() -> None:
-        for observe in observers:
-            observe(Step("extracting features", done, total, cached, failed))
+        hear(Step("extracting features", done, total, cached, failed))
 
     tell()
     if not features.missing:  # what `locate` found is all there is to say

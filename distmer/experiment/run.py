@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from types import FrameType
+from contextlib import closing
 from typing import Protocol
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observer, RunEnded, RunStarted
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observer, Observers, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
@@ -41,11 +38,13 @@ def run(
     observers: Sequence[Observer],
     run_dir: str,
     only: Sequence[str] = (),
+    keep: Callable[[RunResult], None] = lambda result: None,
 ) -> RunResult:
-    """Train what the ledger lacks (of ``only`` these folds, if any are named).
+    """Train what the ledger lacks (of ``only`` these folds, if any are named), and ``keep`` the result.
 
-    Ctrl-C and SIGTERM end the run cleanly: what is finished is kept, the result is partial. BadInput for a fold
-    that is none.
+    Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of everything,
+    and last of the end, when the result is kept: whoever stops us may not wait for a tracker. BadInput for a fold that
+    is none.
     """
     started = time.perf_counter()
     ids = {fold.id: fold for fold in plan.folds}
@@ -54,30 +53,27 @@ def run(
     missing = [job for job in plan.jobs if job.digest not in known and job.fold.id in wanted]
     folds = list(known.values())
     failures: list[FoldFailure] = []
-    for observe in observers:
-        observe(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
-        for fold in folds:
-            observe(FoldFinished(fold, cached=True))
+    tell = Observers(observers)
+    tell(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
+    for fold in folds:
+        tell(FoldFinished(fold, cached=True))
     try:
-        with terminable():
-            for report in _reports(executor, missing, inputs):
-                match report:
-                    case FoldResult():
-                        ledger.put(report)
-                        folds.append(report)
-                        event = FoldFinished(report, cached=False)
-                    case FoldFailure():
-                        failures.append(report)
-                        event = FoldFailed(report)
-                    case FoldBegun():
-                        event = FoldStarted(report)
-                for observe in observers:
-                    observe(event)
+        for report in _reports(executor, missing, inputs):
+            match report:
+                case FoldResult():
+                    ledger.put(report)
+                    folds.append(report)
+                    tell(FoldFinished(report, cached=False))
+                case FoldFailure():
+                    failures.append(report)
+                    tell(FoldFailed(report))
+                case FoldBegun():
+                    tell(FoldStarted(report))
     except KeyboardInterrupt:
         _log.warning("Stopped: %d of %d folds are finished and kept; the same command goes on from there.", len(folds), len(plan.jobs))
     result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only)
-    for observe in observers:
-        observe(RunEnded(result))
+    keep(result)
+    tell(RunEnded(result))
     return result
 
 
@@ -85,20 +81,3 @@ def _reports(executor: Executor, missing: Sequence[FoldJob], inputs: Callable[[]
     if missing:  # a run that is all in the ledger loads no feature and starts no worker
         with closing(executor.run(missing, inputs())) as reports:
             yield from reports
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM (`ray job stop`, a spot notice) ends the block as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

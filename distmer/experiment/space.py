@@ -20,6 +20,7 @@ from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, laid, left_behind, merge, nested
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
+from distmer.process import only_errors_of
 from distmer.registry import nearest
 from distmer.types import BadInput, JsonValue
 
@@ -181,9 +182,8 @@ class Space:
 
     def study(self) -> optuna.Study:
         """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing else."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler if self.sweep.searcher == "tpe" else optuna.samplers.RandomSampler
-        study = optuna.create_study(direction="maximize", sampler=sampler(seed=self.sweep.seed))
+        study = _new_study(sampler(seed=self.sweep.seed))
         if self.sweep.searcher == "grid":
             values = [[_label(value) for value in domain.countable] for domain in self.sweep.space.values()]
             for combination in itertools.product(*values):
@@ -209,7 +209,6 @@ class Space:
             yield dict(zip(searched, values, strict=True))
 
     def _check(self) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         base = self.base()
         resolve(base.model)
         if base.train.selection == "oracle":
@@ -254,7 +253,7 @@ class Space:
 
     def _check_value(self, name: str, value: JsonValue) -> None:
         """BadInput unless the value goes with some values of the others: an option of one model, where models are searched too."""
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        study = _new_study(optuna.samplers.RandomSampler(seed=0))
         problem: BadInput | None = None
         for attempt in range(_TRIES if len(self.sweep.space) > 1 else 1):
             others = self.ask(study)[1] if attempt else {}
@@ -270,3 +269,8 @@ class Space:
 
 def _label(value: JsonValue) -> JsonValue:
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    with only_errors_of("optuna"):  # it announces every study
+        return optuna.create_study(direction="maximize", sampler=sampler)

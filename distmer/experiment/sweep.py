@@ -16,6 +16,7 @@ from distmer.config import Config, FeatureConfig
 from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
+from distmer.evaluation.stats import bootstrap
 from distmer.experiment.plan import Plan, fold_jobs
 from distmer.experiment.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.models import resolve
@@ -138,6 +139,15 @@ class SweepPlan:
         pooled = Predictions.concat([fold.predictions for fold in folds])
         scored = scores(pooled.y_true_N, pooled.y_pred_N, len(self.base.classes))
         return RungScore(budget, scored.uar, scored.uf1)
+
+    def interval(self, folds: Sequence[FoldResult]) -> tuple[float, float] | None:
+        """The 95 % interval of a trial's validation score over the subjects of its folds; None for fewer than two of
+        them. From 500 resamples: it is shown while the sweep is under way, and kept nowhere."""
+        pooled = Predictions.concat([fold.predictions for fold in folds])
+        if len(set(pooled.subjects)) < 2:
+            return None
+        ends = getattr(bootstrap(pooled, len(self.base.classes), 500, 0.95, 0), self.sweep.metric)
+        return ends.lo, ends.hi
 
     def choose(self, trials: Sequence[Trial]) -> Trial | None:
         """The trial of best validation score among those that went through every rung; the first of equals. None if none did."""

@@ -40,9 +40,10 @@ class TrialReported:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """A trial went through, was stopped, or failed."""
+    """A trial went through, was stopped, or failed. ``interval``: of its validation score, if it is its search's best so far."""
 
     trial: Trial
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from typing import Any
 from distmer.config import Config
 from distmer.digests import digest
 from distmer.experiment.crew import Proposed, Tuner, WentOn, Word, Workers
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observers
 from distmer.experiment.ledger import Ledger
-from distmer.experiment.run import Report, terminable
+from distmer.experiment.run import Report
 from distmer.experiment.space import Setting
 from distmer.experiment.sweep import RungScore, Search, SweepPlan, Trial
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
@@ -77,14 +77,19 @@ class _SearchRun:
         due = min(self.live.values(), key=lambda trial: (trial.clock, trial.index))
         return due if due.report is not None else None
 
+    def is_best(self, trial: Trial, metric: str) -> bool:
+        """Whether a trial went through every rung, with a better score than those before it."""
+        scores = [other.score(metric) or 0.0 for other in self.trials if other.state == "complete"]
+        return trial.state == "complete" and (trial.score(metric) or 0.0) > max(scores, default=-1.0)
+
     @property
     def over(self) -> bool:
         return not self.live and self._left == 0
 
 
 class Sweep:
-    """The loop over a plan. ``crew`` is called when the first trial or training needs it; ``at_once``: searches under way at the
-    same time, which changes no result."""
+    """The loop over a plan. ``crew`` is called when the first trial or training needs it; ``at_once``: searches under way
+    at the same time, which changes no result; ``keep`` is called with each event, before the observers hear of it."""
 
     def __init__(
         self,
@@ -94,9 +99,10 @@ class Sweep:
         inputs: InputsOf,
         observers: Sequence[SweepObserver],
         at_once: int,
+        keep: SweepObserver = lambda event: None,
     ) -> None:
         self._plan, self._crew, self._ledger = plan, crew, ledger
-        self._inputs, self._observers, self._at_once = inputs, observers, at_once
+        self._inputs, self._observers, self._at_once, self._keep = inputs, Observers(observers), at_once, keep
         self._tally = Tally()
         self._waiting = list(reversed(plan.searches))
         self._running: dict[str, _SearchRun] = {}
@@ -109,22 +115,21 @@ class Sweep:
         self._moved_at = time.monotonic()
 
     def run(self, recorded: Mapping[str, Outcome], folder: str, earlier: float | None = None) -> SweepResult:
-        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C and SIGTERM keep what is finished.
+        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C keeps what is finished.
 
         ``earlier``: the seconds that an earlier run took; they stay where this one finds nothing to train.
         """
         started = time.perf_counter()
         self._tell(SweepStarted(self._plan, folder, len(recorded)))
         try:
-            with terminable():
-                for search_id in list(recorded):
-                    self._conclude(recorded[search_id], recorded=True)
-                self._waiting = [search for search in self._waiting if search.id not in recorded]
-                if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
-                    self._tuner, self._workers = self._crew()
-                    self._moved_at = time.monotonic()
-                while self._waiting or self._running or self._asked:
-                    self._step()
+            for search_id in list(recorded):
+                self._conclude(recorded[search_id], recorded=True)
+            self._waiting = [search for search in self._waiting if search.id not in recorded]
+            if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
+                self._tuner, self._workers = self._crew()
+                self._moved_at = time.monotonic()
+            while self._waiting or self._running or self._asked:
+                self._step()
         except KeyboardInterrupt:
             _log.warning("Stopped: every finished training is kept; the same command goes on from there.")
         spent = time.perf_counter() - started if self._tally.trained or earlier is None else earlier
@@ -270,8 +275,12 @@ class Sweep:
             reason=f"fold {failure.fold_id}: {failure.reason}".removeprefix("fold : ") if failure else "",
             lost=failure is not None and failure.lost,
         )
+        interval = None
+        if running.is_best(kept, self._plan.sweep.metric):
+            folds = [report for report in ended if isinstance(report, FoldResult)]
+            interval = self._plan.interval(folds[-running.search.trainings :])
         running.trials.append(kept)
-        self._tell(TrialEnded(kept))
+        self._tell(TrialEnded(kept, interval))
 
     def _conclude(self, outcome: Outcome, *, recorded: bool) -> None:
         """A search is over: say so, and have its choice refitted on the persons it is to be scored on."""
@@ -292,5 +301,5 @@ class Sweep:
             self._tally.refits[key] = self._done[key]
 
     def _tell(self, event: Any) -> None:
-        for observe in self._observers:
-            observe(event)
+        self._keep(event)  # the sweep's own work, which must not fail in silence
+        self._observers(event)

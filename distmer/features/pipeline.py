@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -77,9 +78,24 @@ def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     A ClipError is a function of the clip's bytes, and its row has their key. Any other exception may pass (memory ran out, a disk
     stumbled): its row has no key, so it is told and not stored. BadInput and RunError, which concern every clip, do leave: a
     landmark model that is missing or cannot be loaded, an object store that is away.
-    Sets OpenCV to one thread in this process, for sums over two threads differ in the last digits.
+    OpenCV works on one thread meanwhile, for sums over two threads differ in the last digits.
     """
+    with one_thread():
+        return _extracted(request, cfg)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV on one thread within the block."""
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     begin = time.perf_counter()
     unit = unit_of(request.source)
     key = ""

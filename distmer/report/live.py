@@ -63,11 +63,21 @@ class Pool:
         return f"UAR so far {uar:.3f}" + ("" if seen.all() else f" ({seen.sum()} of {len(n_K)} classes seen)")
 
 
+class Stderr(Console):
+    """The console of progress. Once nobody reads it any more it is silent: rich itself would end the process."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class LiveProgress:
     """The observer that shows how far a run is. ``console`` must not write to stdout; ``every``: seconds between plain lines."""
 
     def __init__(self, console: Console | None = None, every: float = 5.0, now: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Stderr()
         self._every = every
         self._now = now
         self._bar: Progress | None = None

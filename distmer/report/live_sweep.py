@@ -11,27 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from distmer.evaluation.stats import bootstrap
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
-from distmer.experiment.ledger import Ledger
-from distmer.experiment.sweep import SweepPlan, Trial
+from distmer.experiment.sweep import SweepPlan
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialBegan, TrialEnded
-from distmer.report.live import LiveProgress
+from distmer.report.live import LiveProgress, Stderr
 from distmer.report.tables import clock
-from distmer.types import Predictions
 
-_RESAMPLES, _CONFIDENCE = 500, 0.95
 _REASONS = 3  # failures told at once; the others are counted
 
 
 class SweepProgress:
-    """The observer that shows how far a sweep is. ``ledger``: whence the best trial's predictions come, for its interval."""
+    """The observer that shows how far a sweep is."""
 
-    def __init__(
-        self, ledger: Ledger, console: Console | None = None, every: float = 10.0, now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._ledger, self._every, self._now = ledger, every, now
-        self._console = console or Console(stderr=True)
+    def __init__(self, console: Console | None = None, every: float = 10.0, now: Callable[[], float] = time.monotonic) -> None:
+        self._every, self._now = every, now
+        self._console = console or Stderr()
         self.steps = LiveProgress(self._console, now=now)  # of what comes before the trials
         self._plan: SweepPlan | None = None
         self._states: Counter[str] = Counter()
@@ -64,7 +58,7 @@ class SweepProgress:
             case TrialBegan():
                 self._states["running"] += 1
             case TrialEnded():
-                self._trial_ended(event.trial)
+                self._trial_ended(event)
             case SearchEnded():
                 self._search_ended(event)
             case FoldStarted():
@@ -97,7 +91,8 @@ class SweepProgress:
             self._task = self._bar.add_task("", total=plan.sweep.wanted * len(plan.searches), note="")
             self._bar.start()
 
-    def _trial_ended(self, trial: Trial) -> None:
+    def _trial_ended(self, event: TrialEnded) -> None:
+        trial = event.trial
         self._states["running"] -= 1
         self._states[trial.state] += 1
         assert self._plan is not None
@@ -106,20 +101,9 @@ class SweepProgress:
         score = trial.score(self._plan.sweep.metric)
         if trial.state == "complete" and score is not None and score > self._best.get(trial.search, (-1.0, ""))[0]:
             self._best.pop(trial.search, None)  # the latest stands last
-            told = f"{trial.search}, trial {trial.index}: inner {self._plan.sweep.metric.upper()} {score:.3f}{self._ends(trial)}"
+            ends = f" [{event.interval[0]:.3f}, {event.interval[1]:.3f}]" if event.interval else ""
+            told = f"{trial.search}, trial {trial.index}: inner {self._plan.sweep.metric.upper()} {score:.3f}{ends}"
             self._best[trial.search] = (score, told)
-
-    def _ends(self, trial: Trial) -> str:
-        """The interval over the validation subjects of a trial's last rung."""
-        plan = self._plan
-        assert plan is not None
-        search = next(search for search in plan.searches if search.id == trial.search)
-        folds = self._ledger.known(trial.folds[-search.trainings :]).values()
-        pooled = Predictions.concat([fold.predictions for fold in folds])
-        if len(set(pooled.subjects)) < 2:
-            return ""
-        interval = getattr(bootstrap(pooled, len(plan.base.classes), _RESAMPLES, _CONFIDENCE, 0), plan.sweep.metric)
-        return f" [{interval.lo:.3f}, {interval.hi:.3f}]"
 
     def _search_ended(self, event: SearchEnded) -> None:
         chosen, search = event.outcome.chosen, event.outcome.search.id

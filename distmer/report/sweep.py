@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-import matplotlib
 import optuna
 import pandas as pd
 import yaml
@@ -24,6 +23,7 @@ from rich.table import Table
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.sweep import Search, SweepPlan, Trial
 from distmer.experiment.sweep_result import Outcome, SweepResult
+from distmer.process import only_errors_of
 from distmer.report.run_folder import write_predictions
 from distmer.report.tables import as_text, clock, rendered
 from distmer.storage import Store
@@ -87,7 +87,8 @@ def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Cal
 
 
 def _study(plan: SweepPlan, trials: Sequence[Trial]) -> optuna.Study:
-    study = optuna.create_study(direction="maximize")
+    with only_errors_of("optuna"):  # it announces every study
+        study = optuna.create_study(direction="maximize")
     domains = {name: domain.distribution for name, domain in plan.sweep.space.items()}
     for trial in trials:
         drawn = {name: plan.sweep.space[name].drawn(value) for name, value in trial.setting.items()}
@@ -102,14 +103,18 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
     """Optuna draws with pyplot, which keeps every figure: this one is taken out of its hands."""
     import matplotlib.pyplot as plt
 
-    matplotlib.use("Agg")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for all of its matplotlib figures
-        axes = plot(study)
-    figure = cast(Figure, axes.figure)
-    figure.set_size_inches(11, 5.5)
-    plt.close(figure)
-    return figure
+    before = plt.get_backend()
+    plt.switch_backend("Agg")  # no window, and none of a thread
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for all of its matplotlib figures
+            axes = plot(study)
+        figure = cast(Figure, axes.figure)
+        figure.set_size_inches(11, 5.5)
+        plt.close(figure)
+        return figure
+    finally:
+        plt.switch_backend(before)
 
 
 def chosen_files(result: SweepResult) -> dict[str, str]:

@@ -129,7 +129,7 @@ def stamp_items(stamps: Sequence[str]) -> Iterator[LogItem]:
 
 def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
     """A finished fold as a run of its own below the run. Its settings are repeated there, for a search to find it by them."""
-    spec = settings(plan)
+    spec, sections = settings(plan), ("model", "train", "inputs", "features", "evaluation")  # those that act
     child: list[LogItem] = [
         Params(
             {
@@ -138,7 +138,7 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
                 "selection": plan.selection,
                 "fold": result.fold_id,
                 "seed": str(result.seed),
-                **flatten({name: spec[name] for name in ("model", "train", "inputs", "features", "evaluation")}),
+                **flatten({name: spec[name] for name in sections if name in spec}),
             }
         ),
         *stamp_items(plan.stamps),

@@ -8,7 +8,6 @@ Points are stamped with the run's start plus their step, so that MLflow itself k
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import sqlite3
 import sys
@@ -101,7 +100,6 @@ class MlflowStore:
     def __init__(self, uri: str, experiment: str, artifacts: str | None, answered: Callable[[], None] = lambda: None) -> None:
         """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server has its
         own place. ``answered`` is called after every request that came back, and before every piece of work of ours."""
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would announce every retry; we say it once
         self._answered = answered
         with _first_use(uri):
             try:

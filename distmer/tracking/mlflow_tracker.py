@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import queue
 import re
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
+from distmer import process
 from distmer.addresses import mask, masked
 from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
@@ -108,8 +109,10 @@ class MlflowTracker:
             self._give_up(f"it did nothing for {self._patience:.0f} s" if still else "the writer stopped; its traceback is above")
 
     def _work(self) -> None:
-        for name, value in _DEFAULTS.items():
-            os.environ.setdefault(name, value)
+        with _as_mlflow_reads():
+            self._write_all()
+
+    def _write_all(self) -> None:
         self._alive_at = math.inf  # loading MLflow is work of ours, however long it takes
         from distmer.tracking import mlflow_store
 
@@ -195,22 +198,25 @@ class MlflowTracker:
 
 def reach(uri: str) -> tuple[str, str]:
     """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    from distmer.tracking import mlflow_store
+    with _as_mlflow_reads():
+        from distmer.tracking import mlflow_store
 
-    try:
-        version = mlflow_store.look(uri)
-    except mlflow_store.failures() as error:
-        why = mask(reason(error), uri) + mlflow_store.version_note(uri)
-        return "", f"MLflow at {masked(uri)} {'refuses us' if mlflow_store.refused(error) else 'cannot be reached'} ({why})"
+        try:
+            version = mlflow_store.look(uri)
+        except mlflow_store.failures() as error:
+            why = mask(reason(error), uri) + mlflow_store.version_note(uri)
+            what = "refuses us" if mlflow_store.refused(error) else "cannot be reached"
+            return "", f"MLflow at {masked(uri)} {what} ({why})"
     return f"{masked(uri)}" + (f", MLflow {version}" if version else ""), ""
 
 
 def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
     """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be reached."""
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    with _as_mlflow_reads():
+        return _group(uri, experiment, artifacts, comparison)
+
+
+def _group(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
     from distmer.tracking import items, mlflow_store
 
     members = [str(entry.results["mlflow_run_id"]) for entry in comparison.entries if entry.results.get("mlflow_run_id")]
@@ -222,6 +228,12 @@ def track_comparison(uri: str, experiment: str, artifacts: str | None, compariso
         why = mask(reason(error), uri)
         _log.warning("MLflow at %s %s (%s): the comparison is in its folder alone.", masked(uri), what, why)
         return None
+
+
+@contextmanager
+def _as_mlflow_reads() -> Iterator[None]:
+    with process.environment(_DEFAULTS), process.only_errors_of("urllib3.connectionpool"):  # it would announce every retry
+        yield
 
 
 def run_name(plan: Plan) -> str:

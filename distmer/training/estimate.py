@@ -13,7 +13,7 @@ import numpy as np
 
 from distmer.config import ClusterConfig, ModelConfig, TrainConfig
 from distmer.models import ResolvedModel, resolve
-from distmer.training.network import Alone, Task, batch_bounds, settle, train_network
+from distmer.training.network import Alone, Task, batch_bounds, settled, train_network
 from distmer.types import FoldJob, JsonValue
 
 _CLASSICAL_SECONDS = 1.0  # measured below a second a fold on some hundred clips; not worth a probe
@@ -83,10 +83,10 @@ def _resolved(model: str) -> ResolvedModel:
 @functools.lru_cache(maxsize=256)
 def _step_seconds(model: str, train_config: str, classes: int, batch: int) -> float:
     resolved, train = _resolved(model), TrainConfig.model_validate_json(train_config)
-    settle(train.threads)
     rng = np.random.default_rng(0)
     x_NCHW = rng.normal(size=(batch, len(resolved.inputs), resolved.size, resolved.size)).astype(np.float32)
     task = Task(lambda: resolved.build(classes), x_NCHW, None, rng.integers(classes, size=batch), classes)
     clock = [time.perf_counter()]
-    train_network(task, train, train.epochs, 0, Alone(), lambda net: clock.append(time.perf_counter()))
+    with settled(train.threads):
+        train_network(task, train, train.epochs, 0, Alone(), lambda net: clock.append(time.perf_counter()))
     return min(b - a for a, b in itertools.pairwise(clock))

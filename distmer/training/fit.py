@@ -22,7 +22,7 @@ from distmer.evaluation.metrics import scores
 from distmer.features.inputs import mirrored
 from distmer.models import ResolvedModel, resolve
 from distmer.training.data import Inputs, standardised
-from distmer.training.network import Alone, Runtime, Task, predict, settle, train_network
+from distmer.training.network import Alone, Runtime, Task, predict, settled, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
 
@@ -43,12 +43,15 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     y_train = np.array([job.labels[c] for c in job.fold.train])
     if len(set(y_train.tolist())) < 2:
         raise BadInput(f"fold {job.fold.id}: its training clips show one class only, so nothing can be learned; use more subjects.")
-    settle(train.threads)
     runtime = runtime or Alone(gpu=job.spec["device"] == "cuda")
     classical = resolved.info.kind == "classical"
     workers, device = (1, "cpu") if classical else (runtime.world, runtime.device.type)
     _require_promised(job, workers, device)
-    fitted = _fit_classical(job, inputs, resolved, y_train) if classical else _fit_network(job, inputs, resolved, train, y_train, runtime)
+    with settled(train.threads):
+        if classical:
+            fitted = _fit_classical(job, inputs, resolved, y_train)
+        else:
+            fitted = _fit_network(job, inputs, resolved, train, y_train, runtime)
     prob_NK, epochs, curves, epoch_prob_ENK = fitted
     _require_numbers(job, prob_NK)
     return FoldResult(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from distmer.config import TrainConfig
+from distmer.process import environment
 from distmer.training.losses import batch_loss, class_weights
 from distmer.training.seeds import derive
 from distmer.types import FloatArray, IntArray, RunError
@@ -107,20 +108,41 @@ def device_of(gpu: bool) -> torch.device:
     return torch.device("cuda" if gpu else "cpu")
 
 
-def settle(threads: int) -> None:
-    """Make this process's arithmetic repeatable: thread count, deterministic kernels, no TF32."""
+@contextmanager
+def settled(threads: int) -> Iterator[None]:
+    """Repeatable arithmetic within the block: thread count, deterministic kernels, no TF32. After it, and for torch's
+    random numbers too, the process is as it was: it may be a notebook's."""
+    before = torch.get_num_threads()
+    cuda = torch.cuda.is_available()
     torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        devices = range(torch.cuda.device_count()) if cuda else ()
+        with torch.random.fork_rng(devices=devices), _deterministic_kernels() if cuda else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _deterministic_kernels() -> Iterator[None]:
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+    asked, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with environment({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}):
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = False
+        matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+            torch.use_deterministic_algorithms(asked, warn_only=warned)
 
 
 @functools.cache
 def keep_memory() -> None:
-    """Keep freed memory for the next step, as long as this process lives. By default glibc gives every large block back to the system
+    """Keep freed memory for the next step, as long as this process lives: for a process of ours alone. By default
+    glibc gives every large block back to the system
     at once, and a step that asks for it again waits for the system to clear it: up to a fifth of its time, measured."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # another C library has none
@@ -153,7 +175,6 @@ def train_network(
     torch.manual_seed(derive(seed, "weights"))
     net = task.build().to(device)
     if device.type == "cpu":
-        keep_memory()
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimiser = make_optimiser(net, config)
     saved = None if carry is None else runtime.restore()

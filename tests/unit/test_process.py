@@ -1,0 +1,130 @@
+"""What a notebook may call leaves its process as it was; and who looks on can end no run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distmer.experiment.events import Observers, RunEnded, Step
+from distmer.process import environment
+from tests import command, factories, toy
+
+_NOTEBOOK = """
+import logging, os, signal, sys
+import cv2, matplotlib, optuna, torch
+from distmer.app import Session, describe_plan, run_experiment
+from distmer.app_sweep import plan_of_sweep
+from distmer.experiment.sweep import Trial
+from distmer.report.figures import run_figures
+from distmer.report import sweep as drawn
+from pathlib import Path
+
+home, maps, space = sys.argv[1:]
+
+def state():
+    loggers = {name: logging.getLogger(name).level for name in ("", "optuna", "urllib3.connectionpool", "ray", "ray.data", "ray.tune")}
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    numbers = torch.get_num_threads(), cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed()
+    own = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}  # torch's own doing
+    return {"environment": own, "loggers": loggers, "handlers": handlers, "numbers": numbers,
+            "backend": matplotlib.get_backend(), "random": torch.random.get_rng_state().tolist()}
+
+torch.manual_seed(12)
+torch.set_num_threads(2)
+cv2.setNumThreads(2)
+before = state()
+settings = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax", "model.size=16", "model.hidden=16",
+            "train.epochs=2", "train.batch_size=8", "evaluation.bootstrap=100"]
+session = Session.open(None, settings, home, os.environ)
+describe_plan(session)
+result = run_experiment(session, local=True)
+assert result.status == "complete" and result.mlflow_run_id, result.status
+run_figures(result)
+plan_of_sweep(Path(space), [], home, os.environ, gpus=0, speedup=1.0, price=0.0)
+study = optuna.create_study()
+study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)
+drawn._drawn(optuna.visualization.matplotlib.plot_parallel_coordinate, study)
+after = state()
+for name in before:
+    assert before[name] == after[name], (name, before[name], after[name])
+"""
+
+_SPACE = """
+data: {{protocol: flowmaps, root: {root}}}
+inputs: {{normalise: minmax}}
+model: {{name: atscnn, size: 16, hidden: 16}}
+train: {{epochs: 2, batch_size: 8}}
+evaluation: {{folds: group_kfold, k: 2}}
+sweep:
+  trials: 2
+  inner_folds: 2
+  space: {{train.lr: {{loguniform: [1.0e-4, 1.0e-2]}}}}
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_s_process_is_left_as_it_was(tmp_path: Path) -> None:
+    maps = toy.write_flowmaps(tmp_path / "maps", subjects=4, each=3)
+    space = tmp_path / "space.yaml"
+    space.write_text(_SPACE.format(root=maps))
+    arguments = [sys.executable, "-c", _NOTEBOOK, str(tmp_path / "home"), str(maps), str(space)]
+    environ = {**command.environment(tmp_path / "home"), "PYTHONPATH": str(command.ROOT)}
+    done = subprocess.run(arguments, env=environ, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0 and "cannot be reached" not in done.stderr, done.stderr
+
+
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "theirs")
+    monkeypatch.delenv("NEW", raising=False)
+    import os
+
+    with environment({"OURS": "ours", "NEW": "new"}):
+        assert (os.environ["OURS"], os.environ["NEW"]) == ("theirs", "new")
+    assert os.environ["OURS"] == "theirs" and "NEW" not in os.environ
+
+
+def test_an_observer_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[object] = []
+
+    def display(event: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    tell = Observers([display, heard.append])
+    events = [Step("extracting features", n, 3) for n in range(3)]
+    for event in events:
+        tell(event)
+    assert heard == events
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("display is left out from here on (BrokenPipeError:")
+
+
+def test_an_observer_cannot_stop_a_run_but_ctrl_c_can() -> None:
+    def stop(event: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Observers([stop])(RunEnded(factories.result(factories.plan())))
+
+
+@pytest.mark.slow
+def test_nobody_who_reads_on_is_no_end_of_a_run(tmp_path: Path) -> None:
+    """`distmer run … 2>&1 | head -1`: the display's pipe is closed after its first line."""
+    maps = toy.write_flowmaps(tmp_path / "maps", subjects=4, each=3)
+    words = toy.settings(maps, "evaluation.bootstrap=100", "tracking.enabled=false")
+    arguments = [sys.executable, "-m", "distmer.cli", "run", "--local", *words]
+    process = subprocess.Popen(
+        arguments,
+        cwd=command.ROOT,
+        env=command.environment(tmp_path / "home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.wait(300)
+    assert len(command.ledger(tmp_path / "home")) == 4
+    assert list((tmp_path / "home" / "runs").glob("*/results.json"))
