@@ -254,7 +254,8 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 @click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
 def track(run_dir: str, workspace: str | None) -> int:
     """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
-    from distmer.app import Session, track_run
+    from distmer.app import Session
+    from distmer.app_track import track_run
     from distmer.remote import place
 
     folder = place(run_dir)
