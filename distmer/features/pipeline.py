@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -85,7 +85,7 @@ def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None]:
     """OpenCV on one thread within the block."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
