@@ -56,7 +56,7 @@ def watch(cluster: nodes.Nodes, home: Path, arguments: list[str], patience: floa
     from ray._raylet import GcsClient  # Ray reads its token when it loads
 
     gcs = GcsClient(address=cluster.address)
-    process = command.start(*arguments, home=home, script=command.ROOT / "tests" / "declared.py", **cluster.driver)
+    process = command.start(*arguments, home=home, script=command.ROOT / "tests" / "scripts" / "declared.py", **cluster.driver)
     started, rows, seen, ended = time.perf_counter(), list[dict[str, Any]](), 0, 0.0
     while True:
         now = time.perf_counter() - started

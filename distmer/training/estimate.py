@@ -53,7 +53,10 @@ def in_group(job: FoldJob, cluster: ClusterConfig, scratch: str) -> bool:
         return cluster.workers_per_fold > 0
     if job.spec["device"] != "cpu" or not reaches(cluster, scratch, os.environ):
         return False
-    return _at_most(job) > cluster.checkpoint_after and estimate_seconds(job) > cluster.checkpoint_after
+    try:
+        return _at_most(job) > cluster.checkpoint_after and estimate_seconds(job) > cluster.checkpoint_after
+    except Exception:  # noqa: BLE001  # what cannot be trained is a row of the failures, and that is for its task to find out
+        return False
 
 
 def in_words(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str:

@@ -23,7 +23,7 @@ from distmer.training.fit import fit_fold
 from distmer.training.network import Runtime
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
 from tests import toy
-from tests.declared import on_the_cpu
+from tests.scripts.declared import on_the_cpu
 
 pytestmark = pytest.mark.slow
 

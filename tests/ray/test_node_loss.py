@@ -37,7 +37,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     here, there = tmp_path / "here", tmp_path / "there"
     assert command.loso(*settings, "--local", home=here).code == 0
     how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
-    process = command.start(*how, home=there, script=command.ROOT / "tests" / "declared.py", **cluster.driver)
+    process = command.start(*how, home=there, script=command.ROOT / "tests" / "scripts" / "declared.py", **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 1, nodes.FOLD)
     kept = command.ledger(there)
     cluster.add(gpus=1)
@@ -82,7 +82,7 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
 
 
 def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: Path) -> None:
-    settings = toy.settings(maps, "tracking.enabled=false", "cluster.patience=5", epochs=2000)
+    settings = toy.settings(maps, "tracking.enabled=false", "cluster.patience=40", epochs=20000)
     with nodes.Nodes() as cluster:
         cluster.add()
         process = command.start(*settings, "--json", home=tmp_path, **cluster.driver)

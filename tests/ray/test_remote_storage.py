@@ -145,8 +145,8 @@ def test_a_run_on_s3_is_compared_and_tracked_by_its_address(far_maps: str, tmp_p
     (tmp_path / "tracking").mkdir()
     run_dirs = []
     for scale in ("1.0", "0.1"):
-        words = [*settings(far_maps, "model.name=linear", "model.size=16", f"model.c={scale}"), "--local", "--workspace", home, "--json"]
-        words += ["--set", "tracking.enabled=true"]
+        words = settings(far_maps, "model.name=linear", "model.size=16", f"model.c={scale}", "tracking.enabled=true")
+        words += ["--local", "--workspace", home, "--json"]
         ended = command.loso(*words, home=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")  # away: the run goes on
         assert (ended.code, ended.json["mlflow_run_id"]) == (0, None), ended.err
         run_dirs.append(ended.json["run_dir"])

@@ -1,4 +1,4 @@
-"""Runs that declare GPUs on a machine without any: `python tests/declared.py [SETTING=VALUE …]`. Folds are scheduled as the real ones
+"""Runs that declare GPUs on a machine without any: `python tests/scripts/declared.py [SETTING=VALUE …]`. Folds are scheduled as the real ones
 are, and trained on the CPU openly: what is filed says so."""
 
 from __future__ import annotations
