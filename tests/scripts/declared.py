@@ -1,5 +1,8 @@
-"""Runs that declare GPUs on a machine without any: `python tests/scripts/declared.py [SETTING=VALUE …]`. Folds are scheduled as the real ones
-are, and trained on the CPU openly: what is filed says so."""
+"""Runs that declare GPUs on a machine without any: `python tests/scripts/declared.py [--set SETTING=VALUE …]`.
+
+Folds are scheduled as real ones are, and trained on the CPU openly: what is filed says so. The script lies apart from
+``tests/ray``, which Python would take for Ray.
+"""
 
 from __future__ import annotations
 
