@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, quote_plus, unquote
 
-_NAMED = r"[^=&?\s]*(?:passw|pwd|secret|token|credential|signature|api_?key|access_?key)[^=&\s]*"  # in a query
-_QUERY = re.compile(rf"(?i)([?&]{_NAMED}=)[^&]*")
+# Names in a query (`?`), in parameters (`;`, also within an encoded `odbc_connect`), or in what follows a `#`.
+_NAMED = r"[^=&?;#\s]*(?:pass|pwd|secret|token|credential|signature|api_?key|access_?key)[^=&?;#\s]*|sig|auth|key"
+_QUERY = re.compile(rf"(?i)([?&;#](?:{_NAMED})=)[^&]*")
 _WORDS = re.compile(r"(?i)((?:passw\w*|pwd|secret\w*|\w*token|\w*key)=)[^&\s]+")
 _USER = re.compile(r"://\S*@")
 
@@ -18,7 +19,7 @@ def holds_secret(address: str) -> bool:
     from sqlalchemy.engine import make_url  # a tenth of a second; most settings have no address
     from sqlalchemy.exc import ArgumentError
 
-    if _QUERY.search(address):
+    if _QUERY.search(address) or _QUERY.search(unquote(address)):
         return True
     try:
         url = make_url(address)
@@ -33,7 +34,11 @@ def masked(address: str) -> str:
     may hold any sign, and not everyone writes it as it ought to be written."""
     scheme, separator, rest = address.partition("://")
     _, at, tail = rest.rpartition("@")
-    return _QUERY.sub(r"\1***", f"{scheme}{separator}***@{tail}" if at else address)
+    shown = _QUERY.sub(r"\1***", f"{scheme}{separator}***@{tail}" if at else address)
+    if not _QUERY.search(unquote(_QUERY.sub("", shown))):
+        return shown
+    place, _, _ = shown.partition("?")  # a secret whose name is encoded: nothing of the query is shown
+    return f"{scheme}://***" if _QUERY.search(unquote(place)) else f"{place}?***"
 
 
 def mask(text: str, address: str = "") -> str:
@@ -49,6 +54,7 @@ def _secrets(address: str) -> set[str]:
     """What is secret in an address, in every form in which a library may write it: as given, decoded, encoded."""
     _, _, rest = address.partition("://")
     _, _, password = rest.rpartition("@")[0].partition(":")
-    values = [match.group(0).partition("=")[2] for match in _QUERY.finditer(address)]
-    known = {form for value in (password, *values) for form in (value, unquote(value))}
+    found = [match.group(0).partition("=")[2] for text in (address, unquote(address)) for match in _QUERY.finditer(text)]
+    values = {part for value in found for part in (value, value.partition(";")[0])}
+    known = {form for value in {password, *values} for form in (value, unquote(value))}
     return {form for value in known if value for form in (value, quote(value), quote(value, safe=""), quote_plus(value))}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
+import matplotlib
 import optuna
 import pandas as pd
 import yaml
@@ -114,7 +115,10 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
         plt.close(figure)
         return figure
     finally:
-        plt.switch_backend(before)
+        try:
+            plt.switch_backend(before)
+        except ImportError:  # it was named in MPLBACKEND and cannot be loaded here: it stays named
+            matplotlib.rcParams["backend"] = before
 
 
 def chosen_files(result: SweepResult) -> dict[str, str]:

@@ -11,7 +11,8 @@ import hashlib
 import posixpath
 import re
 
-_ILLEGAL = re.compile(r"[^/\w\-. ]|_(?=x[0-9A-F]*_)")  # also what would read as an escaped sign
+# Also what would read as an escaped sign, now or once the sign after it is escaped.
+_ILLEGAL = re.compile(r"[^/\w\-. ]|_(?=x[0-9A-F]*(?:_|[^\w\-. ]))")
 _ESCAPED = re.compile(r"_x([0-9A-F]*)_")
 _LONGEST = 250  # characters that MLflow takes
 

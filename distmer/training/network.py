@@ -116,7 +116,8 @@ def settled(threads: int) -> Iterator[None]:
     cuda = torch.cuda.is_available()
     torch.set_num_threads(threads)
     try:
-        devices = range(torch.cuda.device_count()) if cuda else ()
+        # Asking a GPU for its random numbers takes memory on it, which a fold on the CPU has no claim to.
+        devices = range(torch.cuda.device_count()) if cuda and torch.cuda.is_initialized() else ()
         with torch.random.fork_rng(devices=devices), _deterministic_kernels() if cuda else nullcontext():
             yield
     finally:

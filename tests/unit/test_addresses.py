@@ -52,6 +52,24 @@ def test_a_secret_of_the_query_is_one_too(secret: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        "postgresql://db/x?user=ada&pass=hunter2",
+        "postgresql://db/x?passphrase=hunter2&sslmode=require",
+        "https://mlflow.lab/x?sig=hunter2",
+        "https://mlflow.lab/x;password=hunter2",
+        "https://mlflow.lab/x#token=hunter2",
+        "postgresql://db/x?pass%77ord=hunter2",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3DX%3BUID%3Dada%3BPWD%3Dhunter2%3BServer%3Ddb",
+    ],
+)
+def test_a_secret_under_any_name_and_sign_is_refused_and_masked(address: str) -> None:
+    assert holds_secret(address)
+    assert "hunter2" not in masked(address)
+    assert "hunter2" not in mask(f"{address}: login with hunter2 failed", address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
         *("http://127.0.0.1:5000", "https://mlflow.lab/team", "sqlite:////data/me@lab/mlflow.db", "sqlite:///C:/me/mlflow.db"),
         *("postgresql://ada@db/mlflow", "databricks://profile", "databricks", "mlruns", "postgresql://db:5432/x?sslmode=require"),
     ],

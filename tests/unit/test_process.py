@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import optuna
 import pytest
+import torch
 
 from distmer.experiment.events import Observers, RunEnded, Step
 from distmer.process import environment
+from distmer.report import sweep as drawn
+from distmer.training.network import settled
 from tests import command, factories, toy
 
 _NOTEBOOK = """
@@ -84,6 +89,29 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with environment({"OURS": "ours", "NEW": "new"}):
         assert (os.environ["OURS"], os.environ["NEW"]) == ("theirs", "new")
     assert os.environ["OURS"] == "theirs" and "NEW" not in os.environ
+
+
+def test_a_figure_is_drawn_where_the_user_s_backend_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a command that a notebook or a remote shell starts: MPLBACKEND names what only they can load."""
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "module://nowhere")
+    study = optuna.create_study()
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=3)
+    assert drawn._drawn(optuna.visualization.matplotlib.plot_parallel_coordinate, study).axes
+    assert matplotlib.get_backend() == "module://nowhere"
+
+
+def test_a_fold_on_the_cpu_takes_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU here is one that fails when it is used; a fold that was not promised it must not notice."""
+
+    def used(*_: object) -> None:
+        raise AssertionError("the GPU was used")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", used)
+    with settled(1):
+        assert torch.get_num_threads() == 1
 
 
 def test_an_observer_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

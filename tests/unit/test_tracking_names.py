@@ -25,6 +25,8 @@ NAMES = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
 @example("a/./b")
 @example("_x2B_")
 @example("__x2B_")
+@example("_x2+")
+@example("_x2/")
 @example("x" * 60 + "é" * 60)
 def test_a_legal_name_is_taken_and_read_back(name: str) -> None:
     text = legal(name)
