@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import select
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,10 @@ def guarded(command: Any) -> Any:
     except RunError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(ERROR)
-    except BrokenPipeError:  # nobody reads what we print any more (`| head`); what was to be kept is kept
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        # As in `| head`. What was to be kept is kept, and Python's own last words go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ERROR)
     except OSError as error:
@@ -64,6 +68,16 @@ def guarded(command: Any) -> Any:
         sys.exit(PARTIAL)
     finally:
         gc.freeze()  # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of our standard output is closed."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(0))
+    except (OSError, ValueError):  # it has no descriptor: a test, a notebook
+        return False
 
 
 def experiment(command: Any) -> Any:

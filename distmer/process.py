@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -28,26 +29,45 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+_lock = threading.Lock()
+_variables: Counter[str] = Counter()  # that we have set, by the blocks that need them
+_loggers: dict[str, tuple[int, int]] = {}  # that we have quietened: their level before, and the blocks that want it
+
+
 @contextmanager
 def environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that libraries read, within the block; what the user has set stays."""
-    ours = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(ours)
+    """Environment variables that libraries read, within the block; what the user has set stays. Blocks of several
+    threads may overlap: a variable goes with the last of them."""
+    with _lock:
+        ours = [name for name in defaults if name in _variables or name not in os.environ]
+        os.environ.update({name: defaults[name] for name in ours if name not in _variables})
+        _variables.update(ours)
     try:
         yield
     finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        with _lock:
+            _variables.subtract(ours)
+            for name in [name for name in ours if not _variables[name]]:
+                del _variables[name]
+                os.environ.pop(name, None)
 
 
 @contextmanager
 def only_errors_of(*loggers: str) -> Iterator[None]:
-    """Loggers of libraries that announce what we say ourselves: errors alone, within the block."""
-    before = {name: logging.getLogger(name).level for name in loggers}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Loggers of libraries that announce what we say ourselves: errors alone, within the block. Blocks of several threads
+    may overlap, as those of `environment`."""
+    with _lock:
+        for name in loggers:
+            level, blocks = _loggers.get(name, (logging.getLogger(name).level, 0))
+            _loggers[name] = level, blocks + 1
+            logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        with _lock:
+            for name in loggers:
+                level, blocks = _loggers.pop(name)
+                if blocks > 1:
+                    _loggers[name] = level, blocks - 1
+                else:
+                    logging.getLogger(name).setLevel(level)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from distmer.experiment.events import Observers, RunEnded, Step
-from distmer.process import environment
+from distmer.process import environment, only_errors_of
 from distmer.report import sweep as drawn
 from distmer.training.network import settled
 from tests import command, factories, toy
@@ -84,8 +87,6 @@ def test_a_notebook_s_process_is_left_as_it_was(tmp_path: Path) -> None:
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "theirs")
     monkeypatch.delenv("NEW", raising=False)
-    import os
-
     with environment({"OURS": "ours", "NEW": "new"}):
         assert (os.environ["OURS"], os.environ["NEW"]) == ("theirs", "new")
     assert os.environ["OURS"] == "theirs" and "NEW" not in os.environ
@@ -112,6 +113,19 @@ def test_a_fold_on_the_cpu_takes_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "get_rng_state", used)
     with settled(1):
         assert torch.get_num_threads() == 1
+
+
+def test_blocks_of_several_threads_may_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEW", raising=False)
+    level = logging.getLogger("some.library").level
+    with ExitStack() as first, ExitStack() as second:
+        for stack in (first, second):
+            stack.enter_context(environment({"NEW": "new"}))
+            stack.enter_context(only_errors_of("some.library"))
+        first.close()
+        assert os.environ["NEW"] == "new" and logging.getLogger("some.library").level == logging.ERROR
+        second.close()
+        assert "NEW" not in os.environ and logging.getLogger("some.library").level == level
 
 
 def test_an_observer_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
