@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from distmer.models import ModelInfo, ResolvedModel, is_network, models, resolve
 from distmer.remote import Place
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.run_folder import begin_folder, finish_folder, left_unfinished, write_results
+from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds, in_words
 from distmer.types import BadInput, Manifest, RunError
@@ -142,31 +142,14 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
-def starter(backend: Backend, certain: bool) -> Callable[[object], None]:
-    """An observer that lets the backend start, where it is ``certain`` that there will be work for it.
-
-    That is at the first clip that is generated, or when it is called after the clips have been found: a root or a
-    sheet that is missing is told before.
-    """
-
-    def start(event: object) -> None:
-        if certain:
-            backend.will_be_needed()
-
-    return start
-
-
 def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
     is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
     executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
-    certain = session.ledger.empty or (not only and left_unfinished(session.workspace.runs, session.config, session.model()))
-    starting = starter(backend, certain)
-    manifest = session.manifest([live, starting])
+    manifest = session.manifest([live])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
-    starting(None)
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
     plan = session.plan(manifest, features)

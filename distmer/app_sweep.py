@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from distmer.app import Session, remove_leftovers_of, starter, tracking_of
+from distmer.app import Session, remove_leftovers_of, tracking_of
 from distmer.cluster.backend import RayBackend
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import laid, load_layers, origin, with_environment
@@ -58,10 +58,8 @@ def run_sweep(
     remove_leftovers_of(session)
     backend = _backend(session)
     with SweepProgress() as live, backend:
-        starting = starter(backend, session.ledger.empty)
-        manifest = session.manifest([live.steps, starting])
+        manifest = session.manifest([live.steps])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
-        starting(None)
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live.steps])

@@ -1,14 +1,9 @@
-"""Ray as a backend: joined or started when a clip or fold needs it, or is sure to, and left when the run ends."""
+"""Ray as a backend: joined or started when the first clip or fold needs it, left when the run ends."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
@@ -18,17 +13,14 @@ from distmer.experiment.crew import Tuner, Workers
 from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.run import Executor, Report
 from distmer.experiment.space import Space
-from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
+from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.training.data import Inputs
 from distmer.training.estimate import in_group
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
-    """Clips through Ray Data, folds through Ray tasks. A run that is all cached never starts Ray.
-
-    Ready-made maps are decoded in this process, and the first clips are extracted in it while a Ray of our own starts.
-    """
+    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
 
     def __init__(
         self,
@@ -44,49 +36,40 @@ class RayBackend:
         self._scratch = scratch
         self._body = body
         self._exits = ExitStack()
-        self._session = _Session(config, groups=groups or config.workers_per_fold not in (0, "auto"))
+        self._joined = False
+        self._groups = groups or config.workers_per_fold not in (0, "auto")  # whether Ray is started for worker groups
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._exits.close()
-        finally:
-            self._session.end()
-
-    def will_be_needed(self) -> None:
-        """Start or join Ray while the caller goes on. What fails is told when Ray is first used."""
-        self._session.begin()
+        self._exits.close()
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         if all_maps(requests):
-            yield from decode_maps(requests, config)
-            return
-        left = deque(requests)
-        if self._session.own:  # what is extracted meanwhile is kept, even if this process ends before an actor is up
-            self._session.begin()
-            while left and not self._session.settled:
-                yield [extract(left.popleft(), config)]
-        if left:
-            self._session.join()
-            # Ray reads its environment when it loads: only after joining.
-            from distmer.cluster.features import extract_on_ray
+            return decode_maps(requests, config)
+        self._join()
+        from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
 
-            yield from extract_on_ray(list(left), config, self._config)
+        return extract_on_ray(requests, config, self._config)
 
     def executor(self) -> Executor:
         return self
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        self._join(groups=any(in_group(job, self._config, self._scratch) for job in jobs))
+        groups = any(in_group(job, self._config, self._scratch) for job in jobs)
+        if groups and self._joined and not self._groups:  # extraction came first; for folds of minutes another start is no price
+            self._exits.close()
+            self._joined = False
+        self._groups |= groups
+        self._join()
         from distmer.cluster.folds import RayFoldExecutor
 
         yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def searching(self, space: Space) -> tuple[Tuner, Workers]:
         """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
-        self._session.join()
+        self._join()
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
@@ -95,77 +78,7 @@ class RayBackend:
         self._exits.callback(tuner.close)
         return tuner, workers
 
-    def _join(self, *, groups: bool) -> None:
-        """Wait for Ray; one of our own that was started without what worker groups need is started anew with it."""
-        if groups and not self._session.groups and self._session.own:
-            self._session.end()
-            self._session = _Session(self._config, groups=True)
-        self._session.join()
-
-
-# A C handler is a pointer.
-ctypes.pythonapi.PyOS_getsig.restype = ctypes.c_void_p
-ctypes.pythonapi.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
-ctypes.pythonapi.PyOS_setsig.restype = ctypes.c_void_p
-
-
-class _Session:
-    """Ray's session in a thread of its own, from its start to its end.
-
-    It must be one thread. Ray's servers ask Linux to end them with whoever started them, and to Linux that is a thread.
-    """
-
-    def __init__(self, config: ClusterConfig, *, groups: bool = False) -> None:
-        """``groups``: whether worker groups will be started, for which a Ray of our own needs its dashboard."""
-        self._config = config
-        self.groups = groups
-        self._thread: Thread | None = None
-        self._settled, self._over = Event(), Event()
-        self._error: BaseException | None = None
-
-    @property
-    def own(self) -> bool:
-        """Whether it is a cluster of our own, on this machine."""
-        return (self._config.address or os.environ.get("RAY_ADDRESS")) in (None, "local")
-
-    @property
-    def settled(self) -> bool:
-        """Whether Ray is there, or has failed to come."""
-        return self._settled.is_set()
-
-    def begin(self) -> None:
-        if self._thread is None:
-            self._thread = Thread(target=self._hold, name="ray session", daemon=True)
-            self._thread.start()
-
-    def join(self) -> None:
-        """Wait until Ray is there; what its start raised is raised here."""
-        self.begin()
-        self._settled.wait()
-        if self._error is not None:
-            raise self._error
-
-    def end(self) -> None:
-        """Leave Ray, if it was begun, and wait for that."""
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _hold(self) -> None:
-        # Ray's core sets a handler of SIGTERM of its own that aborts the process. Python's functions for handlers refuse to
-        # work outside of the main thread; those of its C interface do not.
-        handler = ctypes.pythonapi.PyOS_getsig(signal.SIGTERM)
-        try:
-            with session(self._config, groups=self.groups):
-                ctypes.pythonapi.PyOS_setsig(signal.SIGTERM, handler)
-                self._settled.set()
-                # Ray Train and torch: whoever waited for Ray will want them next.
-                from distmer.cluster.folds import warm_up
-
-                if self.own and not self._config.gpus_per_fold:
-                    warm_up()
-                self._over.wait()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is for whoever waits for Ray
-            self._error = error
-        finally:
-            self._settled.set()
+    def _join(self) -> None:
+        if not self._joined:
+            self._exits.enter_context(session(self._config, groups=self._groups))
+            self._joined = True

@@ -30,7 +30,6 @@ from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 _log = logging.getLogger(__name__)
 
 Body = Callable[[FoldJob, Inputs, Runtime], FoldResult | FoldFailure]
-_WARM = 4  # processes at most: each takes some 400 MB, and there may be fewer folds than cores
 _KEPT = 5.0  # seconds that a process keeps its GPU between two folds
 _LOOK = 5.0  # seconds between looks at whether anything has begun
 
@@ -250,17 +249,6 @@ def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], body: Body) -> G
 
 
 _train_in_task = ray.remote(num_returns="streaming", max_retries=0)(_fold_in_process)
-
-
-@ray.remote(num_cpus=1, max_retries=0)
-def _imported() -> None:
-    """Whoever runs this has loaded this module, and torch with it."""
-
-
-def warm_up() -> None:
-    """Let the first processes for folds load what they need, while the driver is not ready yet."""
-    for _ in range(min(_WARM, int(ray.cluster_resources().get("CPU", 0)))):
-        _imported.remote()
 
 
 @ray.remote

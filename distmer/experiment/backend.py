@@ -20,10 +20,6 @@ class Backend(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def will_be_needed(self) -> None:
-        """Clips or folds are certain to come: what takes time to start may start, while the caller goes on."""
-        ...
-
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         """Features of clips, in batches as they come, in any order."""
         ...
@@ -44,9 +40,6 @@ class LocalBackend:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
-
-    def will_be_needed(self) -> None:
-        """Nothing here takes time to start."""
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         return extract_here(requests, config, batch=4)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from distmer import __version__
 from distmer.leftovers import Removed, remove
-from distmer.remote import Place, place
+from distmer.remote import Place
 from distmer.storage import Store
 from distmer.types import FoldResult, Predictions, RunError, SubjectKey
 
@@ -68,12 +68,6 @@ class Ledger:
             _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), reason)
             return None
         return result
-
-    @property
-    def empty(self) -> bool:
-        """Whether no fold was ever kept here. Looks at one folder alone."""
-        folder = place(self.store.uri)
-        return not (folder.is_dir() and any(len(path.name) == 2 for path in folder.iterdir()))
 
     def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
         """Those of the digests that are here."""

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
@@ -46,20 +44,6 @@ def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> No
     folder.write("clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
-
-
-def left_unfinished(runs: Place, config: Config, model: ResolvedModel) -> bool:
-    """Whether the run that was begun last with these settings has not become complete.
-
-    Not known, and so False, where ``runs`` is on an object store.
-    """
-    if not isinstance(runs, Path):
-        return False
-    with suppress(OSError, ValueError, KeyError):  # a folder of another version says nothing
-        begun = [path for path in runs.glob("*/plan.json") if (path.parent / "config.yaml").read_bytes() == _settings(config, model)]
-        results = max(begun, key=lambda path: path.stat().st_mtime).parent / "results.json"
-        return not results.exists() or bool(json.loads(results.read_text())["status"] != "complete")
-    return False
 
 
 def _settings(config: Config, model: ResolvedModel) -> bytes:
