@@ -18,6 +18,9 @@ from typing import Any
 from tests import guard
 
 ROOT = Path(__file__).parents[1]
+STOPPED = ROOT / "tests" / "scripts" / "stopped.py"
+# Seconds after which a test takes something for hung. Only what never comes pays for it, so a slow machine is no failure.
+PATIENCE = 900.0
 
 
 class EndedFirstError(AssertionError):
@@ -55,7 +58,7 @@ def start(*arguments: str, home: Path, script: Path = ROOT / "jobs" / "loso.py",
     return subprocess.Popen(command, cwd=cwd, env=environment(home, **env), text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 300) -> Ended:
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Ended:
     out, err = process.communicate(timeout=timeout)
     return Ended(process.returncode, out, err)
 
@@ -64,13 +67,18 @@ def loso(*arguments: str, home: Path, cwd: Path = ROOT, **env: str) -> Ended:
     return finish(start(*arguments, home=home, cwd=cwd, **env))
 
 
+def stopped(*arguments: str, at: str, home: Path) -> Ended:
+    """A command that stops itself: ``at`` is a signal's name and a moment (`tests/scripts/stopped.py`)."""
+    return finish(start(*arguments, home=home, script=STOPPED, STOP=at))
+
+
 def distmer(*arguments: str, home: Path, **env: str) -> Ended:
     command = [sys.executable, "-m", "distmer.cli", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(home, **env), text=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment(home, **env), text=True, capture_output=True, timeout=PATIENCE)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
@@ -87,7 +95,7 @@ def free_port() -> int:
 
 def kill(process: subprocess.Popen[str], how: signal.Signals = signal.SIGKILL) -> None:
     os.kill(process.pid, how)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
 
 
 def ledger(home: Path) -> dict[str, int]:

@@ -98,7 +98,7 @@ class Nodes:
         self.environ = command.environment(self._folder / "home", **token, **self.extra)
         self.driver = {**token, "RAY_ADDRESS": self.address}  # what a driver's environment needs
         head = ["--head", f"--port={self.port}", "--num-cpus=0", f"--temp-dir={self._folder}", "--include-dashboard=false", *self.head_args]
-        self.head = self._start("127.0.0.1", head, {})
+        self.head = self._start_again("127.0.0.1", head, {})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -109,13 +109,10 @@ class Nodes:
     def add(self, cpus: int = 1, gpus: int = 0, **env: Any) -> Node:
         """A node more, once it has joined: of two that start together both may choose the same socket."""
         where = [f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
-        for _ in range(3):  # on a busy machine Ray may give up a node that takes more than 30 s to start
-            self._count += 1
-            with suppress(NeverCameError):
-                node = self._start(f"127.0.0.{self._count}", where, env)
-                self.workers.append(node)
-                return node
-        raise NeverCameError(f"127.0.0.{self._count}")
+        self._count += 1
+        node = self._start_again(f"127.0.0.{self._count}", where, env)
+        self.workers.append(node)
+        return node
 
     def kill(self, node: Node) -> None:
         self.workers.remove(node)
@@ -149,7 +146,7 @@ class Nodes:
     def logs(self, pattern: str) -> list[Path]:
         return list(self._folder.glob(f"session_latest/logs/{pattern}"))
 
-    def again(self, before: int, seconds: float = 20) -> bool:
+    def again(self, before: int, seconds: float = command.PATIENCE) -> bool:
         """Whether more tasks than ``before`` were begun again: workers write Ray's record every second, not at once."""
         deadline = time.monotonic() + seconds
         while sum(self.repeated().values()) <= before:
@@ -162,16 +159,27 @@ class Nodes:
         ask = [sys.executable, "-m", "tests.attempts", self.address]
         return json.loads(subprocess.run(ask, cwd=command.ROOT, env=self.environ, text=True, capture_output=True, check=True).stdout)
 
+    def _start_again(self, ip: str, arguments: list[str], env: dict[str, Any]) -> Node:
+        for _ in range(5):  # Ray gives up a node that takes more than 30 s to start, as on a busy machine it may
+            with suppress(NeverCameError):
+                return self._start(ip, arguments, env)
+        return self._start(ip, arguments, env)
+
     def _start(self, ip: str, arguments: list[str], env: dict[str, Any]) -> Node:
         # Several nodes on one machine: each an address, no fixed port, a small object store.
         start = [RAY, "start", "--block", f"--node-ip-address={ip}", f"--object-store-memory={_STORE}", *arguments]
-        start += ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
+        start += [
+            "--include-log-monitor=false",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            f"--dashboard-agent-listen-port={free_port()}",
+        ]
         log = self._folder / f"{ip}.log"
         environ = {**self.environ, **{name: str(value) for name, value in env.items()}}
         with log.open("w") as file:
             process = subprocess.Popen(start, env=environ, cwd=command.ROOT, stdout=file, stderr=file, start_new_session=True)
         node = Node(ip, process)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + command.PATIENCE
         while "Ray runtime started" not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
                 node.kill()

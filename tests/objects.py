@@ -49,7 +49,7 @@ class Server:
     def checking(self, wanted: bool) -> None:
         number = b"0" if wanted else b"inf"  # of requests that go unchecked
         request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", number, {"Content-Type": "text/plain"}, method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def make_bucket(self) -> None:
         boto3.client("s3", **self._boto).create_bucket(Bucket=BUCKET)
@@ -68,7 +68,7 @@ def serving() -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"
     given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + command.PATIENCE
         while True:
             assert process.poll() is None and time.monotonic() < deadline, "moto's server does not start"
             with suppress(OSError):
@@ -81,7 +81,7 @@ def serving() -> Iterator[Server]:
             yield server
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=command.PATIENCE)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from distmer.config import ClusterConfig
 from distmer.process import environment
 from distmer.types import BadInput, RunError
 
+_log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10.0
+_STARTS = 3  # tries to start a local Ray
 
 
 @functools.cache
@@ -55,14 +57,7 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
         asked_to_stop = signal.getsignal(signal.SIGTERM)
         try:
             if address in (None, "local"):
-                ray.init(
-                    address="local",
-                    num_cpus=config.local_cpus,
-                    num_gpus=config.local_gpus,
-                    # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
-                    include_dashboard=groups or config.workers_per_fold not in (0, "auto"),
-                    logging_level=logging.ERROR,
-                )
+                _start(config, groups=groups or config.workers_per_fold not in (0, "auto"))
             else:
                 ray.init(address=address, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -80,6 +75,33 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _start(config: ClusterConfig, *, groups: bool) -> None:
+    """A local Ray. RunError where this machine is too busy to start one within Ray's own limit, which is tried three times."""
+    import ray
+
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=config.local_cpus,
+                num_gpus=config.local_gpus,
+                # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
+                include_dashboard=groups,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+                raise
+            if attempt == _STARTS:
+                raise RunError(
+                    f"Ray could not be started on this machine within 30 s, {_STARTS} times in a row: the machine is too busy."
+                    " Run the same command again later, or run with --local."
+                ) from error
+            _log.warning("Ray did not start within 30 s (this machine is busy); it is started again.")
 
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
-import pandas as pd
 from python_calamine import CalamineError
 
 from distmer.datasets import biff2
@@ -95,6 +94,8 @@ def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetR
 
 def worksheets(path: Place) -> dict[str, list[list[str]]]:
     """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1. BadInput for what is no sheet."""
+    import pandas as pd  # half a second, and no worker reads a sheet
+
     try:
         data = path.read_bytes()
         if data.startswith(biff2.MAGIC):

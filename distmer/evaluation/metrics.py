@@ -1,4 +1,4 @@
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: strict
 """UAR (mean recall of the classes) and UF1 (mean F1 of the classes), pooled over all folds and averaged over folds.
 
 Pooled is primary: one confusion matrix over every prediction, as MEGC 2019 scores. The divisor is always the number of
@@ -10,10 +10,7 @@ there, in the truth or in a prediction. A constant predictor scores far more by 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from distmer.types import FloatArray, IntArray, Predictions, Scores
 
@@ -25,11 +22,8 @@ def scores(y_true_N: IntArray, y_pred_N: IntArray, classes: int) -> Scores:
     for what, y_N in (("truth", y_true_N), ("prediction", y_pred_N)):
         if y_N.min() < 0 or y_N.max() >= classes:
             raise ValueError(f"a {what} lies outside the {classes} classes: {int(y_N.min())} to {int(y_N.max())}")
-    labels = list(range(classes))
-    precision_recall_f1: Any = precision_recall_fscore_support  # untyped
-    _, recall, f1, _ = precision_recall_f1(y_true_N, y_pred_N, labels=labels, average=None, zero_division=0)
-    recall_K, f1_K = np.asarray(recall, dtype=np.float64), np.asarray(f1, dtype=np.float64)
-    confusion_KK = np.asarray(confusion_matrix(y_true_N, y_pred_N, labels=labels), dtype=np.int64)
+    confusion_KK = confusions(y_true_N, y_pred_N, np.zeros_like(y_true_N), 1, classes)[0]
+    recall_K, f1_K = recall_and_f1(confusion_KK)
     return Scores(float(recall_K.mean()), float(f1_K.mean()), recall_K, f1_K, confusion_KK)
 
 
@@ -59,15 +53,20 @@ def confusions(y_true_N: IntArray, y_pred_N: IntArray, group_N: IntArray, groups
     return np.bincount(flat_N, minlength=groups * classes * classes).reshape(groups, classes, classes)
 
 
+def recall_and_f1(confusion_xKK: IntArray) -> tuple[FloatArray, FloatArray]:
+    """(recall_xK, f1_xK): each class's recall and F1, with any leading axes; 0 where the truth has none of a class."""
+    hit_xK = np.diagonal(confusion_xKK, axis1=-2, axis2=-1).astype(np.float64)
+    true_xK = confusion_xKK.sum(-1, dtype=np.float64)
+    both_xK = true_xK + confusion_xKK.sum(-2, dtype=np.float64)
+    return hit_xK / np.maximum(true_xK, 1), 2 * hit_xK / np.maximum(both_xK, 1)
+
+
 def scores_of(confusion_xKK: IntArray, *, occurring: bool = False) -> tuple[FloatArray, FloatArray]:
     """(UAR_x, UF1_x) of many confusion matrices at once, with any leading axes; what `scores` and `fold_mean` give.
 
     The divisor is K; with ``occurring``, the number of classes in truth or prediction, as in `fold_mean`.
     """
-    hit_xK = np.diagonal(confusion_xKK, axis1=-2, axis2=-1).astype(np.float64)
-    true_xK = confusion_xKK.sum(-1, dtype=np.float64)
-    both_xK = true_xK + confusion_xKK.sum(-2, dtype=np.float64)
-    recall_xK = hit_xK / np.maximum(true_xK, 1)
-    f1_xK = 2 * hit_xK / np.maximum(both_xK, 1)
-    divisor_x = np.maximum((both_xK > 0).sum(-1), 1) if occurring else confusion_xKK.shape[-1]
+    recall_xK, f1_xK = recall_and_f1(confusion_xKK)
+    occurs_xK = (confusion_xKK.sum(-1) + confusion_xKK.sum(-2)) > 0
+    divisor_x = np.maximum(occurs_xK.sum(-1), 1) if occurring else confusion_xKK.shape[-1]
     return recall_xK.sum(-1) / divisor_x, f1_xK.sum(-1) / divisor_x

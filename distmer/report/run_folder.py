@@ -17,7 +17,6 @@ from distmer.experiment.result import RunResult
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
 from distmer.remote import Place
-from distmer.report.figures import run_figures
 from distmer.report.tables import to_markdown
 from distmer.storage import Store
 from distmer.types import BadInput, JsonValue, Predictions
@@ -64,6 +63,8 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
+    from distmer.report.figures import run_figures  # matplotlib takes half a second to load, and is needed at the end only
+
     folder = Store(run_dir)
     write_predictions(folder, result.predictions)
     for name, figure in run_figures(result).items():

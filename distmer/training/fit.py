@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-from sklearn.metrics import log_loss
 from torch import nn
 
 from distmer.code import SHARED, code_of, digests_of, other_code
@@ -163,6 +162,8 @@ def _choose_epochs(
 
     Equal UARs: the lower cross-entropy, then the earlier epoch.
     """
+    from sklearn.metrics import log_loss  # two seconds, which a fold with a fixed number of epochs need not wait
+
     row = {clip: i for i, clip in enumerate(job.fold.train)}
     prob_ENK = np.zeros((train.epochs, len(y_train), int(job.spec["classes"])))
     for inner in inner_folds(job.fold.train, job.labels, train.inner_folds):

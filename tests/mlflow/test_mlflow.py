@@ -30,10 +30,10 @@ from distmer.tracking import mlflow_tracker
 from distmer.tracking.items import Curve, Metric, Params, Tag, Text, plan_items
 from distmer.tracking.mlflow_tracker import MlflowTracker
 from distmer.tracking.names import legal, original
-from tests import factories
+from tests import command, factories
 
 pytestmark = pytest.mark.slow
-soon = pytest.mark.timeout(150)  # MLflow itself would try for minutes; on a busy machine the rest takes seconds too
+soon = pytest.mark.timeout(600)  # MLflow itself would try for many minutes
 
 
 def free_port() -> int:
@@ -51,25 +51,25 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server of its own, in a process group of its own, with a folder that it serves artifacts from."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
+    server_command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server_command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(server_command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + command.PATIENCE
         while not healthy(port):
             assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.5)
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the group has the pid of its leader, which is ours
-        process.wait(30)
+        process.wait(command.PATIENCE)
 
 
 def healthy(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -492,14 +492,14 @@ def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked(tmp_path: 
         "print(t.error)\n"
     )
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    commands = [[sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)] for n in range(3)]
+    starts = [[sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)] for n in range(3)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    processes = [subprocess.Popen(command, text=True, **pipes) for command in commands]
+    processes = [subprocess.Popen(start, text=True, **pipes) for start in starts]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=300) for process in processes]
+    told = [process.communicate(timeout=command.PATIENCE) for process in processes]
     assert [out.strip() for out, _ in told] == ["None"] * 3, told
     assert {run.info.status for run in runs(uri, "x", "tags.`distmer.kind` = 'run'")} == {"FINISHED"}
     assert len(runs(uri, "x", "tags.`distmer.kind` = 'run'")) == 3
@@ -519,7 +519,7 @@ def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(root), f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "files")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=command.PATIENCE,
         cwd=tmp_path,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

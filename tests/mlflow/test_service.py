@@ -97,7 +97,7 @@ class Service:
         """SIGKILL, as a power cut: the server and its workers, which are the group that the server leads."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(command.PATIENCE)
         self.process = None
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -121,10 +121,10 @@ class Service:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + command.PATIENCE
     while True:
         try:
-            urllib.request.urlopen(url, timeout=2).close()
+            urllib.request.urlopen(url, timeout=20).close()
             return
         except OSError:
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
@@ -166,7 +166,7 @@ def start_s3(service: Service, leave: ExitStack) -> None:
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     process.send_signal(how)
-    process.wait(30)
+    process.wait(command.PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Runtime
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
-from tests import toy
+from tests import command, toy
 from tests.scripts.declared import on_the_cpu
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
     running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(long, INPUTS)
     begun = [next(running) for _ in range(4)]
     assert all(isinstance(report, FoldBegun) for report in begun)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + command.PATIENCE
     while ray.available_resources().get("GPU", 0.0) > 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert ray.available_resources().get("GPU", 0.0) == 0  # all four halves are taken
@@ -206,7 +206,7 @@ def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path
     running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(jobs, INPUTS)
     first = next(running)
     victims: list[int] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + command.PATIENCE
     while not victims and time.monotonic() < deadline:
         for process in psutil.Process().children(recursive=True):
             if process.name().startswith(("ray::fold", "ray::_Lane.train")) or any("ray::fold" in part for part in process.cmdline()[:1]):

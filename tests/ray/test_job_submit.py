@@ -53,9 +53,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def submit(environ: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     runtime = f'{{"env_vars": {{"DISTMER_HOME": "{home}"}}}}'
     job = [RAY, "job", "submit", "--working-dir", ".", "--runtime-env-json", runtime, "--", "python", "jobs/loso.py", *arguments]
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + command.PATIENCE
     while True:
-        done = subprocess.run(job, cwd=command.ROOT, env=environ, text=True, capture_output=True, timeout=400)
+        done = subprocess.run(job, cwd=command.ROOT, env=environ, text=True, capture_output=True, timeout=command.PATIENCE)
         refused = "Failed to connect" in done.stderr or "No available agent" in done.stdout + done.stderr
         if not refused or time.monotonic() > deadline:
             return done
@@ -76,7 +76,7 @@ def test_a_submitted_job_gives_the_bits_of_the_command(head: dict[str, str], tmp
 
 def test_without_the_token_nothing_is_submitted(head: dict[str, str], tmp_path: Path) -> None:
     stranger = {**head, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    done = subprocess.run([RAY, "job", "list"], env=stranger, text=True, capture_output=True, timeout=100)
+    done = subprocess.run([RAY, "job", "list"], env=stranger, text=True, capture_output=True, timeout=command.PATIENCE)
     assert done.returncode != 0
     assert "auth" in (done.stdout + done.stderr).lower()
 

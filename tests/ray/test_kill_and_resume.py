@@ -29,29 +29,20 @@ def undisturbed(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(maps: Path) -> list[str]:
-    return toy.settings(maps, "tracking.enabled=false", epochs=60)
+    return toy.settings(maps, "tracking.enabled=false", epochs=12)
 
 
-# Moments of the run: before a fold is done, after some folds; "within": in the middle of writing an entry of the ledger.
+# Moments of the run: before a fold is filed, after some folds; "within": in the middle of writing an entry of the ledger.
 @pytest.mark.parametrize("moment", [0, 2, 4, "within"])
 def test_the_same_command_goes_on(one_ray: str, moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+    alone = ["--local"] if moment == "within" else []
+    killed = command.stopped("run", *settings(maps), *alone, at=f"SIGKILL {moment}", home=tmp_path)
+    assert killed.code == -signal.SIGKILL, killed.err
     if moment == "within":
-        script = Path(__file__).parent / "killed_while_writing.py"
-        process = command.start("run", *settings(maps), "--local", home=tmp_path, script=script)
-        process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL
         assert list((tmp_path / "ledger").glob("*/.*.tmp")), "it was not killed within a write"
-        assert len(command.ledger(tmp_path)) == 2
-    else:
-        process = command.start(*settings(maps), home=tmp_path)
-        if moment:
-            command.wait_for(lambda: len(command.ledger(tmp_path)) >= int(moment), process)
-        else:
-            command.wait_for(lambda: bool(list(tmp_path.glob("runs/*/plan.json"))), process)
-        command.kill(process)
     before = command.ledger(tmp_path)
     parts = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")}
-    assert len(before) < 6
+    assert len(before) == (2 if moment == "within" else moment)
     ended = loso(*settings(maps), "--json", home=tmp_path, RAY_ADDRESS=one_ray)
     assert ended.code == 0, ended.err
     assert ended.json["status"] == "complete"
@@ -90,23 +81,16 @@ def test_a_fold_run_alone_is_the_fold_of_the_whole_run(maps: Path, undisturbed: 
 def test_stopping_keeps_what_is_finished_and_calls_it_partial(
     one_ray: str, how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    process = command.start(*settings(maps), "--json", home=tmp_path)
-    command.wait_for(lambda: len(command.ledger(tmp_path)) >= 1, process)
-    process.send_signal(how)
-    ended = command.finish(process)
-    assert ended.code == 3, ended.err
-    assert ended.json["status"] == "partial"
-    kept = len(command.ledger(tmp_path))
-    assert 1 <= kept < 6
-    assert len([f for f in ended.json["failed"] if f["reason"].startswith("not reached")]) == 6 - kept
-    assert "Traceback" not in ended.err
-    # Once more, from a ledger and features that are there: Ray is started at another moment then.
-    process = command.start(*settings(maps), "--json", home=tmp_path)
-    command.wait_for(lambda: len(command.ledger(tmp_path)) > kept, process)
-    process.send_signal(how)
-    ended = command.finish(process)
-    assert (ended.code, "Traceback" in ended.err) in {(3, False), (0, False)}, ended.err  # it may just have ended
-    assert ended.json["status"] == {3: "partial", 0: "complete"}[ended.code]
+    kept = 0
+    # The second time from a ledger and features that are there: Ray is started at another moment then.
+    for more in (1, 2):
+        ended = command.stopped("run", *settings(maps), "--json", at=f"{how.name} {more}", home=tmp_path)
+        assert ended.code == 3, ended.err
+        assert ended.json["status"] == "partial"
+        kept += more
+        assert len(command.ledger(tmp_path)) == kept
+        assert len([f for f in ended.json["failed"] if f["reason"].startswith("not reached")]) == 6 - kept
+        assert "Traceback" not in ended.err
     ended = loso(*settings(maps), home=tmp_path, RAY_ADDRESS=one_ray)
     assert ended.code == 0
     assert command.predictions(tmp_path) == command.predictions(undisturbed)

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from distmer.storage import Store
 from tests import command, objects, toy
+from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 PLACES = ("data", "features", "ledger", "runs", "scratch")
@@ -42,12 +44,12 @@ def far_maps(maps: Path, server: objects.Server) -> str:
 def on_disk(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on disk alone, without Ray: the yardstick."""
     home = tmp_path_factory.mktemp("disk")
-    assert command.loso(*settings(maps), "--local", home=home).code == 0
+    assert loso(*settings(maps), "--local", home=home).code == 0
     return home
 
 
-def settings(root: object, *more: str) -> list[str]:
-    return toy.settings(Path("."), f"data.root={root}", "tracking.enabled=false", *more, epochs=30)
+def settings(root: object, *more: str, epochs: int = 12) -> list[str]:
+    return toy.settings(Path("."), f"data.root={root}", "tracking.enabled=false", *more, epochs=epochs)
 
 
 def predictions(home: str) -> Sequence[dict[str, Any]]:
@@ -72,7 +74,8 @@ def events(home: str) -> list[dict[str, Any]]:
 def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_disk: Path, tmp_path: Path) -> None:
     home = objects.fresh()
     words = [*settings(far_maps), "--workspace", home, "--json", *(["--local"] if how == "local" else [])]
-    ended = command.loso(*words, home=tmp_path / "unused", cwd=tmp_path)
+    run = loso if how == "local" else partial(command.loso, cwd=tmp_path)
+    ended = run(*words, home=tmp_path / "unused")
     assert (ended.code, ended.json["status"]) == (0, "complete"), ended.err
     assert ended.json["run_dir"].startswith(f"{home}/runs/")
     assert predictions(home) == command.predictions(on_disk)
@@ -81,7 +84,7 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_
     assert {key.split("/")[0] for key in Store(home).keys()} == {"features", "ledger", "runs"}  # noqa: SIM118
     assert not (tmp_path / "unused").exists() and not list(tmp_path.glob("**/*.parquet"))
 
-    again = command.loso(*words, home=tmp_path / "unused")
+    again = loso(*words, home=tmp_path / "unused")
     assert again.code == 0 and "(5 in the ledger already)" in again.err and "30 cached" in again.err
     assert ledger(home) == before
     told = events(home)
@@ -92,12 +95,11 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_
 def test_a_run_on_s3_that_was_killed_goes_on(far_maps: str, on_disk: Path, tmp_path: Path) -> None:
     home = objects.fresh()
     words = [*settings(far_maps), "--workspace", home, "--json"]
-    process = command.start(*words, home=tmp_path)
-    command.wait_for(lambda: len(ledger(home)) >= 2, process)
-    command.kill(process, signal.SIGKILL)
+    killed = command.stopped("run", *words, at="SIGKILL 2", home=tmp_path)
+    assert killed.code == -signal.SIGKILL, killed.err
     before = ledger(home)
-    assert len(before) < 5
-    ended = command.loso(*words, "--local", home=tmp_path)
+    assert len(before) == 2
+    ended = loso(*words, "--local", home=tmp_path)
     assert (ended.code, ended.json["status"]) == (0, "complete"), ended.err
     after = ledger(home)
     assert len(after) == 5 and {digest: after[digest] for digest in before} == before
@@ -108,8 +110,9 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     """Its worker is killed when a checkpoint lies on S3; Train starts another, and the fold is that of one left alone."""
     home = objects.fresh()
     words = ["cluster.workers_per_fold=1", f"storage.scratch={home}/elsewhere"]
+    long = 1000  # epochs, so that it is still at work when its first checkpoint has been seen
     process = command.start(
-        *settings(far_maps, *words), "--fold", "flowmaps/sub02", "--workspace", home, "--json", home=tmp_path / "unused"
+        *settings(far_maps, *words, epochs=long), "--fold", "flowmaps/sub02", "--workspace", home, "--json", home=tmp_path / "unused"
     )
     checkpoints = Store(f"{home}/elsewhere")
     command.wait_for(lambda: bool(checkpoints.keys("state.pt")), process)
@@ -120,7 +123,7 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     assert (ended.code, ended.json["status"]) == (0, "some-folds"), ended.err  # one fold of five
     assert len(ledger(home)) == 1
     assert checkpoints.keys() == []  # they have done their work
-    alone = command.loso(*settings(far_maps), "--fold", "flowmaps/sub02", "--local", "--workspace", f"{home}/alone", home=tmp_path)
+    alone = loso(*settings(far_maps, epochs=long), "--fold", "flowmaps/sub02", "--local", "--workspace", f"{home}/alone", home=tmp_path)
     assert alone.code == 0
     assert predictions(home) == predictions(f"{home}/alone")
 
@@ -130,8 +133,8 @@ def test_the_embedded_set_is_generated_onto_s3(tmp_path: Path, server: objects.S
     chosen = ["data.synthetic={subjects: 3, clips_per_subject: 2}", "model.name=linear", "features.size=32", "features.flow=farneback"]
     words = [part for s in (*chosen, "tracking.enabled=false", "evaluation.bootstrap=100") for part in ("--set", s)]
     home = objects.fresh()
-    far = command.loso(*words, "--local", "--workspace", home, "--json", home=tmp_path / "unused")
-    near = command.loso(*words, "--local", "--json", home=tmp_path / "near")
+    far = loso(*words, "--local", "--workspace", home, "--json", home=tmp_path / "unused")
+    near = loso(*words, "--local", "--json", home=tmp_path / "near")
     assert (far.code, near.code) == (0, 0), far.err + near.err
     assert predictions(home) == command.predictions(tmp_path / "near")
     clips = Store(f"{home}/data").keys()
@@ -147,17 +150,17 @@ def test_a_run_on_s3_is_compared_and_tracked_by_its_address(far_maps: str, tmp_p
     for scale in ("1.0", "0.1"):
         words = settings(far_maps, "model.name=linear", "model.size=16", f"model.c={scale}", "tracking.enabled=true")
         words += ["--local", "--workspace", home, "--json"]
-        ended = command.loso(*words, home=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")  # away: the run goes on
+        ended = loso(*words, home=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")  # away: the run goes on
         assert (ended.code, ended.json["mlflow_run_id"]) == (0, None), ended.err
         run_dirs.append(ended.json["run_dir"])
-    refused = command.distmer("compare", *run_dirs, home=tmp_path)
+    refused = within("compare", *run_dirs, home=tmp_path)
     assert (refused.code, "MLflow's SQLite cannot live on an object store" in refused.err) == (2, True)
-    compared = command.distmer("compare", *run_dirs, "--set", "tracking.enabled=false", home=tmp_path)
+    compared = within("compare", *run_dirs, "--set", "tracking.enabled=false", home=tmp_path)
     assert compared.code == 0, compared.err
     (folder,) = re.findall(rf"tables: ({home}/comparisons/\w+)", compared.out)
     assert "comparison.md" in Store(folder).keys()  # noqa: SIM118
-    tracked = command.distmer("track", run_dirs[0], home=tmp_path, MLFLOW_TRACKING_URI=data_base)
+    tracked = within("track", run_dirs[0], home=tmp_path, MLFLOW_TRACKING_URI=data_base)
     assert tracked.code == 0 and "5 of 5 folds; MLflow run " in tracked.out and "not written" not in tracked.out, tracked.err
     assert list((tmp_path / "tracking").glob("mlartifacts/*/artifacts/results.json"))  # beside the data base
-    wrong = command.distmer("track", f"{home}/runs/none", home=tmp_path)
+    wrong = within("track", f"{home}/runs/none", home=tmp_path)
     assert (wrong.code, "so it is no run folder; give one below <workspace>/runs." in wrong.err) == (2, True)

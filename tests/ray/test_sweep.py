@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -92,15 +92,13 @@ def undisturbed(tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory
 def test_a_sweep_killed_twice_goes_on_and_chooses_the_same(
     tune: Tune, maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
-    rng = random.Random(20261123)
     path = sweep_file(tmp_path, maps)
     kept: dict[str, int] = {}
-    for floor in (0, 7):
-        process = command.start(str(path), "--json", home=tmp_path, script=TUNE)
-        more = floor + rng.randint(1, 6)
-        command.wait_for(lambda more=more: len(command.ledger(tmp_path)) >= more, process)
-        command.kill(process)
+    for more in (3, 8):
+        killed = command.stopped("sweep", str(path), "--json", at=f"SIGKILL {more}", home=tmp_path)
+        assert killed.code == -signal.SIGKILL, killed.err
         now = command.ledger(tmp_path)
+        assert len(now) == len(kept) + more
         assert {digest: now[digest] for digest in kept} == kept
         kept = now
     ended = tune(path, tmp_path)

@@ -100,7 +100,12 @@ def test_a_disk_that_is_full_for_real(maps: Path, tmp_path: Path) -> None:
     words = ["run", "--local", *settings(*on_maps(maps))]
     inside = f'{mount} && {sys.executable} -m distmer.cli "$@"; code=$?; find {place} -name "*.tmp" | wc -l; exit $code'
     ended = subprocess.run(
-        [*enter, inside, "sh", *words], env=command.environment(place), cwd=command.ROOT, text=True, capture_output=True, timeout=120
+        [*enter, inside, "sh", *words],
+        env=command.environment(place),
+        cwd=command.ROOT,
+        text=True,
+        capture_output=True,
+        timeout=command.PATIENCE,
     )
     said = Said(ended.returncode, ended.stdout, ended.stderr)
     assert said.code == 1
@@ -134,7 +139,7 @@ def test_a_workspace_without_permission(maps: Path, tmp_path: Path) -> None:
         cwd=command.ROOT,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=command.PATIENCE,
         preexec_fn=lambda: mortal(24, 1, 0, 0, 0),  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: for root too, permissions hold from here on
     )
     said = Said(ended.returncode, ended.stdout, ended.stderr)

@@ -12,7 +12,7 @@ import pytest
 
 from distmer import leftovers
 from distmer.leftovers import remove_leftovers, temporary, temporary_folder
-from tests import toy
+from tests import command, toy
 from tests.saying import Say, on_maps, run
 
 OWNER = """
@@ -69,7 +69,7 @@ def test_of_the_dead_all_goes_and_of_the_living_nothing(tmp_path: Path) -> None:
     finally:
         for process in (living, at_work, killed, killed_too):
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=command.PATIENCE)
     assert remove_leftovers([tmp_path], []).number == 2  # now they are gone as well
 
 
@@ -110,12 +110,12 @@ def test_a_run_says_what_it_removed(say: Say, tmp_path: Path, monkeypatch: pytes
     searching, process = owned_by(temp, "partial", alive=True)
     said = run(say, *on_maps(maps))
     for path, killed in found:
-        killed.communicate(timeout=30)
+        killed.communicate(timeout=command.PATIENCE)
         assert not path.exists()
     assert searching.exists()
     assert "removed 2 leftovers of ended runs, 0.0 MB" in said.log
     assert not any("leftover" in line for line in run(say, *on_maps(maps)).log)
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=command.PATIENCE)
 
 
 def test_a_temporary_folder_is_gone_afterwards(tmp_path: Path) -> None:

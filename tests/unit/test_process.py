@@ -83,7 +83,7 @@ def test_a_notebook_s_process_is_left_as_it_was(tmp_path: Path) -> None:
     space.write_text(_SPACE.format(root=maps))
     arguments = [sys.executable, "-c", _NOTEBOOK, str(tmp_path / "home"), str(maps), str(space)]
     environ = {**command.environment(tmp_path / "home"), "PYTHONPATH": str(command.ROOT)}
-    done = subprocess.run(arguments, env=environ, text=True, capture_output=True, timeout=300)
+    done = subprocess.run(arguments, env=environ, text=True, capture_output=True, timeout=command.PATIENCE)
     assert done.returncode == 0 and "cannot be reached" not in done.stderr, done.stderr
 
 
