@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from distmer.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 class StandardisedClassifier:
@@ -28,6 +28,9 @@ class StandardisedClassifier:
         self._pipeline: Pipeline | None = None
 
     def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> StandardisedClassifier:
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         self._seen_S = np.unique(y_N)
         self._pipeline = None
         if len(self._seen_S) > 1:
@@ -60,4 +63,6 @@ def _probabilities(pipeline: Pipeline, x_ND: FloatArray) -> FloatArray:
     decision = np.asarray(pipeline.decision_function(x_ND))
     if decision.ndim == 1:  # two classes: one value, positive for the second; the softmax of (0, d) is the logistic of d
         decision = np.stack([np.zeros_like(decision), decision], axis=1)
+    from scipy.special import softmax
+
     return softmax(decision, axis=1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
 
 from distmer.models._classical import StandardisedClassifier
 from distmer.models.base import Channel, Classical, ModelInfo, Options
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 
 class LinearOptions(Options):
@@ -24,6 +28,8 @@ def _inputs(options: LinearOptions) -> tuple[str, ...]:
 
 
 def _build(options: LinearOptions, classes: int) -> Classical:
+    from sklearn.linear_model import LogisticRegression  # takes two seconds to load
+
     def make(seed: int) -> LogisticRegression:
         weight = "balanced" if options.balanced else None
         return LogisticRegression(C=options.c, class_weight=weight, max_iter=options.iterations, random_state=seed)  # lbfgs draws nothing

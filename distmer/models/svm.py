@@ -7,11 +7,15 @@ prediction.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from sklearn.svm import SVC
 
 from distmer.models._classical import StandardisedClassifier
 from distmer.models.base import Channel, Classical, ModelInfo, Options
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
 
 
 class SvmOptions(Options):
@@ -28,6 +32,8 @@ def _inputs(options: SvmOptions) -> tuple[str, ...]:
 
 
 def _build(options: SvmOptions, classes: int) -> Classical:
+    from sklearn.svm import SVC  # takes two seconds to load
+
     def make(seed: int) -> SVC:
         weight = "balanced" if options.balanced else None
         return SVC(C=options.c, kernel="rbf", gamma="scale", class_weight=weight, random_state=seed)  # libsvm draws nothing here
