@@ -138,11 +138,11 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
     session.model()
     session.require()
     remove_leftovers_of(session)
-    with LiveProgress() as live, session.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
-def run_with(session: Session, backend: Backend, live: LiveProgress, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
+def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
     is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
@@ -177,7 +177,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
     session.workspace.require()
     remove_leftovers_of(session)
-    with LiveProgress() as live, session.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])

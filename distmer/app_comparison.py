@@ -10,6 +10,7 @@ from distmer.config import Config, parse
 from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
+from distmer.experiment.events import Observer, Observers
 from distmer.remote import Place
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
@@ -38,7 +39,7 @@ def run_comparison(
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
     entries: list[Entry] = []
-    with LiveProgress() as live, base.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, base.backend(local) as backend:
         stopped = False
         for row in rows:
             if stopped:
@@ -72,7 +73,7 @@ def compare_runs(
     return comparison, _keep(comparison, base)
 
 
-def _entry(row: Row, place: Workspace, backend: Backend, live: LiveProgress) -> tuple[Entry, bool]:
+def _entry(row: Row, place: Workspace, backend: Backend, live: Observer) -> tuple[Entry, bool]:
     if row.config is None:
         return Entry(row.label, row.on, row.note, {}, None), False
     try:

@@ -16,6 +16,7 @@ from distmer.cluster.backend import RayBackend
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
+from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.space import Space
@@ -57,12 +58,12 @@ def run_sweep(
     session.require()
     remove_leftovers_of(session)
     backend = _backend(session)
-    with SweepProgress() as live, backend:
-        manifest = session.manifest([live.steps])
+    with Observers([SweepProgress()]) as live, backend:
+        manifest = session.manifest([live])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
-            return extract_missing(manifest, features, own.config.features, backend, [live.steps])
+            return extract_missing(manifest, features, own.config.features, backend, [live])
 
         plan, features = _plan(session, space, manifest, extract, retry_failed=retry_failed)
         folder = session.workspace.sweep_dir(plan.digest)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
@@ -72,19 +73,30 @@ _log = logging.getLogger(__name__)
 
 
 class Observers:
-    """Several observers as one. They look on, and no more: one that raises is told once, and is left out from then on.
+    """Several observers as one. They only look on: one that raises is named in one warning, and is left out after that.
 
-    What a run must do, such as keeping its results, is none of theirs.
+    One of these serves all stages of a run, and all runs of a comparison. As a context, it closes at its end every
+    observer that has a ``close``. What a run must do, such as keeping its results, is never an observer's work.
     """
 
     def __init__(self, observers: Iterable[Callable[[Any], None]]) -> None:
         self._observers = list(observers)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for observe in tuple(self._observers):
+            self._guarded(observe, getattr(observe, "close", lambda: None))
+
     def __call__(self, event: Any) -> None:
         for observe in tuple(self._observers):
-            try:
-                observe(event)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the run goes on
-                self._observers.remove(observe)
-                name = getattr(observe, "__name__", type(observe).__name__)
-                _log.warning("%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error)
+            self._guarded(observe, partial(observe, event))
+
+    def _guarded(self, observe: Callable[[Any], None], act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001  # no observer may end a run
+            self._observers.remove(observe)
+            name = getattr(observe, "__name__", type(observe).__name__)
+            _log.warning("%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error)

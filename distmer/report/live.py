@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import numpy as np
 from rich.console import Console
@@ -101,14 +100,8 @@ class LiveProgress:
         else:
             self._run_ended(event)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()  # a run may end without RunEnded
-
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was; a run may end without RunEnded."""
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
+from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Step
 from distmer.experiment.sweep import SweepPlan
 from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialBegan, TrialEnded
 from distmer.report.live import LiveProgress, Stderr
@@ -26,7 +25,7 @@ class SweepProgress:
     def __init__(self, console: Console | None = None, every: float = 10.0, now: Callable[[], float] = time.monotonic) -> None:
         self._every, self._now = every, now
         self._console = console or Stderr()
-        self.steps = LiveProgress(self._console, now=now)  # of what comes before the trials
+        self._steps = LiveProgress(self._console, now=now)  # of what comes before the trials
         self._plan: SweepPlan | None = None
         self._states: Counter[str] = Counter()
         self._folds: Counter[str] = Counter()
@@ -38,21 +37,18 @@ class SweepProgress:
         self._task: TaskID | None = None
         self._started = self._said_at = now()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self.steps.close()
+        self._steps.close()
         if self._bar is not None:
             self._bar.stop()
         self._bar = None
 
-    def __call__(self, event: SweepEvent) -> None:
+    def __call__(self, event: SweepEvent | Step) -> None:
         match event:
+            case Step():
+                self._steps(event)
+                return
             case SweepStarted():
                 self._begin(event)
             case TrialBegan():

@@ -107,7 +107,7 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
     before = plt.get_backend()
     plt.switch_backend("Agg")  # no window, and none of a thread
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style of its own for the whole process
             warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for all of its matplotlib figures
             axes = plot(study)
         figure = cast(Figure, axes.figure)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from distmer.app import Session, run_with
 from distmer.cluster.backend import RayBackend
+from distmer.experiment.events import Observers
 from distmer.experiment.local import attempt
 from distmer.process import terminable
 from distmer.report.live import LiveProgress
@@ -30,7 +31,7 @@ def main(settings: list[str]) -> None:
     session = Session.open(None, settings, None, os.environ)
     with (
         terminable(),
-        LiveProgress() as live,
+        Observers([LiveProgress()]) as live,
         RayBackend(session.config.cluster, str(session.workspace.scratch), on_the_cpu) as backend,
     ):
         print(json.dumps(run_with(session, backend, live).to_json()))

@@ -36,9 +36,10 @@ def state():
     loggers = {name: logging.getLogger(name).level for name in ("", "optuna", "urllib3.connectionpool", "ray", "ray.data", "ray.tune")}
     handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
     numbers = torch.get_num_threads(), cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed()
-    own = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}  # torch's own doing
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHINDUCTOR", "KMP_"))}  # of torch and scikit-learn
     return {"environment": own, "loggers": loggers, "handlers": handlers, "numbers": numbers,
-            "backend": matplotlib.get_backend(), "random": torch.random.get_rng_state().tolist()}
+            "backend": matplotlib.get_backend(), "style": {k: str(v) for k, v in matplotlib.rcParams.items() if k != "backend"},
+            "random": torch.random.get_rng_state().tolist()}
 
 torch.manual_seed(12)
 torch.set_num_threads(2)
@@ -54,7 +55,8 @@ run_figures(result)
 plan_of_sweep(Path(space), [], home, os.environ, gpus=0, speedup=1.0, price=0.0)
 study = optuna.create_study()
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)
-drawn._drawn(optuna.visualization.matplotlib.plot_parallel_coordinate, study)
+for plot in (optuna.visualization.matplotlib.plot_parallel_coordinate, optuna.visualization.matplotlib.plot_param_importances):
+    drawn._drawn(plot, study)
 after = state()
 for part in before:
     then, now = before[part], after[part]
@@ -155,21 +157,22 @@ def test_an_observer_cannot_stop_a_run_but_ctrl_c_can() -> None:
 
 
 @pytest.mark.slow
-def test_nobody_who_reads_on_is_no_end_of_a_run(tmp_path: Path) -> None:
-    """`distmer run … 2>&1 | head -1`: the display's pipe is closed after its first line."""
+@pytest.mark.parametrize("where", ["pipe", "terminal", "full disk"])
+def test_a_display_that_cannot_be_shown_is_no_end_of_a_run(where: str, tmp_path: Path) -> None:
+    """`distmer run … 2>&1 | head -1`: the display's pipe is closed after its first line. A terminal that hangs up, a log on a full disk."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=4, each=3)
     words = toy.settings(maps, "evaluation.bootstrap=100", "tracking.enabled=false")
     arguments = [sys.executable, "-m", "distmer.cli", "run", "--local", *words]
-    process = subprocess.Popen(
-        arguments,
-        cwd=command.ROOT,
-        env=command.environment(tmp_path / "home"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    process.stdout.close()
-    process.wait(300)
+    terminal, screen = os.openpty()
+    shown = {"pipe": subprocess.PIPE, "terminal": screen, "full disk": os.open("/dev/full", os.O_WRONLY)}[where]
+    environ = command.environment(tmp_path / "home", TERM="xterm")
+    process = subprocess.Popen(arguments, cwd=command.ROOT, env=environ, stdout=shown, stderr=shown, start_new_session=True)
+    os.close(screen)
+    if process.stdout is not None:
+        assert process.stdout.readline()
+        process.stdout.close()
+    assert where != "terminal" or os.read(terminal, 1)
+    os.close(terminal)
+    process.wait(command.PATIENCE)
     assert len(command.ledger(tmp_path / "home")) == 4
     assert list((tmp_path / "home" / "runs").glob("*/results.json"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from distmer.experiment.events import Event, FoldFinished, Step
+from distmer.experiment.events import Event, FoldFinished, Observers, Step
 from distmer.report.figures import run_figures
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
@@ -32,7 +32,7 @@ class Clock:
 
 def lines_of(events: list[Event], step: float = 1.0, every: float = 5.0) -> list[str]:
     sink = io.StringIO()
-    with LiveProgress(Console(file=sink, width=60), every, Clock(step)) as live:
+    with Observers([LiveProgress(Console(file=sink, width=60), every, Clock(step))]) as live:
         for event in events:
             live(event)
     return sink.getvalue().splitlines()
@@ -159,14 +159,14 @@ def test_steps_have_progress_and_an_end() -> None:
 def test_a_terminal_gets_a_bar_with_the_counts() -> None:
     sink = io.StringIO()
     result = factories.result(factories.plan(), failed=1)
-    with LiveProgress(Console(file=sink, force_terminal=True, width=140)) as live:
+    with Observers([LiveProgress(Console(file=sink, force_terminal=True, width=140))]) as live:
         for event in factories.events(result, cached=2):
             live(event)
     assert "6/6" in sink.getvalue() and "2 cached · 1 failed" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sink.getvalue())
 
 
 def test_progress_writes_nothing_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveProgress() as live:
+    with Observers([LiveProgress()]) as live:
         for event in factories.events(factories.result(factories.plan(), failed=1)):
             live(event)
     captured = capsys.readouterr()
