@@ -23,11 +23,18 @@ _log = logging.getLogger(__name__)
 
 
 def run_comparison(
-    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, local: bool = False
+    path: Place,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    local: bool = False,
+    retry_failed: bool = False,
 ) -> tuple[Comparison, Place]:
     """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
 
     A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same command goes on.
+    With ``retry_failed``, clips whose failure is stored are extracted again, once for all rows that share them.
     """
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
@@ -40,13 +47,15 @@ def run_comparison(
     remove_leftovers_of(base)
     entries: list[Entry] = []
     with Observers([LiveProgress()]) as live, base.backend(local) as backend:
-        stopped = False
+        stopped, tried = False, list[Config]()
         for row in rows:
             if stopped:
                 entries.append(Entry(row.label, row.on, NOT_REACHED, {}, None))
                 continue
-            entry, stopped = _entry(row, place, backend, live)
+            again = retry_failed and not any(_share_features(row.config, config) for config in tried)
+            entry, stopped = _entry(row, place, backend, live, retry_failed=again)
             entries.append(entry)
+            tried += [row.config] if row.config else []
     comparison = conclude_comparison(base.config.name, entries, section.reference, section.resamples)
     return comparison, _keep(comparison, base)
 
@@ -73,15 +82,19 @@ def compare_runs(
     return comparison, _keep(comparison, base)
 
 
-def _entry(row: Row, place: Workspace, backend: Backend, live: Observer) -> tuple[Entry, bool]:
+def _entry(row: Row, place: Workspace, backend: Backend, live: Observer, *, retry_failed: bool) -> tuple[Entry, bool]:
     if row.config is None:
         return Entry(row.label, row.on, row.note, {}, None), False
     try:
-        result = run_with(Session(row.config, place), backend, live)
+        result = run_with(Session(row.config, place), backend, live, retry_failed=retry_failed)
     except BadInput as error:
         return Entry(row.label, row.on, f"not applicable: {error}", {}, None), False
     note = row.note if result.predictions is not None else "no fold finished"
     return Entry(row.label, row.on, note, result.to_json(), result.predictions), result.missing > 0
+
+
+def _share_features(one: Config | None, other: Config) -> bool:
+    return one is not None and (one.data, one.features) == (other.data, other.features)
 
 
 def _keep(comparison: Comparison, base: Session) -> Place:

@@ -162,7 +162,8 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 @click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting of the base; may be given again.")
 @click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
 @click.option("--local", is_flag=True, help="Without Ray.")
-def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool) -> int:
+@retry_option
+def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
     """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
     every registered model), or the folders of finished runs."""
     from distmer.app_comparison import compare_runs, run_comparison
@@ -173,7 +174,9 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
         keep_freed_memory()
     places = [place(path) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
-        comparison, folder = run_comparison(places[0], overrides, workspace, os.environ, local=local)
+        comparison, folder = run_comparison(places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed)
+    elif retry_failed:
+        raise click.UsageError("--retry-failed extracts clips, and finished runs are only read; give a configuration.")
     else:
         comparison, folder = compare_runs(places, workspace, os.environ, overrides)
     click.echo(comparison_text(comparison, colour=sys.stdout.isatty()))

@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from tests import command, toy
+from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 
@@ -206,7 +207,7 @@ def rows(service: Service, experiment: str) -> dict[str, int]:
 def undisturbed(service: Service, maps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """What a run leaves in the service that nothing came in the way of."""
     home = tmp_path_factory.mktemp("undisturbed")
-    ended = command.loso(*settings(maps, "undisturbed"), home=home, **service.user)
+    ended = loso(*settings(maps, "undisturbed"), home=home, **service.user)
     assert ended.code == 0 and "WARNING" not in ended.err, ended.err
     assert ended.json["mlflow_run_id"]
     return rows(service, "undisturbed")
@@ -214,7 +215,7 @@ def undisturbed(service: Service, maps: Path, tmp_path_factory: pytest.TempPathF
 
 def track(service: Service, home: Path) -> command.Ended:
     (run_dir,) = (home / "runs").iterdir()
-    ended = command.distmer("track", str(run_dir), home=home, **service.user)
+    ended = within("track", str(run_dir), home=home, **service.user)
     assert ended.code == 0, ended.err
     return ended
 
@@ -238,7 +239,7 @@ def test_a_wrong_password_costs_a_warning_and_track_mends_it(
     service: Service, undisturbed: dict[str, int], maps: Path, tmp_path: Path
 ) -> None:
     wrong = {**service.user, "MLFLOW_TRACKING_PASSWORD": "hunter2hunter2"}
-    ended = command.loso(*settings(maps, "refused"), home=tmp_path, **wrong)
+    ended = loso(*settings(maps, "refused"), home=tmp_path, **wrong)
     assert ended.code == 0 and ended.json["status"] == "complete" and ended.json["mlflow_run_id"] is None
     (warning,) = [line for line in ended.err.splitlines() if "WARNING" in line]
     assert "MLFLOW_TRACKING_PASSWORD" in warning and "distmer track" in warning

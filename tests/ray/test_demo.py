@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import command
+from tests.within import loso
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def test_the_demo_is_in_mlflow_with_one_child_a_fold(demo: command.Ended, home: 
 
 def test_a_second_demo_extracts_and_trains_nothing(demo: command.Ended, home: Path) -> None:
     folds, parts = command.ledger(home), {p: p.stat().st_mtime_ns for p in home.glob("features/*/parts/*")}
-    again = command.loso(DEMO, "--json", home=home)
+    again = loso(DEMO, "--json", home=home)
     assert again.code == 0
     assert command.ledger(home) == folds
     assert {p: p.stat().st_mtime_ns for p in home.glob("features/*/parts/*")} == parts
@@ -63,9 +64,9 @@ def test_a_second_demo_extracts_and_trains_nothing(demo: command.Ended, home: Pa
 
 def test_the_embedded_data_are_neither_easy_nor_impossible_and_permuted_labels_are_chance(demo: command.Ended, home: Path) -> None:
     plain = ["--set", "model.name=linear", "--set", "tracking.enabled=false", "--local", "--json"]
-    uar = command.loso(DEMO, *plain, home=home).json["uar"]
+    uar = loso(DEMO, *plain, home=home).json["uar"]
     assert 0.60 <= uar <= 0.85
-    permuted = [command.loso(DEMO, *plain, "--set", f"evaluation.permute_labels={i}", home=home).json for i in range(5)]
+    permuted = [loso(DEMO, *plain, "--set", f"evaluation.permute_labels={i}", home=home).json for i in range(5)]
     assert all(result["stamps"] == ["labels-permuted"] for result in permuted)
     # Five runs of some hundred clips scatter by about .05 each: their mean by about .025.
     assert abs(np.mean([result["uar"] for result in permuted]) - 1 / 3) < 0.075

@@ -15,6 +15,7 @@ from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.types import RunError
 from tests import command, nodes, toy
+from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +98,7 @@ def test_what_is_wrong_is_said_and_nothing_hangs(cluster: nodes.Nodes, tmp_path:
 
 def test_a_cluster_that_cannot_be_joined_is_a_line(tmp_path: Path) -> None:
     arguments = ["doctor", "--json", "--set", "tracking.enabled=false", "--set", "cluster.address=127.0.0.1:1"]
-    ended = command.distmer(*arguments, home=tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    ended = within(*arguments, home=tmp_path)
     assert ended.code == 1
     (failed,) = [check for check in ended.json["checks"] if not check["ok"]]
     assert failed["what"] == "ray" and "127.0.0.1:1 cannot be reached" in failed["found"]
@@ -111,7 +112,7 @@ def test_a_run_that_no_machine_takes_up_says_so(cluster: nodes.Nodes, tmp_path: 
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err
     assert "a fold asks for 1 CPU and 8 GPU, the cluster has" in ended.err
-    ended = command.loso(*asks, home=tmp_path)
+    ended = loso(*asks, home=tmp_path)
     assert ended.code == 2
     assert "cluster.gpus_per_fold asks for 8 GPU a fold, but this machine has 0" in ended.err
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests import command, toy
+from tests.within import loso
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_a_submitted_job_gives_the_bits_of_the_command(head: dict[str, str], tmp
     maps = toy.write_flowmaps(tmp_path / "maps")
     settings = toy.settings(maps, "tracking.enabled=false")
     here, there = tmp_path / "here", tmp_path / "there"
-    assert command.loso(*settings, "--local", home=here).code == 0
+    assert loso(*settings, "--local", home=here).code == 0
     done = submit(head, there, *settings, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"status": "complete"' in done.stdout

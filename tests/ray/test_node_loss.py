@@ -13,6 +13,7 @@ import pytest
 
 from tests import command, nodes, toy
 from tests.ray.test_sweep import sweep_file
+from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     """Decided on what distmer itself tells: which folds it began, how often, and how the ledger ends."""
     settings = toy.settings(maps, "tracking.enabled=false", epochs=200)
     here, there = tmp_path / "here", tmp_path / "there"
-    assert command.loso(*settings, "--local", home=here).code == 0
+    assert loso(*settings, "--local", home=here).code == 0
     how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
     process = command.start(*how, home=there, script=command.ROOT / "tests" / "scripts" / "declared.py", **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 1, nodes.FOLD)
@@ -50,7 +51,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     assert command.predictions(there) == command.predictions(here)
 
 
-def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
+def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     path, tune = sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
     process = command.start(str(path), "--json", home=there, script=tune, **cluster.driver)
@@ -59,7 +60,7 @@ def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     ended = command.finish(process)
     assert ended.code == 0, ended.err
     assert "its process was lost; it is begun again" in ended.err
-    calm = command.finish(command.start(str(path), "--json", home=here, script=tune))
+    calm = within("sweep", str(path), "--json", home=here, RAY_ADDRESS=one_ray)
     assert calm.code == 0, calm.err
     assert searched(there) == searched(here)
 
@@ -69,7 +70,7 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
     settings = [part for setting in tree for part in ("--set", setting)]
     here, there = tmp_path / "here", tmp_path / "there"
     extract = command.ROOT / "jobs" / "extract.py"
-    assert command.finish(command.start(*settings, "--local", home=here, script=extract)).code == 0
+    assert within("features", *settings, "--local", home=here).code == 0
     shutil.copytree(here / "data", there / "data")
     before = sum(cluster.repeated().values())
     process = command.start(*settings, home=there, script=extract, **cluster.driver)

@@ -20,6 +20,7 @@ import pytest
 from distmer.features import hashes
 from tests import command, toy
 from tests.saying import Said, Say, home, on_maps, run, settings
+from tests.within import within
 
 
 @contextmanager
@@ -225,14 +226,14 @@ def test_a_tracking_store_that_cannot_be_written_costs_a_hint(case: str, maps: P
     words = ["run", "--local", "--json", *settings(*on_maps(maps), "tracking.enabled=true", f"tracking.uri={uri}")]
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        ended = command.distmer(*words, home=home(tmp_path))
+        ended = within(*words, home=home(tmp_path))
     assert (ended.code, ended.json["status"], ended.json["mlflow_run_id"]) == (0, "complete", None)
     assert f"`distmer track {ended.json['run_dir']}` writes them later." in ended.err
     assert "Traceback" not in ended.err
     assert len(command.ledger(home(tmp_path))) == 4
     if case == "away":
-        tracked = command.distmer("track", ended.json["run_dir"], home=home(tmp_path))
+        tracked = within("track", ended.json["run_dir"], home=home(tmp_path))
         assert tracked.code == 1 and "error: not written: MLflow at http://127.0.0.1:9 cannot be reached" in tracked.err
     else:
-        ended = command.distmer("track", ended.json["run_dir"], home=home(tmp_path))
+        ended = within("track", ended.json["run_dir"], home=home(tmp_path))
         assert ended.code == 0 and "4 of 4 folds; MLflow run " in ended.out and "not written" not in ended.out

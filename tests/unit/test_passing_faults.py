@@ -106,3 +106,10 @@ def test_stored_failures_are_tried_again_when_asked_for(say: Say, own_maps: Path
     ran = say("run", "--local", "--json", "--retry-failed", *settings(*on_maps(own_maps)))
     assert ran.json["clips_used"] == 8 and "extracting features 9/9" in ran.err and "8 cached" in ran.err
     assert (home(tmp_path) / "runs").is_dir()
+    file = tmp_path / "rows.yaml"
+    file.write_text("compare: {rows: {linear: {}, svm: {}}}\n")
+    compared = say("compare", str(file), "--local", "--retry-failed", *settings(*on_maps(own_maps)))
+    shown = [line for line in compared.err.splitlines() if line.startswith("extracting features 9/9")]
+    assert compared.code == 0 and ["8 cached" in line for line in shown] == [True, False], compared.err  # once for both rows
+    refused = say("compare", str(home(tmp_path) / "runs"), "--retry-failed")
+    assert refused.code == 2 and "finished runs are only read" in refused.err
