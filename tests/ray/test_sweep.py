@@ -39,6 +39,7 @@ def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
         "train": {"epochs": 12, "batch_size": 8},
         "evaluation": {"folds": "group_kfold", "k": 2},
         "tracking": {"enabled": False},
+        "cluster": {"in_flight": 2},  # one search at a time: each beside it costs two actors of Tune, which take seconds to start
     }
     for name, value in changes.items():
         section = sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
@@ -84,7 +85,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, command.Ended]:
     home = tmp_path_factory.mktemp("undisturbed")
-    ended = tune(sweep_file(home, maps, tracking={"enabled": True}), home)
+    ended = tune(sweep_file(home, maps, tracking={"enabled": True}, cluster={"in_flight": 8}), home)  # both searches at once
     assert ended.code == 0, ended.err
     return home, ended
 
