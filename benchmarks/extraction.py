@@ -27,7 +27,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from benchmarks.common import ROOT, Row, keep, machine, paired, wall
-from distmer.app import Session
+from distmer.commands.session import Session
 from distmer.types import KeyFrames
 
 SIZES = {"640×480": None, "2040×1088": (2040, 1088)}

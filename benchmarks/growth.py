@@ -22,8 +22,8 @@ import yaml
 
 from benchmarks.common import Row, keep, machine, wall
 from benchmarks.scheduler import Sleep, jobs
-from distmer.app import Session
 from distmer.cluster.connect import session
+from distmer.commands.session import Session
 from distmer.config import ClusterConfig
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.local import extract_here

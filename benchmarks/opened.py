@@ -26,7 +26,7 @@ from tests import command, objects
 SETTLE = 30  # s
 LOOK_UP = """
 import os, sys, time
-from distmer.app import Session
+from distmer.commands.session import Session
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.local import LocalExecutor
 from distmer.experiment.backend import LocalBackend

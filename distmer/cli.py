@@ -1,4 +1,4 @@
-"""The command line: thin, and quick to start. Every command is one function of `distmer.app`."""
+"""The command line: thin, and quick to start. Every command is one function of `distmer.commands`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distmer.process import terminable
 from distmer.types import BadInput, RunError
 
 if TYPE_CHECKING:
-    from distmer.app import Session
+    from distmer.commands.session import Session
 
 COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
 # A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no traceback.
@@ -105,7 +105,7 @@ def keep_freed_memory() -> None:
 
 
 def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
-    from distmer.app import Session
+    from distmer.commands.session import Session
 
     return Session.open(config, overrides, workspace, os.environ)
 
@@ -133,7 +133,7 @@ def run(
     as_json: bool,
 ) -> int:
     """Clips to scores: features, folds, tracking. What is done already is not done again."""
-    from distmer.app import run_experiment
+    from distmer.commands.run import run_experiment
     from distmer.report.tables import result_text
 
     if local:
@@ -151,7 +151,7 @@ def run(
 @retry_option
 def features(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
     """Align the clips and compute flow and strain, into the store; only those that are not there yet."""
-    from distmer.app import extract_features
+    from distmer.commands.run import extract_features
 
     click.echo(extract_features(open_session(config, overrides, workspace), local=local, retry_failed=retry_failed))
     return COMPLETE
@@ -166,7 +166,7 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
     """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
     every registered model), or the folders of finished runs."""
-    from distmer.app_comparison import compare_runs, run_comparison
+    from distmer.commands.compare import compare_runs, run_comparison
     from distmer.remote import place
     from distmer.report.comparison import comparison_text
 
@@ -193,7 +193,7 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
 def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool) -> int:
     """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
     configuration with a `sweep:` section. What is done already is not done again."""
-    from distmer.app_sweep import run_sweep
+    from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_text
 
     result = run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed)
@@ -216,11 +216,11 @@ def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None,
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
     if config is not None and of_sweep:
-        from distmer.app_sweep import plan_of_sweep
+        from distmer.commands.sweep import plan_of_sweep
 
         click.echo(plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price))
         return COMPLETE
-    from distmer.app import describe_plan
+    from distmer.commands.run import describe_plan
 
     click.echo(describe_plan(open_session(config, overrides, workspace)))
     return COMPLETE
@@ -241,7 +241,7 @@ def data() -> None:
 @experiment
 def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
     """Counts by data set, class and subject against the published ones, and every row that cannot be used, with the reason."""
-    from distmer.app import check_data
+    from distmer.commands.data import check_data
 
     click.echo(check_data(open_session(config, overrides, workspace)))
     return COMPLETE
@@ -254,7 +254,7 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
     """The models and their variants: what they cost, beside the reference paper's figures, their options and their sources."""
-    from distmer.app import list_models
+    from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)
     if as_json:
@@ -271,13 +271,13 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 @click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
 def track(run_dir: str, workspace: str | None) -> int:
     """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
-    from distmer.app import Session
-    from distmer.app_track import track_run
+    from distmer.commands.session import Session
+    from distmer.commands.track import track_run
     from distmer.remote import place
 
     folder = place(run_dir)
     if (folder / "sweep.yaml").exists():
-        from distmer.app_sweep import track_sweep
+        from distmer.commands.sweep import track_sweep
 
         click.echo(track_sweep(folder, workspace, os.environ))
         return COMPLETE
@@ -296,7 +296,7 @@ def doctor(
 ) -> int:
     """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of every node, and the
     tracking server: a line each, with what to mend. Exit status 1 if something is."""
-    from distmer.app_doctor import check_up
+    from distmer.commands.doctor import check_up
 
     checks = []
     for check in check_up(open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout):
@@ -315,7 +315,7 @@ def doctor(
 @click.option("--port", default=5000, show_default=True)
 def ui(workspace: str | None, port: int) -> int:
     """MLflow's pages over the workspace's runs, on this machine's loopback address alone."""
-    from distmer.app import serve_ui
+    from distmer.commands.ui import serve_ui
 
     return serve_ui(workspace, port, os.environ)
 

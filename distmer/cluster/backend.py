@@ -9,11 +9,11 @@ from typing import Self
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
-from distmer.experiment.crew import Tuner, Workers
 from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.run import Executor, Report
-from distmer.experiment.space import Space
 from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.sweep.space import Space
+from distmer.sweep.workers import Tuner, Workers
 from distmer.training.data import Inputs
 from distmer.training.estimate import in_group
 from distmer.types import FoldFailure, FoldJob, FoldResult

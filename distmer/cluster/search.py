@@ -24,11 +24,11 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distmer.cluster.desk import Desk, trial
-from distmer.experiment.crew import Ended, Proposed, WentOn, Word
-from distmer.experiment.space import Space
-from distmer.experiment.sweep import RungScore, Search, grace_of
 from distmer.leftovers import temporary_folder
 from distmer.process import environment, only_errors_of
+from distmer.sweep.plan import RungScore, Search, grace_of
+from distmer.sweep.space import Space
+from distmer.sweep.workers import Ended, Proposed, WentOn, Word
 from distmer.types import BadInput, RunError
 
 _TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured

@@ -11,10 +11,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Step
-from distmer.experiment.sweep import SweepPlan
-from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialBegan, TrialEnded
 from distmer.report.live import LiveProgress, Stderr
 from distmer.report.tables import clock
+from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialBegan, TrialEnded
+from distmer.sweep.plan import SweepPlan
 
 _REASONS = 3  # failures told at once; the others are counted
 

@@ -22,12 +22,12 @@ from rich import box
 from rich.table import Table
 
 from distmer.experiment.plan import acting_settings
-from distmer.experiment.sweep import Search, SweepPlan, Trial
-from distmer.experiment.sweep_result import Outcome, SweepResult
 from distmer.process import only_errors_of
 from distmer.report.run_folder import write_predictions
 from distmer.report.tables import as_text, clock, rendered
 from distmer.storage import Store
+from distmer.sweep.plan import Search, SweepPlan, Trial
+from distmer.sweep.result import Outcome, SweepResult
 from distmer.types import JsonValue
 
 

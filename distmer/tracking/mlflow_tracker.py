@@ -22,8 +22,8 @@ from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
-from distmer.experiment.sweep import SweepPlan
-from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
+from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
+from distmer.sweep.plan import SweepPlan
 
 if TYPE_CHECKING:
     from distmer.tracking.mlflow_store import MlflowStore, Opened

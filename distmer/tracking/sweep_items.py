@@ -15,9 +15,9 @@ import yaml
 from distmer.digests import digest
 from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.ledger import predictions_table
-from distmer.experiment.sweep import SweepPlan, Trial
-from distmer.experiment.sweep_result import SweepResult
 from distmer.report.sweep import chosen_files, sweep_figures, sweep_markdown, trial_frame
+from distmer.sweep.plan import SweepPlan, Trial
+from distmer.sweep.result import SweepResult
 from distmer.tracking.environment import Environment
 from distmer.tracking.items import Child, Figure, LogItem, Metric, Params, Table, Tag, Text, flatten, score_metrics, stamp_items
 from distmer.types import FoldResult, JsonValue

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from distmer.app import list_models
+from distmer.commands.models import list_models
 from distmer.config import ModelConfig
 from distmer.models import models, parameters, resolve
 from distmer.models.complexity import as_described, count, measure, torchstat

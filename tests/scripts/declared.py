@@ -11,8 +11,9 @@ import os
 import sys
 from dataclasses import replace
 
-from distmer.app import Session, run_with
 from distmer.cluster.backend import RayBackend
+from distmer.commands.run import run_with
+from distmer.commands.session import Session
 from distmer.experiment.events import Observers
 from distmer.experiment.local import attempt
 from distmer.process import terminable

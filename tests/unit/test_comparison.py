@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distmer.app_comparison import compare_runs, run_comparison
+from distmer.commands.compare import compare_runs, run_comparison
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.models import models
 from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, pair_frame, score_frame
@@ -215,7 +215,7 @@ MODEL = ModelInfo(
 def test_a_model_in_one_file_is_listed_tested_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is put where the package's folder walk looks; nothing else is touched."""
     import distmer.models
-    from distmer.app import list_models
+    from distmer.commands.models import list_models
 
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "toy.py").write_text(TOY_MODEL)

@@ -105,7 +105,7 @@ def test_every_named_configuration_loads_and_says_how_to_run_it(path: Path) -> N
     tree = load_tree(path, (), workspace=Path("/ws"), environ={})
     tree.pop("compare", None)  # its rows: tests of the comparison
     if "sweep" in tree:
-        from distmer.experiment.space import Space
+        from distmer.sweep.space import Space
 
         Space.read(tree, str(path))  # looks at every value
         del tree["sweep"]

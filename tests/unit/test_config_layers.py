@@ -14,9 +14,9 @@ from distmer import config as settings_module
 from distmer.config import Config
 from distmer.config_layers import load_config, load_layers, load_tree, merge, nested, path_settings
 from distmer.experiment.comparison import expand, unused
-from distmer.experiment.space import Space
 from distmer.idle import acting, sections
 from distmer.models import is_network, resolve
+from distmer.sweep.space import Space
 from distmer.types import BadInput
 
 ROOT = Path(__file__).parents[2]

@@ -23,9 +23,10 @@ from tests import command, factories, toy
 _NOTEBOOK = """
 import logging, os, signal, sys
 import cv2, matplotlib, optuna, torch
-from distmer.app import Session, describe_plan, run_experiment
-from distmer.app_sweep import plan_of_sweep
-from distmer.experiment.sweep import Trial
+from distmer.commands.run import describe_plan, run_experiment
+from distmer.commands.session import Session
+from distmer.commands.sweep import plan_of_sweep
+from distmer.sweep.plan import Trial
 from distmer.report.figures import run_figures
 from distmer.report import sweep as drawn
 from pathlib import Path

@@ -157,7 +157,7 @@ def test_each_place_may_be_elsewhere_and_the_run_is_the_same_run(say: Say, maps:
 
 
 def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> None:
-    from distmer.app import Session
+    from distmer.commands.session import Session
 
     path = tmp_path / "c.yaml"
     path.write_text(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from distmer.experiment.plan import acting_settings
-from distmer.experiment.space import Space
-from distmer.experiment.sweep import budgets
+from distmer.sweep.plan import budgets
+from distmer.sweep.space import Space
 from distmer.types import BadInput
 
 BASE: dict[str, Any] = {"data": {"protocol": "flowmaps"}, "model": {"name": "atscnn", "size": 28}}

@@ -13,25 +13,25 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from distmer.app import Session
-from distmer.app_sweep import _hours, _plan, _whole_fold, _worth_keeping
+from distmer.commands.session import Session
+from distmer.commands.sweep import _hours, _plan, _whole_fold, _worth_keeping
 from distmer.config_layers import merge
 from distmer.experiment.backend import LocalBackend
-from distmer.experiment.crew import Ended, Proposed, WentOn, Word
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.local import attempt
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.run import Report
-from distmer.experiment.space import Space
-from distmer.experiment.sweep import RungScore, Search, SweepPlan, feature_digest, plan_sweep
-from distmer.experiment.sweep_events import TrialReported
-from distmer.experiment.sweep_result import SweepResult
-from distmer.experiment.tuning import Sweep
 from distmer.features import hashes
 from distmer.features.frames import frame_digest
 from distmer.report.sweep import chosen_files
 from distmer.storage import Store
+from distmer.sweep.events import TrialReported
+from distmer.sweep.loop import Sweep
+from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, plan_sweep
+from distmer.sweep.result import SweepResult
+from distmer.sweep.space import Space
+from distmer.sweep.workers import Ended, Proposed, WentOn, Word
 from distmer.training.data import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace

@@ -11,19 +11,14 @@ from typing import Any
 
 import yaml
 
-from distmer.app import Session, remove_leftovers_of, tracking_of
 from distmer.cluster.backend import RayBackend
+from distmer.commands.session import Session, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
-from distmer.experiment.space import Space
-from distmer.experiment.sweep import Search, SweepPlan, feature_digest, plan_sweep
-from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepEvent
-from distmer.experiment.sweep_result import Outcome, SweepResult
-from distmer.experiment.tuning import Sweep
 from distmer.models import ResolvedModel
 from distmer.remote import Place
 from distmer.report.live_sweep import SweepProgress
@@ -39,6 +34,11 @@ from distmer.report.sweep import (
 )
 from distmer.report.tables import clock
 from distmer.storage import Store
+from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent
+from distmer.sweep.loop import Sweep
+from distmer.sweep.plan import Search, SweepPlan, feature_digest, plan_sweep
+from distmer.sweep.result import Outcome, SweepResult
+from distmer.sweep.space import Space
 from distmer.training.data import Inputs
 from distmer.training.estimate import estimate_seconds
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest

@@ -18,15 +18,15 @@ from typing import Any
 
 from distmer.config import Config
 from distmer.digests import digest
-from distmer.experiment.crew import Proposed, Tuner, WentOn, Word, Workers
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observers
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.run import Report
-from distmer.experiment.space import Setting
-from distmer.experiment.sweep import RungScore, Search, SweepPlan, Trial
-from distmer.experiment.sweep_events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
-from distmer.experiment.sweep_result import Outcome, SweepResult, Tally, conclude_sweep
 from distmer.models import ResolvedModel
+from distmer.sweep.events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
+from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
+from distmer.sweep.result import Outcome, SweepResult, Tally, conclude_sweep
+from distmer.sweep.space import Setting
+from distmer.sweep.workers import Proposed, Tuner, WentOn, Word, Workers
 from distmer.training.data import Inputs
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 

@@ -18,8 +18,8 @@ from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.stats import bootstrap
 from distmer.experiment.plan import Plan, fold_jobs
-from distmer.experiment.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.models import resolve
+from distmer.sweep.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.types import Fold, FoldJob, FoldResult, JsonValue, Predictions
 
 State = Literal["complete", "stopped", "failed"]

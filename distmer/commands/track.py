@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from distmer.app import Session, tracking_of
+from distmer.commands.session import Session, tracking_of
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude

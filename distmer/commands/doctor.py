@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from distmer.app import Session
+from distmer.commands.session import Session
 from distmer.experiment.health import UNFIT, Check, Probe, examine, judge, judge_machine, place_probe, remove_probe
 from distmer.types import BadInput, RunError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distmer.experiment.run import Report
-from distmer.experiment.space import Setting
-from distmer.experiment.sweep import RungScore, Search
+from distmer.sweep.plan import RungScore, Search
+from distmer.sweep.space import Setting
 from distmer.training.data import Inputs
 from distmer.types import FoldJob
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
-from distmer.experiment.space import Setting
-from distmer.experiment.sweep import RungScore, SweepPlan, Trial
-from distmer.experiment.sweep_result import Outcome, SweepResult
+from distmer.sweep.plan import RungScore, SweepPlan, Trial
+from distmer.sweep.result import Outcome, SweepResult
+from distmer.sweep.space import Setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.result import mixed_devices
-from distmer.experiment.sweep import Search, SweepPlan, Trial
+from distmer.sweep.plan import Search, SweepPlan, Trial
 from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
 
 _NOT_REACHED = "not reached: the sweep was stopped before it"

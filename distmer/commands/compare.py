@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from distmer.app import Session, remove_leftovers_of, run_with
+from distmer.commands.run import run_with
+from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
 from distmer.config_layers import laid, load_layers, origin, with_environment
 from distmer.experiment.backend import Backend

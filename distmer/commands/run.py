@@ -1,0 +1,87 @@
+"""`distmer run`, `distmer features` and `distmer plan`: one experiment, from clips to scores, or a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from distmer.commands.session import Session, remove_leftovers_of, tracking_of
+from distmer.evaluation.folds import make_folds
+from distmer.experiment.backend import Backend
+from distmer.experiment.events import Observer, Observers
+from distmer.experiment.prepare import extract_missing
+from distmer.experiment.result import RunResult
+from distmer.experiment.run import run
+from distmer.report.jsonl import JsonLines
+from distmer.report.live import LiveProgress
+from distmer.report.run_folder import begin_folder, finish_folder, write_results
+from distmer.training.estimate import estimate_seconds, in_words
+
+
+def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False) -> RunResult:
+    """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    session.model()
+    session.require()
+    remove_leftovers_of(session)
+    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
+        return run_with(session, backend, live, only, retry_failed=retry_failed)
+
+
+def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
+    is stored are extracted again."""
+    session.model()  # an unknown model or option is told before a clip is touched
+    session.require()
+    executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
+    manifest = session.manifest([live])
+    make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+    found = session.features(manifest, retry_failed=retry_failed)
+    features = extract_missing(manifest, found, session.config.features, backend, [live])
+    plan = session.plan(manifest, features)
+    run_dir = session.workspace.run_dir(plan.digest)
+    begin_folder(run_dir, plan, features.stored)
+    ids = [clip.id for clip in plan.clips]
+
+    with tracking_of(session) as tracker:
+        result = run(
+            plan,
+            executor,
+            lambda: features.inputs(ids, plan.model, session.config.inputs),
+            session.ledger,
+            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
+            str(run_dir),
+            only,
+            partial(finish_folder, run_dir),
+        )
+        result = tracker.signed(result)
+    write_results(run_dir, result)
+    return result
+
+
+def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
+    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
+    session.workspace.require()
+    remove_leftovers_of(session)
+    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
+        manifest = session.manifest([live])
+        before = session.features(manifest, retry_failed=retry_failed)
+        after = extract_missing(manifest, before, session.config.features, backend, [live])
+    lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
+    lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
+    lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
+    lines += [f"apex chosen: {clip}: {row.apex}" for clip, row in after.stored.items() if row.apex]
+    return "\n".join([*lines, f"store: {after.store.store.uri}"])
+
+
+def describe_plan(session: Session) -> str:
+    """What a run would do, as text. Nothing is extracted or trained; a step or two is timed."""
+    from distmer.report.tables import plan_text
+
+    manifest = session.manifest()
+    features = session.features(manifest)
+    plan = session.plan(manifest, features)
+    done = session.ledger.known(job.digest for job in plan.jobs)
+    missing = [job for job in plan.jobs if job.digest not in done]
+    seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
+    how = in_words(missing[0], session.config.cluster, str(session.workspace.scratch)) if missing else ""
+    return plan_text(plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest)))

@@ -1,0 +1,158 @@
+"""What every command starts from: a configuration, the workspace it is run in, and the tracker of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distmer.config import Config
+from distmer.config_layers import load_config
+from distmer.datasets import load_manifest
+from distmer.experiment.backend import Backend, LocalBackend
+from distmer.experiment.events import Observer, Observers, Step
+from distmer.experiment.ledger import Ledger, remove_checkpoints
+from distmer.experiment.plan import Plan, build_plan
+from distmer.experiment.prepare import Features, locate
+from distmer.experiment.result import RunResult
+from distmer.features.hashes import Frames, hash_frames
+from distmer.leftovers import remove_leftovers
+from distmer.models import ResolvedModel, is_network, resolve
+from distmer.remote import Place
+from distmer.storage import Store
+from distmer.types import BadInput, Manifest, RunError
+from distmer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from distmer.sweep.result import SweepResult
+
+_log = logging.getLogger(__name__)
+R = TypeVar("R", "RunResult", "SweepResult")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A configuration and the workspace it is run in."""
+
+    config: Config
+    workspace: Workspace
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)))
+
+    @classmethod
+    def open(
+        cls, path: Place | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, kept: bool = False
+    ) -> Session:
+        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled out."""
+        place = Workspace.find(workspace, environ)
+        return cls(load_config(path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept), place)
+
+    @classmethod
+    def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
+        """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or else the usual one."""
+        if not (run_dir / "config.yaml").exists():
+            raise BadInput(f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs.")
+        session = cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True)
+        return cls(session.config, Workspace.find(workspace, environ)) if session.config.storage.runs else session
+
+    def require(self) -> None:
+        """BadInput if something that the whole run will need is not to be had: a place to write, one for MLflow."""
+        self.workspace.require()
+        if self.config.tracking.enabled:
+            _ = self.tracking_store
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(Store(self.workspace.ledger))
+
+    def model(self) -> ResolvedModel:
+        return resolve(self.config.model)
+
+    def manifest(self, observers: Sequence[Observer] = ()) -> Manifest:
+        tell = Observers(observers)
+
+        def progress(done: int, total: int) -> None:
+            tell(Step("generating the embedded data set", done, total))
+
+        return load_manifest(self.config.data, self.workspace.data, progress)
+
+    def frames(self, manifest: Manifest) -> Frames:
+        """The digests of the clips' frames, for `features` of several settings."""
+        return hash_frames(manifest.clips, Store(self.workspace.features))
+
+    def features(self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False) -> Features:
+        return locate(manifest, Store(self.workspace.features), self.config.features, frames, retry_failed=retry_failed)
+
+    def plan(self, manifest: Manifest, features: Features) -> Plan:
+        model = self.model()
+        features.inputs((), model, self.config.inputs)  # settings that do not fit the maps are told before a fold is begun
+        return build_plan(self.config, manifest, model, features.keys, features.failures)
+
+    @property
+    def tracking_store(self) -> tuple[str, str | None]:
+        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or else beside SQLite's file."""
+        uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
+        if not uri.startswith("sqlite:"):
+            return uri, None
+        root = self.workspace.root
+        return uri, str((root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent) / "mlartifacts")
+
+    def backend(self, local: bool) -> Backend:
+        if local:
+            return LocalBackend(self.config.cluster)
+        from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
+
+        return RayBackend(self.config.cluster, str(self.workspace.scratch))
+
+
+def remove_leftovers_of(session: Session) -> None:
+    """Remove what killed runs left, in the workspace and in this machine's folder for temporary files; say how much."""
+    workspace, ledger = session.workspace, session.ledger
+    written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
+    removed = remove_leftovers(
+        [place for place in written if isinstance(place, Path)],
+        [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],
+    )
+    removed += remove_checkpoints(workspace.scratch, ledger)
+    if removed.number:
+        _log.warning("%s", removed)
+
+
+class Tracking:
+    """The tracker of a run, or none if tracking is off."""
+
+    def __init__(self, tracker: Any | None) -> None:
+        self.observers: list[Any] = [] if tracker is None else [tracker]
+        self._tracker = tracker
+
+    def require_written(self) -> None:
+        """RunError where the tracker has given up; BadInput where there is none."""
+        if self._tracker is None:
+            raise BadInput("tracking.enabled is false, so there is no MLflow to write to; set it to true in config.yaml.")
+        if self._tracker.error is not None:
+            raise RunError(f"not written: {self._tracker.error}")
+
+    def signed(self, result: R) -> R:
+        return result if self._tracker is None else replace(result, mlflow_run_id=self._tracker.run_id)
+
+
+@contextmanager
+def tracking_of(session: Session) -> Iterator[Tracking]:
+    tracking = session.config.tracking
+    if not tracking.enabled:
+        yield Tracking(None)
+        return
+    from distmer.tracking.mlflow_tracker import MlflowTracker  # mlflow takes seconds to load
+
+    uri, artifacts = session.tracking_store
+    tracker = MlflowTracker(uri, tracking.experiment, tracking.folds, artifacts, ledger=session.ledger)
+    try:
+        yield Tracking(tracker)
+    finally:
+        tracker.close()
