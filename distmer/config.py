@@ -76,7 +76,7 @@ class Section(BaseModel):
 
 
 class SyntheticConfig(Section):
-    """The embedded data set: how many people, how many clips each on average, and how hard."""
+    """The embedded data set: how many subjects, how many clips each on average, and how hard."""
 
     subjects: int = Field(default=12, ge=3, le=500)
     clips_per_subject: int = Field(default=8, ge=2, le=100)
@@ -235,7 +235,7 @@ class Config(Section):
 def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()) -> S:
     """``tree`` as a ``kind``; BadInput names the field by its dotted path, and the nearest one for an unknown key.
 
-    ``also`` are further names that a person may have meant at the outermost level.
+    ``also`` are further names that a user may have meant at the outermost level.
     """
     try:
         return kind.model_validate(tree)

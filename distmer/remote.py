@@ -144,7 +144,7 @@ Place = Path | Remote  # a local path, or an address
 
 
 def place(text: str, *, still: bool = False) -> Place:
-    """The place that a person named: a path (``~`` is one's home), or an address. BadInput for an address of another kind."""
+    """The place that a user named: a path (``~`` is one's home), or an address. BadInput for an address of another kind."""
     return Remote(text, still=still) if "://" in text else Path(text).expanduser()
 
 

@@ -30,14 +30,14 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class SubjectKey:
-    """A person: the pair (data set, subject). "sub01" of CASME and "sub01" of CASME II are two people."""
+    """A subject: the pair (data set, subject). "sub01" of CASME and "sub01" of CASME II are two subjects."""
 
     dataset: str
     subject: str
 
     @staticmethod
     def of(clip_id: str) -> SubjectKey:
-        """The person shown in a clip, read off the clip id ``dataset/subject/name``."""
+        """The subject shown in a clip, read off the clip id ``dataset/subject/name``."""
         return _subject_of(clip_id)
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFailure:
-    """A clip (or a row that should have become one) that cannot be used, with the reason a person can act on."""
+    """A clip (or a row that should have become one) that cannot be used, with the reason a user can act on."""
 
     clip: str
     reason: str
@@ -117,7 +117,7 @@ class Manifest:
 
     ``failures`` belong to the protocol and could not be used: they are counted beside every score.
     ``excluded`` do not belong to it (another emotion, a named exclusion): they are only reported.
-    ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set → people.
+    ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set → subjects.
     """
 
     protocol: str

@@ -1,4 +1,4 @@
-"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's persons.
+"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's subjects.
 
 Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from a desk, as the
 driver has them ready, and hands them to Tune. So the folds of all trials share one explicit bound and one ledger, and a trial

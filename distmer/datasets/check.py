@@ -45,7 +45,7 @@ def mismatches(manifest: Manifest) -> list[str]:
 
 
 def silent_subjects(manifest: Manifest) -> list[SubjectKey]:
-    """The people of whom no clip can be used: they make no fold."""
+    """The subjects of whom no clip can be used: they make no fold."""
     heard = {clip.subject_key for clip in manifest.clips}
     lost = {SubjectKey.of(failure.clip) for failure in manifest.failures}
     return sorted(key for key in lost - heard if key.subject)

@@ -2,7 +2,7 @@
 
 Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1 positive, 2 surprise.
 ``u_train`` beside it holds everybody else's maps, for a trainer that knows only folders: redundant, and ignored here. A
-composite folder mixes people of several sets (s1, sub01, 006); their spellings keep them apart.
+composite folder mixes subjects of several sets (s1, sub01, 006); their spellings keep them apart.
 """
 
 from __future__ import annotations

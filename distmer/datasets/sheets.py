@@ -30,7 +30,7 @@ _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineEr
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """One row below the header: its cells by field, and where a person finds it (file name and Excel row number)."""
+    """One row below the header: its cells by field, and where a user finds it (file name and Excel row number)."""
 
     where: str
     cells: Mapping[str, str]

@@ -1,5 +1,5 @@
 # pyright: strict
-"""How clips are split: no person ever stands on both sides, and the order in which the clips come changes nothing."""
+"""How clips are split: no subject ever stands on both sides, and the order in which the clips come changes nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from distmer.types import BadInput, Clip, Fold, SubjectKey
 def make_folds(clips: Sequence[Clip], cfg: EvaluationConfig) -> tuple[Fold, ...]:
     """The folds of an experiment; every clip is tested exactly once.
 
-    ``loso``: one person a fold, called by the person's key, ``casme2/sub01``. ``group_kfold``: k folds of whole persons, none
+    ``loso``: one subject a fold, called by the subject's key, ``casme2/sub01``. ``group_kfold``: k folds of whole subjects, none
     with more than its share of them, with about as many clips each, ``group-1`` to ``group-k``. ``cross_dataset``: one data set
-    tested, all others trained on, ``test=casme2``. Raises BadInput where there are too few persons or data sets.
+    tested, all others trained on, ``test=casme2``. Raises BadInput where there are too few subjects or data sets.
     """
     subjects = _by_subject(clip.id for clip in clips)
     if len(subjects) < 2:
@@ -37,10 +37,10 @@ def make_folds(clips: Sequence[Clip], cfg: EvaluationConfig) -> tuple[Fold, ...]
 
 
 def inner_folds(train_ids: Sequence[str], labels: Mapping[str, int], k: int) -> list[Fold]:
-    """The training clips of a fold, split once more by person, to choose an epoch or a setting without the held-out person.
+    """The training clips of a fold, split once more by subject, to choose an epoch or a setting without the held-out subject.
 
-    About as many clips of each class in each of ``inner-1`` to ``inner-k``; with fewer persons than k, one person a fold.
-    Raises BadInput for a single person.
+    About as many clips of each class in each of ``inner-1`` to ``inner-k``; with fewer subjects than k, one subject a fold.
+    Raises BadInput for a single subject.
     """
     subjects = _by_subject(train_ids)
     if len(subjects) < 2:
@@ -54,7 +54,7 @@ def inner_folds(train_ids: Sequence[str], labels: Mapping[str, int], k: int) -> 
 
 
 def permute_within_subjects(labels: Mapping[str, int], seed: int) -> dict[str, int]:
-    """The labels shuffled among each person's own clips: what is learnt from them is chance, every class count is kept."""
+    """The labels shuffled among each subject's own clips: what is learnt from them is chance, every class count is kept."""
     rng = np.random.default_rng(seed)
     permuted: dict[str, int] = {}
     for ids in _by_subject(labels).values():
@@ -64,7 +64,7 @@ def permute_within_subjects(labels: Mapping[str, int], seed: int) -> dict[str, i
 
 
 def _by_subject(ids: Iterable[str]) -> dict[SubjectKey, tuple[str, ...]]:
-    """The clip ids of each person, all sorted."""
+    """The clip ids of each subject, all sorted."""
     groups: defaultdict[SubjectKey, list[str]] = defaultdict(list)
     for clip in ids:
         groups[SubjectKey.of(clip)].append(clip)
@@ -82,9 +82,9 @@ def _folds(subjects: Mapping[SubjectKey, tuple[str, ...]], tested: Mapping[str, 
 
 
 def _spread(weights: Mapping[SubjectKey, Counter[Hashable]], k: int, most: int | None = None) -> list[tuple[SubjectKey, ...]]:
-    """Persons dealt to k groups of at most ``most``, the heaviest first, each where its counts add least to the squared imbalance.
+    """Subjects dealt to k groups of at most ``most``, the heaviest first, each where its counts add least to the squared imbalance.
 
-    An empty group adds least of all, so with k persons or more no group stays empty.
+    An empty group adds least of all, so with k subjects or more no group stays empty.
     """
     total: Counter[Hashable] = Counter()
     for counts in weights.values():

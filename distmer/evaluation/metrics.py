@@ -48,7 +48,7 @@ def fold_mean(predictions: Predictions, classes: int) -> tuple[float, float]:
 
 
 def confusions(y_true_N: IntArray, y_pred_N: IntArray, group_N: IntArray, groups: int, classes: int) -> IntArray:
-    """confusion_GKK: one confusion matrix a group (a person, a fold, a draw); rows are the truth, columns the prediction."""
+    """confusion_GKK: one confusion matrix a group (a subject, a fold, a draw); rows are the truth, columns the prediction."""
     flat_N = (group_N * classes + y_true_N) * classes + y_pred_N
     return np.bincount(flat_N, minlength=groups * classes * classes).reshape(groups, classes, classes)
 

@@ -1,5 +1,5 @@
 # pyright: strict
-"""Is one model better than another? Tests on the same people, and a correction for asking often."""
+"""Is one model better than another? Tests on the same subjects, and a correction for asking often."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distmer.evaluation.metrics import scores_of
-from distmer.evaluation.stats import Interval, by_person, percentiles
+from distmer.evaluation.stats import Interval, by_subject, percentiles
 from distmer.types import BadInput, FloatArray, IntArray, Predictions
 
 
@@ -37,12 +37,12 @@ def compare(
     seed: int = 0,
     names: tuple[str, str] = ("the first run", "the second run"),
 ) -> Difference:
-    """A against B, paired by person.
+    """A against B, paired by subject.
 
     Only clips that both predicted count. The p-value: under the hypothesis that the two models are exchangeable, each
-    person's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
-    absolute difference is at least the observed. The interval: a bootstrap over persons of the difference. With several
-    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two persons,
+    subject's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
+    absolute difference is at least the observed. The interval: a bootstrap over subjects of the difference. With several
+    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two subjects,
     or do not have the same truth for the same clips. ``names`` are what it calls them.
     """
     common, either = set(a.clip_ids) & set(b.clip_ids), set(a.clip_ids) | set(b.clip_ids)
@@ -50,7 +50,7 @@ def compare(
     _require_same_truth(a, b, names)
     if len({str(s) for s in a.subjects}) < 2:
         raise BadInput("two runs can be compared only on the clips of at least two subjects that both have predicted.")
-    a_SPKK, b_SPKK = by_person(a, classes)[1], by_person(b, classes)[1]
+    a_SPKK, b_SPKK = by_subject(a, classes)[1], by_subject(b, classes)[1]
     observed = _difference(a_SPKK.sum(1)[None], b_SPKK.sum(1)[None])[:, 0]
     rng = np.random.default_rng(seed)
     people = a_SPKK.shape[1]
@@ -105,7 +105,7 @@ def _only(predictions: Predictions, clips: set[str]) -> Predictions:
 
 
 def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
-    """confusion_RSKK: people's matrices summed with a weight each, for every resample and seed."""
+    """confusion_RSKK: the subjects' matrices summed with a weight each, for every resample and seed."""
     seeds, people, classes, _ = confusion_SPKK.shape
     return (weight_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(people, -1)).reshape(-1, seeds, classes, classes)
 
@@ -113,7 +113,7 @@ def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
 def _difference(a_RSKK: IntArray, b_RSKK: IntArray, from_b_RTKK: IntArray | None = None, from_a_RSKK: IntArray | None = None) -> FloatArray:
     """difference_2R: (UAR, UF1) of A minus those of B, each the mean over seeds.
 
-    With the last two, matrices of the people that were swapped are added: those of B to A's side, of A to B's. Models
+    With the last two, matrices of the subjects that were swapped are added: those of B to A's side, of A to B's. Models
     with different numbers of seeds trade the seeds in turn.
     """
     if from_b_RTKK is not None and from_a_RSKK is not None:

@@ -1,5 +1,5 @@
 # pyright: strict
-"""How sure a score is (a bootstrap over persons), and what a predictor that sees no clip would score (the floors)."""
+"""How sure a score is (a bootstrap over subjects), and what a predictor that sees no clip would score (the floors)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Bootstrap:
     lacking: float
 
 
-def by_person(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey, ...], IntArray]:
-    """The P persons, sorted, and confusion_SPKK: one matrix for each seed (sorted) and person."""
+def by_subject(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey, ...], IntArray]:
+    """The P subjects, sorted, and confusion_SPKK: one matrix for each seed (sorted) and subject."""
     seeds, seed_N = np.unique(predictions.seed_N, return_inverse=True)
     subjects = predictions.subjects
     persons = tuple(sorted(set(subjects)))
@@ -42,20 +42,20 @@ def by_person(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey,
 
 
 def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float, seed: int) -> Bootstrap:
-    """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the persons, drawn with replacement.
+    """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the subjects, drawn with replacement.
 
-    Persons, not clips: one person's clips are alike, and an interval over clips would be too narrow. Persons of all data
-    sets are drawn together. With several seeds a resample holds every seed's predictions of the drawn persons, and its score
+    Subjects, not clips: one subject's clips are alike, and an interval over clips would be too narrow. Subjects of all data
+    sets are drawn together. With several seeds a resample holds every seed's predictions of the drawn subjects, and its score
     is the mean of the seeds' pooled scores. A resample in which a class does not occur is kept and scores 0 for it, as
     `metrics.scores` would; ``lacking`` tells how often, and where it is not small the lower ends are pessimistic. What
-    the interval does not hold: the variance of training on other persons. Raises ValueError for fewer than two persons.
+    the interval does not hold: the variance of training on other subjects. Raises ValueError for fewer than two subjects.
     """
-    confusion_SPKK = by_person(predictions, classes)[1]
+    confusion_SPKK = by_subject(predictions, classes)[1]
     seeds, persons = confusion_SPKK.shape[:2]
     if persons < 2:
-        raise ValueError(f"a bootstrap over persons needs at least 2, not {persons}")
+        raise ValueError(f"a bootstrap over subjects needs at least 2, not {persons}")
     rng = np.random.default_rng(seed)
-    drawn_RP = rng.multinomial(persons, np.full(persons, 1 / persons), size=n)  # how often each person was drawn
+    drawn_RP = rng.multinomial(persons, np.full(persons, 1 / persons), size=n)  # how often each subject was drawn
     confusion_RSKK = (drawn_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(persons, -1)).reshape(n, seeds, classes, classes)
     uar_RS, uf1_RS = scores_of(confusion_RSKK)
     occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0

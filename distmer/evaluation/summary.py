@@ -11,7 +11,7 @@ import numpy as np
 
 from distmer.config import EvaluationConfig
 from distmer.evaluation.metrics import fold_mean, scores
-from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, by_person, floors
+from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, by_subject, floors
 from distmer.types import BadInput, FloatArray, Fold, IntArray, JsonValue, Predictions, Scores
 
 # The bootstrap's own seed: an interval must not move when the experiment's seeds do.
@@ -20,7 +20,7 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class SubjectRow:
-    """A person's clips: how many, how many of them right (mean over seeds), and the mean recall over the classes they have."""
+    """A subject's clips: how many, how many of them right (mean over seeds), and the mean recall over the classes they have."""
 
     subject: str
     n: int
@@ -33,7 +33,7 @@ class Summary:
     """The scores of an experiment: means over its seeds, with their spread, intervals, floors and break-downs.
 
     ``uar_sd`` and ``uf1_sd`` are sample standard deviations of the seeds' pooled scores, None for a single seed: one seed says
-    nothing of the spread. ``interval`` is None with a single person. ``confusion_KK`` sums over the seeds.
+    nothing of the spread. ``interval`` is None with a single subject. ``confusion_KK`` sums over the seeds.
     """
 
     classes: tuple[str, ...]
@@ -141,11 +141,11 @@ def _per_class(pooled: Sequence[Scores], classes: Sequence[str]) -> dict[str, di
 
 
 def _per_subject(predictions: Predictions, k: int) -> tuple[SubjectRow, ...]:
-    persons, confusion_SPKK = by_person(predictions, k)
+    persons, confusion_SPKK = by_subject(predictions, k)
     n_SPK = confusion_SPKK.sum(-1)
     hit_SPK = np.diagonal(confusion_SPKK, axis1=-2, axis2=-1)
     recall_SP = (hit_SPK / np.maximum(n_SPK, 1)).sum(-1) / np.maximum((n_SPK > 0).sum(-1), 1)
-    scored_SP = n_SPK.sum(-1) > 0  # a seed may not have finished with every person
+    scored_SP = n_SPK.sum(-1) > 0  # a seed may not have finished with every subject
     n_P = n_SPK.sum(-1).max(0)
     correct_P = np.average(hit_SPK.sum(-1), axis=0, weights=scored_SP)
     recall_P = np.average(recall_SP, axis=0, weights=scored_SP)

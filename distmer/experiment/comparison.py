@@ -181,7 +181,7 @@ def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | No
     """Test every pair of lines on the same data, or every line against the reference; corrected over all tests made.
 
     A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or too few
-    persons in common.
+    subjects in common.
     """
     found: list[tuple[Entry, Entry, Difference]] = []
     untested: list[Untested] = []

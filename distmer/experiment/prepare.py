@@ -127,6 +127,6 @@ def _key_or_reason(clip: Clip, config: FeatureConfig, frames: Frames) -> tuple[s
 
 
 def _named(failures: Sequence[ClipFailure], manifest: Manifest) -> list[ClipFailure]:
-    """Failures with the sheet and row they come from, so that a person finds the clip."""
+    """Failures with the sheet and row they come from, so that a user finds the clip."""
     where = {clip.id: clip.where for clip in manifest.clips}
     return [ClipFailure(f.clip, f"{where[f.clip]}: {f.reason}") for f in failures]

@@ -1,4 +1,4 @@
-"""What a run came to: scores as a pure function of the plan and the folds, and the JSON that people and programs read."""
+"""What a run came to: scores as a pure function of the plan and the folds, and its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading single frames: bytes from a file, pixels from bytes. Every failure is a ClipError a person can act on."""
+"""Reading single frames: bytes from a file, pixels from bytes. Every failure is a ClipError a user can act on."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 

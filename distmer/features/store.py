@@ -3,7 +3,7 @@
     features/<folder>/parts/<digest of what the part says>.parquet      rows of one map size, written at once, never changed
 
 A key may be in several parts: features win over a failure, and of two failures the one that was written later. `compact` makes one
-part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a person can delete one extraction; identity is
+part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a user can delete one extraction; identity is
 in the keys alone. Parts hold Arrow's own fixed-shape tensor type, which pyarrow reads without Ray. Its columns are never null: a null
 in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still), so a failed row holds zeros,
 and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".

@@ -1,4 +1,4 @@
-"""A comparison as people and papers take it: text, Markdown, CSV, LaTeX. "Better" is only said where a corrected test says so."""
+"""A comparison of runs as text, Markdown, CSV, LaTeX. "Better" is only said where a corrected test says so."""
 
 from __future__ import annotations
 

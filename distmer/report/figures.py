@@ -77,7 +77,7 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
 
 
 def subjects(plan: Plan, predictions: Predictions) -> Figure:
-    """Every person: accuracy, and recall of each class. Blank where a person has no clip of a class, which is not a recall of 0."""
+    """Every subject: accuracy, and recall of each class. Blank where a subject has no clip of a class, which is not a recall of 0."""
     people = sorted(set(predictions.subjects))
     index = {person: p for p, person in enumerate(people)}
     of_N = np.array([index[person] for person in predictions.subjects])
@@ -163,7 +163,7 @@ def _recalls(axes: Axes, plan: Plan, people: Sequence[SubjectKey], recall_KP: Fl
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.set_xlabel(
-        "recall of each class: light 0, dark 1, – no clip of it     ·     dots grow with a person's clips", fontsize=8, color=_MUTED
+        "recall of each class: light 0, dark 1, – no clip of it     ·     dots grow with a subject's clips", fontsize=8, color=_MUTED
     )
     for spine in axes.spines.values():
         spine.set_visible(False)

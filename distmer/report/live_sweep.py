@@ -30,7 +30,7 @@ class SweepProgress:
         self._states: Counter[str] = Counter()
         self._folds: Counter[str] = Counter()
         self._running: set[str] = set()
-        self._best: dict[str, tuple[float, str]] = {}  # of each search that is under way: their persons differ
+        self._best: dict[str, tuple[float, str]] = {}  # of each search that is under way: their subjects differ
         self._recorded = 0
         self._first = 0.0
         self._bar: Progress | None = None

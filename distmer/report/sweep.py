@@ -1,4 +1,4 @@
-"""A sweep as people take it: what was chosen where, what the search believed and what came of it; tables, figures, settings files."""
+"""A finished sweep: what was chosen where, what the search believed and what came of it; tables, figures, settings files."""
 
 from __future__ import annotations
 

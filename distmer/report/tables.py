@@ -1,4 +1,4 @@
-"""Tables as people see them: a run's scores, a plan, the models; on a terminal, in a log, as Markdown.
+"""Tables of a run's scores, a plan, the models; on a terminal, in a log, as Markdown.
 
 The score table is a function of ``results.json`` alone, so every number in it is the JSON's.
 A stamped run is never shown as a headline, and what is missing from a score stands beside it.
@@ -27,7 +27,7 @@ _FAILURES_SHOWN = 10
 _STAMPS = {
     "oracle:setting": "the setting was chosen on the held-out clips",
     "oracle": "the epoch was chosen on the held-out clips",
-    "labels-permuted": "labels were shuffled within each person: this is chance",
+    "labels-permuted": "labels were shuffled within each subject: this is chance",
     "counts-mismatch": "the clips are not those that the protocol publishes",
     "mixed-devices": "some folds were trained on a GPU and some on a CPU, which are two types of machine",
     "selection-optimistic": "every held-out subject had a say in the choice of the setting",
@@ -209,7 +209,7 @@ def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as people read them: 0:07, 12:31, 3:05:09."""
+    """Seconds in minutes and hours: 0:07, 12:31, 3:05:09."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -283,7 +283,7 @@ class Sweep:
         self._tell(TrialEnded(kept, interval))
 
     def _conclude(self, outcome: Outcome, *, recorded: bool) -> None:
-        """A search is over: say so, and have its choice refitted on the persons it is to be scored on."""
+        """A search is over: say so, and have its choice refitted on the subjects it is to be scored on."""
         self._tally.outcomes[outcome.search.id] = outcome
         self._tell(SearchEnded(outcome, recorded))
         for done in {fold for trial in outcome.trials for fold in trial.folds} & self._done.keys():

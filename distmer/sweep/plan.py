@@ -1,7 +1,7 @@
-"""A sweep before it runs, and what came of it: who searches on which persons, what a trial is scored on, which setting is chosen.
+"""A sweep before it runs, and what came of it: who searches on which subjects, what a trial is scored on, which setting is chosen.
 
-`nested`: one search an outer fold, on that fold's training persons alone; its choice is refitted on them and scored once on the
-persons it has never seen. `flat`: one search whose trials are scored on the inner folds of all outer folds: every person has a
+`nested`: one search an outer fold, on that fold's training subjects alone; its choice is refitted on them and scored once on the
+subjects it has never seen. `flat`: one search whose trials are scored on the inner folds of all outer folds: every subject has a
 say in the choice. `oracle`: one search on the test folds themselves. The last two are stamped, and never a headline.
 """
 
@@ -160,7 +160,7 @@ def feature_digest(features: FeatureConfig) -> str:
 
 
 def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) -> SweepPlan:
-    """The searches of a sweep. BadInput where a fold's training persons are too few to be split again."""
+    """The searches of a sweep. BadInput where a fold's training subjects are too few to be split again."""
     names = space.sweep.space["model.name"].countable if "model.name" in space.sweep.space else (base.model.info.name,)
     models = [resolve(base.config.model.model_validate({"name": name})) for name in names]
     settings = base.config.model_dump(mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}})

@@ -89,7 +89,7 @@ class Domain(Section):
 
 
 class SweepConfig(Section):
-    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of persons."""
+    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of subjects."""
 
     space: dict[str, Domain]
     mode: Literal["nested", "flat", "oracle"] = "nested"

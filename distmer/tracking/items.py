@@ -151,7 +151,7 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
 
 
 def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
-    """A fold's scores. Named ``fold.…``, for a score of one person must not come up in a search for scores of runs."""
+    """A fold's scores. Named ``fold.…``, for a score of one subject must not come up in a search for scores of runs."""
     predictions = result.predictions
     yield Metric("fold.clips", len(predictions), step)
     yield Metric("fold.seconds", result.seconds, step)

@@ -60,7 +60,7 @@ def _config(clips: list[Clip], mode: str, k: int) -> EvaluationConfig:
 
 @unhurried
 @given(clip_lists(), st.sampled_from(["loso", "group_kfold", "cross_dataset"]), st.integers(2, 5), st.randoms())
-def test_folds_partition_the_clips_by_person(clips: list[Clip], mode: str, k: int, random: Any) -> None:
+def test_folds_partition_the_clips_by_subject(clips: list[Clip], mode: str, k: int, random: Any) -> None:
     cfg = _config(clips, mode, k)
     folds = make_folds(clips, cfg)
     everything = {c.id for c in clips}

@@ -115,12 +115,12 @@ def test_the_plan_has_the_promised_shape(options: SyntheticConfig) -> None:
 
 
 def test_the_default_set_has_unequal_people_some_without_a_class() -> None:
-    by_person: dict[int, list[int | None]] = {}
+    by_subject: dict[int, list[int | None]] = {}
     for clip in planned(SyntheticConfig()):
         if clip.label is not None:
-            by_person.setdefault(clip.person, []).append(clip.label)
-    assert len({len(own) for own in by_person.values()}) > 3
-    assert any(len(set(own)) < 3 for own in by_person.values())
+            by_subject.setdefault(clip.person, []).append(clip.label)
+    assert len({len(own) for own in by_subject.values()}) > 3
+    assert any(len(set(own)) < 3 for own in by_subject.values())
     assert expected_subjects(SyntheticConfig()) == {"casme": 4, "casme2": 4, "samm": 4}
 
 

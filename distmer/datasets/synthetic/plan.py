@@ -84,7 +84,7 @@ def stream(*tags: int | str) -> np.random.Generator:
 
 def planned(options: SyntheticConfig) -> tuple[ClipPlan, ...]:
     """Every clip, in the order of sets, people and names; those outside the three classes stand last of their person."""
-    labels = _labels_by_person(options)
+    labels = _labels_by_subject(options)
     sets = _sets_of_people(options.subjects)
     performed = _atypical(options, labels)
     clips: list[ClipPlan] = []
@@ -124,7 +124,7 @@ def _shares(total: int, weights: tuple[float, ...]) -> list[int]:
     return parts
 
 
-def _labels_by_person(options: SyntheticConfig) -> list[list[int]]:
+def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
     """Person → class of each clip. The totals are exact; people differ in number and mix, and some lack surprise."""
     rng = stream(options.seed, "people")
     n = options.subjects
