@@ -1,6 +1,6 @@
 """Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's subjects.
 
-Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from a desk, as the
+Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from a mailbox, as the
 driver has them ready, and hands them to Tune. So the folds of all trials share one explicit bound and one ledger, and a trial
 holds no CPU that a fold could wait for: it asks for memory alone (Tune refuses a bundle of nothing).
 """
@@ -23,12 +23,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from distmer.cluster.desk import Desk, trial
+from distmer.cluster.mailbox import Mailbox, trial
 from distmer.leftovers import temporary_folder
 from distmer.process import environment, only_errors_of
 from distmer.sweep.plan import RungScore, Search, grace_of
 from distmer.sweep.space import Space
-from distmer.sweep.workers import Ended, Proposed, WentOn, Word
+from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
 from distmer.types import BadInput, RunError
 
 _TRIAL_BYTES = 256 * 2**20  # of a trial's actor; about 200 MB were measured
@@ -45,9 +45,11 @@ _SETTINGS = {
 class _StudySearcher(Searcher):
     """Optuna's study of one search, for Tune. What it is asked and told goes on to the driver, in order."""
 
-    def __init__(self, space: Space, search: Search, words: queue.SimpleQueue[Word | Exception], failed: set[tuple[str, int]]) -> None:
+    def __init__(
+        self, space: Space, search: Search, decisions: queue.SimpleQueue[Decision | Exception], failed: set[tuple[str, int]]
+    ) -> None:
         super().__init__(metric="score", mode="max")
-        self._space, self._search, self._words, self._failed = space, search.id, words, failed
+        self._space, self._search, self._decisions, self._failed = space, search.id, decisions, failed
         self._study = space.study()
         self._left = space.sweep.wanted
         self._live: dict[str, optuna.Trial] = {}
@@ -72,14 +74,14 @@ class _StudySearcher(Searcher):
         self._left -= 1
         trial, setting = self._space.ask(self._study)
         self._live[trial_id] = trial
-        self._words.put(Proposed(self._search, trial.number, setting))
+        self._decisions.put(Proposed(self._search, trial.number, setting))
         return {"search": self._search, "index": trial.number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tune calls it where the scheduler lets the trial go on."""
         self._learn(trial_id, result)
         if result["budget"] < self._last:
-            self._words.put(WentOn(self._search, self._live[trial_id].number, result["budget"]))
+            self._decisions.put(WentOn(self._search, self._live[trial_id].number, result["budget"]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result and "budget" in result:
@@ -93,7 +95,7 @@ class _StudySearcher(Searcher):
             self._study.tell(trial, result["score"] if result else None)
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
-        self._words.put(Ended(self._search, trial.number, lost=error))
+        self._decisions.put(Ended(self._search, trial.number, lost=error))
 
     def _learn(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._told.get(trial_id, 0) < result["budget"]:  # a trial that was lost and started again repeats its reports
@@ -113,7 +115,7 @@ class RayTuner:
 
     def __init__(self, space: Space, retries: int) -> None:
         self._space, self._retries = space, retries
-        self._words: queue.SimpleQueue[Word | Exception] = queue.SimpleQueue()
+        self._decisions: queue.SimpleQueue[Decision | Exception] = queue.SimpleQueue()
         self._delivered: dict[tuple[str, int], int] = {}
         self._failed: set[tuple[str, int]] = set()
         self._last: dict[str, int] = {}
@@ -124,10 +126,10 @@ class RayTuner:
         self._exits.enter_context(only_errors_of("ray.tune"))
         self._folder = str(self._exits.enter_context(temporary_folder("distmer-tune")))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
-        self._desk: Any = Desk.options(scheduling_strategy=here).remote()
+        self._mailbox: Any = Mailbox.options(scheduling_strategy=here).remote()
         needs = tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
         # Once, by name: registering is not safe from several threads.
-        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(trial, desk=self._desk), needs))
+        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(trial, mailbox=self._mailbox), needs))
 
     @property
     def most(self) -> int:
@@ -142,22 +144,22 @@ class RayTuner:
 
     def begin(self, search: Search) -> None:
         self._last[search.id] = search.rungs[-1].budget
-        searcher = _StudySearcher(self._space, search, self._words, self._failed)
+        searcher = _StudySearcher(self._space, search, self._decisions, self._failed)
         self._searchers.append(searcher)
         thread = threading.Thread(target=self._search, args=(search, searcher), name=f"search {search.id}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def words(self) -> Sequence[Word]:
-        said: list[Word] = []
-        while not self._words.empty():
-            word = self._words.get()
-            if isinstance(word, Exception):
+    def decisions(self) -> Sequence[Decision]:
+        said: list[Decision] = []
+        while not self._decisions.empty():
+            decision = self._decisions.get()
+            if isinstance(decision, Exception):
                 raise RunError(
-                    f"Ray Tune broke off ({type(word).__name__}: {str(word).splitlines()[0] if str(word) else ''}); finished trainings"
+                    f"Ray Tune broke off ({type(decision).__name__}: {str(decision).splitlines()[0] if str(decision) else ''}); finished trainings"
                     " are kept: give the same command again."
-                ) from word
-            said.append(word)
+                ) from decision
+            said.append(decision)
         return said
 
     def deliver(self, search: str, index: int, report: RungScore | None) -> None:
@@ -165,18 +167,18 @@ class RayTuner:
         self._delivered[search, index] = number + 1
         if report is None:
             self._failed.add((search, index))
-            self._desk.put.remote(search, index, number, None)
+            self._mailbox.put.remote(search, index, number, None)
             return
         score = getattr(report, self._space.sweep.metric)
         told = {**asdict(report), "score": score, "last": report.budget == self._last[search]}
-        self._desk.put.remote(search, index, number, told)
+        self._mailbox.put.remote(search, index, number, told)
 
     def close(self) -> None:
         """End the searches that are under way."""
         for searcher in self._searchers:
             searcher.closing = True
         if any(thread.is_alive() for thread in self._threads):
-            self._desk.close.remote()
+            self._mailbox.close.remote()
         for thread in self._threads:
             thread.join(_PATIENCE)
         self._exits.close()
@@ -197,7 +199,7 @@ class RayTuner:
                 raise RuntimeError("it ended before its trials did")
         except Exception as error:  # noqa: BLE001  # in a thread: whatever it is, the driver must hear of it, or would wait for ever
             if not searcher.closing:
-                self._words.put(error)
+                self._decisions.put(error)
 
     def _scheduler(self, search: Search) -> TrialScheduler:
         sweep, most = self._space.sweep, search.rungs[-1].budget

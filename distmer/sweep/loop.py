@@ -24,9 +24,9 @@ from distmer.experiment.run import Report
 from distmer.models import ResolvedModel
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
 from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
-from distmer.sweep.result import Outcome, SweepResult, Tally, conclude_sweep
+from distmer.sweep.result import Outcome, SweepCounts, SweepResult, conclude_sweep
 from distmer.sweep.space import Setting
-from distmer.sweep.workers import Proposed, Tuner, WentOn, Word, Workers
+from distmer.sweep.workers import Decision, Proposed, Tuner, WentOn, Workers
 from distmer.training.data import Inputs
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
@@ -60,7 +60,7 @@ class _SearchRun:
         self.live: dict[int, _Running] = {}
         self.trials: list[Trial] = []
         self.clock = 0  # of the last report delivered
-        self.told: int | None = None  # whose report is being considered
+        self.asked_about: int | None = None  # the trial whose report Tune is considering
         self._places = min(concurrent, wanted)
         self._left = wanted
 
@@ -72,7 +72,7 @@ class _SearchRun:
     def turn(self) -> _Running | None:
         """The trial whose report is due, once it is ready; None while a decision, a proposal or the report is awaited."""
         vacant = len(self.live) < self._places and self._left > 0
-        if self.told is not None or vacant or not self.live:
+        if self.asked_about is not None or vacant or not self.live:
             return None
         due = min(self.live.values(), key=lambda trial: (trial.clock, trial.index))
         return due if due.report is not None else None
@@ -88,22 +88,22 @@ class _SearchRun:
 
 
 class Sweep:
-    """The loop over a plan. ``crew`` is called when the first trial or training needs it; ``at_once``: searches under way
+    """The loop over a plan. ``connect`` is called when the first trial or training needs it; ``at_once``: searches under way
     at the same time, which changes no result; ``keep`` is called with each event, before the observers hear of it."""
 
     def __init__(
         self,
         plan: SweepPlan,
-        crew: Callable[[], tuple[Tuner, Workers]],
+        connect: Callable[[], tuple[Tuner, Workers]],
         ledger: Ledger,
         inputs: InputsOf,
         observers: Sequence[SweepObserver],
         at_once: int,
         keep: SweepObserver = lambda event: None,
     ) -> None:
-        self._plan, self._crew, self._ledger = plan, crew, ledger
+        self._plan, self._connect, self._ledger = plan, connect, ledger
         self._inputs, self._observers, self._at_once, self._keep = inputs, Observers(observers), at_once, keep
-        self._tally = Tally()
+        self._counts = SweepCounts()
         self._waiting = list(reversed(plan.searches))
         self._running: dict[str, _SearchRun] = {}
         self._ordered: list[tuple[int, int, FoldJob, Setting]] = []  # a heap: refits first, then searches in their order
@@ -126,14 +126,14 @@ class Sweep:
                 self._conclude(recorded[search_id], recorded=True)
             self._waiting = [search for search in self._waiting if search.id not in recorded]
             if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
-                self._tuner, self._workers = self._crew()
+                self._tuner, self._workers = self._connect()
                 self._moved_at = time.monotonic()
             while self._waiting or self._running or self._asked:
                 self._step()
         except KeyboardInterrupt:
             _log.warning("Stopped: every finished training is kept; the same command goes on from there.")
-        spent = time.perf_counter() - started if self._tally.trained or earlier is None else earlier
-        result = conclude_sweep(self._plan, self._tally, spent, folder)
+        spent = time.perf_counter() - started if self._counts.trained or earlier is None else earlier
+        result = conclude_sweep(self._plan, self._counts, spent, folder)
         self._tell(SweepEnded(result))
         return result
 
@@ -143,9 +143,9 @@ class Sweep:
             search = self._waiting.pop()
             self._running[search.id] = _SearchRun(search, self._plan.sweep.concurrent, self._plan.sweep.wanted)
             self._tuner.begin(search)
-        for word in self._tuner.words():
+        for decision in self._tuner.decisions():
             self._moved_at = time.monotonic()
-            self._hear(word)
+            self._decided(decision)
         while self._ordered and self._workers.room:
             *_, job, setting = heapq.heappop(self._ordered)
             try:
@@ -164,26 +164,26 @@ class Sweep:
                 " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same command again."
             )
 
-    def _hear(self, word: Word) -> None:
-        running = self._running.get(word.search)
+    def _decided(self, decision: Decision) -> None:
+        running = self._running.get(decision.search)
         if running is None:
             return  # of a search that is over
-        if isinstance(word, Proposed):
-            trial = running.propose(word.index, word.setting)
-            self._tell(TrialBegan(word.search, word.index, word.setting))
+        if isinstance(decision, Proposed):
+            trial = running.propose(decision.index, decision.setting)
+            self._tell(TrialBegan(decision.search, decision.index, decision.setting))
             self._order_rung(running, trial)
             return
-        trial = running.live.get(word.index)
+        trial = running.live.get(decision.index)
         if trial is None:
             return
-        if isinstance(word, WentOn):
-            if running.told != trial.index or word.budget != trial.scores[-1].budget:
+        if isinstance(decision, WentOn):
+            if running.asked_about != trial.index or decision.budget != trial.scores[-1].budget:
                 return  # a driver that was lost and started again repeats its reports
-            running.told = None
+            running.asked_about = None
             trial.rung, trial.clock, trial.report = trial.rung + 1, trial.clock + 1, None
             self._order_rung(running, trial)
             return
-        self._end(running, trial, lost=word.lost)
+        self._end(running, trial, lost=decision.lost)
 
     def _order_rung(self, running: _SearchRun, trial: _Running) -> None:
         try:
@@ -224,7 +224,7 @@ class Sweep:
             return
         if isinstance(report, FoldResult):
             self._ledger.put(report)
-            self._tally.trained += 1
+            self._counts.trained += 1
         self._asked.discard(report.digest)
         self._done[report.digest] = report
         self._tell(FoldFinished(report, cached=False) if isinstance(report, FoldResult) else FoldFailed(report))
@@ -241,7 +241,7 @@ class Sweep:
                 trials = tuple(sorted(running.trials, key=lambda ended: ended.index))
                 self._conclude(Outcome(running.search, trials, self._plan.choose(trials)), recorded=False)
             return
-        running.told, running.clock = trial.index, trial.clock
+        running.asked_about, running.clock = trial.index, trial.clock
         if isinstance(trial.report, RungScore):
             trial.scores.append(trial.report)
             self._tell(TrialReported(running.search.id, trial.index, trial.report))
@@ -258,7 +258,7 @@ class Sweep:
         return self._plan.validation([report for report in ended if isinstance(report, FoldResult)], rung.budget)
 
     def _end(self, running: _SearchRun, trial: _Running, *, lost: bool) -> None:
-        running.told = None if running.told == trial.index else running.told
+        running.asked_about = None if running.asked_about == trial.index else running.asked_about
         del running.live[trial.index]
         gone = FoldFailure("", "", 0, "whoever drove the trial was lost, and its retries are used up", lost=True) if lost else None
         failure = trial.report if isinstance(trial.report, FoldFailure) else gone
@@ -284,7 +284,7 @@ class Sweep:
 
     def _conclude(self, outcome: Outcome, *, recorded: bool) -> None:
         """A search is over: say so, and have its choice refitted on the subjects it is to be scored on."""
-        self._tally.outcomes[outcome.search.id] = outcome
+        self._counts.outcomes[outcome.search.id] = outcome
         self._tell(SearchEnded(outcome, recorded))
         for done in {fold for trial in outcome.trials for fold in trial.folds} & self._done.keys():
             del self._done[done]  # in the ledger, should it be asked for again; here it would only add up
@@ -298,7 +298,7 @@ class Sweep:
     def _gather_refits(self) -> None:
         for key in [key for key in self._refits if key in self._done]:
             del self._refits[key]
-            self._tally.refits[key] = self._done[key]
+            self._counts.refits[key] = self._done[key]
 
     def _tell(self, event: Any) -> None:
         self._keep(event)  # the sweep's own work, which must not fail in silence

@@ -157,7 +157,7 @@ def _unscored(outcome: Outcome | None) -> str:
 
 
 @dataclass(slots=True)
-class Tally:
+class SweepCounts:
     """What a running sweep gathers; `conclude_sweep` makes its result of it."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
@@ -165,14 +165,14 @@ class Tally:
     trained: int = 0
 
 
-def conclude_sweep(plan: SweepPlan, tally: Tally, seconds: float, folder: str) -> SweepResult:
+def conclude_sweep(plan: SweepPlan, counts: SweepCounts, seconds: float, folder: str) -> SweepResult:
     """The result, in the plan's order whatever the order of arrival."""
-    outcomes = tuple(tally.outcomes[search.id] for search in plan.searches if search.id in tally.outcomes)
+    outcomes = tuple(counts.outcomes[search.id] for search in plan.searches if search.id in counts.outcomes)
     order = {(fold.id, seed): n for n, (seed, fold) in enumerate((s, f) for s in plan.base.config.seeds for f in plan.base.folds)}
-    ended = sorted(tally.refits.values(), key=lambda report: order[report.fold_id, report.seed])
+    ended = sorted(counts.refits.values(), key=lambda report: order[report.fold_id, report.seed])
     folds = tuple(report for report in ended if isinstance(report, FoldResult))
     failures = tuple(report for report in ended if isinstance(report, FoldFailure))
     predictions = Predictions.concat([fold.predictions for fold in folds]) if folds else None
     base = plan.base
     summary = None if predictions is None else summarise(predictions, base.folds, base.labels, base.classes, base.config.evaluation)
-    return SweepResult(plan, outcomes, folds, failures, predictions, summary, seconds, folder, tally.trained)
+    return SweepResult(plan, outcomes, folds, failures, predictions, summary, seconds, folder, counts.trained)

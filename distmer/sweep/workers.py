@@ -1,4 +1,4 @@
-"""Whom a sweep works with: searchers and schedulers, who decide, and workers, who train. Ray's are in `distmer.cluster`."""
+"""What a sweep needs: searchers and schedulers, which decide, and workers, which train folds. Ray's are in `distmer.cluster`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class WentOn:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: whoever drives it is gone for good."""
+    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: its actor is gone for good."""
 
     search: str
     index: int
     lost: bool = False
 
 
-Word = Proposed | WentOn | Ended
+Decision = Proposed | WentOn | Ended
 
 
 class Tuner(Protocol):
@@ -53,7 +53,7 @@ class Tuner(Protocol):
 
     def begin(self, search: Search) -> None: ...
 
-    def words(self) -> Sequence[Word]:
+    def decisions(self) -> Sequence[Decision]:
         """What they have decided since last asked, in order."""
         ...
 
@@ -65,7 +65,7 @@ class Tuner(Protocol):
 
 
 class Workers(Protocol):
-    """Whoever trains folds, several at once."""
+    """Something that trains several folds at once."""
 
     @property
     def room(self) -> int:

@@ -31,7 +31,7 @@ from distmer.sweep.loop import Sweep
 from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, plan_sweep
 from distmer.sweep.result import SweepResult
 from distmer.sweep.space import Space
-from distmer.sweep.workers import Ended, Proposed, WentOn, Word
+from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
 from distmer.training.data import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace
@@ -74,7 +74,7 @@ class Halving:
     It takes its time, too: a word may come many turns after what it answers."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space, self._rng, self._words = space, random.Random(seed), deque[Word]()
+        self._space, self._rng, self._words = space, random.Random(seed), deque[Decision]()
         self._studies: dict[str, Any] = {}
         self._seen: dict[tuple[str, int], list[float]] = {}
         self._trials: dict[tuple[str, int], Any] = {}
@@ -96,7 +96,7 @@ class Halving:
             self._trials[search, trial.number] = trial
             self._words.append(Proposed(search, trial.number, setting))
 
-    def words(self) -> Sequence[Word]:
+    def decisions(self) -> Sequence[Decision]:
         return [self._words.popleft() for _ in range(self._rng.randint(0, len(self._words)))]
 
     def deliver(self, search: str, index: int, report: RungScore | None) -> None:
@@ -198,8 +198,8 @@ def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: t
 
     for lost in (False, True):
         heard: list[Any] = []
-        crew = (Halving(plan.space, 0), Shuffled(0, 5, lose=lost))
-        sweep = Sweep(plan, lambda crew=crew: crew, Ledger(Store(tmp_path / str(lost))), inputs if lost else some, [heard.append], 2)
+        both = (Halving(plan.space, 0), Shuffled(0, 5, lose=lost))
+        sweep = Sweep(plan, lambda both=both: both, Ledger(Store(tmp_path / str(lost))), inputs if lost else some, [heard.append], 2)
         result = sweep.run({}, "folder")
         failed = [trial for outcome in result.outcomes for trial in outcome.trials if trial.state == "failed"]
         if lost:

@@ -11,7 +11,7 @@ from ray import tune
 
 
 @ray.remote(num_cpus=0)
-class Desk:
+class Mailbox:
     """Where the driver leaves each trial's reports, and the trials wait for theirs."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Desk:
         return self._reports.setdefault(key, asyncio.get_running_loop().create_future())
 
 
-def trial(config: dict[str, Any], desk: Any = None) -> None:
+def trial(config: dict[str, Any], mailbox: Any = None) -> None:
     """A trial, as Tune sees it."""
     for number in itertools.count():
-        report: dict[str, Any] | None = ray.get(desk.take.remote(config["search"], config["index"], number))
+        report: dict[str, Any] | None = ray.get(mailbox.take.remote(config["search"], config["index"], number))
         if report is None:
             return
         tune.report(report)
