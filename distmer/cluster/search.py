@@ -46,7 +46,11 @@ class _StudySearcher(Searcher):
     """Optuna's study of one search, for Tune. What it is asked and told goes on to the driver, in order."""
 
     def __init__(
-        self, space: Space, search: Search, decisions: queue.SimpleQueue[Decision | Exception], failed: set[tuple[str, int]]
+        self,
+        space: Space,
+        search: Search,
+        decisions: queue.SimpleQueue[Decision | Exception],
+        failed: set[tuple[str, int]],
     ) -> None:
         super().__init__(metric="score", mode="max")
         self._space, self._search, self._decisions, self._failed = space, search.id, decisions, failed
@@ -155,9 +159,9 @@ class RayTuner:
         while not self._decisions.empty():
             decision = self._decisions.get()
             if isinstance(decision, Exception):
+                first = next(iter(str(decision).splitlines()), "")
                 raise RunError(
-                    f"Ray Tune broke off ({type(decision).__name__}: {str(decision).splitlines()[0] if str(decision) else ''}); finished trainings"
-                    " are kept: give the same command again."
+                    f"Ray Tune broke off ({type(decision).__name__}: {first}); finished trainings are kept. Run the same command again."
                 ) from decision
             said.append(decision)
         return said
