@@ -110,7 +110,7 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     """Its worker is killed when a checkpoint lies on S3; Train starts another, and the fold is that of one left alone."""
     home = objects.fresh()
     words = ["cluster.workers_per_fold=1", f"storage.scratch={home}/elsewhere"]
-    long = 1000  # epochs, so that it is still at work when its first checkpoint has been seen
+    long = 400  # epochs, so that it is still at work when its first checkpoint has been seen
     process = command.start(
         *settings(far_maps, *words, epochs=long), "--fold", "flowmaps/sub02", "--workspace", home, "--json", home=tmp_path / "unused"
     )
