@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -87,7 +88,7 @@ class Observers:
 
     def __exit__(self, *_: object) -> None:
         for observe in tuple(self._observers):
-            self._guarded(observe, getattr(observe, "close", lambda: None))
+            self._guarded(observe, partial(_close, observe))
 
     def __call__(self, event: Any) -> None:
         for observe in tuple(self._observers):
@@ -100,3 +101,9 @@ class Observers:
             self._observers.remove(observe)
             name = getattr(observe, "__name__", type(observe).__name__)
             _log.warning("%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error)
+            with suppress(Exception):  # it may hold the terminal; what is wrong with it has been said
+                _close(observe)
+
+
+def _close(observe: Callable[[Any], None]) -> None:
+    getattr(observe, "close", lambda: None)()

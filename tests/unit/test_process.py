@@ -149,6 +149,25 @@ def test_an_observer_that_raises_is_left_out_and_said_once(caplog: pytest.LogCap
     assert line.startswith("display is left out from here on (BrokenPipeError:")
 
 
+@pytest.mark.parametrize("fails", ["at an event", "when it is closed"])
+def test_an_observer_is_closed_and_its_close_cannot_end_a_run(fails: str, caplog: pytest.LogCaptureFixture) -> None:
+    closed: list[str] = []
+
+    class Display:
+        def __call__(self, event: object) -> None:
+            if fails == "at an event":
+                raise OSError(5, "Input/output error")
+
+        def close(self) -> None:
+            closed.append(fails)
+            raise OSError(5, "Input/output error")
+
+    with Observers([Display()]) as tell:
+        tell(Step("extracting features", 1, 3))
+    assert closed
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["Display is left out from here on"]
+
+
 def test_an_observer_cannot_stop_a_run_but_ctrl_c_can() -> None:
     def stop(event: object) -> None:
         raise KeyboardInterrupt
