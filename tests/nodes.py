@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,12 +32,6 @@ Choose = Callable[[Sequence["Node"]], "Node"]
 
 def first(nodes: Sequence[Node]) -> Node:
     return nodes[0]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class NeverCameError(RuntimeError):
@@ -87,7 +80,7 @@ class Nodes:
 
     head_args: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=command.free_port)
     token: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def __enter__(self) -> Self:
@@ -172,7 +165,7 @@ class Nodes:
             "--include-log-monitor=false",
             "--min-worker-port=0",
             "--max-worker-port=0",
-            f"--dashboard-agent-listen-port={free_port()}",
+            f"--dashboard-agent-listen-port={command.free_port()}",
         ]
         log = self._folder / f"{ip}.log"
         environ = {**self.environ, **{name: str(value) for name, value in env.items()}}
