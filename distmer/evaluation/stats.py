@@ -70,6 +70,13 @@ def floors(folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws
     draws a class with the frequencies of the fold's training labels, and its score is the mean over ``draws`` seeded draws.
     Each has ``uar`` and ``uf1`` (pooled) and ``uar_foldmean`` and ``uf1_foldmean``.
     """
+    return {name: _floor(confusion_DFKK) for name, confusion_DFKK in floor_confusions(folds, labels, classes, draws, seed).items()}
+
+
+def floor_confusions(
+    folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws: int = 200, seed: int = 0
+) -> dict[str, IntArray]:
+    """confusion_DFKK of both predictors of `floors`: one matrix for each draw and fold, in the order of the fold ids."""
     constant_DFKK = np.empty((1, len(folds), classes, classes), dtype=np.int64)
     stratified_DFKK = np.empty((draws, len(folds), classes, classes), dtype=np.int64)
     rng = np.random.default_rng(seed)
@@ -80,7 +87,7 @@ def floors(folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws
         # Inverse of the cumulative frequencies; the integers keep a class that training lacks from ever being drawn.
         drawn_DN = np.searchsorted(train_K.cumsum(), rng.integers(train_K.sum(), size=(draws, len(y_true_N))), side="right")
         stratified_DFKK[:, f] = _confusion_of_draws(y_true_N, drawn_DN, classes)
-    return {"constant": _floor(constant_DFKK), "stratified": _floor(stratified_DFKK)}
+    return {"constant": constant_DFKK, "stratified": stratified_DFKK}
 
 
 def _confusion_of_draws(y_true_N: IntArray, drawn_DN: IntArray, classes: int) -> IntArray:

@@ -1,0 +1,100 @@
+# pyright: strict
+"""All scores that published work prints, side by side, each with its interval and with its own floors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distmer.evaluation.metrics import METRICS, confusions, scores_of
+from distmer.evaluation.stats import Interval, floor_confusions, percentiles
+from distmer.types import FloatArray, Fold, IntArray, Predictions
+
+POOLED, FOLD_MEAN = "pooled", "mean over folds"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One score. ``over`` says how it was averaged: pooled, or as a mean over folds.
+
+    ``sd`` is the standard deviation over seeds (None for one seed), ``interval`` a bootstrap over subjects (None for
+    one subject), and ``floors`` what a predictor that looks at no clip gets (empty where the folds are not known).
+    """
+
+    metric: str
+    over: str
+    value: float
+    sd: float | None
+    interval: Interval | None
+    floors: Mapping[str, float]
+
+
+def every_score(
+    predictions: Predictions,
+    folds: Sequence[Fold],
+    labels: Mapping[str, int],
+    classes: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[MetricRow, ...]:
+    """Every metric of `metrics.METRICS` pooled, then UAR and UF1 as means over folds.
+
+    With several seeds a score is the mean over the seeds, and a resample of subjects holds each subject's
+    predictions of all seeds. In the mean over folds a fold weighs as often as its subjects were drawn.
+    """
+    confusion_SGKK, fold_of_G, subject_of_G = _by_fold_and_subject(predictions, classes)
+    subjects = int(subject_of_G.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
+    weight_RG = np.concatenate([np.ones((1, len(fold_of_G)), dtype=np.int64), drawn_RP[:, subject_of_G]])
+    floors = floor_confusions(folds, labels, classes) if folds else {}
+    pooled_RSKK = np.einsum("rg,sgij->rsij", weight_RG, confusion_SGKK)
+    rows: list[MetricRow] = []
+    for name, metric in METRICS.items():
+        floor = {which: float(metric(confusion_DFKK.sum(1)).mean()) for which, confusion_DFKK in floors.items()}
+        rows.append(_row(name, POOLED, metric(pooled_RSKK), floor, subjects, confidence))
+    mean_RS2 = _fold_means(confusion_SGKK, fold_of_G, weight_RG)
+    for i, name in enumerate(("UAR", "UF1")):
+        floor = {which: float(scores_of(c_DFKK, occurring=True)[i].mean()) for which, c_DFKK in floors.items()}
+        rows.append(_row(name, FOLD_MEAN, mean_RS2[..., i], floor, subjects, confidence))
+    return tuple(rows)
+
+
+def _row(name: str, over: str, score_RS: FloatArray, floors: Mapping[str, float], subjects: int, confidence: float) -> MetricRow:
+    """The first of the R rows is the score of all subjects; the others are resamples."""
+    observed_S = score_RS[0]
+    interval = percentiles(score_RS[1:].mean(1), confidence) if subjects > 1 else None
+    sd = float(observed_S.std(ddof=1)) if len(observed_S) > 1 else None
+    return MetricRow(name, over, float(observed_S.mean()), sd, interval, floors)
+
+
+def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArray, IntArray, IntArray]:
+    """confusion_SGKK of each seed and each pair G of fold and subject that occurs; the fold and the subject of each."""
+    _, seed_N = np.unique(predictions.seed_N, return_inverse=True)
+    _, fold_N = np.unique(np.array(predictions.fold_ids), return_inverse=True)
+    _, subject_N = np.unique(np.array([str(s) for s in predictions.subjects]), return_inverse=True)
+    pairs_G2, pair_N = np.unique(np.stack([fold_N, subject_N], axis=1), axis=0, return_inverse=True)
+    seeds, pairs = int(seed_N.max()) + 1, len(pairs_G2)
+    group_N = seed_N * pairs + pair_N.reshape(-1)
+    confusion_XKK = confusions(predictions.y_true_N, predictions.y_pred_N, group_N, seeds * pairs, classes)
+    return confusion_XKK.reshape(seeds, pairs, classes, classes), pairs_G2[:, 0], pairs_G2[:, 1]
+
+
+def _fold_means(confusion_SGKK: IntArray, fold_of_G: IntArray, weight_RG: IntArray) -> FloatArray:
+    """mean_RS2: (UAR, UF1) of each fold, averaged over the folds by weight. A fold that a seed lacks is left out."""
+    folds = int(fold_of_G.max()) + 1
+    of_fold_GF = np.eye(folds, dtype=np.int64)[fold_of_G]
+    seeds, _, classes, _ = confusion_SGKK.shape
+    mean_RS2 = np.empty((len(weight_RG), seeds, 2))
+    share_RF = (weight_RG @ of_fold_GF) / of_fold_GF.sum(0)
+    for s in range(seeds):
+        confusion_FGX = of_fold_GF.T[:, :, None] * confusion_SGKK[s].reshape(1, len(fold_of_G), -1)
+        for r, weight_G in enumerate(weight_RG):
+            confusion_FKK = (weight_G[None, :, None] * confusion_FGX).sum(1).reshape(folds, classes, classes)
+            weight_F = share_RF[r] * (confusion_FKK.sum((1, 2)) > 0)
+            for i, score_F in enumerate(scores_of(confusion_FKK, occurring=True)):
+                mean_RS2[r, s, i] = np.average(score_F, weights=weight_F) if weight_F.sum() else np.nan
+    return mean_RS2
