@@ -153,18 +153,15 @@ def _answers(
     text: Mapping[str, list[str]], prob: Mapping[str, FloatArray], classes: Sequence[str], where: str
 ) -> tuple[FloatArray, IntArray, list[str]]:
     """prob_NK, y_pred_N, and a warning where the two do not agree: then y_pred counts."""
-    rows = len(text["y_true"])
-    if prob:
-        prob_NK = np.stack([prob[name] for name in classes], axis=1)
-        likeliest_N = prob_NK.argmax(axis=1)
-        if "y_pred" not in text:
-            return prob_NK, likeliest_N, []
-    y_pred_N = np.array([classes.index(name) for name in text["y_pred"]])
+    given = [classes.index(name) for name in text.get("y_pred", ())]
     if not prob:
-        return np.eye(len(classes))[y_pred_N], y_pred_N, []
-    differ_N = prob_NK[np.arange(rows), y_pred_N] < prob_NK.max(axis=1)
-    said = f"{where}: in {differ_N.sum()} of {rows} rows y_pred is not the class of the largest probability; y_pred counts."
-    return prob_NK, y_pred_N, [said] if differ_N.any() else []
+        return np.eye(len(classes))[given], np.array(given), []
+    prob_NK: FloatArray = np.stack([prob[name] for name in classes], axis=1)
+    if not given:
+        return prob_NK, prob_NK.argmax(axis=1), []
+    differ = sum(float(row_K[k]) < float(row_K.max()) for row_K, k in zip(prob_NK, given, strict=True))
+    said = f"{where}: in {differ} of {len(given)} rows y_pred is not the class of the largest probability; y_pred counts."
+    return prob_NK, np.array(given), [said] if differ else []
 
 
 def _subjects(text: Mapping[str, list[str]], where: str) -> list[SubjectKey]:
