@@ -3,16 +3,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from distmer.evaluation.metrics import METRICS, confusions, scores_of
+from distmer.evaluation.metrics import confusions, recall_and_f1, scores_of
 from distmer.evaluation.stats import Interval, floor_confusions, percentiles
 from distmer.types import FloatArray, Fold, IntArray, Predictions
 
 POOLED, FOLD_MEAN = "pooled", "mean over folds"
+
+
+def accuracy_of(confusion_xKK: IntArray) -> FloatArray:
+    """The share of right predictions, which is also the micro-averaged F1 and the micro-averaged recall."""
+    hit_x = np.trace(confusion_xKK, axis1=-2, axis2=-1).astype(np.float64)
+    return hit_x / np.maximum(confusion_xKK.sum((-2, -1)), 1)
+
+
+def weighted_f1_of(confusion_xKK: IntArray) -> FloatArray:
+    """The mean F1 of the classes, each weighted by how many clips it truly has."""
+    true_xK = confusion_xKK.sum(-1)
+    return (recall_and_f1(confusion_xKK)[1] * true_xK).sum(-1) / np.maximum(true_xK.sum(-1), 1)
+
+
+def mcc_of(confusion_xKK: IntArray) -> FloatArray:
+    """Matthews' correlation coefficient for several classes (Gorodkin 2004): 1 is perfect, and 0 is what a
+    constant predictor gets."""
+    c_xKK = confusion_xKK.astype(np.float64)
+    n_x, hit_x = c_xKK.sum((-2, -1)), np.trace(c_xKK, axis1=-2, axis2=-1)
+    true_xK, predicted_xK = c_xKK.sum(-1), c_xKK.sum(-2)
+    covariance_x = hit_x * n_x - (true_xK * predicted_xK).sum(-1)
+    spread_x = (n_x**2 - (true_xK**2).sum(-1)) * (n_x**2 - (predicted_xK**2).sum(-1))
+    return np.where(spread_x > 0, covariance_x / np.sqrt(np.where(spread_x > 0, spread_x, 1)), 0.0)
+
+
+METRICS: Mapping[str, Callable[[IntArray], FloatArray]] = {
+    "UAR": lambda confusion_xKK: scores_of(confusion_xKK)[0],
+    "UF1": lambda confusion_xKK: scores_of(confusion_xKK)[1],
+    "accuracy": accuracy_of,
+    "weighted F1": weighted_f1_of,
+    "MCC": mcc_of,
+}
+"""Scores as functions of confusion matrices with any leading axes: confusion_xKK → score_x. So pooled scores,
+intervals over resampled subjects and floors of all of them are made in one way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +74,7 @@ def every_score(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[MetricRow, ...]:
-    """Every metric of `metrics.METRICS` pooled, then UAR and UF1 as means over folds.
+    """Every metric of `METRICS` pooled, then UAR and UF1 as means over folds.
 
     With several seeds a score is the mean over the seeds, and a resample of subjects holds each subject's
     predictions of all seeds. In the mean over folds a fold weighs as often as its subjects were drawn.

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from distmer.config import EvaluationConfig
-from distmer.evaluation.every import FOLD_MEAN, every_score
+from distmer.evaluation.every import FOLD_MEAN, METRICS, every_score
 from distmer.evaluation.imported import Imported, import_predictions
-from distmer.evaluation.metrics import METRICS
 from distmer.evaluation.summary import summarise
 from distmer.types import BadInput
 
