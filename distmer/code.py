@@ -19,7 +19,7 @@ SHARED = (
     "distmer.features.featureset",  # which channels there are, and their scale
     "distmer.features.inputs",  # normalisation, resizing, mirroring
     "distmer.models.base",
-    "distmer.training.data",
+    "distmer.training.fold_inputs",
     "distmer.training.fit",
     "distmer.training.losses",
     "distmer.training.network",

@@ -13,7 +13,7 @@ from distmer.digests import digest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import shared_spec
 from distmer.models import resolve
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import Clip, Fold, FoldJob, KeyFrames
 
 SIZE = 16

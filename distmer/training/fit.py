@@ -20,7 +20,7 @@ from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.features.inputs import mirrored
 from distmer.models import ResolvedModel, resolve
-from distmer.training.data import Inputs, standardised
+from distmer.training.fold_inputs import Inputs, standardised
 from distmer.training.network import Alone, Runtime, Task, predict, settled, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions

@@ -18,8 +18,8 @@ from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalExecutor, attempt
 from distmer.experiment.run import Report
-from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
 from tests import command, toy

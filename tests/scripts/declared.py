@@ -18,7 +18,7 @@ from distmer.experiment.events import Observers
 from distmer.experiment.local import attempt
 from distmer.process import terminable
 from distmer.report.live import LiveProgress
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Alone, Runtime
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
