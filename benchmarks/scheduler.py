@@ -33,7 +33,7 @@ from distmer.training.fit import as_predictions
 from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FoldBegun, FoldJob, FoldResult
-from tests import nodes, toy
+from harness import nodes, toy
 
 _MIB = 2**20
 

@@ -22,7 +22,7 @@ from distmer.config import ClusterConfig
 from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
-from tests import nodes
+from harness import nodes
 
 _GIB = 2**30
 

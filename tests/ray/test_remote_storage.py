@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distmer.storage import Store
-from tests import command, objects, toy
+from harness import command, objects, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from distmer.experiment.plan import shared_spec
 from distmer.models import models, resolve
 from distmer.training.fit import fit_fold
 from distmer.types import FoldBegun, FoldFailure, FoldResult, OtherCode
-from tests import toy
+from harness import toy
 
 _PACKAGES = ("distmer.training", "distmer.models", "distmer.features", "distmer.evaluation")
 _NO_SAY = {

@@ -17,7 +17,7 @@ from distmer.training import fold_inputs, losses, network
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
-from tests import toy
+from harness import toy
 
 CASES = {
     "atscnn": toy.config(),

@@ -35,7 +35,7 @@ from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace
-from tests import toy
+from harness import toy
 
 
 class Shuffled:
