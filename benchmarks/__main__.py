@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import ROOT
-from tests import guard
+from harness import guard
 
 PARTS = {
     "steps": ["benchmarks.steps"],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import keep, machine
-from tests import command, nodes, toy
+from harness import command, nodes, toy
 
 _HEAD = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"  # as the fake provider names it
 _LISTS = ("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands", "cluster_synced_files")
@@ -56,7 +56,7 @@ def watch(cluster: nodes.Nodes, home: Path, arguments: list[str], patience: floa
     from ray._raylet import GcsClient  # Ray reads its token when it loads
 
     gcs = GcsClient(address=cluster.address)
-    process = command.start(*arguments, home=home, script=command.ROOT / "tests" / "scripts" / "declared.py", **cluster.driver)
+    process = command.start(*arguments, home=home, script=command.DECLARED, **cluster.driver)
     started, rows, seen, ended = time.perf_counter(), list[dict[str, Any]](), 0, 0.0
     while True:
         now = time.perf_counter() - started
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--idle-minutes", type=float, default=0.25)
     parser.add_argument("--json")
     asked = parser.parse_args()
-    begun, folder, port = machine(), Path(tempfile.mkdtemp(prefix="scale-")), nodes.free_port()
+    begun, folder, port = machine(), Path(tempfile.mkdtemp(prefix="scale-")), command.free_port()
     file = folder / "autoscaling.yaml"
     file.write_text(json.dumps(configuration(port, asked.workers, asked.idle_minutes)))  # JSON is YAML
     extra = {

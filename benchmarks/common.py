@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tests import guard
+from harness import guard
 
 Row = Mapping[str, Any]
 ROOT = Path(__file__).parents[1]

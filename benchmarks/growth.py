@@ -32,7 +32,7 @@ from distmer.features.pipeline import FeatureRequest
 from distmer.models import resolve
 from distmer.storage import Store
 from distmer.types import FoldResult, Manifest
-from tests import toy
+from harness import toy
 
 CLIPS, FOLDS, TRIALS = (50, 200, 1000, 5000), (50, 200, 1000, 4000), (4, 16, 64)
 

@@ -25,7 +25,7 @@ from distmer.models import resolve
 from distmer.storage import Store
 from distmer.training.fit import as_predictions
 from distmer.types import FoldJob, FoldResult, Manifest
-from tests import toy
+from harness import toy
 
 _MB = 1e6
 

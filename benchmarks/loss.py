@@ -36,8 +36,7 @@ import pyarrow.parquet as pq
 from benchmarks.common import keep, machine
 from benchmarks.node_loss import features, searched
 from distmer.process import terminable
-from tests import command, toy
-from tests.ray.test_sweep import sweep_file
+from harness import command, toy
 
 MARK = "DISTMER_LOSS_CAMPAIGN"
 _FINISHED = {
@@ -183,7 +182,7 @@ def works(folder: Path) -> list[Work]:
         Work(
             "sweep",
             "tune.py",
-            (str(sweep_file(folder, maps, train={"epochs": 60})),),
+            (str(toy.sweep_file(folder, maps, train={"epochs": 60})),),
             searched,
             (("extraction", lambda home: len(features(home))), ("sweep", count(_FINISHED["folds"]))),
         ),

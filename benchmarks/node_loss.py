@@ -28,8 +28,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.common import keep, machine
-from tests import command, nodes, toy
-from tests.ray.test_sweep import sweep_file
+from harness import command, nodes, toy
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
             command.predictions,
             nodes.FOLD,
         ),
-        "sweep": Kind("tune.py", (str(sweep_file(folder, maps)),), 16, lambda home: len(command.ledger(home)), searched, nodes.FOLD),
+        "sweep": Kind("tune.py", (str(toy.sweep_file(folder, maps)),), 16, lambda home: len(command.ledger(home)), searched, nodes.FOLD),
         "extraction": Kind("extract.py", sets, 32, lambda home: len(list(home.glob("features/*/parts/*.parquet"))), features, nodes.CLIPS),
     }
 

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 from benchmarks.common import Row, keep, machine
 from benchmarks.growth import maps
-from tests import command, objects
+from harness import command, objects
 
 SETTLE = 30  # s
 LOOK_UP = """

@@ -29,11 +29,11 @@ from distmer.experiment.events import FoldFinished
 from distmer.experiment.ledger import Ledger
 from distmer.report.jsonl import JsonLines
 from distmer.storage import Store
-from distmer.training.data import Inputs
 from distmer.training.fit import as_predictions
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FoldBegun, FoldJob, FoldResult
-from tests import nodes, toy
+from harness import nodes, toy
 
 _MIB = 2**20
 

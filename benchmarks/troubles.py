@@ -19,10 +19,10 @@ from benchmarks.common import keep, machine
 from benchmarks.scheduler import Sleep, jobs
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
-from tests import nodes
+from harness import nodes
 
 _GIB = 2**30
 

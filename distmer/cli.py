@@ -260,7 +260,7 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(rows))
     else:
-        from distmer.report.tables import models_text
+        from distmer.costs.table import models_text
 
         click.echo(models_text(rows))
     return COMPLETE

@@ -1,4 +1,7 @@
-"""Which code a fold's numbers come from: the SHA-256 of each source file that has a say in them, as imported.
+"""Which code a fold's numbers come from: a digest of each source file that has a say in them, as imported.
+
+A digest is the SHA-256 of a file's syntax tree without its docstrings. So a change of a comment, a docstring or the
+layout leaves it as it is, and any other change moves it.
 
 A fold's job carries these digests, and whoever trains the fold compares them with its own. This module stands
 below all others and knows the listed ones by name alone: nothing is imported before somebody asks.
@@ -6,11 +9,14 @@ below all others and knows the listed ones by name alone: nothing is imported be
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib
 from collections.abc import Iterable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 # What `fit_fold` calls and whose change can change a number. A test finds one that is forgotten.
 SHARED = (
@@ -19,7 +25,7 @@ SHARED = (
     "distmer.features.featureset",  # which channels there are, and their scale
     "distmer.features.inputs",  # normalisation, resizing, mirroring
     "distmer.models.base",
-    "distmer.training.data",
+    "distmer.training.fold_inputs",
     "distmer.training.fit",
     "distmer.training.losses",
     "distmer.training.network",
@@ -32,22 +38,27 @@ OF_KIND = {
     "classical": ("distmer.models._classical",),
 }
 
-_known: dict[str, tuple[ModuleSpec | None, str]] = {}
+_sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 
 
 def code_of(model: str, kind: str) -> dict[str, str]:
-    """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared."""
-    return digests_of(sorted((*SHARED, *OF_KIND[kind], model)))
+    """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared.
 
-
-def digests_of(modules: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each module's source file, by its name.
-
-    A module that is not there yet is imported. Its file is read once, right after that: what is edited later is
-    not what this process runs. A module that is imported anew (`importlib.reload`, a notebook's autoreload) is
-    read anew.
+    ``model`` is the name of the module that defines it. Each file counts as this process imported it.
     """
-    return {name: _digest_of(name) for name in modules}
+    return {name: digest_of_source(_source_of(name)) for name in sorted((*SHARED, *OF_KIND[kind], model))}
+
+
+def read_sources(modules: Iterable[str]) -> None:
+    """Import these modules and read their files now: what is edited later is not what this process runs."""
+    for name in modules:
+        _source_of(name)
+
+
+@functools.cache
+def digest_of_source(source: bytes) -> str:
+    """The SHA-256 of a Python file's syntax tree without docstrings, 64 hexadecimal digits."""
+    return hashlib.sha256(repr(_meaning(ast.parse(source))).encode()).hexdigest()
 
 
 def other_code(theirs: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
@@ -55,10 +66,22 @@ def other_code(theirs: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
     return sorted(name for name in theirs.keys() | own.keys() if theirs.get(name) != own.get(name))
 
 
-def _digest_of(name: str) -> str:
+def _source_of(name: str) -> bytes:
+    """The module's source, read once an import: one imported anew (`importlib.reload`, autoreload) is read anew."""
     module = importlib.import_module(name)
-    imported, digest = _known.get(name, (None, ""))
-    if not digest or imported is not module.__spec__:  # each import has a spec of its own
-        digest = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
-        _known[name] = (module.__spec__, digest)
-    return digest
+    if name not in _sources or _sources[name][0] is not module.__spec__:  # each import has a spec of its own
+        _sources[name] = (module.__spec__, Path(str(module.__file__)).read_bytes())
+    return _sources[name][1]
+
+
+def _meaning(node: Any) -> Any:
+    """A syntax tree as nested tuples, without statements that are a mere constant (docstrings, ``...``).
+
+    Empty fields are left out as well: versions of Python differ in them, and the digest should not.
+    """
+    if isinstance(node, list):
+        return [_meaning(one) for one in node if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return (type(node).__name__, *((name, _meaning(value)) for name, value in fields))
+    return node

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import guard, nodes
+from harness import guard, nodes
 
 
 def pytest_configure() -> None:

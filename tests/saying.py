@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import command
+from harness import command
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from tests import command
+from harness import command
 
 
 def within(*arguments: str, home: Path, **env: str) -> command.Ended:

@@ -14,8 +14,8 @@ from distmer.experiment.run import Executor, Report
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Tuner, Workers
-from distmer.training.data import Inputs
 from distmer.training.estimate import in_group
+from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
 

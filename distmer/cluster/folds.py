@@ -22,8 +22,8 @@ from distmer.cluster.groups import first_line, forget, plain, train_in_group
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
-from distmer.training.data import Inputs
 from distmer.training.estimate import in_group
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Alone, Runtime, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 

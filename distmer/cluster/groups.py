@@ -23,7 +23,7 @@ from distmer.experiment.local import attempt, failure_of
 from distmer.experiment.run import Report
 from distmer.leftovers import temporary_folder
 from distmer.storage import Store
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import T, device_of, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 

@@ -33,12 +33,14 @@ def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[st
         return {**row, "note": f"not applicable: {error}"}
     if info.kind != "torch":
         return row
-    from distmer.models.complexity import CONVENTION, count, measure  # torch is not needed by every command
+    from distmer.costs.counting import CONVENTION, count, measure  # torch is not needed by every command
+    from distmer.costs.paper import TABLE_3
 
     cost = count(resolved)
     row |= {"parameters": cost.parameters, "cost": {**asdict(cost), "convention": CONVENTION}}
     if timed:
         row["measured"] = asdict(measure(resolved))
-    if info.printed is not None and (info.printed.variant, info.printed.size) == (variant, size):
-        row["printed"] = asdict(info.printed)
+    printed = TABLE_3.get(info.name)
+    if printed is not None and (printed.variant, printed.size) == (variant, size):
+        row["printed"] = asdict(printed)
     return row

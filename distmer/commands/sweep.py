@@ -39,8 +39,8 @@ from distmer.sweep.loop import Sweep
 from distmer.sweep.plan import Search, SweepPlan, feature_digest, plan_sweep
 from distmer.sweep.result import Outcome, SweepResult
 from distmer.sweep.space import Space
-from distmer.training.data import Inputs
 from distmer.training.estimate import estimate_seconds
+from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 from distmer.workspace import Workspace
 

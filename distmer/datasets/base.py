@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from distmer.datasets.frames import Unusable, key_frames
+from distmer.datasets.frame_files import Unusable, key_frames
 from distmer.datasets.sheets import MISSING, find_sheet, listing, matching, natural, read_sheet, tidy
 from distmer.remote import Place, below
 from distmer.types import BadInput, Source

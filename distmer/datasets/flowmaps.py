@@ -8,7 +8,7 @@ composite folder mixes subjects of several sets (s1, sub01, 006); their spelling
 from __future__ import annotations
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, Row, by_number
-from distmer.datasets.frames import IMAGES
+from distmer.datasets.frame_files import IMAGES
 from distmer.datasets.sheets import listing, natural, tidy
 from distmer.remote import Place, below
 from distmer.types import BadInput, FlowMap

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, Row, emotion_name, inside, safe_name
-from distmer.datasets.frames import IMAGES, Unusable
+from distmer.datasets.frame_files import IMAGES, Unusable
 from distmer.datasets.sheets import listing, tidy
 from distmer.registry import nearest
 from distmer.remote import Place

@@ -7,7 +7,7 @@ smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset
 from __future__ import annotations
 
 from distmer.datasets.base import Annotation, DatasetInfo, ReadOptions, Row, annotated, by_number, image_folder, inside
-from distmer.datasets.frames import Unusable, frames_of
+from distmer.datasets.frame_files import Unusable, frames_of
 from distmer.datasets.sheets import matching, read_sheet, tidy
 from distmer.remote import Place, below
 from distmer.types import BadInput

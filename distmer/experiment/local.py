@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from distmer.config import FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract, one_thread
-from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Alone, Runtime
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 

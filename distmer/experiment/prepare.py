@@ -16,7 +16,7 @@ from distmer.features.pipeline import FeatureRequest, FeatureRow, clip_key, unit
 from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
 from distmer.storage import Store
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, Clip, ClipFailure, Manifest, RunError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
 from distmer.registry import lookup
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import functools
 import sys
 from types import ModuleType
 
-from distmer.code import OF_KIND, digests_of
+from distmer.code import OF_KIND, read_sources
 from distmer.config import ModelConfig, parse
 from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
 from distmer.registry import discover, lookup
@@ -55,6 +55,6 @@ def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
 def _found() -> dict[str, tuple[ModelInfo, ModuleType]]:
     found = discover(sys.modules[__name__], ModelInfo, "MODEL")
     # Here and now, for all of them: somebody may edit a model's file before it is asked for.
-    digests_of(module.__name__ for _, module in found.values())
-    digests_of(name for names in OF_KIND.values() for name in names)
+    read_sources(module.__name__ for _, module in found.values())
+    read_sources(name for names in OF_KIND.values() for name in names)
     return found

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from distmer.models.base import Channel, ModelInfo, Options, Printed
+from distmer.models.base import Channel, ModelInfo, Options
 from distmer.models.layers import ACTIVATIONS, Activation, StreamStage, cbam
 
 
@@ -91,5 +91,4 @@ MODEL = ModelInfo(
     build=ATSCNN,
     min_size=16,
     native_size=128,
-    printed=Printed("4.21e?", "19.01", "20.5"),  # the exponent is not legible
 )

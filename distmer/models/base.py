@@ -38,17 +38,6 @@ class Classical(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
-    """A row of Table 3 of the reference paper (Zhao et al. 2024), digit for digit: costs at 128 px, of one variant."""
-
-    parameters: str
-    mflops: str
-    memory_mb: str
-    variant: str = "paper"
-    size: int = 128  # px
-
-
-@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch generator.
 
@@ -65,7 +54,6 @@ class ModelInfo:
     build: Callable[[Any, int], Any]
     min_size: int  # px, the smallest `size` that still leaves a map after the last pooling
     native_size: int  # px, the size that the citation reports
-    printed: Printed | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.layers import dense, halved
 
 
@@ -74,5 +74,4 @@ MODEL = ModelInfo(
     build=DualInception,
     min_size=4,
     native_size=28,
-    printed=Printed("1.34e8", "264.15", "546.62", "reference"),
 )

@@ -2,9 +2,6 @@
 
 A multi-stream network is written as one network on grouped channels: stream s owns the channels s·C to (s+1)·C, convolutions
 and attention are grouped by stream, and no weight is shared. That equals S separate networks (tests/unit/test_atscnn.py).
-
-A layer that is written otherwise than it is described, for speed, has ``described()``: the same function of the same weights,
-layer by layer as published, for counting operations (`distmer.models.complexity`).
 """
 
 from __future__ import annotations
@@ -59,9 +56,6 @@ class StreamStage(nn.Module):
         y_BCHW = F.conv2d(x_BCHW, conv.weight, None, padding=conv.padding, groups=conv.groups)
         return self.activation(norm_pool(y_BCHW, self.norm, 2, shift_C=conv.bias))
 
-    def described(self) -> nn.Module:
-        return nn.Sequential(self.conv, self.norm, self.activation, nn.MaxPool2d(2))
-
 
 class ChannelAttention(nn.Module):
     """CBAM's channel attention in each stream: sigmoid(MLP(average) + MLP(maximum)) scales the channels.
@@ -84,21 +78,6 @@ class ChannelAttention(nn.Module):
         # gradient goes to one of several equal maxima, as it does in a max-pooling.
         pooled_BC12 = torch.stack([flat_BCP.mean(2), flat_BCP.max(2).values], dim=2).unsqueeze(2)
         return x_BCHW * torch.sigmoid(self.mlp(pooled_BC12).sum(3, keepdim=True))
-
-    def described(self) -> nn.Module:
-        return _ChannelAttentionInTwoPasses(self.mlp)
-
-
-class _ChannelAttentionInTwoPasses(nn.Module):
-    """`ChannelAttention` as Woo et al. draw it: the MLP runs on the average, then on the maximum."""
-
-    def __init__(self, mlp: nn.Module) -> None:
-        super().__init__()
-        self.mlp = mlp
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        average_BC11, maximum_BC11 = x_BCHW.mean((2, 3), keepdim=True), x_BCHW.amax((2, 3), keepdim=True)
-        return x_BCHW * torch.sigmoid(self.mlp(average_BC11) + self.mlp(maximum_BC11))
 
 
 class SpatialAttention(nn.Module):

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.layers import dense, halved
 
 
@@ -63,5 +63,4 @@ MODEL = ModelInfo(
     build=MACNN,
     min_size=16,
     native_size=112,
-    printed=Printed("8.63e7", "1040", "366.72", "reference"),
 )

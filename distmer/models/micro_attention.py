@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.layers import conv_norm_relu, dense, halved
 
 
@@ -115,5 +115,4 @@ MODEL = ModelInfo(
     build=_build,
     min_size=29,  # of `reference`; `paper` keeps a map at any size
     native_size=224,
-    printed=Printed("1.88e7", "327.35", "82.89", "reference"),
 )

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.layers import MapAttention, OpticalFlowStem, conv_norm_relu, dense, halved
 
 CHANNELS = {"paper": (18, 28), "reference": (16, 32)}
@@ -79,5 +79,4 @@ MODEL = ModelInfo(
     build=MiniAORCNN,
     min_size=15,
     native_size=112,
-    printed=Printed("46,251", "16.39", "4.84", "reference"),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.layers import ChannelAttention, MapAttention, OpticalFlowStem, SpatialAttention, conv_norm_relu, dense, halved
 
 
@@ -79,5 +79,4 @@ MODEL = ModelInfo(
     build=OffTANet,
     min_size=15,
     native_size=112,
-    printed=Printed("67,083", "39.29", "7.33"),
 )

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from distmer.models.base import ModelInfo, Options, Printed
+from distmer.models.base import ModelInfo, Options
 from distmer.models.fused import norm_pool
 from distmer.models.layers import StreamDropout, dense, side_by_side
 
@@ -66,27 +65,6 @@ class Streams(nn.Module):
             return self.dropout(F.max_pool2d(y_BCHW, 3, padding=1))
         return self.dropout(norm_pool(y_BCHW, self.norm, 3, padding=1, relu=True))
 
-    def described(self) -> nn.Module:
-        return _ThreeStreams(paper=self.norm is not None).to(self.conv.weight.device)
-
-
-class _ThreeStreams(nn.Module):
-    """`Streams` as the paper draws it, for counting operations."""
-
-    def __init__(self, paper: bool) -> None:
-        super().__init__()
-        self.streams = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(3, kernels, 3, padding=1),
-                *([nn.ReLU(), nn.BatchNorm2d(kernels)] if paper else []),
-                nn.MaxPool2d(3, 3, padding=1),
-            )
-            for kernels in KERNELS
-        )
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return torch.cat([stream(x_BCHW) for stream in self.streams], dim=1)
-
 
 MODEL = ModelInfo(
     name="ststnet",
@@ -101,5 +79,4 @@ MODEL = ModelInfo(
     build=STSTNet,
     min_size=4,
     native_size=28,
-    printed=Printed("4.98e7", "57.45", "192.98", "reference"),
 )

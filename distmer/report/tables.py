@@ -1,4 +1,4 @@
-"""Tables of a run's scores, a plan, the models; on a terminal, in a log, as Markdown.
+"""Tables of a run's scores and of a plan; on a terminal, in a log, as Markdown.
 
 The score table is a function of ``results.json`` alone, so every number in it is the JSON's.
 A stamped run is never shown as a headline, and what is missing from a score stands beside it.
@@ -18,7 +18,6 @@ from rich.text import Text
 
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
-from distmer.report.model_costs import cost_table
 from distmer.types import JsonValue
 
 Results = Mapping[str, JsonValue]  # what `RunResult.to_json` gives and results.json holds
@@ -193,19 +192,6 @@ def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, how:
     lost += [Text(f"  … and {more} more: see `distmer data check`")] if more else []
     head = [Text(f"\nnot usable: {len(plan.failures)}")] if lost else []
     return as_text([Text(f"{plan.model.info.name} on {plan.manifest.protocol}"), *stamps, *lines, *head, *lost], 100, colour=False)
-
-
-def models_text(rows: Sequence[Mapping[str, JsonValue]]) -> str:
-    """The models: what each variant costs, then options with their defaults, and whose they are."""
-    lines: list[str | Text | Table] = [*cost_table(rows)]
-    told: set[str] = set()
-    for row in rows:
-        if row["name"] in told:  # another variant of the same model
-            continue
-        told.add(row["name"])
-        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
-        lines += [f"\n{row['name']}: {row['title']}", f"  options: {options}", f"  {row['citation']}"]
-    return as_text(lines, 150, colour=False)
 
 
 def clock(seconds: float) -> str:

@@ -27,7 +27,7 @@ from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepCounts, SweepResult, conclude_sweep
 from distmer.sweep.space import Setting
 from distmer.sweep.workers import Decision, Proposed, Tuner, WentOn, Workers
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from distmer.experiment.run import Report
 from distmer.sweep.plan import RungScore, Search
 from distmer.sweep.space import Setting
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldJob
 
 

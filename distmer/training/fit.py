@@ -14,18 +14,18 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from distmer.code import SHARED, code_of, digests_of, other_code
+from distmer.code import SHARED, code_of, other_code, read_sources
 from distmer.config import InputConfig, ModelConfig, TrainConfig
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.features.inputs import mirrored
 from distmer.models import ResolvedModel, resolve
-from distmer.training.data import Inputs, standardised
+from distmer.training.fold_inputs import Inputs, standardised
 from distmer.training.network import Alone, Runtime, Task, predict, settled, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
 
-digests_of(SHARED)  # all of it is imported by now: read before anybody edits a file, and once a process
+read_sources(SHARED)  # now, before somebody edits a file
 
 
 def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult:

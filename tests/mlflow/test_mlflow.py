@@ -30,7 +30,8 @@ from distmer.tracking import mlflow_tracker
 from distmer.tracking.items import Curve, Metric, Params, Tag, Text, plan_items
 from distmer.tracking.mlflow_tracker import MlflowTracker
 from distmer.tracking.names import legal, original
-from tests import command, factories
+from harness import command
+from tests import factories
 
 pytestmark = pytest.mark.slow
 soon = pytest.mark.timeout(150)  # MLflow itself would try for four minutes; on a busy machine the rest takes seconds too

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import command, toy
+from harness import command, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import command
+from harness import command
 from tests.within import loso
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.types import RunError
-from tests import command, nodes, toy
+from harness import command, nodes, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow

@@ -18,12 +18,12 @@ from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalExecutor, attempt
 from distmer.experiment.run import Report
-from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
-from tests import command, toy
-from tests.scripts.declared import on_the_cpu
+from harness import command, toy
+from harness.scripts.declared import on_the_cpu
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import command, toy
+from harness import command, toy
 from tests.within import loso
 
 pytestmark = pytest.mark.slow

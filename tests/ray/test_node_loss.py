@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests import command, nodes, toy
-from tests.ray.test_sweep import sweep_file
+from harness import command, nodes, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
@@ -38,7 +37,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     here, there = tmp_path / "here", tmp_path / "there"
     assert loso(*settings, "--local", home=here).code == 0
     how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
-    process = command.start(*how, home=there, script=command.ROOT / "tests" / "scripts" / "declared.py", **cluster.driver)
+    process = command.start(*how, home=there, script=command.DECLARED, **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 1, nodes.FOLD)
     kept = command.ledger(there)
     cluster.add(gpus=1)
@@ -53,7 +52,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
 
 def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    path, tune = sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
+    path, tune = toy.sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
     process = command.start(str(path), "--json", home=there, script=tune, **cluster.driver)
     cluster.lose_one(process, lambda: len(command.ledger(there)) >= 2, nodes.FOLD)
     cluster.add(gpus=1)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distmer.storage import Store
-from tests import command, objects, toy
+from harness import command, objects, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
 
 
 def test_the_embedded_set_is_generated_onto_s3(tmp_path: Path, server: objects.Server) -> None:
-    """The whole path from pixels: frames, sheets and stray files on S3, read by the loaders of the official layouts."""
+    """The whole path from pixels: frames and sheets on S3, read by the loaders of the official layouts."""
     chosen = ["data.synthetic={subjects: 3, clips_per_subject: 2}", "model.name=linear", "features.size=32", "features.flow=farneback"]
     words = [part for s in (*chosen, "tracking.enabled=false", "evaluation.bootstrap=100") for part in ("--set", s)]
     home = objects.fresh()

@@ -15,40 +15,12 @@ import numpy as np
 import pytest
 import yaml
 
-from tests import command, toy
+from harness import command, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 
 TUNE = command.ROOT / "jobs" / "tune.py"
-
-
-def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
-    """A sweep of 4 trials a search over 2 groups of 3 subjects each, seconds in all."""
-    sweep: dict[str, Any] = {
-        "trials": 4,
-        "inner_folds": 3,
-        "concurrent": 2,
-        "space": {"train.lr": {"loguniform": [1e-4, 1e-2]}, "model.activation": {"choice": ["selu", "relu"]}},
-    }
-    tree: dict[str, Any] = {
-        "name": "small",
-        "data": {"protocol": "flowmaps", "root": str(maps)},
-        "inputs": {"normalise": "minmax"},
-        "model": {"name": "atscnn", "size": 16, "hidden": 16},
-        "train": {"epochs": 12, "batch_size": 8},
-        "evaluation": {"folds": "group_kfold", "k": 2},
-        "tracking": {"enabled": False},
-        "cluster": {"in_flight": 2},  # one search at a time: each beside it costs two actors of Tune, which take seconds to start
-    }
-    for name, value in changes.items():
-        section = sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
-        section[name] = {**section.get(name, {}), **value} if isinstance(value, dict) and name != "space" else value
-    if sweep.get("mode") == "oracle":
-        del sweep["inner_folds"]
-    path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({**tree, "sweep": sweep}))
-    return path
 
 
 Tune = Callable[..., command.Ended]
@@ -85,7 +57,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, command.Ended]:
     home = tmp_path_factory.mktemp("undisturbed")
-    ended = tune(sweep_file(home, maps, tracking={"enabled": True}, cluster={"in_flight": 8}), home)  # both searches at once
+    ended = tune(toy.sweep_file(home, maps, tracking={"enabled": True}, cluster={"in_flight": 8}), home)  # both searches at once
     assert ended.code == 0, ended.err
     return home, ended
 
@@ -93,7 +65,7 @@ def undisturbed(tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory
 def test_a_sweep_killed_twice_goes_on_and_chooses_the_same(
     tune: Tune, maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
-    path = sweep_file(tmp_path, maps)
+    path = toy.sweep_file(tmp_path, maps)
     kept: dict[str, int] = {}
     for more in (3, 8):
         killed = command.stopped("sweep", str(path), "--json", at=f"SIGKILL {more}", home=tmp_path)
@@ -122,7 +94,7 @@ def test_the_machine_changes_nothing(
 ) -> None:
     settings = [part for setting in cluster for part in ("--set", f"cluster.{setting}")]
     of_its_own = cluster != ["in_flight=1"]  # another machine than the one that tests share
-    ended = (tune_alone if of_its_own else tune)(sweep_file(tmp_path, maps), tmp_path, *settings)
+    ended = (tune_alone if of_its_own else tune)(toy.sweep_file(tmp_path, maps), tmp_path, *settings)
     assert found(ended) == found(undisturbed[1])
     assert trials(tmp_path) == trials(undisturbed[0])
 
@@ -172,7 +144,7 @@ def test_the_outer_subjects_have_no_say_in_the_search(
             cv2.imwrite(str(target), rng.integers(0, 255, size=(28, 28, 3), dtype=np.uint8))
         shutil.rmtree(altered / subject / "u_test")
         (altered / subject / "u_moved").rename(altered / subject / "u_test")
-    ended = tune(sweep_file(tmp_path, altered), tmp_path)
+    ended = tune(toy.sweep_file(tmp_path, altered), tmp_path)
     assert ended.code == 0, ended.err
     after = trials(tmp_path)
     assert scored(after["group-1"]) == scored(before["group-1"])
@@ -188,7 +160,7 @@ def test_what_has_seen_its_subjects_is_stamped(
     tune: Tune, mode: str, stamp: str, maps: Path, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:
     shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")  # the same inner folds and settings: mostly there
-    path = sweep_file(tmp_path, maps, mode=mode, searcher="random", trials=3)
+    path = toy.sweep_file(tmp_path, maps, mode=mode, searcher="random", trials=3)
     ended = tune(path, tmp_path)
     assert ended.code == 0, ended.err
     assert ended.json["stamps"] == [stamp]
@@ -203,7 +175,7 @@ def test_what_has_seen_its_subjects_is_stamped(
 
 def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path, tmp_path: Path) -> None:
     space = {"train.lr": {"choice": [1e-7, 1e-2]}, "inputs.standardise": {"choice": [True, False]}}
-    path = sweep_file(tmp_path, maps, rungs="epochs", grace=3, space=space, searcher="random", trials=5)
+    path = toy.sweep_file(tmp_path, maps, rungs="epochs", grace=3, space=space, searcher="random", trials=5)
     ended = tune(path, tmp_path)
     assert ended.code == 0, ended.err
     searches = trials(tmp_path).values()
@@ -217,7 +189,7 @@ def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path,
 
 def test_a_setting_that_cannot_be_fails_alone(tune: Tune, maps: Path, tmp_path: Path) -> None:
     space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
-    path = sweep_file(
+    path = toy.sweep_file(
         tmp_path, maps, searcher="grid", space=space, trials=None, scheduler="none", evaluation={"folds": "group_kfold", "k": 2}
     )
     tree = yaml.safe_load(path.read_text())
@@ -260,7 +232,7 @@ def test_plan_tells_what_is_there_and_what_it_costs(undisturbed: tuple[Path, com
 
 @pytest.mark.parametrize(("job", "said"), [("loso.py", "give it to `distmer sweep` or jobs/tune.py")])
 def test_the_wrong_command_names_the_right_one(tune: Tune, job: str, said: str, maps: Path, tmp_path: Path) -> None:
-    ended = loso(str(sweep_file(tmp_path, maps)), home=tmp_path)
+    ended = loso(str(toy.sweep_file(tmp_path, maps)), home=tmp_path)
     assert (ended.code, said in ended.err) == (2, True)
     ended = tune(command.ROOT / "configs" / "demo.yaml", tmp_path)
     assert (ended.code, "has no sweep section" in ended.err) == (2, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distmer import cli
-from tests import objects, toy
+from harness import objects, toy
 from tests.saying import Said, Say
 
 

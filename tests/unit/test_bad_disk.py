@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from distmer.features import hashes
-from tests import command, toy
+from harness import command, toy
 from tests.saying import Said, Say, home, on_maps, run, settings
 from tests.within import within
 

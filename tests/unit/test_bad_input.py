@@ -16,7 +16,7 @@ import pytest
 from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets import load_manifest, synthetic
 from distmer.types import KeyFrames
-from tests import command, toy
+from harness import command, toy
 from tests.fixtures import dataset_layouts as layouts
 from tests.saying import Said, Say, home, on_maps, run, settings
 

@@ -17,7 +17,7 @@ from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.models import models
 from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, pair_frame, score_frame
 from distmer.types import BadInput, Predictions
-from tests import toy
+from harness import toy
 
 TRAIN = "train: {epochs: 3, batch_size: 8, lr: 0.003}\n"
 BASE = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import command, guard
+from harness import command, guard
 
 # A daemon: the process that started it has ended, and its session is its own. Then a wait for a child that never ends.
 DAEMON = """
@@ -33,7 +33,7 @@ def test_that_waits(torn_down):
 NODE = """
 import time
 import pytest
-from tests import nodes
+from harness import nodes
 pytestmark = pytest.mark.slow
 
 def test_that_waits():

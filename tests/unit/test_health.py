@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distmer.experiment.health import FREE, SKEW, Answer, NodeReport, judge
-from tests import objects
+from harness import objects
 from tests.saying import Say, settings
 
 WELL = NodeReport(

@@ -19,7 +19,7 @@ from distmer.remote import Remote
 from distmer.storage import Store
 from distmer.training.fit import fit_fold
 from distmer.types import BadInput, FoldResult
-from tests import toy
+from harness import toy
 
 
 @pytest.fixture(scope="module")

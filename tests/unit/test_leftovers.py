@@ -12,7 +12,7 @@ import pytest
 
 from distmer import leftovers
 from distmer.leftovers import remove_leftovers, temporary, temporary_folder
-from tests import command, toy
+from harness import command, toy
 from tests.saying import Say, on_maps, run
 
 OWNER = """

@@ -16,7 +16,7 @@ from distmer.models import resolve
 from distmer.report.run_folder import begin_folder
 from distmer.storage import Store
 from distmer.types import ApexSearch, Clip, KeyFrames, Manifest
-from tests import toy
+from harness import toy
 from tests.saying import Say, home, settings
 
 

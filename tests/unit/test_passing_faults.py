@@ -16,7 +16,7 @@ from distmer.config import FeatureConfig
 from distmer.features import pipeline
 from distmer.features.pipeline import FeatureRequest, extract
 from distmer.types import BadInput, FlowMap, RunError
-from tests import toy
+from harness import toy
 from tests.saying import Said, Say, home, on_maps, run, settings
 
 FAULTS = {

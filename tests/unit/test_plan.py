@@ -10,7 +10,7 @@ from distmer.config import Config
 from distmer.experiment.plan import Plan, build_plan
 from distmer.models import resolve
 from distmer.types import BadInput, ClipFailure, Manifest
-from tests import toy
+from harness import toy
 
 CLIPS = toy.clips()
 KEYS = {clip.id: f"key of {clip.id}" for clip in CLIPS}

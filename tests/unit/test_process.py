@@ -18,7 +18,8 @@ from distmer.experiment.events import Observers, RunEnded, Step
 from distmer.process import environment, only_errors_of
 from distmer.report import sweep as drawn
 from distmer.training.network import settled
-from tests import command, factories, toy
+from harness import command, toy
+from tests import factories
 
 _NOTEBOOK = """
 import logging, os, signal, sys

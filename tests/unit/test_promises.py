@@ -15,7 +15,7 @@ from distmer.experiment.result import mixed_devices
 from distmer.training.estimate import in_group, in_words
 from distmer.training.network import Alone
 from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
-from tests import toy
+from harness import toy
 
 CLIPS = toy.clips()
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from distmer.costs.table import models_text
 from distmer.experiment.events import Event, FoldFinished, Observers, Step
 from distmer.report.figures import run_figures
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.tables import clock, models_text, plan_text, rendered, result_text, score_rows, to_markdown
+from distmer.report.tables import clock, plan_text, rendered, result_text, score_rows, to_markdown
 from tests import factories
 
 

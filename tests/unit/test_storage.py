@@ -21,7 +21,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.storage import Store
 from distmer.training.fit import fit_fold
 from distmer.types import Manifest, RunError
-from tests import command, objects, toy
+from harness import command, objects, toy
 from tests.fixtures.dataset_layouts import LAYOUTS
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from distmer.storage import Store
 from distmer.types import BadInput
-from tests import command, objects
+from harness import command, objects
 from tests.fixtures.dataset_layouts import LAYOUTS
 from tests.saying import Say, on_maps, run, settings
 

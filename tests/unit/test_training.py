@@ -13,11 +13,11 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from distmer.config import TrainConfig
-from distmer.training import data, losses, network
-from distmer.training.data import Inputs
+from distmer.training import fold_inputs, losses, network
 from distmer.training.fit import fit_fold
+from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
-from tests import toy
+from harness import toy
 
 CASES = {
     "atscnn": toy.config(),
@@ -163,12 +163,12 @@ def test_no_batch_of_one_and_every_clip_once() -> None:
 def test_scales_come_from_the_training_clips() -> None:
     rng = np.random.default_rng(0)
     train, held = rng.normal(5, 2, (6, 2, 4, 4)).astype(np.float32), rng.normal(-9, 1, (3, 2, 4, 4)).astype(np.float32)
-    scaled, other = data.standardised(train, held, wanted=True)
+    scaled, other = fold_inputs.standardised(train, held, wanted=True)
     assert np.allclose(scaled.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     assert np.allclose(scaled.std(axis=(0, 2, 3)), 1, atol=1e-5)
     mean, std = train.mean(axis=(0, 2, 3), keepdims=True), train.std(axis=(0, 2, 3), keepdims=True)
     assert np.allclose(other, (held - mean) / std, atol=1e-4)
-    assert data.standardised(train, held, wanted=False)[0] is train
+    assert fold_inputs.standardised(train, held, wanted=False)[0] is train
 
 
 def test_the_rate_falls_in_steps_as_pytorch_s_own_schedule_does() -> None:

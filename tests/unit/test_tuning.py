@@ -32,10 +32,10 @@ from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, pla
 from distmer.sweep.result import SweepResult
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace
-from tests import toy
+from harness import toy
 
 
 class Shuffled:

@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Protocol
 
 from distmer.config import SyntheticConfig
+from distmer.datasets.synthetic.annotations import (
+    AnnotatedClip,
+    annotated_clips,
+    expected_counts,
+    expected_subjects,
+)
 from distmer.datasets.synthetic.layout import (
     END_OF_JPEG,
-    Performer,
+    Subject,
     beside_the_clips,
     clip_folder,
     frame_names,
 )
-from distmer.datasets.synthetic.plan import ClipPlan, expected_counts, expected_subjects, planned
 from distmer.digests import digest
 from distmer.leftovers import temporary_folder
 from distmer.remote import Place
@@ -54,15 +59,15 @@ def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int
     root = root_of(options, folder)
     if (root / MARKER).is_file():
         return root
-    clips, store = planned(options), Store(root)
+    clips, store = annotated_clips(options), Store(root)
     site = _Disk(root) if isinstance(root, Path) else _ObjectStore(store)
     done = 0
-    for person, own_clips in itertools.groupby(clips, key=lambda clip: clip.person):
-        performer: Performer | None = None
+    for subject_index, own_clips in itertools.groupby(clips, key=lambda clip: clip.subject_index):
+        subject: Subject | None = None
         for clip in own_clips:
             if not site.holds(clip):
-                performer = performer or Performer(options, person)
-                site.put(clip, performer.perform(clip))
+                subject = subject or Subject(options, subject_index)
+                site.put(clip, subject.frames_of(clip))
             done += 1
             progress(done, len(clips))
     for name, data in beside_the_clips(clips).items():
@@ -75,9 +80,9 @@ def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int
 class _Site(Protocol):
     """Where clips are put, whole."""
 
-    def holds(self, clip: ClipPlan) -> bool: ...
+    def holds(self, clip: AnnotatedClip) -> bool: ...
 
-    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None: ...
+    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None: ...
 
 
 class _Disk:
@@ -86,13 +91,13 @@ class _Disk:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def holds(self, clip: ClipPlan) -> bool:
+    def holds(self, clip: AnnotatedClip) -> bool:
         folder = self._root / clip_folder(clip)
         with suppress(OSError):  # a power cut, or a copy that was broken off, leaves files without their end
             return all((folder / name).read_bytes().endswith(END_OF_JPEG) for name in frame_names(clip))
         return False
 
-    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None:
+    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None:
         target = self._root / clip_folder(clip)
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(self._root.name, self._root.parent) as unfinished:
@@ -118,9 +123,9 @@ class _ObjectStore:
         self._store = store
         self._there = frozenset(store.keys())
 
-    def holds(self, clip: ClipPlan) -> bool:
+    def holds(self, clip: AnnotatedClip) -> bool:
         return self._there.issuperset(f"{clip_folder(clip)}/{name}" for name in frame_names(clip))
 
-    def put(self, clip: ClipPlan, files: Mapping[str, bytes]) -> None:
+    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda name: self._store.write(f"{clip_folder(clip)}/{name}", files[name]), files))

@@ -1,4 +1,4 @@
-"""The three sets on disk as their publishers lay them out, with the stray files that real copies carry."""
+"""The three sets on disk as their publishers lay them out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import cv2
 
 from distmer.config import SyntheticConfig
+from distmer.datasets.synthetic.annotations import DATASETS, DIFFICULTIES, AnnotatedClip, stream
 from distmer.datasets.synthetic.expressions import manner
 from distmer.datasets.synthetic.faces import Image, identity, portraits
-from distmer.datasets.synthetic.plan import DATASETS, DIFFICULTIES, ClipPlan, stream
 from distmer.datasets.synthetic.render import frames
-from distmer.datasets.synthetic.sheets import sheet
+from distmer.datasets.synthetic.sheet_writer import sheet
 from distmer.types import BadInput
 
 FOLDERS = {"casme": "CASME", "casme2": "CASME2", "samm": "SAMM"}
@@ -25,16 +25,8 @@ is a warped version of one of two public-domain portraits (Eileen Collins, NASA;
 skin, light and movement, and says nothing of either person. A score on it says nothing of real micro-expressions.
 """
 
-# Windows leaves such files in real copies of the sets; a loader must pass over them.
-STRAYS = (
-    "CASME/CASME_raw_selected/sub01/Thumbs.db",
-    "CASME2/CASME2_RAW_selected/sub01/EP51_01f - Shortcut.lnk",
-    "CASME2/CASME2_RAW_selected/sub01/EP51_01f/Thumbs.db",
-    "SAMM/006/Thumbs.db",
-)
 
-
-def clip_folder(clip: ClipPlan) -> str:
+def clip_folder(clip: AnnotatedClip) -> str:
     """Where a clip's frames lie, below the root."""
     if clip.dataset == "casme":
         return f"CASME/CASME_raw_selected/sub{clip.subject}/{clip.name}"
@@ -43,40 +35,40 @@ def clip_folder(clip: ClipPlan) -> str:
     return f"SAMM/{clip.subject}/{clip.name}"
 
 
-def frame_name(clip: ClipPlan, number: int) -> str:
+def frame_name(clip: AnnotatedClip, number: int) -> str:
     """The file name of a frame: EP51_1-113.jpg, img46.jpg, 006_05562.jpg."""
     if clip.dataset == "casme":
         return f"{clip.name}-{number}.jpg"
     return f"img{number}.jpg" if clip.dataset == "casme2" else f"{clip.subject}_{number:05d}.jpg"
 
 
-def frame_names(clip: ClipPlan) -> list[str]:
+def frame_names(clip: AnnotatedClip) -> list[str]:
     """The file names of a clip's frames, from onset to offset."""
     return [frame_name(clip, number) for number in range(clip.onset, clip.offset + 1)]
 
 
-class Performer:
-    """A person, with a face and a manner, who performs clips. ``person``: the number over all three sets."""
+class Subject:
+    """A subject with a face and a manner of their own. ``index``: their number over all three sets."""
 
-    def __init__(self, options: SyntheticConfig, person: int) -> None:
+    def __init__(self, options: SyntheticConfig, index: int) -> None:
         self._seed, self._sway = options.seed, DIFFICULTIES[options.difficulty].sway
-        self._face = identity(portraits(), person, stream(options.seed, "face", person))
-        self._manner = manner(stream(options.seed, "manner", person))
+        self._face = identity(portraits(), index, stream(options.seed, "face", index))
+        self._manner = manner(stream(options.seed, "manner", index))
 
-    def perform(self, clip: ClipPlan) -> dict[str, bytes]:
+    def frames_of(self, clip: AnnotatedClip) -> dict[str, bytes]:
         """The frames of a clip as JPEG files, by name."""
         rng = stream(self._seed, "frames", clip.dataset, clip.subject, clip.name)
         images = frames(clip, self._face, self._manner, self._sway, rng)
         return {name: _jpeg(name, image) for name, image in zip(frame_names(clip), images, strict=True)}
 
 
-def beside_the_clips(clips: Sequence[ClipPlan]) -> dict[str, bytes]:
-    """Sheets, strays and notice, by name below the root."""
+def beside_the_clips(clips: Sequence[AnnotatedClip]) -> dict[str, bytes]:
+    """Sheets and notice, by name below the root."""
     sheets = {}
     for dataset in DATASETS:
         name, data = sheet(dataset, [clip for clip in clips if clip.dataset == dataset])
         sheets[f"{FOLDERS[dataset]}/{name}"] = data
-    return {**sheets, **dict.fromkeys(STRAYS, b"not a frame"), "NOTICE.txt": NOTICE.encode()}
+    return {**sheets, "NOTICE.txt": NOTICE.encode()}
 
 
 def _jpeg(name: str, image: Image) -> bytes:

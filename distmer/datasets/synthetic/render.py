@@ -1,4 +1,4 @@
-"""The frames of one clip: a person's neutral face moved by an expression, a swaying head, drifting light and sensor noise."""
+"""The frames of one clip: a subject's neutral face moved by an expression, a swaying head, drifting light and sensor noise."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from distmer.datasets.synthetic.annotations import AnnotatedClip
 from distmer.datasets.synthetic.expressions import HEIGHT, WIDTH, Manner, displacement
 from distmer.datasets.synthetic.faces import EYES, Face, Image
-from distmer.datasets.synthetic.plan import ClipPlan
 from distmer.types import FloatArray
 
 NOISE = 1.2  # grey levels, standard deviation of the sensor's noise
 GAIN = 0.01  # standard deviation of the light's change from onset to offset
 
 
-def frames(clip: ClipPlan, face: Face, own: Manner, sway: float, rng: np.random.Generator) -> Iterator[Image]:
+def frames(clip: AnnotatedClip, face: Face, own: Manner, sway: float, rng: np.random.Generator) -> Iterator[Image]:
     """The frames from onset to offset (8-bit BGR, or grey for SAMM). The onset is neutral, the apex the full expression."""
     flow_HW2 = displacement(clip.units, clip.amplitude, face.points_P2, own, rng)
     degree_T = _degrees(clip, rng)
@@ -34,7 +34,7 @@ def frames(clip: ClipPlan, face: Face, own: Manner, sway: float, rng: np.random.
         yield np.clip(moved * np.float32(gain) + noise + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def _degrees(clip: ClipPlan, rng: np.random.Generator) -> FloatArray:
+def _degrees(clip: AnnotatedClip, rng: np.random.Generator) -> FloatArray:
     """How far the expression has come in each frame: 0 at the onset, 1 at the apex, a rest of it at the offset."""
     up, down = clip.apex - clip.onset, clip.offset - clip.apex
     rise_T = np.linspace(0, 1, up + 1)

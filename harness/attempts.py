@@ -1,4 +1,4 @@
-"""Which tasks ran in an attempt after their first, by Ray's own record: `python -m tests.attempts HOST:PORT` prints {name: tasks}.
+"""Which tasks ran in an attempt after their first, by Ray's own record: `python -m harness.attempts HOST:PORT` prints {name: tasks}.
 
 A process of its own, because Ray reads tokens when it loads, and the tests' own process talks to other clusters.
 """

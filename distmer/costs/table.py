@@ -1,4 +1,4 @@
-"""What the models cost, as a table: ours, and beside it what the reference paper prints."""
+"""The text of `distmer models`: what each model costs, beside what the reference paper prints, and its options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from distmer.report.tables import as_text
 from distmer.types import JsonValue
+
+Row = Mapping[str, JsonValue]  # what `distmer.commands.models.list_models` gives
 
 _COLUMNS = ("model", "variant", "inputs", "px", "parameters", "Table 3", "MFlops", "Table 3", "MemR+W", "Table 3", "M MACs")
 _MEASURED = ("ms", "peak MB")
@@ -23,7 +27,18 @@ _MEASURED_NOTE = (
 )
 
 
-def cost_table(rows: Sequence[Mapping[str, JsonValue]]) -> list[str | Table]:
+def models_text(rows: Sequence[Row]) -> str:
+    """The table of costs with its notes, then each model's options with their defaults, and its citation."""
+    by_name = {row["name"]: row for row in reversed(rows)}  # of a model's variants the first
+    lines: list[str | Text | Table] = [*_cost_table(rows)]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        row = by_name[name]
+        options = ", ".join(f"{option}={value}" for option, value in row["options"].items())
+        lines += [f"\n{name}: {row['title']}", f"  options: {options}", f"  {row['citation']}"]
+    return as_text(lines, 150, colour=False)
+
+
+def _cost_table(rows: Sequence[Row]) -> list[str | Table]:
     """The table and its notes. A classical model has no cost of its own: it depends on the data."""
     measured = any(row.get("measured") for row in rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
@@ -35,15 +50,18 @@ def cost_table(rows: Sequence[Mapping[str, JsonValue]]) -> list[str | Table]:
     return [table, *unfit, *_NOTES, *([_MEASURED_NOTE] if measured else [])]
 
 
-def _cells(row: Mapping[str, JsonValue], measured: bool) -> list[str]:
+def _cells(row: Row, measured: bool) -> list[str]:
     cost: Mapping[str, Any] = row.get("cost") or {}
     printed: Mapping[str, Any] = row.get("printed") or {}
     times: Mapping[str, Any] = row.get("measured") or {}
-    count = f"{row['parameters']:,}" if row["parameters"] is not None else "not applicable" if row.get("note") else str(row["kind"])
+    unknown = "not applicable" if row.get("note") else str(row["kind"])
+    parameters = unknown if row["parameters"] is None else f"{row['parameters']:,}"
     variant = "" if row["kind"] == "classical" else str(row.get("variant", ""))
-    cells = [str(row["name"]), variant, " ".join(row["inputs"]), str(row["size"]), count]
-    cells += [printed.get("parameters", ""), _scaled(cost.get("flops"), 1e6), printed.get("mflops", "")]
-    cells += [_scaled(cost.get("memory_bytes"), 2**20), printed.get("memory_mb", ""), _scaled(cost.get("macs"), 1e6, 1)]
+    cells = [str(row["name"]), variant, " ".join(row["inputs"]), str(row["size"])]
+    cells += [parameters, printed.get("parameters", "")]
+    cells += [_scaled(cost.get("flops"), 1e6), printed.get("mflops", "")]
+    cells += [_scaled(cost.get("memory_bytes"), 2**20), printed.get("memory_mb", "")]
+    cells += [_scaled(cost.get("macs"), 1e6, 1)]
     if measured:
         cells += [_scaled(times.get("milliseconds"), 1, 1), _scaled(times.get("peak_bytes"), 2**20, 1)]
     return cells

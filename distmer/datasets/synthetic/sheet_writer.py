@@ -11,7 +11,7 @@ import openpyxl
 
 from distmer.datasets import biff2
 from distmer.datasets.biff2 import Cell
-from distmer.datasets.synthetic.plan import ClipPlan
+from distmer.datasets.synthetic.annotations import AnnotatedClip
 
 CASME_SHEET = "CASME-coded-20190721.xls"
 CASME2_SHEET = "CASME2-coding-20140508.xlsx"
@@ -24,7 +24,7 @@ SAMM_COLUMNS += ("Action Units", "Estimated Emotion", "Objective Classes", "Note
 SAMM_HEADER_LINE = 14
 
 
-def sheet(dataset: str, clips: Sequence[ClipPlan]) -> tuple[str, bytes]:
+def sheet(dataset: str, clips: Sequence[AnnotatedClip]) -> tuple[str, bytes]:
     """The sheet of one of the three sets: its official name, and its bytes."""
     if dataset == "casme":
         return CASME_SHEET, biff2.write([CASME_COLUMNS, *map(_casme_row, clips)])
@@ -35,7 +35,7 @@ def sheet(dataset: str, clips: Sequence[ClipPlan]) -> tuple[str, bytes]:
     return SAMM_SHEET, xlsx_bytes([*head, SAMM_COLUMNS, *map(_samm_row, clips)])
 
 
-def _casme_row(clip: ClipPlan) -> tuple[Cell, ...]:
+def _casme_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
     rate = 60  # frames a second
     rise, total = (round(1000 * (n + 1) / rate) for n in (clip.apex - clip.onset, clip.offset - clip.onset))
     return (
@@ -54,11 +54,11 @@ def _casme_row(clip: ClipPlan) -> tuple[Cell, ...]:
     )
 
 
-def _casme2_row(clip: ClipPlan) -> tuple[Cell, ...]:
+def _casme2_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
     return (int(clip.subject), clip.name, None, clip.onset, clip.apex, clip.offset, None, "+".join(clip.units), clip.emotion)
 
 
-def _samm_row(clip: ClipPlan) -> tuple[Cell, ...]:
+def _samm_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
     code = int(clip.name.split("_")[1])
     duration = clip.offset - clip.onset + 1
     numbers = (clip.onset, clip.apex, clip.offset, duration)

@@ -1,4 +1,4 @@
-"""Small folds made in memory: clips whose class is written into their maps, with noise, for tests of training and ledger."""
+"""Small folds made in memory: clips whose class is written into their maps, with noise, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from distmer.config import Config
 from distmer.digests import digest
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import shared_spec
 from distmer.models import resolve
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.types import Clip, Fold, FoldJob, KeyFrames
 
 SIZE = 16
@@ -72,3 +73,31 @@ def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
     chosen = ["data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", *([] if other else network), *more]
     last = {setting.partition("=")[0]: setting for setting in chosen}  # of two for the same setting the later
     return [part for setting in last.values() for part in ("--set", setting)]
+
+
+def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
+    """A sweep of 4 trials a search over 2 groups of 3 subjects each, seconds in all."""
+    sweep: dict[str, Any] = {
+        "trials": 4,
+        "inner_folds": 3,
+        "concurrent": 2,
+        "space": {"train.lr": {"loguniform": [1e-4, 1e-2]}, "model.activation": {"choice": ["selu", "relu"]}},
+    }
+    tree: dict[str, Any] = {
+        "name": "small",
+        "data": {"protocol": "flowmaps", "root": str(maps)},
+        "inputs": {"normalise": "minmax"},
+        "model": {"name": "atscnn", "size": 16, "hidden": 16},
+        "train": {"epochs": 12, "batch_size": 8},
+        "evaluation": {"folds": "group_kfold", "k": 2},
+        "tracking": {"enabled": False},
+        "cluster": {"in_flight": 2},  # one search at a time: each beside it costs two actors of Tune, which take seconds to start
+    }
+    for name, value in changes.items():
+        section = sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
+        section[name] = {**section.get(name, {}), **value} if isinstance(value, dict) and name != "space" else value
+    if sweep.get("mode") == "oracle":
+        del sweep["inner_folds"]
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**tree, "sweep": sweep}))
+    return path

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import psutil
 
-from tests import command
+from harness import command
 
 RAY = str(Path(sys.executable).with_name("ray"))
 _STORE = 100 * 2**20
@@ -149,7 +149,7 @@ class Nodes:
 
     def repeated(self) -> dict[str, int]:
         """Tasks that Ray has begun again since the cluster was started, by name."""
-        ask = [sys.executable, "-m", "tests.attempts", self.address]
+        ask = [sys.executable, "-m", "harness.attempts", self.address]
         return json.loads(subprocess.run(ask, cwd=command.ROOT, env=self.environ, text=True, capture_output=True, check=True).stdout)
 
     def _start_again(self, ip: str, arguments: list[str], env: dict[str, Any]) -> Node:

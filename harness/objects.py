@@ -19,7 +19,7 @@ from pathlib import Path
 import boto3
 
 from distmer.storage import Store
-from tests import command
+from harness import command
 
 BUCKET = "laboratory"
 _FOREIGN = ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN")

@@ -1,4 +1,4 @@
-"""Who shows what: the people, clips, emotions and action units of the embedded data set, settled before a pixel is rendered.
+"""The annotations of the embedded data set: its subjects, clips, emotions and action units, made before any frame.
 
 Everything random is drawn from a named stream, so a clip's movement does not depend on how many clips came before it.
 """
@@ -48,7 +48,7 @@ class Difficulty:
     amplitude: tuple[float, float]
     atypical: float  # share of each class's clips that move like another class
     extra: float  # chance of a movement that says nothing
-    habit: float  # chance of the person's own habitual movement
+    habit: float  # chance of the subject's own habitual movement
     sway: float  # px, standard deviation of the head's drift from onset to offset
 
 
@@ -60,12 +60,12 @@ DIFFICULTIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class ClipPlan:
+class AnnotatedClip:
     """One row of a sheet and the frames that belong to it. ``label`` is None outside the protocols' classes."""
 
     dataset: str
     subject: str  # as the folders write it without a prefix: 01, 006
-    person: int  # over all three sets
+    subject_index: int  # over all three sets
     name: str
     emotion: str
     label: int | None
@@ -82,36 +82,36 @@ def stream(*tags: int | str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(key, "little"))
 
 
-def planned(options: SyntheticConfig) -> tuple[ClipPlan, ...]:
-    """Every clip, in the order of sets, people and names; those outside the three classes stand last of their person."""
+def annotated_clips(options: SyntheticConfig) -> tuple[AnnotatedClip, ...]:
+    """Every clip, in the order of sets, subjects and names; those outside the three classes stand last of their subject."""
     labels = _labels_by_subject(options)
-    sets = _sets_of_people(options.subjects)
+    sets = _sets_of_subjects(options.subjects)
     performed = _atypical(options, labels)
-    clips: list[ClipPlan] = []
-    for person, own in enumerate(labels):
-        dataset = sets[person]
-        local = sets[:person].count(dataset)
-        rows: list[tuple[int | None, int | None]] = [(label, performed[person, k]) for k, label in enumerate(own)]
-        if person % 2 == 0:
+    clips: list[AnnotatedClip] = []
+    for index, own in enumerate(labels):
+        dataset = sets[index]
+        local = sets[:index].count(dataset)
+        rows: list[tuple[int | None, int | None]] = [(label, performed[index, k]) for k, label in enumerate(own)]
+        if index % 2 == 0:
             rows.append((None, None))
-        clips += [_clip(options, dataset, person, local, k, label, moves) for k, (label, moves) in enumerate(rows)]
+        clips += [_clip(options, dataset, index, local, k, label, moves) for k, (label, moves) in enumerate(rows)]
     return tuple(clips)
 
 
 def expected_counts(options: SyntheticConfig) -> dict[str, dict[str, int]]:
     """Clips of the three classes: data set → class → number."""
-    counts = Counter((clip.dataset, clip.label) for clip in planned(options))
+    counts = Counter((clip.dataset, clip.label) for clip in annotated_clips(options))
     return {dataset: {name: counts[dataset, k] for k, name in enumerate(CLASSES)} for dataset in DATASETS}
 
 
 def expected_subjects(options: SyntheticConfig) -> dict[str, int]:
-    """People with at least one clip of the three classes: data set → number."""
-    people = {(clip.dataset, clip.subject) for clip in planned(options) if clip.label is not None}
-    return {dataset: sum(1 for d, _ in people if d == dataset) for dataset in DATASETS}
+    """Subjects with at least one clip of the three classes: data set → number."""
+    subjects = {(clip.dataset, clip.subject) for clip in annotated_clips(options) if clip.label is not None}
+    return {dataset: sum(1 for d, _ in subjects if d == dataset) for dataset in DATASETS}
 
 
-def _sets_of_people(subjects: int) -> list[str]:
-    """Person → data set: three runs as even as can be, each person in one set only."""
+def _sets_of_subjects(subjects: int) -> list[str]:
+    """Subject → data set: three runs as even as can be, each subject in one set only."""
     return [DATASETS[k] for k, size in enumerate(_shares(subjects, (1, 1, 1))) for _ in range(size)]
 
 
@@ -125,10 +125,10 @@ def _shares(total: int, weights: tuple[float, ...]) -> list[int]:
 
 
 def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
-    """Person → class of each clip. The totals are exact; people differ in number and mix, and some lack surprise."""
+    """Subject → class of each clip. The totals are exact; subjects differ in number and mix, and some lack surprise."""
     rng = stream(options.seed, "people")
     n = options.subjects
-    sparse = {person for person in range(n) if person % 6 == 4}  # as many SAMM and CASME people have 1 to 3 clips
+    sparse = {index for index in range(n) if index % 6 == 4}  # many SAMM and CASME subjects, too, have 1 to 3 clips
     spare = options.subjects * options.clips_per_subject - 2 * n
     weights = tuple(0.12 if p in sparse else w for p, w in enumerate(rng.uniform(0.6, 1.4, n).tolist()))
     sizes = [2 + more for more in _shares(spare, weights)]
@@ -142,17 +142,17 @@ def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
             others = [j for j in range(len(owner)) if owner[j] not in sparse and labels[j] != 2]
             j = int(rng.choice(others))
             labels[k], labels[j] = labels[j], labels[k]
-    return [[labels[k] for k in np.flatnonzero(owner == person)] for person in range(n)]
+    return [[labels[k] for k in np.flatnonzero(owner == index)] for index in range(n)]
 
 
 def _interleaved(quota: list[int]) -> list[int]:
-    """Class indices spread as evenly as the quota allows, so that every person gets a mix near the whole's."""
+    """Class indices spread as evenly as the quota allows, so that every subject gets a mix near the whole's."""
     slots = [((k + 0.5) / size, label) for label, size in enumerate(quota) for k in range(size)]
     return [label for _, label in sorted(slots)]
 
 
 def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[int, int], int]:
-    """(person, clip) → the class whose movement it performs.
+    """(subject, clip) → the class whose movement it performs.
 
     An exact share of each class moves like another one, rather than a chance per clip: it bounds what any model can reach,
     and it keeps the difficulty alike from seed to seed.
@@ -161,16 +161,16 @@ def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[i
     performed = {(p, k): label for p, own in enumerate(labels) for k, label in enumerate(own)}
     for label in range(len(CLASSES)):
         rng = stream(options.seed, "atypical", label)
-        own = [(person, k) for person, k in performed if labels[person][k] == label]
+        own = [(index, k) for index, k in performed if labels[index][k] == label]
         for turn, index in enumerate(rng.permutation(len(own))[: round(share * len(own))]):
             performed[own[index]] = (label + 1 + turn % 2) % len(CLASSES)
     return performed
 
 
 def _clip(
-    options: SyntheticConfig, dataset: str, person: int, local: int, index: int, label: int | None, performed: int | None
-) -> ClipPlan:
-    rng = stream(options.seed, "clip", person, index)
+    options: SyntheticConfig, dataset: str, index: int, local: int, number: int, label: int | None, performed: int | None
+) -> AnnotatedClip:
+    rng = stream(options.seed, "clip", index, number)
     level = DIFFICULTIES[options.difficulty]
     emotion = OUTSIDE[dataset] if label is None else str(rng.choice(EMOTIONS[dataset][label]))
     shown = emotion if performed is None or performed == label else str(rng.choice(EMOTIONS[dataset][performed]))
@@ -179,14 +179,14 @@ def _clip(
     if rng.random() < level.extra:
         units.append(str(rng.choice(EXTRAS)))
     if rng.random() < level.habit:
-        units.append(str(stream(options.seed, "habit", person).choice(EXTRAS)))
+        units.append(str(stream(options.seed, "habit", index).choice(EXTRAS)))
     onset, apex, offset = _numbers(dataset, rng)
     subject = f"{local + 6:03d}" if dataset == "samm" else f"{local + 1:02d}"
-    return ClipPlan(
+    return AnnotatedClip(
         dataset=dataset,
         subject=subject,
-        person=person,
-        name=_name(dataset, subject, index),
+        subject_index=index,
+        name=_name(dataset, subject, number),
         emotion=emotion,
         label=label,
         units=tuple(dict.fromkeys(units)),
@@ -206,9 +206,9 @@ def _numbers(dataset: str, rng: np.random.Generator) -> tuple[int, int, int]:
     return onset, onset + rise, onset + rise + fall
 
 
-def _name(dataset: str, subject: str, index: int) -> str:
+def _name(dataset: str, subject: str, number: int) -> str:
     """The clip's name in the set's own form, with episodes the real sets do not have: no published erratum or exclusion fits it."""
-    episode, take = index // 4, index % 4 + 1
+    episode, take = number // 4, number % 4 + 1
     if dataset == "samm":
         return f"{subject}_{8 + episode}_{take}"
     return f"EP{51 + episode}_{take}" if dataset == "casme" else f"EP{51 + episode}_{take:02d}f"

@@ -1,7 +1,7 @@
-"""Runs that declare GPUs on a machine without any: `python tests/scripts/declared.py [--set SETTING=VALUE …]`.
+"""Runs that declare GPUs on a machine without any: `python harness/scripts/declared.py [--set SETTING=VALUE …]`.
 
-Folds are scheduled as real ones are, and trained on the CPU openly: what is filed says so. The script lies apart from
-``tests/ray``, which Python would take for Ray.
+Folds are scheduled as real ones are, and trained on the CPU openly: what is filed says so. The script lies in a folder of
+its own: a script's folder comes first on the import path.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distmer.experiment.events import Observers
 from distmer.experiment.local import attempt
 from distmer.process import terminable
 from distmer.report.live import LiveProgress
-from distmer.training.data import Inputs
+from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Alone, Runtime
 from distmer.types import FoldFailure, FoldJob, FoldResult
 

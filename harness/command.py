@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import guard
+from harness import guard
 
 ROOT = Path(__file__).parents[1]
-STOPPED = ROOT / "tests" / "scripts" / "stopped.py"
+STOPPED, DECLARED = (ROOT / "harness" / "scripts" / name for name in ("stopped.py", "declared.py"))
 # Seconds after which a test takes something for hung. Only what never comes pays for it, so a slow machine is no failure.
 PATIENCE = 900.0
 
@@ -68,7 +68,7 @@ def loso(*arguments: str, home: Path, cwd: Path = ROOT, **env: str) -> Ended:
 
 
 def stopped(*arguments: str, at: str, home: Path) -> Ended:
-    """A command that stops itself: ``at`` is a signal's name and a moment (`tests/scripts/stopped.py`)."""
+    """A command that stops itself: ``at`` is a signal's name and a moment (`harness/scripts/stopped.py`)."""
     return finish(start(*arguments, home=home, script=STOPPED, STOP=at))
 
 

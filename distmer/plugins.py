@@ -1,0 +1,163 @@
+"""Code that a user brings: found by a reference, imported once, and identified by its sources.
+
+A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file's folder is put on the import path, so that
+the file can import its neighbours, and the file is then imported under its own name. So a reference to a file and a
+reference to its module are the same thing, and no path gets into a result's identity.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distmer.registry import nearest
+from distmer.types import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An object that lives outside distmer.
+
+    ``reference`` is ``module:NAME`` without a path. ``distribution`` is the installed package and its version,
+    ``mylab 1.2``, or empty for a file.
+    """
+
+    reference: str
+    entry: Any
+    module: str
+    distribution: str
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name in a configuration points to code outside distmer."""
+    return ":" in name
+
+
+def find(reference: str) -> Plugin:
+    """Import what a reference points to.
+
+    Raises
+    ------
+    BadInput
+        If there is no such file, module or name (the nearest name is given), or if importing it raises: then with
+        the error, and with the file and the line of the user's code that caused it.
+    """
+    place, _, name = reference.rpartition(":")
+    module = import_file(Path(place)) if place.endswith(".py") else _import(place, reference)
+    if not hasattr(module, name):
+        own = [known for known in vars(module) if not known.startswith("_")]
+        raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
+    return Plugin(f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__))
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module of a Python file, imported under the file's own name.
+
+    Raises BadInput if there is no such file, if its name is no module's name, or if another module has the name.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file; correct the path.")
+    if not path.stem.isidentifier():
+        raise BadInput(f"{path}: {path.stem!r} cannot be imported; rename the file to letters, digits and underscores.")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+        importlib.invalidate_caches()
+    module = _import(path.stem, str(path))
+    if Path(str(getattr(module, "__file__", ""))).resolve() != path:
+        raise BadInput(f"{path}: a module named {path.stem!r} is there already ({module.__file__}); rename the file.")
+    return module
+
+
+def _import(name: str, reference: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise BadInput(f"{reference}: there is no module {error.name!r}; install it, or give a file.") from error
+        raise BadInput(_why(reference, error)) from error
+    except Exception as error:  # noqa: BLE001  # whatever a user's file raises is the user's to read
+        raise BadInput(_why(reference, error)) from error
+
+
+def _why(reference: str, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        where = f"{own[-1].filename}, line {own[-1].lineno}"
+    said = " ".join(str(error).split())
+    return f"{reference}: importing it raised {type(error).__name__} ({said}) in {where}; correct the code and run again."
+
+
+def distribution_of(module: str) -> str:
+    """The installed package that a module belongs to, with its version; empty for a file or a folder."""
+    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], ())
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
+
+
+def own_modules(module: str) -> list[str]:
+    """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of its own
+    top-level package (of a file: of its own folder). Read off the import statements, so that it is the same in
+    every process, whatever else was imported there."""
+    found: dict[str, None] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += [other for other in _imported_by(name) if _is_own(other, module)]
+    return sorted(found)
+
+
+def root_of(module: str) -> Path:
+    """What a worker needs to import a plug-in's module: the folder of its top-level package, or its file's folder."""
+    top = _spec(module.partition(".")[0])
+    assert top is not None and top.origin is not None
+    return Path(top.origin).parent
+
+
+def _is_own(name: str, module: str) -> bool:
+    top = module.partition(".")[0]
+    if name.partition(".")[0] == top:
+        return _spec(name) is not None
+    # Of a file: its neighbours, but no package that happens to be installed in the same folder.
+    spec, own = _spec(name.partition(".")[0]), _spec(top)
+    if spec is None or own is None or own.submodule_search_locations or not spec.origin or distribution_of(name):
+        return False
+    home, place = Path(str(own.origin)).parent, Path(spec.origin)
+    return place.parent == home or (bool(spec.submodule_search_locations) and place.parent.parent == home)
+
+
+def _imported_by(name: str) -> Iterator[str]:
+    """Every module that the import statements of a module may mean, wherever in the file they stand."""
+    spec = _spec(name)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return
+    package = name if spec.submodule_search_locations else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(Path(spec.origin).read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            names = [str(base), *(f"{base}.{alias.name}" for alias in node.names)]
+        for full in names:
+            parts = full.split(".")
+            yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _spec(name: str) -> Any:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # its parent is no package: then it is a class or a function, not a module
+        return None
