@@ -72,7 +72,8 @@ def compare_runs(
     for run_dir in run_dirs:
         results, predictions = read_folder(run_dir)
         mode = f"{results.mode} sweep " if results.mode else ""
-        entries.append(Entry(f"{results.model} {mode}{results.digest[:6]}", results.dataset, "", results, predictions))
+        label = f"{results.model} {mode}{results.digest[:6]}"
+        entries.append(Entry(label, results.dataset, "", results, predictions))
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from distmer.commands.session import Session, tracking_of
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
@@ -11,7 +11,7 @@ from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude
 from distmer.experiment.results_file import FoldLeftOut
 from distmer.remote import Place
 from distmer.report.run_folder import finish_folder, planned_digest, read_results
-from distmer.types import BadInput, FoldFailure, FoldResult
+from distmer.types import BadInput, FoldFailure
 
 
 def track_run(run_dir: Place, session: Session) -> str:
@@ -46,10 +46,12 @@ def track_run(run_dir: Place, session: Session) -> str:
     return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
 
 
-def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, folds: Mapping[str, FoldResult]) -> list[FoldFailure]:
-    """The folds that failed for a reason, of those that the last run left out; one merely not reached is no failure."""
-    reasons = {(row.fold, row.seed): row.reason for row in left_out if row.reason not in {NOT_REACHED, NOT_ASKED}}
-    open_jobs = [job for job in plan.jobs if job.digest not in folds]
+def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:
+    """The folds that failed, of those that the last run left out, without those that the ledger has by now
+    (``known`` digests). One that was merely not reached is no failure."""
+    left_out = [row for row in left_out if row.reason not in {NOT_REACHED, NOT_ASKED}]
+    reasons = {(row.fold, row.seed): row.reason for row in left_out}
+    open_jobs = [job for job in plan.jobs if job.digest not in known]
     failed = [(job, reasons.get((job.fold.id, str(job.seed)))) for job in open_jobs]
     return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in failed if reason]
 

@@ -64,8 +64,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A finished line. Without results it was not applicable or not reached, and ``note`` says why; without predictions
-    no fold of it finished."""
+    """A finished line. Without results it was not applicable or not reached, and ``note`` says why; without
+    predictions no fold of it finished."""
 
     label: str
     on: str

@@ -15,7 +15,8 @@ from distmer.models import parameters
 from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
 
 # The keys of `Summary.to_json` that are there, as null, where nothing was scored.
-_SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "confusion")
+_SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean")
+_SCORES += ("floors", "per_dataset", "confusion")
 MIXED_DEVICES = "mixed-devices"
 NOT_REACHED = "not reached: the run was stopped before it"
 NOT_ASKED = "not asked for: the run was of other folds alone"
@@ -43,7 +44,7 @@ class Scored:
         return self.results.to_json()
 
     def _results(self, plan: Plan, unscored: Collection[str], **own: JsonValue) -> Results:
-        """``plan``: of the scored folds. ``unscored``: the keys that are null without a score. ``own``: further keys."""
+        """``plan``: of the scored folds. ``unscored``: the keys that are null without a score."""
         return Results.model_validate(
             {
                 **(self.summary.to_json() if self.summary else dict.fromkeys(unscored)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from distmer.evaluation.summary import SubjectRow
 from distmer.types import JsonValue
 
 Ends = tuple[float, float]
@@ -44,15 +45,6 @@ class ClassScores(_Part):
     n: int
 
 
-class SubjectScores(_Part):
-    """A subject's clips: how many, how many of them right (mean over seeds), and the mean recall over their classes."""
-
-    subject: str
-    n: int
-    correct: float
-    recall: float
-
-
 class ClipLeftOut(_Part):
     """A clip that is not in the score."""
 
@@ -79,8 +71,8 @@ class InnerScores(_Part):
 
 
 class Results(_Part):
-    """What a run or a sweep came to. The keys that only one of them has, and those of a score that does not exist,
-    may be absent; here they are None."""
+    """What a run or a sweep came to. Keys that only one of them has, and those of a score that does not
+    exist, may be absent; they are None here."""
 
     model: str
     """The name of the model; of a sweep among models, the names of the chosen ones."""
@@ -105,7 +97,7 @@ class Results(_Part):
     seeds: tuple[int, ...]
     """As configured."""
     uar: float | None = None
-    """Unweighted average recall over the pooled predictions, the mean over seeds. Null where nothing was scored."""
+    """Unweighted average recall of the pooled predictions, the mean over seeds; null without a score."""
     uar_ci: Ends | None = None
     """Its bootstrap interval over subjects, [low, high]; null with a single subject."""
     uar_sd: float | None = None
@@ -123,7 +115,7 @@ class Results(_Part):
     """``constant`` and ``stratified``: what guessing scores."""
     per_dataset: dict[str, DatasetScores] | None = None
     per_class: dict[str, ClassScores] | None = None
-    per_subject: tuple[SubjectScores, ...] | None = None
+    per_subject: tuple[SubjectRow, ...] | None = None
     confusion: tuple[tuple[int, ...], ...] | None = None
     """Counts summed over seeds: rows are the truth, columns the prediction."""
     inner: InnerScores | None = None
@@ -139,7 +131,8 @@ class Results(_Part):
     failed: tuple[LeftOut, ...] = ()
     """Everything that is not in the score, with its reason."""
     selection: str
-    """How the epoch was chosen: ``fixed``, ``inner``, ``oracle:…``; of a sweep, how the setting was: ``sweep:…``."""
+    """How the epoch was chosen: ``fixed``, ``inner``, ``oracle:…``. Of a sweep, how the setting was:
+    ``sweep:…``."""
     stamps: tuple[str, ...] = ()
     """Why the score is no headline."""
     confidence: float = 0.95

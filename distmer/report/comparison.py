@@ -79,15 +79,17 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
         record |= {f"{score}_foldmean": mean}
         record |= {f"{score}_floor_{name}": getattr(floor, score) for name, floor in (r.floors or {}).items()}
         record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
-    record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected, "selection": r.selection}
-    record |= {"seeds": len(r.seeds), "status": r.status, "parameters": r.parameters}
+    record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
+    record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
+    record |= {"parameters": r.parameters}
     return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
 
 
 def _score_table(comparison: Comparison) -> Table:
     interval = Column("interval")
     columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
-    columns += (Column("clips"), Column("parameters", right=True), Column("s a fold", right=True), Column("note"))
+    columns += (Column("clips"), Column("parameters", right=True), Column("s a fold", right=True))
+    columns += (Column("note"),)
     return Table(columns, tuple(Row(_cells(entry)) for entry in comparison.entries))
 
 

@@ -1,4 +1,4 @@
-"""A report as a value: what is said is written once, for the terminal, for Markdown and for a notebook alike."""
+"""A report as a value: its content is written once, for the terminal, for Markdown and for a notebook."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Facts:
         return "\n".join(f"- {name}: {value}" for name, value in self.rows)
 
     def html(self) -> str:
-        return f"<ul>{''.join(f'<li>{escape(name)}: {escape(value)}</li>' for name, value in self.rows)}</ul>"
+        items = "".join(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in self.rows)
+        return f"<ul>{items}</ul>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Lines:
         return "\n".join([*([self.title, ""] if self.title else []), *(f"- {line}" for line in self.lines)])
 
     def html(self) -> str:
-        return f"<p>{escape(self.title)}</p><ul>{''.join(f'<li>{escape(line)}</li>' for line in self.lines)}</ul>"
+        items = "".join(f"<li>{escape(line)}</li>" for line in self.lines)
+        return f"<p>{escape(self.title)}</p><ul>{items}</ul>"
 
 
 Part = Table | Facts | Lines
@@ -55,7 +57,7 @@ Part = Table | Facts | Lines
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A title, what must be read before any number, then tables, facts and lines. A notebook shows it as HTML."""
+    """A title, what must be read before any number, then tables, facts and lines; HTML in a notebook."""
 
     title: str
     warnings: tuple[str, ...] = ()
@@ -82,7 +84,8 @@ class Document:
 def as_text(lines: Sequence[str | Text | rich.table.Table], width: int, colour: bool) -> str:
     """What rich makes of lines and tables one below the other, without blanks at the ends of lines."""
     sink = io.StringIO()
-    console = Console(file=sink, width=width, color_system="standard" if colour else None, force_terminal=colour)
+    colours = "standard" if colour else None
+    console = Console(file=sink, width=width, color_system=colours, force_terminal=colour)
     for line in lines:
         copied = not isinstance(line, rich.table.Table)  # a path or a reason is not folded: it is copied
         console.print(Text(line) if isinstance(line, str) else line, soft_wrap=copied)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -18,24 +18,6 @@ _FEW = 12  # folds: each has a line of its own
 _REASONS = 3  # failures shown at once; the others are counted, and listed at the end
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How far a step or the folds are. ``fresh``: how many were done since the display began with them; ``running``:
-    the digests of the folds that are being trained."""
-
-    what: str
-    total: int
-    done: int = 0
-    failed: int = 0
-    cached: int = 0
-    fresh: int = 0
-    running: frozenset[str] = frozenset()
-
-    @property
-    def ended(self) -> int:
-        return self.done + self.failed
-
-
 class LiveProgress:
     """The observer that shows how far a run is. See `Bar` for the parameters."""
 
@@ -46,8 +28,10 @@ class LiveProgress:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bar = Bar(console, every, now)
-        self._counts: Counts | None = None
-        self._confusion_KK: IntArray | None = None  # of the folds so far; None where no score can be shown yet
+        self._what, self._total = "", 0
+        self._counts: Counter[str] = Counter()  # ended, of these failed, cached; and fresh: ended since it is shown
+        self._running: set[str] = set()  # digests
+        self._confusion_KK: IntArray | None = None  # of the folds so far; None where there is no score yet
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -68,93 +52,86 @@ class LiveProgress:
         """Leave the terminal as it was; a run may end without RunEnded."""
         self.bar.close()
 
+    def _begin(self, what: str, total: int) -> None:
+        self.bar.begin(what, total)
+        self._what, self._total = what, total
+        self._counts.clear()
+        self._running.clear()
+
     def _step(self, step: Step) -> None:
-        before = self._counts
-        if before is None or before.what != step.what:
-            # No event says when a step began, so its pace counts from its first event on.
-            self.bar.begin(step.what, step.total)
-            fresh = 0
-        else:
-            fresh = before.fresh + max(0, (step.done - step.cached) - (before.ended - before.cached))
-        done = step.done - step.failed
-        self._counts = Counts(step.what, step.total, done, step.failed, step.cached, fresh)
+        before = self._counts["ended"] - self._counts["cached"]
+        if step.what != self._what:
+            self._begin(step.what, step.total)
+            before = step.done - step.cached  # no event says when a step began: its pace counts from the first on
+        fresh = self._counts["fresh"] + max(0, step.done - step.cached - before)
+        self._total = step.total
+        self._counts = Counter(ended=step.done, failed=step.failed, cached=step.cached, fresh=fresh)
         self._show(at_once=step.done >= step.total)
         if step.done >= step.total:
             self.close()
 
     def _run_started(self, event: RunStarted) -> None:
         plan = event.plan
-        k = len(plan.classes)
-        # The epoch of a global oracle is chosen at the end: there is no score before.
-        self._confusion_KK = None if plan.selection == "oracle:global_epoch" else np.zeros((k, k), dtype=np.int64)
+        at_the_end = plan.selection == "oracle:global_epoch"  # its epoch is chosen then: no score before
+        self._confusion_KK = None if at_the_end else np.zeros([len(plan.classes)] * 2, dtype=np.int64)
         stamps = f" · NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else ""
         jobs, wanted = len(plan.jobs), event.cached + event.to_train
         asked = "" if wanted == jobs else f", {event.to_train} more asked for"
-        self.bar.say(
+        self.bar.print(
             f"{plan.model.info.name} on {plan.manifest.protocol}:"
             f" {jobs} folds ({event.cached} in the ledger already{asked}),"
             f" {len(plan.clips)} of {plan.manifest.clips_expected} clips{stamps}"
         )
-        self.bar.begin("folds", wanted)
-        self._counts = Counts("folds", wanted)
+        self._begin("folds", wanted)
 
     def _fold_started(self, event: FoldStarted) -> None:
-        if self._counts is not None:
-            self._counts = replace(self._counts, running=self._counts.running | {event.fold.digest})
-            self._show()
+        self._running.add(event.fold.digest)
+        self._show()
 
     def _fold_finished(self, event: FoldFinished) -> None:
-        before = self._counts
-        if before is None:
-            return
+        predictions = event.result.predictions
         if self._confusion_KK is not None:
-            np.add.at(self._confusion_KK, (event.result.predictions.y_true_N, event.result.predictions.y_pred_N), 1)
-        self._counts = replace(
-            before,
-            done=before.done + 1,
-            cached=before.cached + event.cached,
-            fresh=before.fresh + (not event.cached),
-            running=before.running - {event.result.digest},
-        )
+            np.add.at(self._confusion_KK, (predictions.y_true_N, predictions.y_pred_N), 1)
+        self._running.discard(event.result.digest)
+        self._counts.update(("ended", "cached" if event.cached else "fresh"))
         if not event.cached or self.bar.is_live:
-            self._show(at_once=before.total <= _FEW)
+            self._show(at_once=self._total <= _FEW)
 
     def _fold_failed(self, event: FoldFailed) -> None:
-        before, failure = self._counts, event.failure
-        if before is None:
-            return
-        failed, running = before.failed + 1, before.running - {failure.digest}
-        self._counts = replace(before, failed=failed, fresh=before.fresh + 1, running=running)
-        if failed <= _REASONS:
-            rest = " (the next failures are counted here, and listed at the end)" if failed == _REASONS else ""
-            self.bar.say(f"fold {failure.fold_id}, seed {failure.seed} failed: {failure.reason}{rest}")
-        self._show(at_once=before.total <= _FEW)
+        failure = event.failure
+        self._running.discard(failure.digest)
+        self._counts.update(("ended", "fresh", "failed"))
+        if self._counts["failed"] <= _REASONS:
+            line = f"fold {failure.fold_id}, seed {failure.seed} failed: {failure.reason}"
+            if self._counts["failed"] == _REASONS:
+                line += " (the next failures are counted here, and listed at the end)"
+            self.bar.print(line)
+        self._show(at_once=self._total <= _FEW)
 
     def _run_ended(self, event: RunEnded) -> None:
         result = event.result
         self.close()
-        cached = f", {self._counts.cached} from the ledger" if self._counts and self._counts.cached else ""
+        cached = f", {self._counts['cached']} from the ledger" if self._counts["cached"] else ""
         missing = f", {result.missing} not reached" if result.missing else ""
         asked = " done, as asked" if result.status == "some-folds" else " done"
         score = f" · UAR {result.summary.uar:.4f}" if result.summary else ""
-        self.bar.say(
+        self.bar.print(
             f"{result.status}: {len(result.folds)} of {len(result.plan.jobs)} folds{asked}{cached},"
             f" {len(result.failures)} failed{missing}"
             f" · {clock(result.seconds)}{score}"
         )
 
     def _show(self, *, at_once: bool = False) -> None:
-        counts = self._counts
-        assert counts is not None
-        now = self.bar.now()
+        now, counts = self.bar.now(), self._counts
+        confusion_KK = self._confusion_KK if self._what == "folds" else None
         notes = [
-            f"{len(counts.running)} running" if counts.running else "",
-            f"{counts.cached} cached" if counts.cached else "",
-            f"{counts.failed} failed" if counts.failed else "",
-            time_left(now - self.bar.started, counts.fresh, max(0, counts.total - counts.ended)),
-            score_so_far(self._confusion_KK) if counts.what == "folds" and self._confusion_KK is not None else "",
+            f"{len(self._running)} running" if self._running else "",
+            f"{counts['cached']} cached" if counts["cached"] else "",
+            f"{counts['failed']} failed" if counts["failed"] else "",
+            time_left(now - self.bar.started, counts["fresh"], max(0, self._total - counts["ended"])),
+            "" if confusion_KK is None else score_so_far(confusion_KK),
         ]
-        self.bar.show(now, counts.ended, counts.total, notes, at_once=at_once)
+        self.bar.show(now, counts["ended"], self._total, notes, at_once=at_once)
 
 
 def score_so_far(confusion_KK: IntArray) -> str:

@@ -1,4 +1,4 @@
-"""Progress of a sweep: trials by state, folds a minute, the best setting so far with its interval, and what is left."""
+"""Progress of a sweep: trials by state, folds a minute, the best setting so far, and the time left."""
 
 from __future__ import annotations
 
@@ -73,9 +73,10 @@ class SweepProgress:
         plan = self._plan = event.plan
         stamps = f" · NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else ""
         done = f" ({event.recorded} finished already)" if event.recorded else ""
-        self._bar.say(
+        self._bar.print(
             f"sweep of {plan.base.model.info.name} on {plan.base.manifest.protocol}, {plan.sweep.mode}:"
-            f" {len(plan.searches)} searches{done} of {plan.sweep.wanted} trials, at most {plan.trainings} trainings{stamps}"
+            f" {len(plan.searches)} searches{done} of {plan.sweep.wanted} trials,"
+            f" at most {plan.trainings} trainings{stamps}"
         )
         self._bar.begin("trials", plan.sweep.wanted * len(plan.searches))
 
@@ -85,7 +86,7 @@ class SweepProgress:
         self._states["running"] -= 1
         self._states[trial.state] += 1
         if trial.state == "failed" and self._states["failed"] <= _REASONS:
-            self._bar.say(f"{trial.search}, trial {trial.index} failed: {trial.reason}")
+            self._bar.print(f"{trial.search}, trial {trial.index} failed: {trial.reason}")
         score = trial.score(metric)
         best_score, _ = self._best.get(trial.search, (-1.0, ""))
         if trial.state == "complete" and score is not None and score > best_score:
@@ -104,7 +105,7 @@ class SweepProgress:
         if chosen:
             choice = f"trial {chosen.index}, inner {metric.upper()} {chosen.score(metric):.3f}"
         self._best.pop(search, None)
-        self._bar.say(f"{search}: {choice}{' (finished before)' if event.recorded else ''}")
+        self._bar.print(f"{search}: {choice}{' (finished before)' if event.recorded else ''}")
 
     def _show(self) -> None:
         if self._plan is None:
@@ -115,10 +116,11 @@ class SweepProgress:
         states = (state for state in ("running", "complete", "stopped", "failed") if self._states[state])
         minutes = max(1e-9, (now - self._bar.started) / 60)
         cached = f", {self._folds['cached']} cached" if self._folds["cached"] else ""
+        spent = 0.0 if self._first is None else now - self._first
         notes = [
             ", ".join(f"{self._states[state]} {state}" for state in states),
             f"{self._folds['trained'] / minutes:.0f} folds a minute, {len(self._running)} running{cached}",
             f"best so far: {list(self._best.values())[-1][1]}" if self._best else "",
-            time_left(now - self._first, done - self._recorded, total - done) if self._first is not None else "",
+            time_left(spent, done - self._recorded, total - done) if spent else "",
         ]
         self._bar.show(now, done, total, notes)

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 def read_results(run_dir: Place) -> Results | None:
-    """``results.json`` of a run or a sweep; None where there is none yet. BadInput where it cannot be read."""
+    """``results.json`` of a run or a sweep; None where there is none. BadInput where it cannot be read."""
     try:
         results = Results.model_validate_json(Store(run_dir).read("results.json"))
     except FileNotFoundError:
         return None
     except ValidationError as error:
         why = error.errors()[0]
-        where = ".".join(map(str, why["loc"]))
-        raise BadInput(f"{run_dir}/results.json cannot be read ({where}: {why['msg']}); run it again.") from error
+        what = f"{'.'.join(map(str, why['loc']))}: {why['msg']}"
+        raise BadInput(f"{run_dir}/results.json cannot be read ({what}); run it again.") from error
     if not results.digest:  # an early version did not write it; the folder's name begins with it
         known = planned_digest(run_dir) if (run_dir / "plan.json").exists() else run_dir.name
         results = results.model_copy(update={"digest": known})
@@ -85,7 +85,7 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
-    from distmer.report.figures import drawings  # matplotlib takes half a second to load, and is needed at the end only
+    from distmer.report.figures import drawings  # matplotlib takes half a second to load
 
     folder = Store(run_dir)
     write_predictions(folder, result.predictions)

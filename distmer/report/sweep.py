@@ -33,7 +33,7 @@ from distmer.types import BadInput, JsonValue
 
 
 def sweep_report(result: SweepResult) -> Document:
-    """A sweep's end: the outer score as of any run, then each search's choice, then what the search cost and how much
+    """A sweep's end: the outer score as of any run, each search's choice, what the search cost, and how much
     it flattered."""
     report = run_report(result.results)
     parts: list[Part] = [_choices(result.outcomes)] if result.outcomes else []
@@ -42,8 +42,8 @@ def sweep_report(result: SweepResult) -> Document:
 
 def _choices(outcomes: Sequence[Outcome]) -> Table:
     inner = (Column("inner UAR", right=True), Column("inner UF1", right=True))
-    columns = (Column("search"), Column("trial", right=True), Column("chosen setting"), *inner, Column("stopped"))
-    return Table(columns, tuple(Row(_cells(outcome)) for outcome in outcomes))
+    columns = (Column("search"), Column("trial", right=True), Column("chosen setting"), *inner)
+    return Table((*columns, Column("stopped")), tuple(Row(_cells(outcome)) for outcome in outcomes))
 
 
 def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -204,10 +204,11 @@ def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[st
         *hours.items(),
         ("results", folder),
     ]
-    title = f"sweep of {plan.base.model.info.name} on {plan.base.manifest.protocol}, {len(plan.base.folds)} outer folds"
-    domains = {name: domain.model_dump(mode="json", exclude_none=True) for name, domain in sweep.space.items()}
-    space = Lines(tuple(f"{name}: {json.dumps(domain)}" for name, domain in domains.items()), "searched settings")
-    return Document(title, (), (space, Facts(tuple(rows)))).text()
+    base = plan.base
+    title = f"sweep of {base.model.info.name} on {base.manifest.protocol}, {len(base.folds)} outer folds"
+    space = {name: domain.model_dump(mode="json", exclude_none=True) for name, domain in sweep.space.items()}
+    searched = tuple(f"{name}: {json.dumps(domain)}" for name, domain in space.items())
+    return Document(title, (), (Lines(searched, "searched settings"), Facts(tuple(rows)))).text()
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:

@@ -64,8 +64,9 @@ class Table:
 
     def latex(self) -> str:
         """A ``tabular`` with the rules of the package booktabs, without the title."""
-        lines = [rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in self.columns)}}}", r"\toprule"]
-        lines += [_latex_line([column.name for column in self.columns]), r"\midrule"]
+        sides = "".join("r" if column.right else "l" for column in self.columns)
+        head = _latex_line([column.name for column in self.columns])
+        lines = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule"]
         for row in self.rows:
             lines += [*([r"\midrule"] if row.section else []), _latex_line(_indented(row, "\u202f\u202f"))]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -42,7 +42,8 @@ _SELECTIONS = {
 
 
 def run_report(results: Results) -> Document:
-    """The end of a run, or of a sweep's outer folds: its scores, what they are scores of, and what is missing from them."""
+    """The end of a run, or of a sweep's outer folds: the scores, what they are scores of, and what is missing
+    from them."""
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
     table, left_out = score_table(results), _left_out(results)
@@ -54,8 +55,8 @@ def run_report(results: Results) -> Document:
 
 
 def score_table(results: Results) -> Table | None:
-    """Pooled scores, the mean over folds, each with its own floors, and every data set of several; None where nothing
-    was scored. A stamped score is not emphasised."""
+    """Pooled scores, the mean over folds, each with its own floors, and every data set of several; None where
+    nothing was scored. A stamped score is not emphasised."""
     if results.uar is None:
         return None
     r, floors, per_dataset = results, results.floors or {}, results.per_dataset or {}
@@ -67,7 +68,8 @@ def score_table(results: Results) -> Table | None:
         of_sets = [_scores(f"{name}, {of.n} clips", of.uar, of.uf1) for name, of in per_dataset.items()]
         rows += [replace(row, section=place == 0) for place, row in enumerate(of_sets)]
     interval = Column("interval" if r.uar_ci else "")
-    return Table((Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval), tuple(rows))
+    columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
+    return Table(columns, tuple(rows))
 
 
 def _scores(
@@ -107,7 +109,8 @@ def _warnings(results: Results) -> list[str]:
 
 def _not_a_headline(stamps: Sequence[str]) -> str:
     words = {stamp: _STAMPS.get(stamp) or _STAMPS.get(stamp.split(":")[0]) for stamp in stamps}
-    return f"NOT A HEADLINE: {'; '.join(f'{stamp} ({why})' if why else stamp for stamp, why in words.items())}"
+    explained = [f"{stamp} ({why})" if why else stamp for stamp, why in words.items()]
+    return f"NOT A HEADLINE: {'; '.join(explained)}"
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
@@ -120,9 +123,9 @@ def facts(results: Results) -> list[tuple[str, str]]:
         seeds += f" (means; standard deviation UAR {results.uar_sd:.4f}, UF1 {results.uf1_sd:.4f})"
     selection = results.selection
     place = [("MLflow run", results.mlflow_run_id)] if results.mlflow_run_id else []
-    intervals = [("intervals", f"{results.confidence:.0%}, bootstrap over subjects")] if results.uar_ci else []
+    intervals = ("intervals", f"{results.confidence:.0%}, bootstrap over subjects")
     return [
-        *intervals,
+        *([intervals] if results.uar_ci else []),
         ("clips", f"{results.clips_used} of {results.clips_expected} used"),
         ("folds", f"{done} of {total} done, {undone['failed']} failed{others}"),
         ("seeds", seeds),
@@ -146,21 +149,24 @@ def _left_out(results: Results) -> list[LeftOut]:
 
 def _failure_lines(rows: Sequence[LeftOut]) -> list[str]:
     """The first failures in words, then how many more."""
-    names = [f"clip {row.clip}" if isinstance(row, ClipLeftOut) else f"fold {row.fold}, seed {row.seed}" for row in rows]
-    shown = [f"{name}: {row.reason}" for name, row in zip(names, rows, strict=True)][:_FAILURES_SHOWN]
+    shown: list[str] = []
+    for row in rows[:_FAILURES_SHOWN]:
+        name = f"clip {row.clip}" if isinstance(row, ClipLeftOut) else f"fold {row.fold}, seed {row.seed}"
+        shown.append(f"{name}: {row.reason}")
     more = len(rows) - len(shown)
     return [*shown, f"… and {more} more in results.json"] if more else shown
 
 
 def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, how: str, run_dir: str) -> str:
-    """What a run would do. ``seconds``: the estimate of the folds still to train, one after the other; ``how``: as what
-    each is trained."""
-    todo, seeds = len(plan.jobs) - done, len(plan.config.seeds)
+    """What a run would do. ``seconds``: the estimate of the folds still to train, one after the other;
+    ``how``: as what each is trained."""
+    jobs, todo = len(plan.jobs), len(plan.jobs) - done
+    folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"
     usable = f"{len(plan.clips)} of {plan.manifest.clips_expected} usable"
     estimate = f"about {clock(seconds)} one after the other on this machine, without extraction"
     rows = [
         ("clips", f"{usable}; features of {missing_features} are still to be extracted"),
-        ("folds", f"{len(plan.folds)} × {seeds} seeds = {len(plan.jobs)}: {done} in the ledger already, {todo} to train"),
+        ("folds", f"{folds}: {done} in the ledger already, {todo} to train"),
         ("selection", plan.selection),
         ("estimate", estimate if todo else "nothing to train"),
         *([("on Ray", how)] if how else []),

@@ -24,8 +24,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SweepResult(Scored):
-    """A sweep's end. The outer scores are of the chosen settings on the outer folds: ``folds`` and ``failures`` are
-    those of their refits."""
+    """A sweep's end. The outer scores are of the chosen settings on the outer folds: ``folds`` and
+    ``failures`` are those of their refits."""
 
     plan: SweepPlan
     outcomes: tuple[Outcome, ...]
@@ -49,7 +49,8 @@ class SweepResult(Scored):
     @property
     def stopped(self) -> bool:
         """It did not come to its end: somebody stopped it."""
-        return len(self.outcomes) < len(self.plan.searches) or any(row.reason == _NOT_REACHED for row in self.left_out)
+        unfinished = len(self.outcomes) < len(self.plan.searches)
+        return unfinished or any(row.reason == _NOT_REACHED for row in self.left_out)
 
     @property
     def inner(self) -> InnerScores | None:

@@ -1,4 +1,4 @@
-"""What is tracked of a run, as values: pure functions of the plan, a fold, the result. Nothing here knows MLflow.
+"""What is tracked of a run, as values: functions of the plan, a fold, the result. Nothing here knows MLflow.
 
 Never a frame or a face: clip ids, numbers, settings and drawings of numbers only.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -117,8 +117,8 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
     yield Text("config.yaml", yaml.safe_dump(settings(plan), sort_keys=False, allow_unicode=True))
 
 
-def origin_items(kind: Literal["run", "sweep"], data_digest: str, environment: Environment) -> Iterator[LogItem]:
-    """What a run or a sweep comes from: the data, the code, the machine."""
+def origin_items(kind: str, data_digest: str, environment: Environment) -> Iterator[LogItem]:
+    """What a run or a sweep (``kind``) comes from: the data, the code, the machine."""
     yield Tag("distmer.kind", kind)
     yield Tag("distmer.data", data_digest)
     yield Tag("mlflow.source.name", "distmer")
@@ -184,8 +184,12 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
     yield from score_items(result, run_report(results), drawings(result))
 
 
-def score_items(result: Scored, report: Document, figures: Mapping[str, Callable[[], Drawing]]) -> Iterator[LogItem]:
-    """What the ends of a run and of a sweep have in common: scores, stamps, the report, predictions and figures."""
+def score_items(
+    result: Scored,
+    report: Document,
+    figures: Mapping[str, Callable[[], Drawing]],
+) -> Iterator[LogItem]:
+    """What the ends of a run and a sweep have in common: scores, stamps, the report, predictions, figures."""
     results = result.results
     yield from score_metrics(result.summary.to_json() if result.summary else {})
     yield Metric("seconds", result.seconds)
@@ -219,8 +223,8 @@ def failures_table(result: RunResult) -> Table:
         else ("fold", row.fold, row.seed, row.reason, tracebacks.get((row.fold, row.seed), ""))
         for row in result.left_out
     ]
-    columns = ("what", "name", "seed", "reason", "traceback")
-    return Table("failures.csv", {column: [row[place] for row in rows] for place, column in enumerate(columns)})
+    names = ("what", "name", "seed", "reason", "traceback")
+    return Table("failures.csv", {name: [row[place] for row in rows] for place, name in enumerate(names)})
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
@@ -249,10 +253,10 @@ def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = word(value)
+            flat[name] = setting_text(value)
     return flat
 
 
-def word(value: JsonValue) -> str:
+def setting_text(value: JsonValue) -> str:
     """A setting as MLflow keeps it: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

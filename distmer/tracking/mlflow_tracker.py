@@ -1,4 +1,4 @@
-"""The observer that writes a run to MLflow, from a thread of its own: a fold never waits for a tracking server.
+"""The observer that writes a run to MLflow, in a thread of its own: no fold waits for a tracking server.
 
 A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds everything, and
 `distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the thread.
@@ -98,7 +98,7 @@ class MlflowTracker:
             self.close()
 
     def close(self) -> None:
-        """Wait until all is written. For a run that ends without RunEnded, too: what was written is then kept."""
+        """Wait until all is written. For a run that ends without RunEnded, too: what was written is kept."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -133,7 +133,7 @@ class MlflowTracker:
             refused = mlflow_store.refused(error)
             self._give_up(reason(error) + mlflow_store.version_note(self.uri), refused=refused)
             if refused and store is not None and self._opened is not None:
-                with suppress(*mlflow_store.failures()):  # it may refuse this too, and the reason is in the warning
+                with suppress(*mlflow_store.failures()):  # it may refuse this too; the warning has the reason
                     store.abandon(self._opened)
         finally:
             self._tried.set()
@@ -148,11 +148,12 @@ class MlflowTracker:
         if isinstance(event, RunStarted):
             self._plan = event.plan
             self._order = {job.digest: step for step, job in enumerate(event.plan.jobs)}
-            self._begin(store, event.plan, event.plan, items.plan_items(event.plan, environment.capture()))
+            started = items.plan_items(event.plan, environment.capture())
+            self._begin(store, event.plan.digest, event.plan, started)
         elif isinstance(event, SweepStarted):
             self._sweep = event.plan
             started = sweep_items.sweep_plan_items(event.plan, environment.capture())
-            self._begin(store, event.plan, event.plan.base, started)
+            self._begin(store, event.plan.digest, event.plan.base, started)
         elif self._opened is None:
             return
         elif isinstance(event, FoldFinished) and self._sweep is None:
@@ -164,7 +165,7 @@ class MlflowTracker:
         elif isinstance(event, TrialEnded):
             self._write_trials(store, [event.trial])
         elif isinstance(event, SearchEnded) and event.recorded:
-            # The trials of a search that ended just now are written one by one; those of an earlier run are not.
+            # The trials of a search that ended just now have been written one by one.
             self._write_trials(store, event.outcome.trials)
         elif isinstance(event, RunEnded):
             store.write_result(self._opened, items.result_items(event.result))
@@ -172,13 +173,14 @@ class MlflowTracker:
         elif isinstance(event, SweepEnded):
             result = event.result
             store.write_result(self._opened, sweep_items.sweep_result_items(result))
-            trials = {sweep_items.trial_key(result.plan, t) for outcome in result.outcomes for t in outcome.trials}
-            whole = None if result.stopped else trials
+            trials = [trial for outcome in result.outcomes for trial in outcome.trials]
+            keys = {sweep_items.trial_key(result.plan, trial) for trial in trials}
+            whole = None if result.stopped else keys
             store.end(self._opened, result.status, stopped=result.stopped, whole=whole)
 
-    def _begin(self, store: MlflowStore, plan: Plan | SweepPlan, base: Plan, started: Iterator[LogItem]) -> None:
-        """Open the MLflow run of a plan, and write what is known before the first fold."""
-        self._opened = store.open(plan.digest, run_name(base))
+    def _begin(self, store: MlflowStore, digest: str, base: Plan, started: Iterator[LogItem]) -> None:
+        """Open the MLflow run of a plan's digest, and write what is known before the first fold."""
+        self._opened = store.open(digest, run_name(base))
         self._tried.set()
         store.write(self._opened, started)
 

@@ -1,4 +1,5 @@
-"""What is tracked of a sweep, as values: the sweep is a run, its trials the runs below it, their folds steps and a table.
+"""What is tracked of a sweep, as values: the sweep is a run, its trials runs below it, their folds steps and
+a table.
 
 The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only on request.
 A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no search for scores of runs may come upon them.
@@ -29,8 +30,8 @@ from distmer.tracking.items import (
     fold_metrics,
     origin_items,
     score_items,
+    setting_text,
     stamp_items,
-    word,
 )
 from distmer.types import FoldResult, JsonValue
 
@@ -57,8 +58,9 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
 
 def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, fold_runs: bool) -> Iterator[LogItem]:
     """A trial as a run below the sweep: its setting as parameters, its validation scores by rung, its folds as steps and a table."""
+    setting = {name: setting_text(value) for name, value in trial.setting.items()}
     items: list[LogItem] = [
-        Params({"search": trial.search, "trial": str(trial.index), **{name: word(value) for name, value in trial.setting.items()}}),
+        Params({"search": trial.search, "trial": str(trial.index), **setting}),
         Tag("distmer.kind", "trial"),
         Tag("distmer.trial", trial.state),
         *stamp_items(("inner-validation",)),
@@ -76,8 +78,9 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
         row = {metric.name.removeprefix("fold."): metric.value for metric in metrics}
         rows.append({"fold": fold.fold_id, "seed": fold.seed, **row, "digest": fold.digest})
         if fold_runs:
-            own = (Tag("distmer.kind", "fold"), Params({"fold": fold.fold_id}), *fold_metrics(fold, plan.base, step=0))
-            items.append(Child(f"{fold.fold_id} · seed {fold.seed}", fold.digest, own))
+            own = (Tag("distmer.kind", "fold"), Params({"fold": fold.fold_id}))
+            metrics = fold_metrics(fold, plan.base, step=0)
+            items.append(Child(f"{fold.fold_id} · seed {fold.seed}", fold.digest, (*own, *metrics)))
     if rows:
         items.append(Table("folds.csv", {name: [row[name] for row in rows] for name in rows[0]}))
     yield Child(f"{trial.search} · trial {trial.index}", trial_key(plan, trial), tuple(items))

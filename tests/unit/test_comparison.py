@@ -126,7 +126,8 @@ def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
     comparison = conclude_comparison("c", [real, fair, *others], "real", 100)
     assert [pair.b for pair in comparison.pairs] == ["fair", "half"]
     report = comparison_report(comparison)
-    for text in (report.text(width=140), report.markdown(), report._repr_html_(), pair_frame(comparison).to_csv()):
+    csv = pair_frame(comparison).to_csv()
+    for text in (report.text(width=140), report.markdown(), report._repr_html_(), csv):
         flat = " ".join(text.split())
         assert "real and chance were scored against other labels: clip toy/s0/c0" in flat
         assert "real and two classes tell different classes apart" in flat
@@ -159,7 +160,8 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     for e in comparison.entries[:2]:
         assert e.results is not None
         assert frame.loc[e.label, "uar"] == pytest.approx(e.results.uar)
-        for text in (report.text(width=140), report._repr_html_(), files["comparison.md"], files["scores.tex"]):
+        texts = (report.text(width=140), report._repr_html_(), files["comparison.md"], files["scores.tex"])
+        for text in texts:
             assert f"{e.results.uar:.4f}" in text
     assert "hold no onset image" in frame.loc["gray", "note"]
     # The same command again trains nothing and lands in the same place; the folders of its runs give the same scores.
@@ -238,7 +240,8 @@ def test_a_model_in_one_file_is_listed_tested_and_compared(tmp_path: Path, monke
         path = tmp_path / "c.yaml"
         path.write_text(BASE.format(root=root) + "  models: [linear, toy]\n  resamples: 200\n")
         comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
-        assert {e.label: e.results.parameters for e in comparison.entries if e.results} == {"linear": None, "toy": 2 * 64 * 3 + 3}
+        parameters = {e.label: e.results.parameters for e in comparison.entries if e.results}
+        assert parameters == {"linear": None, "toy": 2 * 64 * 3 + 3}
     finally:
         distmer.models._found.cache_clear()
         sys.modules.pop("distmer.models.toy", None)

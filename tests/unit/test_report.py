@@ -51,9 +51,11 @@ def test_every_number_of_the_table_is_the_jsons(seeds: tuple[int, ...]) -> None:
     tree = json.loads(json.dumps(result.to_json()))
     table = score_table(Results.model_validate(tree))
     assert table is not None
-    rows = {(row.cells[0], owner.cells[0] if row.indent else ""): row.cells for owner, row in _with_owner(table)}
+    pairs = _with_owner(table)
+    rows = {(row.cells[0], owner.cells[0] if row.indent else ""): row.cells for owner, row in pairs}
     low, high = tree["uf1_ci"]
-    assert rows["pooled", ""][1] == f"{tree['uar']:.4f}" and rows["pooled", ""][4] == f"[{low:.4f}, {high:.4f}]"
+    assert rows["pooled", ""][1] == f"{tree['uar']:.4f}"
+    assert rows["pooled", ""][4] == f"[{low:.4f}, {high:.4f}]"
     assert rows["mean over folds", ""][3] == f"{tree['uf1_foldmean']:.4f}"
     assert rows["floor, constant", "pooled"][1] == f"{tree['floors']['constant']['uar']:.4f}"
     stratified = tree["floors"]["stratified"]["uf1_foldmean"]

@@ -1,4 +1,4 @@
-"""``results.json``: the same keys for every reader, a published schema, and files of other versions that can be read."""
+"""``results.json``: its keys stay the same, its schema is published, files of other versions are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import factories
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "results.schema.json"
 
-# What every version so far has written of a run, in this order; of a score of no fold, the keys in SCORED are absent.
+# What every version has written of a run, in this order. Without a score the keys in SCORED are absent.
 # fmt: off
 KEYS = [
     "model", "options", "parameters", "dataset", "folds", "clips_used", "clips_expected", "classes",
@@ -36,7 +36,7 @@ def test_the_published_schema_is_that_of_the_model() -> None:
 def test_the_keys_of_a_run_and_their_order_stay_the_same() -> None:
     tree = factories.result(factories.plan(seeds=(0, 1)), failed=1).to_json()
     assert list(tree) == KEYS
-    assert list(tree["failed"][0]) == ["clip", "reason"] and list(tree["failed"][1]) == ["fold", "seed", "reason"]
+    assert [list(row) for row in tree["failed"]] == [["clip", "reason"], ["fold", "seed", "reason"]]
     assert list(tree["floors"]) == ["constant", "stratified"]
     assert list(tree["floors"]["constant"]) == ["uar", "uf1", "uar_foldmean", "uf1_foldmean"]
     assert list(tree["per_dataset"]["ones"]) == ["uar", "uf1", "n"]
