@@ -134,12 +134,12 @@ def run(
 ) -> int:
     """Clips to scores: features, folds, tracking. What is done already is not done again."""
     from distmer.commands.run import run_experiment
-    from distmer.report.tables import result_text
+    from distmer.report.tables import run_report
 
     if local:
         keep_freed_memory()
     result = run_experiment(open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed)
-    click.echo(result_text(result, colour=sys.stdout.isatty()))
+    click.echo(run_report(result.results).text(colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))
     return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
@@ -168,7 +168,7 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
     every registered model), or the folders of finished runs."""
     from distmer.commands.compare import compare_runs, run_comparison
     from distmer.remote import place
-    from distmer.report.comparison import comparison_text
+    from distmer.report.comparison import comparison_report
 
     if local:
         keep_freed_memory()
@@ -179,7 +179,7 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
         raise click.UsageError("--retry-failed extracts clips, and finished runs are only read; give a configuration.")
     else:
         comparison, folder = compare_runs(places, workspace, os.environ, overrides)
-    click.echo(comparison_text(comparison, colour=sys.stdout.isatty()))
+    click.echo(comparison_report(comparison).text(width=140, colour=sys.stdout.isatty()))
     click.echo(f"tables: {folder}")
     return comparison.exit_status
 
@@ -194,10 +194,10 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry
     """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
     configuration with a `sweep:` section. What is done already is not done again."""
     from distmer.commands.sweep import run_sweep
-    from distmer.report.sweep import sweep_text
+    from distmer.report.sweep import sweep_report
 
     result = run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed)
-    click.echo(sweep_text(result, colour=sys.stdout.isatty()))
+    click.echo(sweep_report(result).text(width=120, colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))
     return {"complete": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)

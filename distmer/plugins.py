@@ -85,7 +85,7 @@ def _import(name: str, reference: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise BadInput(f"{reference}: there is no module {error.name!r}; install it, or give a file.") from error
         raise BadInput(_why(reference, error)) from error
-    except Exception as error:  # noqa: BLE001  # whatever a user's file raises is the user's to read
+    except Exception as error:  # whatever a user's file raises is the user's to read
         raise BadInput(_why(reference, error)) from error
 
 

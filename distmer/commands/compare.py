@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from distmer.commands.run import run_with
 from distmer.commands.session import Session, remove_leftovers_of
@@ -51,7 +52,7 @@ def run_comparison(
         stopped, tried = False, list[Config]()
         for row in rows:
             if stopped:
-                entries.append(Entry(row.label, row.on, NOT_REACHED, {}, None))
+                entries.append(Entry(row.label, row.on, NOT_REACHED))
                 continue
             again = retry_failed and not any(_share_features(row.config, config) for config in tried)
             entry, stopped = _entry(row, place, backend, live, retry_failed=again)
@@ -70,12 +71,12 @@ def compare_runs(
     entries: list[Entry] = []
     for run_dir in run_dirs:
         results, predictions = read_folder(run_dir)
-        mode = f"{results['mode']} sweep " if "mode" in results else ""
-        label = f"{results['model']} {mode}{results['digest'][:6]}"
-        entries.append(Entry(label, str(results["dataset"]), "", results, predictions))
+        mode = f"{results.mode} sweep " if results.mode else ""
+        label = f"{results.model} {mode}{results.digest[:6]}"
+        entries.append(Entry(label, results.dataset, "", results, predictions))
     if len({entry.on for entry in entries}) == 1:
-        entries = [Entry(e.label, "", e.note, e.results, e.predictions) for e in entries]
-    if len({tuple(e.results["classes"]) for e in entries}) > 1:
+        entries = [replace(entry, on="") for entry in entries]
+    if len({e.results.classes for e in entries if e.results}) > 1:
         raise BadInput("these runs tell different classes apart and cannot be compared; give runs of one label table.")
     comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
     if comparison.untested:
@@ -85,13 +86,13 @@ def compare_runs(
 
 def _entry(row: Row, place: Workspace, backend: Backend, live: Observer, *, retry_failed: bool) -> tuple[Entry, bool]:
     if row.config is None:
-        return Entry(row.label, row.on, row.note, {}, None), False
+        return Entry(row.label, row.on, row.note), False
     try:
         result = run_with(Session(row.config, place), backend, live, retry_failed=retry_failed)
     except BadInput as error:
-        return Entry(row.label, row.on, f"not applicable: {error}", {}, None), False
+        return Entry(row.label, row.on, f"not applicable: {error}"), False
     note = row.note if result.predictions is not None else "no fold finished"
-    return Entry(row.label, row.on, note, result.to_json(), result.predictions), result.missing > 0
+    return Entry(row.label, row.on, note, result.results, result.predictions), result.stopped
 
 
 def _share_features(one: Config | None, other: Config) -> bool:

@@ -15,6 +15,7 @@ from distmer.experiment.run import run
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
+from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds, in_words
 
 
@@ -54,7 +55,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
             partial(finish_folder, run_dir),
         )
         result = tracker.signed(result)
-    write_results(run_dir, result)
+    write_results(Store(run_dir), result.results)
     return result
 
 

@@ -22,7 +22,7 @@ from distmer.experiment.prepare import Features, extract_missing
 from distmer.models import ResolvedModel
 from distmer.remote import Place
 from distmer.report.live_sweep import SweepProgress
-from distmer.report.run_folder import planned_digest
+from distmer.report.run_folder import planned_digest, write_results
 from distmer.report.sweep import (
     earlier_seconds,
     finish_sweep_folder,
@@ -30,7 +30,7 @@ from distmer.report.sweep import (
     record_key,
     search_record,
     sweep_plan_text,
-    write_sweep_results,
+    sweep_report,
 )
 from distmer.report.tables import clock
 from distmer.storage import Store
@@ -71,7 +71,7 @@ def run_sweep(
         with tracking_of(session) as tracker:
             result = _sweep(session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder))
             result = tracker.signed(result)
-    write_sweep_results(Store(folder), result)
+    write_results(Store(folder), result.results, sweep_report(result))
     return result
 
 
@@ -109,7 +109,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     with tracking_of(session) as tracker:
         backend = _backend(session)
         result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
-    write_sweep_results(Store(folder), result)
+    write_results(Store(folder), result.results, sweep_report(result))
     tracker.require_written()
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
@@ -167,7 +167,7 @@ def _sweep(
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once, keep)
-    return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(Store(folder)))
+    return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(folder))
 
 
 def _backend(session: Session) -> RayBackend:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from distmer.commands.session import Session, tracking_of
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude
+from distmer.experiment.results_file import FoldLeftOut
 from distmer.remote import Place
-from distmer.report.run_folder import finish_folder, planned_digest
-from distmer.types import BadInput, FoldFailure, FoldResult
+from distmer.report.run_folder import finish_folder, planned_digest, read_results
+from distmer.types import BadInput, FoldFailure
 
 
 def track_run(run_dir: Place, session: Session) -> str:
@@ -30,10 +29,10 @@ def track_run(run_dir: Place, session: Session) -> str:
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
         raise BadInput(f"{run_dir}: the ledger {session.workspace.ledger} holds no fold of this run; run it first.")
-    kept = run_dir / "results.json"
-    seconds = json.loads(kept.read_text())["seconds"] if kept.exists() else sum(fold.seconds for fold in folds.values())
-    failures = [] if not kept.exists() else _kept_failures(json.loads(kept.read_text()), plan, folds)
-    asked = _kept_choice(json.loads(kept.read_text()), plan) if kept.exists() else ()
+    kept = read_results(run_dir)
+    seconds = kept.seconds if kept else sum(fold.seconds for fold in folds.values())
+    left_out = [row for row in kept.failed if isinstance(row, FoldLeftOut)] if kept else []
+    failures, asked = _failures(left_out, plan, folds), _asked_for(left_out, plan)
     result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir), asked)
     events: list[Event] = [RunStarted(plan, str(run_dir), len(folds), to_train=0)]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
@@ -47,16 +46,17 @@ def track_run(run_dir: Place, session: Session) -> str:
     return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
 
 
-def _kept_failures(results: dict[str, Any], plan: Plan, folds: Mapping[str, FoldResult]) -> list[FoldFailure]:
-    """The folds that failed for a reason, as ``results.json`` has them; one merely not reached is no failure."""
-    told = [f for f in results["failed"] if "fold" in f and f["reason"] not in {NOT_REACHED, NOT_ASKED}]
-    reasons = {(f["fold"], f["seed"]): f["reason"] for f in told}
-    open_jobs = [job for job in plan.jobs if job.digest not in folds]
+def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:
+    """The folds that failed, of those that the last run left out, without those that the ledger has by now
+    (``known`` digests). One that was merely not reached is no failure."""
+    left_out = [row for row in left_out if row.reason not in {NOT_REACHED, NOT_ASKED}]
+    reasons = {(row.fold, row.seed): row.reason for row in left_out}
+    open_jobs = [job for job in plan.jobs if job.digest not in known]
     failed = [(job, reasons.get((job.fold.id, str(job.seed)))) for job in open_jobs]
     return [FoldFailure(job.digest, job.fold.id, job.seed, reason) for job, reason in failed if reason]
 
 
-def _kept_choice(results: dict[str, Any], plan: Plan) -> set[str]:
-    """The folds that the last run was asked for, by ``results.json``; none, where it was all of them."""
-    others = {f["fold"] for f in results["failed"] if f["reason"] == NOT_ASKED}
+def _asked_for(left_out: Sequence[FoldLeftOut], plan: Plan) -> set[str]:
+    """The folds that the last run was asked for; none, where it was all of them."""
+    others = {row.fold for row in left_out if row.reason == NOT_ASKED}
     return {fold.id for fold in plan.folds} - others if others else set()

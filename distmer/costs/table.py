@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
+import rich.table
 from rich.text import Text
 
-from distmer.report.tables import as_text
+from distmer.report.document import as_text
+from distmer.report.table import Column, Table
+from distmer.report.table import Row as Line
 from distmer.types import JsonValue
 
 Row = Mapping[str, JsonValue]  # what `distmer.commands.models.list_models` gives
@@ -30,7 +31,7 @@ _MEASURED_NOTE = (
 def models_text(rows: Sequence[Row]) -> str:
     """The table of costs with its notes, then each model's options with their defaults, and its citation."""
     by_name = {row["name"]: row for row in reversed(rows)}  # of a model's variants the first
-    lines: list[str | Text | Table] = [*_cost_table(rows)]
+    lines: list[str | Text | rich.table.Table] = [*_cost_table(rows)]
     for name in dict.fromkeys(row["name"] for row in rows):
         row = by_name[name]
         options = ", ".join(f"{option}={value}" for option, value in row["options"].items())
@@ -38,16 +39,14 @@ def models_text(rows: Sequence[Row]) -> str:
     return as_text(lines, 150, colour=False)
 
 
-def _cost_table(rows: Sequence[Row]) -> list[str | Table]:
+def _cost_table(rows: Sequence[Row]) -> list[str | Text | rich.table.Table]:
     """The table and its notes. A classical model has no cost of its own: it depends on the data."""
     measured = any(row.get("measured") for row in rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for index, name in enumerate((*_COLUMNS, *(_MEASURED if measured else ()))):
-        table.add_column(name, justify="left" if index < 3 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, measured))
+    names = (*_COLUMNS, *(_MEASURED if measured else ()))
+    columns = tuple(Column(name, right=index > 2) for index, name in enumerate(names))
+    table = Table(columns, tuple(Line(tuple(_cells(row, measured))) for row in rows))
     unfit = [f"{row['name']}, {row['variant']}: {row['note']}" for row in rows if row.get("note")]
-    return [table, *unfit, *_NOTES, *([_MEASURED_NOTE] if measured else [])]
+    return [*table.terminal(), *unfit, *_NOTES, *([_MEASURED_NOTE] if measured else [])]
 
 
 def _cells(row: Row, measured: bool) -> list[str]:

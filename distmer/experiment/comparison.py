@@ -6,7 +6,6 @@ One form serves both questions. Models against each other: ``models: all`` (ever
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,10 +17,11 @@ from distmer.config import ActsIf, Config, ModelConfig, Section, parse
 from distmer.config_layers import Layer, laid, left_behind, merge, nested
 from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare, holm
+from distmer.experiment.results_file import Results
 from distmer.idle import given, refuse_idle, why_idle
 from distmer.models import ModelInfo, is_network, models
 from distmer.registry import lookup
-from distmer.types import BadInput, JsonValue, Predictions
+from distmer.types import BadInput, Predictions
 
 NOT_REACHED = "not reached: the comparison was stopped before it"
 
@@ -64,13 +64,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A finished line: ``results`` as in ``results.json``; without predictions it was not applicable, and ``note`` says why."""
+    """A finished line. Without results it was not applicable or not reached, and ``note`` says why; without
+    predictions no fold of it finished."""
 
     label: str
     on: str
     note: str
-    results: Mapping[str, JsonValue]
-    predictions: Predictions | None
+    results: Results | None = None
+    predictions: Predictions | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it has results that are not of all folds."""
+        return self.results is not None and self.results.status != "complete"
+
+    @property
+    def scored(self) -> Results | None:
+        """The results, where any fold finished: they have a score then."""
+        return None if self.predictions is None else self.results
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +139,12 @@ class Comparison:
         if all(entry.predictions is None for entry in self.entries):
             return 1
         reached = all(not entry.note.startswith(NOT_REACHED) for entry in self.entries)
-        return 0 if reached and all(e.results.get("status", "complete") == "complete" for e in self.entries) else 3
+        return 0 if reached and not any(entry.partial for entry in self.entries) else 3
 
     @property
     def digest(self) -> str:
         """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its label."""
-        rows = sorted([entry.label, entry.on, entry.results.get("digest", "")] for entry in self.entries)
+        rows = sorted([e.label, e.on, e.results.digest if e.results else ""] for e in self.entries)
         how = {"reference": self.reference, "resamples": self.resamples}
         return digest({"name": self.name, "rows": rows, **how})
 
@@ -200,11 +211,10 @@ def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | No
 
 
 def _difference(a: Entry, b: Entry, resamples: int) -> Difference:
-    assert a.predictions is not None and b.predictions is not None
-    classes = a.results["classes"]
-    if list(classes) != list(b.results["classes"]):
+    assert a.predictions is not None and b.predictions is not None and a.results and b.results
+    if a.results.classes != b.results.classes:
         raise BadInput(f"{a.label} and {b.label} tell different classes apart; compare runs of one label table.")
-    return compare(a.predictions, b.predictions, len(classes), resamples, names=(a.label, b.label))
+    return compare(a.predictions, b.predictions, len(a.results.classes), resamples, names=(a.label, b.label))
 
 
 def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], str]:
@@ -235,9 +245,3 @@ def _row(label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any
         return Row(label, on, None, f"not applicable: {error}")
     left = tuple(key for key in base.get("model") or {} if key not in tree["model"])
     return Row(label, on, config, note, left)
-
-
-def training_seconds(entry: Entry) -> float:
-    """Seconds of training a fold, the mean."""
-    folds = int(entry.results.get("folds", 0)) * max(1, len(entry.results.get("seeds", [])))
-    return float(entry.results["fold_seconds"]) / folds if folds else math.nan

@@ -10,19 +10,63 @@ import numpy as np
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.plan import Plan
+from distmer.experiment.results_file import ClipLeftOut, FoldLeftOut, LeftOut, Results
 from distmer.models import parameters
-from distmer.training.fit import as_predictions
 from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
 
-# The fields of `Summary.to_json` that are there, as null, where nothing was scored.
-SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "confusion")
+# The keys of `Summary.to_json` that are there, as null, where nothing was scored.
+_SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean")
+_SCORES += ("floors", "per_dataset", "confusion")
 MIXED_DEVICES = "mixed-devices"
 NOT_REACHED = "not reached: the run was stopped before it"
 NOT_ASKED = "not asked for: the run was of other folds alone"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunResult:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Scored:
+    """What the end of a run and of a sweep have in common: the trained folds, and their score."""
+
+    folds: tuple[FoldResult, ...]  # in plan order
+    failures: tuple[FoldFailure, ...]
+    predictions: Predictions | None  # of all folds; None, like the summary, where no fold finished
+    summary: Summary | None
+    seconds: float
+    run_dir: str
+    mlflow_run_id: str | None = None
+
+    @property
+    def results(self) -> Results:
+        """What ``results.json`` holds."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """``results.json``: what `--json` prints as its last line."""
+        return self.results.to_json()
+
+    def _results(self, plan: Plan, unscored: Collection[str], **own: JsonValue) -> Results:
+        """``plan``: of the scored folds. ``unscored``: the keys that are null without a score."""
+        return Results.model_validate(
+            {
+                **(self.summary.to_json() if self.summary else dict.fromkeys(unscored)),
+                "dataset": plan.manifest.protocol,
+                "folds": len(plan.folds),
+                "clips_used": len(set(self.predictions.clip_ids)) if self.predictions else 0,
+                "clips_expected": plan.manifest.clips_expected,
+                "seeds": plan.config.seeds,
+                "classes": plan.classes,
+                "confidence": plan.config.evaluation.confidence,
+                "devices": sorted({fold.device for fold in self.folds}),
+                "seconds": round(self.seconds, 3),
+                "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
+                "run_dir": self.run_dir,
+                "mlflow_run_id": self.mlflow_run_id,
+                **own,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RunResult(Scored):
     """A run's end. ``only``: the ids of the folds that were asked for, where it was not all of them.
 
     ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds
@@ -30,13 +74,6 @@ class RunResult:
     """
 
     plan: Plan
-    folds: tuple[FoldResult, ...]  # in plan order
-    failures: tuple[FoldFailure, ...]
-    predictions: Predictions | None
-    summary: Summary | None
-    seconds: float
-    run_dir: str
-    mlflow_run_id: str | None = None
     only: frozenset[str] = frozenset()
 
     @property
@@ -48,6 +85,11 @@ class RunResult:
     def missing(self) -> int:
         """Folds that were asked for and are neither finished nor failed: the run was stopped before them."""
         return sum(self._asked(job) for job in self._open)
+
+    @property
+    def stopped(self) -> bool:
+        """It did not come to its end: somebody stopped it."""
+        return self.missing > 0
 
     @property
     def status(self) -> str:
@@ -66,47 +108,42 @@ class RunResult:
         return not self.only or job.fold.id in self.only
 
     @property
-    def reasons(self) -> list[dict[str, str]]:
+    def left_out(self) -> list[LeftOut]:
         """Every clip and fold that is not in the score, with its reason."""
-        clips = [{"clip": f.clip, "reason": f.reason} for f in self.plan.failures]
-        folds = [{"fold": f.fold_id, "seed": str(f.seed), "reason": f.reason} for f in self.failures]
-        left = [(job, NOT_REACHED if self._asked(job) else NOT_ASKED) for job in self._open]
-        undone = [{"fold": job.fold.id, "seed": str(job.seed), "reason": reason} for job, reason in left]
-        return [*clips, *folds, *undone]
+        clips = [ClipLeftOut(clip=f.clip, reason=f.reason) for f in self.plan.failures]
+        folds = [FoldLeftOut(fold=f.fold_id, seed=str(f.seed), reason=f.reason) for f in self.failures]
+        undone = [(job, NOT_REACHED if self._asked(job) else NOT_ASKED) for job in self._open]
+        folds += [FoldLeftOut(fold=job.fold.id, seed=str(job.seed), reason=reason) for job, reason in undone]
+        return [*clips, *folds]
 
-    def to_json(self) -> dict[str, JsonValue]:
-        """``results.json``: what `--json` prints as its last line."""
-        plan = self.plan
-        scored: dict[str, JsonValue] = self.summary.to_json() if self.summary else dict.fromkeys(SCORES)
-        used = len(set(self.predictions.clip_ids)) if self.predictions else 0
-        return {
-            "model": plan.model.info.name,
-            "options": plan.model.spec["options"],
-            "parameters": parameters(plan.model, len(plan.classes)),
-            "dataset": plan.manifest.protocol,
-            "folds": len(plan.folds),
-            "clips_used": used,
-            "clips_expected": plan.manifest.clips_expected,
-            **scored,
-            "failed": self.reasons,
-            "selection": plan.selection,
-            "stamps": list(self.stamps),
-            "seeds": list(plan.config.seeds),
-            "classes": list(plan.classes),
-            "confidence": plan.config.evaluation.confidence,
-            "devices": sorted({f.device for f in self.folds}),
-            "seconds": round(self.seconds, 3),
-            "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
-            "status": self.status,
-            "digest": plan.digest,
-            "run_dir": self.run_dir,
-            "mlflow_run_id": self.mlflow_run_id,
-        }
+    @property
+    def results(self) -> Results:
+        """What ``results.json`` holds."""
+        return self._results(
+            self.plan,
+            _SCORES,
+            model=self.plan.model.info.name,
+            options=self.plan.model.spec["options"],
+            parameters=parameters(self.plan.model, len(self.plan.classes)),
+            failed=self.left_out,
+            selection=self.plan.selection,
+            stamps=self.stamps,
+            status=self.status,
+            digest=self.plan.digest,
+        )
 
 
 def mixed_devices(folds: Sequence[FoldResult]) -> tuple[str, ...]:
     """The stamp of a score whose folds were trained on several kinds of device: a GPU is another type of machine."""
     return (MIXED_DEVICES,) if len({fold.device for fold in folds}) > 1 else ()
+
+
+def score_folds(plan: Plan, folds: Sequence[FoldResult]) -> tuple[Predictions | None, Summary | None]:
+    """The predictions of these folds together, and their scores; None where there is no fold."""
+    if not folds:
+        return None, None
+    predictions = Predictions.concat([fold.predictions for fold in folds])
+    return predictions, summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
 
 
 def conclude(
@@ -122,9 +159,17 @@ def conclude(
     ordered = tuple(by_digest[job.digest] for job in plan.jobs if job.digest in by_digest)
     if plan.selection == "oracle:global_epoch":
         ordered = _best_common_epoch(plan, ordered)
-    predictions = Predictions.concat([fold.predictions for fold in ordered]) if ordered else None
-    summary = None if predictions is None else summarise(predictions, plan.folds, plan.labels, plan.classes, plan.config.evaluation)
-    return RunResult(plan, ordered, tuple(failures), predictions, summary, seconds, run_dir, only=frozenset(only))
+    predictions, summary = score_folds(plan, ordered)
+    return RunResult(
+        plan=plan,
+        folds=ordered,
+        failures=tuple(failures),
+        predictions=predictions,
+        summary=summary,
+        seconds=seconds,
+        run_dir=run_dir,
+        only=frozenset(only),
+    )
 
 
 def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldResult, ...]:
@@ -138,6 +183,6 @@ def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldR
         best = int(np.argmax(uar_E))
         for fold in of_seed:
             own_NK = np.asarray(fold.epoch_prob_ENK)[best]
-            predictions = as_predictions(fold.predictions.clip_ids, plan.labels, own_NK, fold.fold_id, seed)
+            predictions = replace(fold.predictions, y_pred_N=own_NK.argmax(axis=1), prob_NK=own_NK)
             chosen[fold.digest] = replace(fold, predictions=predictions, epochs=best + 1)
     return tuple(chosen[fold.digest] for fold in folds)

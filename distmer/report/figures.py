@@ -42,11 +42,6 @@ def drawings(result: RunResult) -> dict[str, Callable[[], Figure]]:
     return found
 
 
-def run_figures(result: RunResult) -> dict[str, Figure]:
-    """All of them, drawn."""
-    return {name: draw() for name, draw in drawings(result).items()}
-
-
 def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
     """The confusion matrix, summed over seeds: rows are the truth and sum to 1, the counts stand beneath. Its diagonal is the recalls."""
     k = len(plan.classes)

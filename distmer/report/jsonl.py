@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class JsonLines:
-    """Appends every event it hears to a file, each as a whole line: a killed run leaves no half of one.
+    """Appends every event to a file, each as a whole line: a killed run leaves no half of one.
 
     Nothing can be appended to what lies on an object store: there the lines are held here, and the file is written anew, whole, at the
     run's first event, then with an event that comes ``every`` so many seconds or more after the last write, and at its end. What a

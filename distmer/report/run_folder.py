@@ -5,34 +5,56 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import yaml
+from pydantic import ValidationError
 
 from distmer.config import Config
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
+from distmer.experiment.results_file import Results
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
 from distmer.remote import Place
-from distmer.report.tables import to_markdown
+from distmer.report.document import Document
+from distmer.report.tables import run_report
 from distmer.storage import Store
-from distmer.types import BadInput, JsonValue, Predictions
+from distmer.types import BadInput, Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
-    """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
-    folder = Store(run_dir)
+def read_results(run_dir: Place) -> Results | None:
+    """``results.json`` of a run or a sweep; None where there is none. BadInput where it cannot be read."""
     try:
-        results = json.loads(folder.read("results.json"))
-        table = pq.read_table(io.BytesIO(folder.read("predictions.parquet")))
-    except FileNotFoundError as error:
-        raise BadInput(f"{run_dir}: no finished run lies here (results.json and predictions.parquet); finish it first.") from error
-    if "digest" not in results:  # a folder of before it was written there; its name begins with the digest
-        kept = (run_dir / "plan.json").exists()
-        results["digest"] = planned_digest(run_dir) if kept else run_dir.name
+        results = Results.model_validate_json(Store(run_dir).read("results.json"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        why = error.errors()[0]
+        what = f"{'.'.join(map(str, why['loc']))}: {why['msg']}"
+        raise BadInput(f"{run_dir}/results.json cannot be read ({what}); run it again.") from error
+    if not results.digest:  # an early version did not write it; the folder's name begins with it
+        known = planned_digest(run_dir) if (run_dir / "plan.json").exists() else run_dir.name
+        results = results.model_copy(update={"digest": known})
+    return results
+
+
+def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
+    """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
+    results = read_results(run_dir)
+    try:
+        table = pq.read_table(io.BytesIO(Store(run_dir).read("predictions.parquet")))
+    except FileNotFoundError:
+        table = None
+    if results is None or table is None:
+        lacking = "no finished run lies here (results.json and predictions.parquet)"
+        raise BadInput(f"{run_dir}: {lacking}; finish it first.")
     return results, table_predictions(table)
 
 
@@ -63,15 +85,20 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
-    from distmer.report.figures import run_figures  # matplotlib takes half a second to load, and is needed at the end only
+    from distmer.report.figures import drawings  # matplotlib takes half a second to load
 
     folder = Store(run_dir)
     write_predictions(folder, result.predictions)
-    for name, figure in run_figures(result).items():
+    write_figures(folder, drawings(result), dpi=150)
+    write_results(folder, result.results)
+
+
+def write_figures(folder: Store, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
+    """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
+    for name, draw in drawings.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
+        draw().savefig(buffer, format="png", **how)
         folder.write(f"figures/{name}.png", buffer.getvalue())
-    write_results(run_dir, result)
 
 
 def write_predictions(folder: Store, predictions: Predictions | None) -> None:
@@ -82,11 +109,10 @@ def write_predictions(folder: Store, predictions: Predictions | None) -> None:
         folder.write("predictions.parquet", buffer.getvalue())
 
 
-def write_results(run_dir: Place, result: RunResult) -> None:
-    """The report and ``results.json``: again once the MLflow run is known."""
-    folder = Store(run_dir)
-    folder.write("report.md", to_markdown(result).encode())
-    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+def write_results(folder: Store, results: Results, report: Document | None = None) -> None:
+    """The report (if not given, that of a run) and ``results.json``: again once the MLflow run is known."""
+    folder.write("report.md", (report or run_report(results)).markdown().encode())
+    folder.write("results.json", json.dumps(results.to_json(), indent=1).encode())
 
 
 def planned_digest(run_dir: Place) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -18,33 +18,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
-from rich.table import Table
 
 from distmer.experiment.plan import acting_settings
 from distmer.process import only_errors_of
-from distmer.report.run_folder import write_predictions
-from distmer.report.tables import as_text, clock, rendered
+from distmer.remote import Place
+from distmer.report.document import Document, Facts, Lines, Part
+from distmer.report.run_folder import read_results, write_figures, write_predictions, write_results
+from distmer.report.table import Column, Row, Table
+from distmer.report.tables import clock, run_report
 from distmer.storage import Store
 from distmer.sweep.plan import Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult
-from distmer.types import JsonValue
+from distmer.types import BadInput, JsonValue
 
 
-def sweep_text(result: SweepResult, *, width: int = 120, colour: bool = False) -> str:
-    """A sweep's end: the outer score as of any run, then each search's choice, then what the search cost and how much it flattered."""
-    table = Table("search", "trial", "chosen setting", "inner UAR", "inner UF1", "stopped", box=box.SIMPLE_HEAD)
-    for outcome in result.outcomes:
-        table.add_row(*_cells(outcome))
-    parts: list[str | Table] = [table] if result.outcomes else []
-    return rendered(result.to_json(), width=width, colour=colour) + "\n" + as_text([*parts, *_closing(result)], width, colour)
+def sweep_report(result: SweepResult) -> Document:
+    """A sweep's end: the outer score as of any run, each search's choice, what the search cost, and how much
+    it flattered."""
+    report = run_report(result.results)
+    parts: list[Part] = [_choices(result.outcomes)] if result.outcomes else []
+    return replace(report, parts=(*report.parts, *parts, Lines(tuple(_closing(result)))))
 
 
-def sweep_markdown(result: SweepResult) -> str:
-    """The same, for the sweep's folder and for MLflow."""
-    lines = ["| search | trial | chosen setting | inner UAR | inner UF1 | stopped |", "|---|---:|---|---:|---:|---|"]
-    lines += [f"| {' | '.join(_cells(outcome))} |" for outcome in result.outcomes]
-    return "\n".join(["```", rendered(result.to_json()), "```", "", *lines, "", *(f"- {line}" for line in _closing(result))]) + "\n"
+def _choices(outcomes: Sequence[Outcome]) -> Table:
+    inner = (Column("inner UAR", right=True), Column("inner UF1", right=True))
+    columns = (Column("search"), Column("trial", right=True), Column("chosen setting"), *inner)
+    return Table((*columns, Column("stopped")), tuple(Row(_cells(outcome)) for outcome in outcomes))
 
 
 def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -131,7 +130,7 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
         name, tree = f"chosen/{slug(outcome.search.id)}.yaml", acting_settings(config, model)
         if len(result.plan.keys) > 1 and result.plan.base.failures:  # a clip that another searched feature setting could not use
             files["chosen/clips.txt"] = "\n".join(clip.id for clip in result.plan.base.clips) + "\n"
-            tree["data"]["include"] = f"{result.folder}/chosen/clips.txt"
+            tree["data"]["include"] = f"{result.run_dir}/chosen/clips.txt"
         files[name] = _head(result, outcome, name) + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return files
 
@@ -144,7 +143,7 @@ def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
     return (
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials ({result.plan.sweep.mode}): {setting}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
-        f"# Command: python jobs/loso.py {result.folder}/{name} {' '.join(alone)}".rstrip()
+        f"# Command: python jobs/loso.py {result.run_dir}/{name} {' '.join(alone)}".rstrip()
         + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}: {', '.join(result.stamps) or 'no stamp'}.\n"
     )
 
@@ -170,12 +169,13 @@ def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome
     return found
 
 
-def earlier_seconds(folder: Store) -> float | None:
+def earlier_seconds(folder: Place) -> float | None:
     """How long the sweep took when it was made; None where no earlier run came to an end."""
     try:
-        return float(json.loads(folder.read("results.json"))["seconds"])
-    except (FileNotFoundError, ValueError, KeyError):
+        earlier = read_results(folder)
+    except BadInput:  # it is written anew
         return None
+    return earlier.seconds if earlier else None
 
 
 def record_key(search: Search) -> str:
@@ -188,17 +188,8 @@ def finish_sweep_folder(folder: Store, result: SweepResult) -> None:
     folder.write("trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
     for name, text in chosen_files(result).items():
         folder.write(name, text.encode())
-    for name, draw in sweep_figures(result.plan, result.outcomes).items():
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-        folder.write(f"figures/{name}.png", buffer.getvalue())
-    write_sweep_results(folder, result)
-
-
-def write_sweep_results(folder: Store, result: SweepResult) -> None:
-    """The report and ``results.json``: again once the MLflow run is known."""
-    folder.write("report.md", sweep_markdown(result).encode())
-    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+    write_figures(folder, sweep_figures(result.plan, result.outcomes), dpi=130, bbox_inches="tight")
+    write_results(folder, result.results, sweep_report(result))
 
 
 def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
@@ -213,10 +204,11 @@ def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[st
         *hours.items(),
         ("results", folder),
     ]
-    label = max(len(name) for name, _ in rows)
-    head = f"sweep of {plan.base.model.info.name} on {plan.base.manifest.protocol}, {len(plan.base.folds)} outer folds"
-    space = [f"  {name}: {json.dumps(domain.model_dump(mode='json', exclude_none=True))}" for name, domain in sweep.space.items()]
-    return "\n".join([head, *space, *(f"{name:<{label}}  {value}" for name, value in rows)])
+    base = plan.base
+    title = f"sweep of {base.model.info.name} on {base.manifest.protocol}, {len(base.folds)} outer folds"
+    space = {name: domain.model_dump(mode="json", exclude_none=True) for name, domain in sweep.space.items()}
+    searched = tuple(f"{name}: {json.dumps(domain)}" for name, domain in space.items())
+    return Document(title, (), (Lines(searched, "searched settings"), Facts(tuple(rows)))).text()
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
@@ -231,10 +223,11 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
 def _closing(result: SweepResult) -> list[str]:
     counts = result.counts
     lines: list[str] = []
-    if result.optimism is not None and result.inner is not None and result.summary is not None:
+    inner, optimism, outer = result.inner, result.optimism, result.summary
+    if inner and optimism and outer:
         lines.append(
-            f"optimism: the search believes UAR {result.inner['uar']:.4f}, UF1 {result.inner['uf1']:.4f}; on the outer folds UAR"
-            f" {result.summary.uar:.4f}, UF1 {result.summary.uf1:.4f}: {result.optimism['uar']:+.4f}, {result.optimism['uf1']:+.4f}"
+            f"optimism: the search believes UAR {inner.uar:.4f}, UF1 {inner.uf1:.4f}; on the outer folds UAR"
+            f" {outer.uar:.4f}, UF1 {outer.uf1:.4f}: {optimism.uar:+.4f}, {optimism.uf1:+.4f}"
         )
     states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state])
     lines.append(
@@ -242,7 +235,7 @@ def _closing(result: SweepResult) -> list[str]:
         f" without a scheduler, epochs: {counts['epochs']} of {counts['epochs_without_stopping']}; {result.trained} trained now,"
         f" {clock(result.seconds)}"
     )
-    lines.append(f"chosen settings, to be run by jobs/loso.py: {result.folder}/chosen")
+    lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")
     return lines
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from distmer.evaluation.summary import Summary, summarise
-from distmer.experiment.result import mixed_devices
+from distmer.experiment.result import Scored, mixed_devices, score_folds
+from distmer.experiment.results_file import ClipLeftOut, FoldLeftOut, InnerScores, LeftOut, Results
 from distmer.sweep.plan import Search, SweepPlan, Trial
-from distmer.types import FoldFailure, FoldResult, JsonValue, Predictions
+from distmer.types import FoldFailure, FoldResult
 
 _NOT_REACHED = "not reached: the sweep was stopped before it"
 
@@ -23,20 +22,14 @@ class Outcome:
     chosen: Trial | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SweepResult:
-    """A sweep's end. The outer scores are of the chosen settings on the outer folds; ``failures`` of their refits."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SweepResult(Scored):
+    """A sweep's end. The outer scores are of the chosen settings on the outer folds: ``folds`` and
+    ``failures`` are those of their refits."""
 
     plan: SweepPlan
     outcomes: tuple[Outcome, ...]
-    folds: tuple[FoldResult, ...]  # the refits, in plan order
-    failures: tuple[FoldFailure, ...]
-    predictions: Predictions | None
-    summary: Summary | None
-    seconds: float
-    folder: str
     trained: int = 0  # trainings of this run; what the ledger had is not among them
-    mlflow_run_id: str | None = None
 
     @property
     def stamps(self) -> tuple[str, ...]:
@@ -56,22 +49,24 @@ class SweepResult:
     @property
     def stopped(self) -> bool:
         """It did not come to its end: somebody stopped it."""
-        return len(self.outcomes) < len(self.plan.searches) or any(row["reason"] == _NOT_REACHED for row in self.reasons)
+        unfinished = len(self.outcomes) < len(self.plan.searches)
+        return unfinished or any(row.reason == _NOT_REACHED for row in self.left_out)
 
     @property
-    def inner(self) -> Mapping[str, float] | None:
+    def inner(self) -> InnerScores | None:
         """The chosen settings' validation scores, the mean over searches: what the search believes."""
         chosen = [outcome.chosen.rungs[-1] for outcome in self.outcomes if outcome.chosen]
         if not chosen:
             return None
-        return {name: sum(getattr(rung, name) for rung in chosen) / len(chosen) for name in ("uar", "uf1")}
+        uar, uf1 = sum(rung.uar for rung in chosen), sum(rung.uf1 for rung in chosen)
+        return InnerScores(uar=uar / len(chosen), uf1=uf1 / len(chosen))
 
     @property
-    def optimism(self) -> Mapping[str, float] | None:
+    def optimism(self) -> InnerScores | None:
         """Validation score of the chosen less the outer score: how much better the search looks from the inside."""
         if self.summary is None or self.inner is None or self.status != "complete":
             return None
-        return {"uar": self.inner["uar"] - self.summary.uar, "uf1": self.inner["uf1"] - self.summary.uf1}
+        return InnerScores(uar=self.inner.uar - self.summary.uar, uf1=self.inner.uf1 - self.summary.uf1)
 
     @property
     def model(self) -> str:
@@ -97,55 +92,43 @@ class SweepResult:
         }
 
     @property
-    def reasons(self) -> list[dict[str, str]]:
+    def left_out(self) -> list[LeftOut]:
         """Everything that is not in the score, with its reason."""
-        clips = [{"clip": f.clip, "reason": f.reason} for f in self.plan.base.failures]
+        clips = [ClipLeftOut(clip=f.clip, reason=f.reason) for f in self.plan.base.failures]
         known = {(f.fold_id, f.seed): f.reason for f in self.failures} | {(f.fold_id, f.seed): "" for f in self.folds}
         ended = {outcome.search.id: outcome for outcome in self.outcomes}
-        folds: list[dict[str, str]] = []
+        folds: list[FoldLeftOut] = []
         for search in self.plan.searches:
             for seed, fold in itertools.product(self.plan.base.config.seeds, search.outer):
                 reason = known.get((fold.id, seed), _unscored(ended.get(search.id)))
-                folds += [{"fold": fold.id, "seed": str(seed), "reason": reason}] if reason else []
+                folds += [FoldLeftOut(fold=fold.id, seed=str(seed), reason=reason)] if reason else []
         return [*clips, *folds]
 
-    def to_json(self) -> dict[str, JsonValue]:
+    @property
+    def results(self) -> Results:
         """``results.json`` of a sweep; its score fields are those of a run's, so that both can be compared."""
-        base = self.plan.base
-        scored: dict[str, JsonValue] = self.summary.to_json() if self.summary else {"uar": None, "uf1": None}
         chosen = [
             {"search": o.search.id, "trial": o.chosen.index, "setting": dict(o.chosen.setting), **asdict(o.chosen.rungs[-1])}
             for o in self.outcomes
             if o.chosen
         ]
-        return {
-            "model": self.model,
-            "dataset": base.manifest.protocol,
-            "mode": self.plan.sweep.mode,
-            **scored,
-            "inner": self.inner,
-            "optimism": self.optimism,
-            "chosen": chosen,
-            "counts": self.counts,
-            "trained": self.trained,
-            "clips_used": len(set(self.predictions.clip_ids)) if self.predictions else 0,
-            "clips_expected": base.manifest.clips_expected,
-            "folds": len(base.folds),
-            "seeds": list(base.config.seeds),
-            "classes": list(base.classes),
-            "confidence": base.config.evaluation.confidence,
-            "failed": self.reasons,
-            "stamps": list(self.stamps),
-            "selection": f"sweep:{self.plan.sweep.mode}",
-            "parameters": None,
-            "devices": sorted({fold.device for fold in self.folds}),
-            "seconds": round(self.seconds, 3),
-            "fold_seconds": round(sum(fold.seconds for fold in self.folds), 3),
-            "status": self.status,
-            "digest": self.plan.digest,
-            "run_dir": self.folder,
-            "mlflow_run_id": self.mlflow_run_id,
-        }
+        return self._results(
+            self.plan.base,
+            ("uar", "uf1"),
+            model=self.model,
+            parameters=None,
+            mode=self.plan.sweep.mode,
+            inner=self.inner,
+            optimism=self.optimism,
+            chosen=chosen,
+            counts=self.counts,
+            trained=self.trained,
+            failed=self.left_out,
+            selection=f"sweep:{self.plan.sweep.mode}",
+            stamps=self.stamps,
+            status=self.status,
+            digest=self.plan.digest,
+        )
 
 
 def _unscored(outcome: Outcome | None) -> str:
@@ -172,7 +155,15 @@ def conclude_sweep(plan: SweepPlan, counts: SweepCounts, seconds: float, folder:
     ended = sorted(counts.refits.values(), key=lambda report: order[report.fold_id, report.seed])
     folds = tuple(report for report in ended if isinstance(report, FoldResult))
     failures = tuple(report for report in ended if isinstance(report, FoldFailure))
-    predictions = Predictions.concat([fold.predictions for fold in folds]) if folds else None
-    base = plan.base
-    summary = None if predictions is None else summarise(predictions, base.folds, base.labels, base.classes, base.config.evaluation)
-    return SweepResult(plan, outcomes, folds, failures, predictions, summary, seconds, folder, counts.trained)
+    predictions, summary = score_folds(plan.base, folds)
+    return SweepResult(
+        plan=plan,
+        outcomes=outcomes,
+        folds=folds,
+        failures=failures,
+        predictions=predictions,
+        summary=summary,
+        seconds=seconds,
+        run_dir=folder,
+        trained=counts.trained,
+    )

@@ -1,4 +1,4 @@
-"""What a tracker is told about a run, as values: pure functions of the plan, a fold, the result. Nothing here knows MLflow.
+"""What is tracked of a run, as values: functions of the plan, a fold, the result. Nothing here knows MLflow.
 
 Never a frame or a face: clip ids, numbers, settings and drawings of numbers only.
 """
@@ -17,10 +17,12 @@ from distmer.evaluation.metrics import fold_mean
 from distmer.experiment.comparison import Comparison
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.plan import Plan, acting_settings
-from distmer.experiment.result import RunResult
+from distmer.experiment.result import RunResult, Scored
+from distmer.experiment.results_file import ClipLeftOut
 from distmer.report.comparison import comparison_files
+from distmer.report.document import Document
 from distmer.report.figures import drawings
-from distmer.report.tables import to_markdown
+from distmer.report.tables import run_report
 from distmer.tracking.environment import Environment
 from distmer.types import FoldResult, JsonValue
 
@@ -111,13 +113,18 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
         }
     )
     yield from stamp_items(plan.stamps)
-    yield Tag("distmer.kind", "run")
-    yield Tag("distmer.data", plan.data_digest)
+    yield from origin_items("run", plan.data_digest, environment)
+    yield Text("config.yaml", yaml.safe_dump(settings(plan), sort_keys=False, allow_unicode=True))
+
+
+def origin_items(kind: str, data_digest: str, environment: Environment) -> Iterator[LogItem]:
+    """What a run or a sweep (``kind``) comes from: the data, the code, the machine."""
+    yield Tag("distmer.kind", kind)
+    yield Tag("distmer.data", data_digest)
     yield Tag("mlflow.source.name", "distmer")
     if environment.commit:
         yield Tag("mlflow.source.git.commit", environment.commit)
         yield Tag("distmer.dirty", "yes" if environment.dirty else "no")
-    yield Text("config.yaml", yaml.safe_dump(settings(plan), sort_keys=False, allow_unicode=True))
     yield Text("environment.json", json.dumps(environment.to_json(), indent=2))
 
 
@@ -166,35 +173,43 @@ def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
 
 def result_items(result: RunResult) -> Iterator[LogItem]:
     """What a run came to: scores with intervals and floors, figures, tables, and what is missing from them."""
-    tree = result.to_json()
-    yield from score_metrics(result.summary.to_json() if result.summary else {})
-    counts = {
-        "folds_done": len(result.folds),
-        "folds_failed": len(result.failures),
-        "folds_missing": result.missing,
-        "clips_used": tree["clips_used"],
-        "clips_expected": tree["clips_expected"],
-        "seconds": result.seconds,
-    }
-    yield from (Metric(name, float(value)) for name, value in counts.items())
-    yield from stamp_items(result.stamps)
-    yield Tag("mlflow.note.content", to_markdown(result))
-    yield Tag("distmer.devices", ", ".join(tree["devices"]) or "none")
-    yield Text("results.json", json.dumps(tree, indent=2))
-    yield Text("summary.md", to_markdown(result))
+    results = result.results
+    yield Metric("folds_done", len(result.folds))
+    yield Metric("folds_failed", len(result.failures))
+    yield Metric("folds_missing", result.missing)
+    yield Metric("clips_used", results.clips_used)
+    yield Metric("clips_expected", results.clips_expected)
+    yield Tag("distmer.devices", ", ".join(results.devices) or "none")
     yield failures_table(result)
+    yield from score_items(result, run_report(results), drawings(result))
+
+
+def score_items(
+    result: Scored,
+    report: Document,
+    figures: Mapping[str, Callable[[], Drawing]],
+) -> Iterator[LogItem]:
+    """What the ends of a run and a sweep have in common: scores, stamps, the report, predictions, figures."""
+    results = result.results
+    yield from score_metrics(result.summary.to_json() if result.summary else {})
+    yield Metric("seconds", result.seconds)
+    yield from stamp_items(results.stamps)
+    yield Tag("mlflow.note.content", report.markdown())
+    yield Text("results.json", json.dumps(results.to_json(), indent=2))
+    yield Text("summary.md", report.markdown())
     if result.predictions is not None:
         yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
-    yield from (Figure(f"figures/{name}.png", draw) for name, draw in drawings(result).items())
+    yield from (Figure(f"figures/{name}.png", draw) for name, draw in figures.items())
 
 
 def comparison_items(comparison: Comparison) -> Iterator[LogItem]:
     """Several runs side by side: each row's pooled scores as metrics, the tables as files."""
     yield Params({"rows": str(len(comparison.entries)), "tests": str(len(comparison.pairs))})
     for entry in comparison.entries:
-        if entry.predictions is not None:
-            for score in ("uar", "uf1"):
-                yield Metric(f"{score}.{entry.label}.{entry.on}".rstrip("."), entry.results[score])
+        scores = {} if entry.scored is None else {"uar": entry.scored.uar, "uf1": entry.scored.uf1}
+        for score, value in scores.items():
+            if value is not None:
+                yield Metric(f"{score}.{entry.label}.{entry.on}".rstrip("."), value)
     for path, text in comparison_files(comparison).items():
         yield Text(path, text)
 
@@ -203,16 +218,13 @@ def failures_table(result: RunResult) -> Table:
     """Everything that is not in the score. Written when empty too: a run that was mended must not keep its old list."""
     tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
     rows = [
-        {
-            "what": "clip" if "clip" in row else "fold",
-            "name": row.get("clip") or row["fold"],
-            "seed": row.get("seed", ""),
-            "reason": row["reason"],
-            "traceback": tracebacks.get((row.get("fold", ""), row.get("seed", "")), ""),
-        }
-        for row in result.reasons
+        ("clip", row.clip, "", row.reason, "")
+        if isinstance(row, ClipLeftOut)
+        else ("fold", row.fold, row.seed, row.reason, tracebacks.get((row.fold, row.seed), ""))
+        for row in result.left_out
     ]
-    return Table("failures.csv", {column: [row[column] for row in rows] for column in ("what", "name", "seed", "reason", "traceback")})
+    names = ("what", "name", "seed", "reason", "traceback")
+    return Table("failures.csv", {name: [row[place] for row in rows] for place, name in enumerate(names)})
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
@@ -241,5 +253,10 @@ def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = value if isinstance(value, str) else json.dumps(value)
+            flat[name] = setting_text(value)
     return flat
+
+
+def setting_text(value: JsonValue) -> str:
+    """A setting as MLflow keeps it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)

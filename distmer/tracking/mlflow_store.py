@@ -69,8 +69,8 @@ def failures() -> tuple[type[Exception], ...]:
     return (*ours, *foreign)
 
 
-class _Heard:
-    """MLflow's client, each of whose calls that comes back is a sign of life of the server."""
+class _WatchedClient:
+    """MLflow's client; ``answered`` is called after each of its calls that comes back: the server lives."""
 
     def __init__(self, client: MlflowClient, answered: Callable[[], None]) -> None:
         self._client, self._answered = client, answered
@@ -113,7 +113,8 @@ class MlflowStore:
     def _begin(self, uri: str, experiment: str, artifacts: str | None) -> None:
         probe(uri)
         self._answered()
-        self.client: MlflowClient = cast(MlflowClient, _Heard(MlflowClient(tracking_uri=uri), self._answered))
+        client = _WatchedClient(MlflowClient(tracking_uri=uri), self._answered)
+        self.client: MlflowClient = cast(MlflowClient, client)
         self.experiment = self._experiment(experiment, artifacts if uri.startswith("sqlite:") else None)
 
     def _experiment(self, name: str, artifacts: str | None) -> str:

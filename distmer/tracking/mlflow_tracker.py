@@ -1,4 +1,4 @@
-"""The observer that tells MLflow of a run, from a thread of its own: a fold never waits for a tracking server.
+"""The observer that writes a run to MLflow, in a thread of its own: no fold waits for a tracking server.
 
 A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds everything, and
 `distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the thread.
@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -23,9 +23,10 @@ from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
-from distmer.sweep.plan import SweepPlan
+from distmer.sweep.plan import SweepPlan, Trial
 
 if TYPE_CHECKING:
+    from distmer.tracking.items import LogItem
     from distmer.tracking.mlflow_store import MlflowStore, Opened
 
 _log = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-_HEARD = (RunStarted, FoldFinished, RunEnded, SweepStarted, TrialEnded, SearchEnded, SweepEnded)
+_WRITTEN = (RunStarted, FoldFinished, RunEnded, SweepStarted, TrialEnded, SearchEnded, SweepEnded)
 _KNOWN = ("Connection refused", "timed out", "database is locked", "Name or service not known", "Temporary failure in name resolution")
 
 
 class MlflowTracker:
-    """Told of a run's events, keeps one MLflow run of it: folds as runs below it, or as steps of it."""
+    """Keeps one MLflow run of a run or a sweep: folds as runs below it, or as steps of it."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class MlflowTracker:
         self._queue: queue.SimpleQueue[Event | SweepEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._opened: Opened | None = None
-        self._settled = threading.Event()  # the run is open, or will never be
+        self._tried = threading.Event()  # the run is open, or will never be
         self._once = threading.Lock()
         self._alive_at = time.monotonic()
         self._done = False
@@ -80,7 +81,7 @@ class MlflowTracker:
     def run_id(self) -> str | None:
         """The id of the MLflow run, from RunStarted on; None when MLflow cannot be reached."""
         if self._thread is not None:
-            self._settled.wait(self._patience)
+            self._tried.wait(self._patience)
         return self._opened.run.info.run_id if self._opened else None
 
     def __call__(self, event: Event | SweepEvent) -> None:
@@ -91,13 +92,13 @@ class MlflowTracker:
             self._thread.start()
         if self._thread is None or self.error is not None:
             return
-        if isinstance(event, _HEARD):
+        if isinstance(event, _WRITTEN):
             self._queue.put(event)
         if isinstance(event, RunEnded | SweepEnded):
             self.close()
 
     def close(self) -> None:
-        """Wait until all is written. For a run that ends without RunEnded, too: what was told is then kept."""
+        """Wait until all is written. For a run that ends without RunEnded, too: what was written is kept."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -126,61 +127,71 @@ class MlflowTracker:
                 if self.error is not None:
                     return
                 self._alive()
-                self._tell(store, event)
+                self._write(store, event)
             self._done = True
         except mlflow_store.failures() as error:
             refused = mlflow_store.refused(error)
             self._give_up(reason(error) + mlflow_store.version_note(self.uri), refused=refused)
             if refused and store is not None and self._opened is not None:
-                with suppress(*mlflow_store.failures()):  # it may refuse this too, and the reason is told
+                with suppress(*mlflow_store.failures()):  # it may refuse this too; the warning has the reason
                     store.abandon(self._opened)
         finally:
-            self._settled.set()
+            self._tried.set()
 
     def _alive(self) -> None:
         """The server has answered, or we are at work."""
         self._alive_at = time.monotonic()
 
-    def _tell(self, store: MlflowStore, event: Event | SweepEvent) -> None:
-        from distmer.tracking import environment, items
+    def _write(self, store: MlflowStore, event: Event | SweepEvent) -> None:
+        from distmer.tracking import environment, items, sweep_items
 
-        if isinstance(event, SweepStarted | TrialEnded | SearchEnded | SweepEnded):
-            self._tell_of_sweep(store, event)
-        elif isinstance(event, RunStarted):
-            self._opened = store.open(event.plan.digest, run_name(event.plan))
-            self._settled.set()
+        if isinstance(event, RunStarted):
             self._plan = event.plan
             self._order = {job.digest: step for step, job in enumerate(event.plan.jobs)}
-            store.write(self._opened, items.plan_items(event.plan, environment.capture()))
-        elif isinstance(event, FoldFinished) and self._opened and self._sweep is None:
-            told = (
-                items.fold_items(event.result, self._plan)
-                if self._folds == "runs"
-                else items.fold_metrics(event.result, self._plan, self._order[event.result.digest])
-            )
-            store.write(self._opened, told)
-        elif isinstance(event, RunEnded) and self._opened:
-            store.write_result(self._opened, items.result_items(event.result))
-            store.end(self._opened, event.result.status, stopped=event.result.missing > 0)
-
-    def _tell_of_sweep(self, store: MlflowStore, event: SweepStarted | TrialEnded | SearchEnded | SweepEnded) -> None:
-        from distmer.tracking import environment, sweep_items
-
-        if isinstance(event, SweepStarted):
+            started = items.plan_items(event.plan, environment.capture())
+            self._begin(store, event.plan.digest, event.plan, started)
+        elif isinstance(event, SweepStarted):
             self._sweep = event.plan
-            self._opened = store.open(event.plan.digest, run_name(event.plan.base))
-            self._settled.set()
-            store.write(self._opened, sweep_items.sweep_plan_items(event.plan, environment.capture()))
-        elif isinstance(event, TrialEnded | SearchEnded) and self._opened and self._sweep and self._ledger:
-            # A search ended just now has told of its trials one by one; one of an earlier run has not.
-            trials = [event.trial] if isinstance(event, TrialEnded) else event.outcome.trials if event.recorded else ()
-            for trial in trials:
-                folds = list(self._ledger.known(trial.folds).values())
-                store.write(self._opened, sweep_items.trial_items(trial, folds, self._sweep, fold_runs=self._folds == "runs"))
-        elif isinstance(event, SweepEnded) and self._opened:
-            store.write_result(self._opened, sweep_items.sweep_result_items(event.result))
-            trials = {sweep_items.trial_key(event.result.plan, t) for outcome in event.result.outcomes for t in outcome.trials}
-            store.end(self._opened, event.result.status, stopped=event.result.stopped, whole=None if event.result.stopped else trials)
+            started = sweep_items.sweep_plan_items(event.plan, environment.capture())
+            self._begin(store, event.plan.digest, event.plan.base, started)
+        elif self._opened is None:
+            return
+        elif isinstance(event, FoldFinished) and self._sweep is None:
+            if self._folds == "runs":
+                store.write(self._opened, items.fold_items(event.result, self._plan))
+            else:
+                step = self._order[event.result.digest]
+                store.write(self._opened, items.fold_metrics(event.result, self._plan, step))
+        elif isinstance(event, TrialEnded):
+            self._write_trials(store, [event.trial])
+        elif isinstance(event, SearchEnded) and event.recorded:
+            # The trials of a search that ended just now have been written one by one.
+            self._write_trials(store, event.outcome.trials)
+        elif isinstance(event, RunEnded):
+            store.write_result(self._opened, items.result_items(event.result))
+            store.end(self._opened, event.result.status, stopped=event.result.stopped)
+        elif isinstance(event, SweepEnded):
+            result = event.result
+            store.write_result(self._opened, sweep_items.sweep_result_items(result))
+            trials = [trial for outcome in result.outcomes for trial in outcome.trials]
+            keys = {sweep_items.trial_key(result.plan, trial) for trial in trials}
+            whole = None if result.stopped else keys
+            store.end(self._opened, result.status, stopped=result.stopped, whole=whole)
+
+    def _begin(self, store: MlflowStore, digest: str, base: Plan, started: Iterator[LogItem]) -> None:
+        """Open the MLflow run of a plan's digest, and write what is known before the first fold."""
+        self._opened = store.open(digest, run_name(base))
+        self._tried.set()
+        store.write(self._opened, started)
+
+    def _write_trials(self, store: MlflowStore, trials: Sequence[Trial]) -> None:
+        from distmer.tracking.sweep_items import trial_items
+
+        if self._opened is None or self._sweep is None or self._ledger is None:
+            return
+        for trial in trials:
+            folds = list(self._ledger.known(trial.folds).values())
+            store.write(self._opened, trial_items(trial, folds, self._sweep, fold_runs=self._folds == "runs"))
 
     def _give_up(self, why: str, *, refused: bool = False) -> None:
         with self._once:
@@ -193,7 +204,7 @@ class MlflowTracker:
             )
             _log.warning("%s", sentence)
             self.error = sentence
-        self._settled.set()
+        self._tried.set()
 
 
 def reach(uri: str) -> tuple[str, str]:
@@ -219,7 +230,8 @@ def track_comparison(uri: str, experiment: str, artifacts: str | None, compariso
 def _group(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
     from distmer.tracking import items, mlflow_store
 
-    members = [str(entry.results["mlflow_run_id"]) for entry in comparison.entries if entry.results.get("mlflow_run_id")]
+    ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
+    members = [run_id for run_id in ids if run_id]
     try:
         store = mlflow_store.MlflowStore(uri, experiment, artifacts)
         return store.group(comparison.digest, comparison.name, members, items.comparison_items(comparison))

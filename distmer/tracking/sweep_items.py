@@ -1,4 +1,5 @@
-"""What a tracker is told about a sweep, as values: the sweep is a run, its trials the runs below it, their folds steps and a table.
+"""What is tracked of a sweep, as values: the sweep is a run, its trials runs below it, their folds steps and
+a table.
 
 The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only on request.
 A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no search for scores of runs may come upon them.
@@ -13,13 +14,25 @@ from dataclasses import asdict
 import yaml
 
 from distmer.digests import digest
-from distmer.evaluation.metrics import fold_mean
-from distmer.experiment.ledger import predictions_table
-from distmer.report.sweep import chosen_files, sweep_figures, sweep_markdown, trial_frame
+from distmer.report.sweep import chosen_files, sweep_figures, sweep_report, trial_frame
 from distmer.sweep.plan import SweepPlan, Trial
 from distmer.sweep.result import SweepResult
 from distmer.tracking.environment import Environment
-from distmer.tracking.items import Child, Figure, LogItem, Metric, Params, Table, Tag, Text, flatten, score_metrics, stamp_items
+from distmer.tracking.items import (
+    Child,
+    LogItem,
+    Metric,
+    Params,
+    Table,
+    Tag,
+    Text,
+    flatten,
+    fold_metrics,
+    origin_items,
+    score_items,
+    setting_text,
+    stamp_items,
+)
 from distmer.types import FoldResult, JsonValue
 
 
@@ -39,20 +52,15 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
         }
     )
     yield from stamp_items(plan.stamps)
-    yield Tag("distmer.kind", "sweep")
-    yield Tag("distmer.data", base.data_digest)
-    yield Tag("mlflow.source.name", "distmer")
-    if environment.commit:
-        yield Tag("mlflow.source.git.commit", environment.commit)
+    yield from origin_items("sweep", base.data_digest, environment)
     yield Text("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True))
-    yield Text("environment.json", json.dumps(environment.to_json(), indent=2))
 
 
 def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, fold_runs: bool) -> Iterator[LogItem]:
     """A trial as a run below the sweep: its setting as parameters, its validation scores by rung, its folds as steps and a table."""
-    classes = len(plan.base.classes)
+    setting = {name: setting_text(value) for name, value in trial.setting.items()}
     items: list[LogItem] = [
-        Params({"search": trial.search, "trial": str(trial.index), **{name: _word(value) for name, value in trial.setting.items()}}),
+        Params({"search": trial.search, "trial": str(trial.index), **setting}),
         Tag("distmer.kind", "trial"),
         Tag("distmer.trial", trial.state),
         *stamp_items(("inner-validation",)),
@@ -65,13 +73,14 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
     items += [Metric("budget", trial.rungs[-1].budget if trial.rungs else 0), Metric("epochs", trial.epochs)]
     rows: list[dict[str, JsonValue]] = []
     for step, fold in enumerate(folds):
-        uar, uf1 = fold_mean(fold.predictions, classes)
-        row = {"uar": uar, "uf1": uf1, "seconds": fold.seconds, "epochs": fold.epochs, "clips": len(fold.predictions)}
-        items += [Metric(f"fold.{name}", float(value), step) for name, value in row.items()]
+        metrics = list(fold_metrics(fold, plan.base, step))
+        items += metrics
+        row = {metric.name.removeprefix("fold."): metric.value for metric in metrics}
         rows.append({"fold": fold.fold_id, "seed": fold.seed, **row, "digest": fold.digest})
         if fold_runs:
-            own = (Tag("distmer.kind", "fold"), Params({"fold": fold.fold_id}), *(Metric(f"fold.{n}", float(v)) for n, v in row.items()))
-            items.append(Child(f"{fold.fold_id} · seed {fold.seed}", fold.digest, own))
+            own = (Tag("distmer.kind", "fold"), Params({"fold": fold.fold_id}))
+            metrics = fold_metrics(fold, plan.base, step=0)
+            items.append(Child(f"{fold.fold_id} · seed {fold.seed}", fold.digest, (*own, *metrics)))
     if rows:
         items.append(Table("folds.csv", {name: [row[name] for row in rows] for name in rows[0]}))
     yield Child(f"{trial.search} · trial {trial.index}", trial_key(plan, trial), tuple(items))
@@ -86,27 +95,11 @@ def trial_key(plan: SweepPlan, trial: Trial) -> str:
 
 def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:
     """What a sweep came to: the outer scores, the inner ones of what was chosen, the optimism, figures, tables, settings files."""
-    tree = result.to_json()
-    yield from score_metrics(result.summary.to_json() if result.summary else {})
     for name, values in (("inner", result.inner), ("optimism", result.optimism)):
-        yield from (Metric(f"{name}_{score}", value) for score, value in (values or {}).items())
+        if values:
+            yield from (Metric(f"{name}_uar", values.uar), Metric(f"{name}_uf1", values.uf1))
     yield from (Metric(name, float(value)) for name, value in result.counts.items())
-    yield Metric("seconds", result.seconds)
-    yield from stamp_items(result.stamps)
-    yield Tag("mlflow.note.content", sweep_markdown(result))
-    yield Text("results.json", json.dumps(tree, indent=2))
-    yield Text("summary.md", sweep_markdown(result))
     yield from (Text(path, text) for path, text in chosen_files(result).items())
-    yield Table("trials.csv", _columns(result))
-    if result.predictions is not None:
-        yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
-    yield from (Figure(f"figures/{name}.png", draw) for name, draw in sweep_figures(result.plan, result.outcomes).items())
-
-
-def _columns(result: SweepResult) -> dict[str, list[JsonValue]]:
     frame = trial_frame(result.outcomes)
-    return {str(name): frame[name].tolist() for name in frame.columns}
-
-
-def _word(value: JsonValue) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    yield Table("trials.csv", {str(name): frame[name].tolist() for name in frame.columns})
+    yield from score_items(result, sweep_report(result), sweep_figures(result.plan, result.outcomes))

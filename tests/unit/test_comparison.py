@@ -14,8 +14,9 @@ import pytest
 
 from distmer.commands.compare import compare_runs, run_comparison
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
+from distmer.experiment.results_file import Results
 from distmer.models import models
-from distmer.report.comparison import comparison_latex, comparison_markdown, comparison_text, pair_frame, score_frame
+from distmer.report.comparison import comparison_files, comparison_report, pair_frame, score_frame
 from distmer.types import BadInput, Predictions
 from harness import toy
 
@@ -81,13 +82,23 @@ def test_a_row_with_an_unknown_option_says_so_and_the_others_run() -> None:
     assert "'activation'" in notes["bad"]
 
 
+RESULTS = Results.model_validate(
+    {
+        **{"uar": 0.5, "uf1": 0.5, "uar_foldmean": 0.5, "uf1_foldmean": 0.5, "floors": {}, "per_dataset": {}},
+        **{"model": "toy", "dataset": "toy", "selection": "fixed", "status": "complete", "seeds": [0]},
+        **{"clips_used": 90, "clips_expected": 90, "folds": 15, "seconds": 15.0, "fold_seconds": 15.0},
+        **{"classes": ["a", "b", "c"], "run_dir": "/runs/x"},
+    }
+)
+
+
 def entry(label: str, accuracy: float, seed: int, on: str = "") -> Entry:
     truth = np.arange(90) % 3
     rng = np.random.default_rng(seed)
     said = np.where(rng.random(90) < accuracy, truth, (truth + 1) % 3)
     clips = tuple(f"toy/s{i % 15}/c{i}" for i in range(90))
     predictions = Predictions(clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.zeros(90, int))
-    return Entry(label, on, "", {"classes": ["a", "b", "c"]}, predictions)
+    return Entry(label, on, "", RESULTS, predictions)
 
 
 def test_better_is_said_only_where_the_corrected_test_holds() -> None:
@@ -102,33 +113,32 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
 
 
 def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
-    scored = {"uar": 0.5, "uf1": 0.5, "uar_foldmean": 0.5, "uf1_foldmean": 0.5, "floors": {}, "per_dataset": {}}
-    told = {"model": "toy", "selection": "fixed", "status": "complete", "seeds": [0], "run_dir": "/runs/x"}
-    counts = {"clips_used": 90, "clips_expected": 90, "folds": 15, "fold_seconds": 15.0, "classes": ["a", "b", "c"]}
-    results = {**scored, **told, **counts}
-    real, fair = (replace(some, results=results) for some in (entry("real", 0.95, 0), entry("fair", 0.9, 1)))
+    real, fair = entry("real", 0.95, 0), entry("fair", 0.9, 1)
+    two_classes = RESULTS.model_copy(update={"classes": ("a", "b")})
     assert real.predictions is not None
     turned = replace(real.predictions, y_true_N=(real.predictions.y_true_N + 1) % 3)
     others = [
-        Entry("chance", "", "", results, turned),
-        Entry("two classes", "", "", {**results, "classes": ["a", "b"]}, real.predictions),
-        Entry("one person", "", "", results, real.predictions.take(np.arange(90) % 15 == 0)),
-        Entry("half", "", "", results, real.predictions.take(np.arange(90) < 45)),
+        Entry("chance", "", "", RESULTS, turned),
+        Entry("two classes", "", "", two_classes, real.predictions),
+        Entry("one person", "", "", RESULTS, real.predictions.take(np.arange(90) % 15 == 0)),
+        Entry("half", "", "", RESULTS, real.predictions.take(np.arange(90) < 45)),
     ]
     comparison = conclude_comparison("c", [real, fair, *others], "real", 100)
     assert [pair.b for pair in comparison.pairs] == ["fair", "half"]
-    for told in (comparison_text(comparison), comparison_markdown(comparison), pair_frame(comparison).to_csv()):
-        flat = " ".join(told.split())
+    report = comparison_report(comparison)
+    csv = pair_frame(comparison).to_csv()
+    for text in (report.text(width=140), report.markdown(), report._repr_html_(), csv):
+        flat = " ".join(text.split())
         assert "real and chance were scored against other labels: clip toy/s0/c0" in flat
         assert "real and two classes tell different classes apart" in flat
         assert "at least two subjects" in flat
-    assert "on the 45 clips that both predicted; 45 more are in one only" in comparison_markdown(comparison)
+    assert "on the 45 clips that both predicted; 45 more are in one only" in report.markdown()
 
 
 def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:
     def placed(home: str, digest: str = "0" * 64) -> str:
-        results = {"classes": ["a", "b", "c"], "digest": digest, "run_dir": f"{home}/runs/{digest[:12]}"}
-        unfit = Entry("x", "", f"not applicable: {home}/c.yaml", {}, None)
+        results = RESULTS.model_copy(update={"digest": digest, "run_dir": f"{home}/runs/{digest[:12]}"})
+        unfit = Entry("x", "", f"not applicable: {home}/c.yaml")
         return conclude_comparison("c", [replace(entry("good", 0.9, 0), results=results), unfit], None, 100).digest
 
     assert placed("/home/ada") == placed("s3://bucket/elsewhere")
@@ -146,20 +156,22 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     assert comparison.exit_status == 0
     assert {p.name for p in folder.iterdir()} == {"comparison.md", "scores.csv", "pairs.csv", "scores.tex"}
     frame = pd.read_csv(folder / "scores.csv").set_index("row")
+    report, files = comparison_report(comparison), comparison_files(comparison)
     for e in comparison.entries[:2]:
-        assert frame.loc[e.label, "uar"] == pytest.approx(e.results["uar"])
-        assert f"{e.results['uar']:.4f}" in comparison_text(comparison)
-        assert f"{e.results['uar']:.4f}" in comparison_markdown(comparison)
-        assert f"{e.results['uar']:.4f}" in comparison_latex(comparison)
+        assert e.results is not None
+        assert frame.loc[e.label, "uar"] == pytest.approx(e.results.uar)
+        texts = (report.text(width=140), report._repr_html_(), files["comparison.md"], files["scores.tex"])
+        for text in texts:
+            assert f"{e.results.uar:.4f}" in text
     assert "hold no onset image" in frame.loc["gray", "note"]
     # The same command again trains nothing and lands in the same place; the folders of its runs give the same scores.
     ledger = {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")}
     again, same_folder = run_comparison(path, (), home, {}, local=True)
     assert same_folder == folder
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")} == ledger
-    run_dirs = [Path(e.results["run_dir"]) for e in again.entries if e.predictions is not None]
+    run_dirs = [Path(e.scored.run_dir) for e in again.entries if e.scored]
     from_runs, _ = compare_runs(run_dirs, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
-    assert list(score_frame(from_runs)["uar"]) == [e.results["uar"] for e in again.entries if e.predictions is not None]
+    assert list(score_frame(from_runs)["uar"]) == [e.scored.uar for e in again.entries if e.scored]
     assert from_runs.pairs[0].difference.uar == again.pairs[0].difference.uar
     # The folders of an older version, moved and renamed, are the same comparison.
     moved = [path.rename(tmp_path / f"run {n}") for n, path in enumerate(run_dirs)]
@@ -177,7 +189,7 @@ def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     path.write_text(BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows)
     comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
-    run_dirs = [Path(e.results["run_dir"]) for e in comparison.entries]
+    run_dirs = [Path(e.scored.run_dir) for e in comparison.entries if e.scored]
     one, other = (folder.name[:6] for folder in run_dirs)
     with pytest.raises(BadInput, match=f"linear {one} and linear {other} were scored against other labels: clip flowmaps/"):
         compare_runs(run_dirs, None, {}, ["tracking.enabled=false"])
@@ -228,7 +240,8 @@ def test_a_model_in_one_file_is_listed_tested_and_compared(tmp_path: Path, monke
         path = tmp_path / "c.yaml"
         path.write_text(BASE.format(root=root) + "  models: [linear, toy]\n  resamples: 200\n")
         comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
-        assert {e.label: e.results["parameters"] for e in comparison.entries} == {"linear": None, "toy": 2 * 64 * 3 + 3}
+        parameters = {e.label: e.results.parameters for e in comparison.entries if e.results}
+        assert parameters == {"linear": None, "toy": 2 * 64 * 3 + 3}
     finally:
         distmer.models._found.cache_clear()
         sys.modules.pop("distmer.models.toy", None)

@@ -28,7 +28,7 @@ from distmer.commands.run import describe_plan, run_experiment
 from distmer.commands.session import Session
 from distmer.commands.sweep import plan_of_sweep
 from distmer.sweep.plan import Trial
-from distmer.report.figures import run_figures
+from distmer.report.figures import drawings
 from distmer.report import sweep as drawn
 from pathlib import Path
 
@@ -53,7 +53,7 @@ session = Session.open(None, settings, home, os.environ)
 describe_plan(session)
 result = run_experiment(session, local=True)
 assert result.status == "complete" and result.mlflow_run_id, result.status
-run_figures(result)
+[draw() for draw in drawings(result).values()]
 plan_of_sweep(Path(space), [], home, os.environ, gpus=0, speedup=1.0, price=0.0)
 study = optuna.create_study()
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)

@@ -13,10 +13,13 @@ from rich.console import Console
 
 from distmer.costs.table import models_text
 from distmer.experiment.events import Event, FoldFinished, Observers, Step
-from distmer.report.figures import run_figures
+from distmer.experiment.result import RunResult
+from distmer.experiment.results_file import Results
+from distmer.report.figures import drawings
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
-from distmer.report.tables import clock, plan_text, rendered, result_text, score_rows, to_markdown
+from distmer.report.table import Row, Table
+from distmer.report.tables import clock, plan_text, run_report, score_table
 from tests import factories
 
 
@@ -39,44 +42,57 @@ def lines_of(events: list[Event], step: float = 1.0, every: float = 5.0) -> list
     return sink.getvalue().splitlines()
 
 
+def result_text(result: RunResult, *, colour: bool = False) -> str:
+    return run_report(result.results).text(colour=colour)
+
+
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_every_number_of_the_table_is_the_jsons(seeds: tuple[int, ...]) -> None:
     result = factories.result(factories.plan(seeds=seeds))
     tree = json.loads(json.dumps(result.to_json()))
-    rows = {(row.label, before.label if row.kind == "floor" else ""): row for before, row in _with_owner(score_rows(tree))}
-    assert (rows["pooled", ""].uar, rows["pooled", ""].uf1_ci) == (tree["uar"], tree["uf1_ci"])
-    assert rows["mean over folds", ""].uf1 == tree["uf1_foldmean"]
-    assert rows["floor, constant", "pooled"].uar == tree["floors"]["constant"]["uar"]
-    assert rows["floor, stratified", "mean over folds"].uf1 == tree["floors"]["stratified"]["uf1_foldmean"]
-    assert rows["ones, 14 clips", ""].uar == tree["per_dataset"]["ones"]["uar"]
-    expected = [f"{row.uar:.4f}" for _, row in _with_owner(score_rows(tree))]
-    for text in (result_text(result), to_markdown(result)):
+    table = score_table(Results.model_validate(tree))
+    assert table is not None
+    pairs = _with_owner(table)
+    rows = {(row.cells[0], owner.cells[0] if row.indent else ""): row.cells for owner, row in pairs}
+    low, high = tree["uf1_ci"]
+    assert rows["pooled", ""][1] == f"{tree['uar']:.4f}"
+    assert rows["pooled", ""][4] == f"[{low:.4f}, {high:.4f}]"
+    assert rows["mean over folds", ""][3] == f"{tree['uf1_foldmean']:.4f}"
+    assert rows["floor, constant", "pooled"][1] == f"{tree['floors']['constant']['uar']:.4f}"
+    stratified = tree["floors"]["stratified"]["uf1_foldmean"]
+    assert rows["floor, stratified", "mean over folds"][3] == f"{stratified:.4f}"
+    assert rows["ones, 14 clips", ""][1] == f"{tree['per_dataset']['ones']['uar']:.4f}"
+    expected = [row.cells[1] for row in table.rows]
+    for text in (result_text(result), run_report(result.results).markdown()):
         shown = [line for line in text.splitlines() if re.search(r"^\W*(pooled|floor|mean over|ones|twos)|nbsp", line)]
         assert [re.search(r"\d\.\d{4}", line)[0] for line in shown] == expected  # type: ignore[index]
     assert ("standard deviation" in result_text(result)) == (len(seeds) > 1)
 
 
-def _with_owner(rows: list) -> list:  # type: ignore[type-arg]
+def _with_owner(table: Table) -> list[tuple[Row, Row]]:
     """Each row with the row whose floor it is."""
-    owner, pairs = rows[0], []
-    for row in rows:
-        owner = owner if row.kind == "floor" else row
+    owner, pairs = table.rows[0], []
+    for row in table.rows:
+        owner = owner if row.indent else row
         pairs.append((owner, row))
     return pairs
 
 
 def test_results_json_alone_gives_the_same_table() -> None:
     result = replace(factories.result(factories.plan(), failed=1), mlflow_run_id="f00")
-    assert rendered(json.loads(json.dumps(result.to_json()))) == result_text(result)
+    assert run_report(Results.model_validate_json(json.dumps(result.to_json()))).text() == result_text(result)
     assert "f00" in result_text(result) and result.run_dir in result_text(result)
 
 
 def test_a_stamped_run_is_no_headline_anywhere() -> None:
     plan = factories.plan(model={"name": "atscnn"}, train={"selection": "oracle"}, expected={"ones": {"negative": 99}})
     result = factories.result(plan)
-    for text in (result_text(result), to_markdown(result), plan_text(plan, 0, 0, 0.0, "each fold a task", "/x")):
+    report = run_report(result.results)
+    planned = plan_text(plan, 0, 0, 0.0, "each fold a task", "/x")
+    for text in (report.text(), report.markdown(), report._repr_html_(), planned):
         assert re.search(r"NOT A HEADLINE: oracle:per_subject .*counts-mismatch", text), text
-    for figure in run_figures(result).values():
+    for draw in drawings(result).values():
+        figure = draw()
         assert any("NOT A HEADLINE: oracle:per_subject" in text.get_text() for text in figure.texts)
     assert "NOT A HEADLINE" in lines_of(factories.events(result))[0]
     assert "HEADLINE" not in result_text(factories.result(factories.plan()))
@@ -116,7 +132,7 @@ def test_the_plan_and_the_models_are_listed() -> None:
 
 def test_every_figure_is_drawn_and_names_model_data_and_selection() -> None:
     result = factories.result(factories.plan(model={"name": "atscnn"}), epochs=3)
-    figures = run_figures(result)
+    figures = {name: draw() for name, draw in drawings(result).items()}
     assert set(figures) == {"confusion", "subjects", "curves"}
     for figure in figures.values():
         figure.savefig(io.BytesIO(), format="png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from distmer.experiment.results_file import FoldLeftOut
 from tests import factories
 from tests.saying import Say, on_maps, settings
 from tests.unit.test_report import lines_of
@@ -36,6 +37,7 @@ def test_a_fold_that_was_asked_for_and_failed_or_was_not_reached_makes_the_run_p
     assert factories.result(plan, failed=1, unreached=2, only=[first, plan.jobs[1].fold.id]).status == "partial"
     stopped = factories.result(plan, unreached=2, only=[first, last])
     assert (stopped.status, stopped.missing) == ("partial", 1)
-    assert [row["reason"][:11] for row in stopped.reasons if "fold" in row] == ["not asked f", "not reached"]
+    folds = [row for row in stopped.left_out if isinstance(row, FoldLeftOut)]
+    assert [row.reason[:11] for row in folds] == ["not asked f", "not reached"]
     lines = lines_of(factories.events(stopped))
     assert lines[-1].startswith("partial: 4 of 6 folds done, 0 failed, 1 not reached")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -12,19 +14,23 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from distmer.commands.session import Session
 from distmer.commands.sweep import _hours, _plan, _whole_fold, _worth_keeping
 from distmer.config_layers import merge
 from distmer.experiment.backend import LocalBackend
+from distmer.experiment.events import Observers
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.local import attempt
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing
+from distmer.experiment.results_file import Results
 from distmer.experiment.run import Report
 from distmer.features import hashes
 from distmer.features.frames import frame_digest
-from distmer.report.sweep import chosen_files
+from distmer.report.live_sweep import SweepProgress
+from distmer.report.sweep import chosen_files, sweep_report
 from distmer.storage import Store
 from distmer.sweep.events import TrialReported
 from distmer.sweep.loop import Sweep
@@ -32,6 +38,8 @@ from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, pla
 from distmer.sweep.result import SweepResult
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
+from distmer.tracking.items import Child, Metric, Table
+from distmer.tracking.sweep_items import sweep_result_items, trial_items
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
 from distmer.workspace import Workspace
@@ -294,3 +302,36 @@ def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(plan
     assert [seconds is None for seconds in (_whole_fold(some, setting) for setting in few)] == [False, True, False, False]
     told = _hours(some, some.searches, 0, 1, 0)["estimate"]
     assert told.endswith("if no trial is stopped; 1 of the 4 settings that were looked at cannot be")
+
+
+def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
+    result, heard = run(planned, tmp_path, seed=0)
+    tree = json.loads(json.dumps(result.to_json()))
+    results = Results.model_validate(tree)
+    assert results.to_json() == tree
+    assert (results.mode, results.selection, results.trained) == ("nested", "sweep:nested", result.trained)
+    report = sweep_report(result)
+    optimism = f"{results.inner.uar - results.uar:+.4f}" if results.inner and results.uar is not None else ""
+    for text in (report.text(width=120), report.markdown(), report._repr_html_()):
+        assert "NOT A HEADLINE: labels-permuted" in text and optimism in text and "group-2" in text
+        assert all(f"{chosen['uar']:.4f}" in text for chosen in tree["chosen"])
+    items = list(sweep_result_items(result))
+    metrics = {item.name: item.value for item in items if isinstance(item, Metric)}
+    assert (metrics["uar"], metrics["inner_uf1"]) == (tree["uar"], tree["inner"]["uf1"])
+    assert metrics["trials"] == 14 and metrics["stopped"] == result.counts["stopped"] > 0
+    outcome = result.outcomes[0]
+    folds = list(Ledger(Store(tmp_path)).known(outcome.trials[0].folds).values())
+    (trial,) = trial_items(outcome.trials[0], folds, result.plan, fold_runs=True)
+    assert isinstance(trial, Child) and sum(isinstance(item, Child) for item in trial.items) == len(folds) > 0
+    (table,) = [item.columns for item in trial.items if isinstance(item, Table)]
+    assert len(table["digest"]) == len(folds) and {"uar", "uf1", "seconds", "epochs", "clips"} <= set(table)
+    sink = io.StringIO()
+    with Observers([SweepProgress(Console(file=sink, width=60))]) as live:
+        for event in heard:
+            live(event)
+    lines = sink.getvalue().splitlines()
+    assert "2 searches of 7 trials, at most 42 trainings · NOT A HEADLINE: labels-permuted" in lines[0]
+    assert any(line.startswith("trials 0/14 · 0:00 elapsed · 1 running") for line in lines)
+    chosen = outcome.chosen
+    assert chosen is not None
+    assert f"group-1: trial {chosen.index}, inner UAR {chosen.rungs[-1].uar:.3f}" in lines

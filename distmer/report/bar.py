@@ -1,0 +1,83 @@
+"""One progress bar on stderr, as stdout is the result's: live on a terminal, in a log plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from distmer.report.tables import clock
+
+
+class Stderr(Console):
+    """The console of progress. Once nobody reads it any more, it is silent: rich would end the process."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class Bar:
+    """How much of one thing is done at a time, with notes beside it, and sentences above it."""
+
+    def __init__(self, console: Console | None, every: float, now: Callable[[], float]) -> None:
+        """``console`` must not write to stdout; ``every``: seconds between plain lines; ``now``: a clock."""
+        self.now = now
+        self.started = 0.0  # when the present thing began
+        self._console = console or Stderr()
+        self._every = every
+        self._what = ""
+        self._shown_at = float("-inf")
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    @property
+    def is_live(self) -> bool:
+        return self._progress is not None
+
+    def begin(self, what: str, total: int) -> None:
+        """Show another thing from here on, ``total`` of it."""
+        self.close()
+        self.started = self.now()
+        self._what, self._shown_at = what, float("-inf")
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+            self._task = self._progress.add_task(what, total=total, note="")
+            self._progress.start()
+
+    def show(self, now: float, done: int, total: int, notes: Sequence[str], *, at_once: bool = False) -> None:
+        """Bring the bar up to date. In a log: a line, if the last one is old enough, or ``at_once``."""
+        shown = [note for note in notes if note]
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=total, completed=done, note=" · ".join(shown))
+        elif at_once or now - self._shown_at >= self._every:
+            self._shown_at = now
+            elapsed = f"{clock(now - self.started)} elapsed"
+            self.print(" · ".join([f"{self._what} {done}/{total}", elapsed, *shown]))
+
+    def print(self, line: str) -> None:
+        """A line above the bar that stays."""
+        self._console.print(Text(line), soft_wrap=True, highlight=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
+
+
+def time_left(spent: float, done: int, left: int) -> str:
+    """How long the rest takes at the pace so far, in words: ``done`` took ``spent`` seconds. Empty before
+    there is a pace. What was in the ledger took no time and is not to be counted."""
+    return f"about {clock(spent / done * left)} left" if done and left else ""
