@@ -165,7 +165,7 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 @retry_option
 def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
     """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
-    every registered model), or the folders of finished runs."""
+    every registered model), or the folders of finished runs, also with files of predictions as `distmer score` reads them."""
     from distmer.commands.compare import compare_runs, run_comparison
     from distmer.remote import place
     from distmer.report.comparison import comparison_report
@@ -182,6 +182,22 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
     click.echo(comparison_report(comparison).text(width=140, colour=sys.stdout.isatty()))
     click.echo(f"tables: {folder}")
     return comparison.exit_status
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Of the bootstrap.")
+@click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables.")
+def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: bool) -> int:
+    """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true, and y_pred or
+    one column prob_CLASS for each class; dataset, fold and seed if there are several."""
+    from distmer.commands.score import read_predictions, score_report
+
+    for file in files:
+        document, found = score_report(read_predictions(file), str(file), resamples, confidence)
+        click.echo(json.dumps(found) if as_json else document.text(colour=sys.stdout.isatty()))
+    return COMPLETE
 
 
 @main.command()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from distmer.commands.run import run_with
+from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
 from distmer.config_layers import laid, load_layers, origin, with_environment
@@ -65,15 +67,20 @@ def run_comparison(
 def compare_runs(
     run_dirs: Sequence[Place], workspace: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()
 ) -> tuple[Comparison, Place]:
-    """Finished runs side by side, from their folders alone."""
+    """Finished runs side by side, from their folders alone; a file of predictions that other code made may stand
+    beside them (`distmer score`)."""
     base = Session.open(None, overrides, workspace or str(run_dirs[0].resolve().parent.parent), environ)
     base.require()
     entries: list[Entry] = []
+    files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
     for run_dir in run_dirs:
+        if run_dir in files:
+            continue
         results, predictions = read_folder(run_dir)
         mode = f"{results.mode} sweep " if results.mode else ""
         label = f"{results.model} {mode}{results.digest[:6]}"
         entries.append(Entry(label, results.dataset, "", results, predictions))
+    entries += [imported_entry(file, entries[0] if entries else None) for file in files]
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +91,21 @@ def import_predictions(frame: pd.DataFrame, where: str) -> Imported:
     ]
     labels = dict(zip(ids, y_true_N.tolist(), strict=True))
     return Imported(predictions, classes, _folds(ids, subjects, folds_of), labels, tuple(warnings))
+
+
+def in_order(found: Imported, classes: Sequence[str]) -> Imported:
+    """The same predictions with the classes numbered as in ``classes``, which are those of a run that they are compared
+    with. Where the table has the numbers 0 to K-1, they mean the run's classes. As they are where nothing fits."""
+    if found.classes == tuple(str(k) for k in range(len(classes))):
+        return replace(found, classes=tuple(classes))
+    if sorted(found.classes) != sorted(classes):
+        return found
+    to_K = np.array([classes.index(name) for name in found.classes])
+    p = found.predictions
+    prob_NK = p.prob_NK[:, np.argsort(to_K)]
+    predictions = replace(p, y_true_N=to_K[p.y_true_N], y_pred_N=to_K[p.y_pred_N], prob_NK=prob_NK)
+    labels = {clip: int(to_K[label]) for clip, label in found.labels.items()}
+    return replace(found, predictions=predictions, classes=tuple(classes), labels=labels)
 
 
 def _columns(names: Sequence[str], where: str) -> tuple[dict[str, str], dict[str, str]]:

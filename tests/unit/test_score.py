@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.naive_bayes import GaussianNB
 
 from distmer.config import EvaluationConfig
 from distmer.evaluation.every import FOLD_MEAN, METRICS, every_score
 from distmer.evaluation.imported import Imported, import_predictions
 from distmer.evaluation.summary import summarise
 from distmer.types import BadInput
+from harness import toy
+from tests.saying import Say
 
 
 def table(n: int = 60, subjects: int = 12, **columns: object) -> pd.DataFrame:
@@ -133,3 +140,46 @@ def test_what_cannot_be_scored_is_one_sentence(change: object, said: str) -> Non
     with pytest.raises(BadInput) as raised:
         import_predictions(change(table()), "mine.csv")  # type: ignore[operator]
     assert said in str(raised.value) and str(raised.value).startswith("mine.csv")
+
+
+def test_the_command_agrees_with_scikit_learn(say: Say, tmp_path: Path) -> None:
+    """Leave-one-subject-out predictions of another tool, as its users would write them to a file."""
+    frame = table(120)
+    x_ND = np.random.default_rng(0).normal(size=(120, 8)) + pd.factorize(frame.y_true)[0][:, None]
+    frame["y_pred"] = cross_val_predict(GaussianNB(), x_ND, frame.y_true, groups=frame.subject, cv=LeaveOneGroupOut())
+    frame.to_csv(tmp_path / "a.csv")  # with pandas' row numbers
+    frame.to_csv(tmp_path / "b.csv", sep=";", index=False, encoding="utf-8-sig")
+    frame.to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    frame.to_parquet(tmp_path / "d.parquet")
+    paths = [str(path) for path in sorted(tmp_path.glob("?.*"))]
+    ended = say("score", *paths, "--json", "--resamples", "100")
+    found = [json.loads(line)["scores"] for line in ended.out.splitlines()]
+    assert (ended.code, len(found)) == (0, 4) and all(scores == found[0] for scores in found)
+    value = {(row["metric"], row["over"]): row["value"] for row in found[0]}
+    true, pred = frame.y_true, frame.y_pred
+    assert value["UAR", "pooled"] == pytest.approx(sk.balanced_accuracy_score(true, pred), abs=1e-12)
+    assert value["UF1", "pooled"] == pytest.approx(sk.f1_score(true, pred, average="macro"), abs=1e-12)
+    assert value["weighted F1", "pooled"] == pytest.approx(sk.f1_score(true, pred, average="weighted"), abs=1e-12)
+    assert "UAR, mean over folds" in say("score", paths[0]).out
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "broken.parquet").write_text("nothing")
+    for name in ("none.csv", "empty.csv", "broken.parquet", "."):
+        ended = say("score", str(tmp_path / name))
+        assert ended.code == 2 and ended.err.startswith(f"bad input: {tmp_path / name}: ") and ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("written", [("negative", "positive", "surprise"), ("0", "1", "2")])
+def test_a_file_stands_beside_our_runs(say: Say, maps: Path, tmp_path: Path, written: tuple[str, ...]) -> None:
+    settings = toy.settings(maps, "model.name=linear", "model.size=8", "tracking.enabled=false")
+    ran = json.loads(say("run", *settings, "--local", "--json").out.splitlines()[-1])
+    ours = pd.read_parquet(Path(ran["run_dir"]) / "predictions.parquet")
+    theirs = ours.assign(**{name: [written[k] for k in ours[name]] for name in ("y_true", "y_pred")})[
+        ["dataset", "subject", "clip_id", "y_true", "y_pred"]
+    ]
+    theirs.to_csv(tmp_path / "mine.csv", index=False)
+    ended = say("compare", ran["run_dir"], str(tmp_path / "mine.csv"), "--set", "tracking.enabled=false")
+    assert ended.code == 0, ended.err
+    assert "made by other code" in ended.out and "no difference shown" in ended.out and "+0.0000" in ended.out

@@ -1,0 +1,104 @@
+"""`distmer score`: predictions that other code made, scored as distmer scores its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distmer.config import EvaluationConfig
+from distmer.evaluation.every import MetricRow, every_score
+from distmer.evaluation.imported import Imported, import_predictions, in_order
+from distmer.evaluation.summary import summarise
+from distmer.experiment.comparison import Entry
+from distmer.experiment.results_file import Results
+from distmer.report.document import Document, Facts
+from distmer.report.table import Column, Row, Table
+from distmer.report.tables import interval_text
+from distmer.types import BadInput, JsonValue
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_READ = "a .csv, a .tsv or a .parquet file"
+
+
+def read_predictions(path: Path) -> Imported:
+    """The predictions in a file: CSV (commas, semicolons or tabs), or Parquet. BadInput where it cannot be read."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            with path.open(encoding="utf-8-sig") as file:
+                separator = max(",;\t", key=file.readline().count)
+            frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: there is no such file; give {_READ} of predictions.") from error
+    except (ValueError, OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        said = " ".join(str(error).split())
+        raise BadInput(f"{path}: it cannot be read as a table ({said}); give {_READ} of predictions.") from error
+    return import_predictions(_without_index(frame), str(path))
+
+
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the row numbers that pandas writes into a CSV file unless it is told not to."""
+    return frame.drop(columns=[name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")])
+
+
+def imported_entry(path: Path, beside: Entry | None) -> Entry:
+    """A file of predictions as a row of a comparison. ``beside`` is a run that it is compared with: the file's classes
+    are numbered as the run's, and it is on the run's data."""
+    found = read_predictions(path)
+    if beside is not None and beside.results is not None:
+        found = in_order(found, beside.results.classes)
+    summary = summarise(found.predictions, found.folds, found.labels, found.classes, EvaluationConfig())
+    on = beside.on if beside is not None else "one table"
+    results = Results.model_validate(
+        {
+            **summary.to_json(),
+            "model": path.name,
+            "dataset": on,
+            "folds": len(set(found.predictions.fold_ids)),
+            "clips_used": summary.n,
+            "clips_expected": summary.n,
+            "selection": "not known: made by other code",
+            "confidence": EvaluationConfig().confidence,
+            "seconds": 0.0,
+            "fold_seconds": 0.0,
+            "status": "complete",
+            "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "run_dir": str(path),
+        }
+    )
+    return Entry(path.name, on, "; ".join(("made by other code", *found.warnings)), results, found.predictions)
+
+
+def score_report(found: Imported, title: str, resamples: int, confidence: float) -> tuple[Document, JsonValue]:
+    """All scores with intervals and floors: as a document, and as what ``--json`` prints."""
+    classes = len(found.classes)
+    scored = every_score(found.predictions, found.folds, found.labels, classes, resamples, confidence)
+    clips, subjects = set(found.labels), {str(subject) for subject in found.predictions.subjects}
+    facts = (
+        ("intervals", f"{confidence:.0%}, bootstrap over subjects"),
+        ("clips", f"{len(clips)} of {len(subjects)} subjects"),
+        ("classes", ", ".join(found.classes)),
+        ("folds", str(len(set(found.predictions.fold_ids)))),
+        ("seeds", str(len(set(found.predictions.seed_N.tolist())))),
+    )
+    document = Document(title, found.warnings, (_table(scored), Facts(facts)))
+    return document, {"file": title, "warnings": list(found.warnings), "scores": [asdict(row) for row in scored]}
+
+
+def _table(scored: tuple[MetricRow, ...]) -> Table:
+    rows: list[Row] = []
+    for before, row in zip((None, *scored), scored, strict=False):
+        spread = "" if row.sd is None else f" ± {row.sd:.4f}"
+        ends = None if row.interval is None else (row.interval.lo, row.interval.hi)
+        floors = [f"{row.floors[name]:.4f}" if row.floors else "" for name in ("constant", "stratified")]
+        cells = (f"{row.metric}, {row.over}", f"{row.value:.4f}{spread}", interval_text(ends, 4), *floors)
+        rows.append(Row(cells, section=before is not None and before.over != row.over))
+    right = [Column(name, right=True) for name in ("floor, constant", "floor, stratified")]
+    return Table((Column(""), Column("score", right=True), Column("interval"), *right), tuple(rows))
