@@ -18,6 +18,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from distmer.plugins import own_modules
+
 # What `fit_fold` calls and whose change can change a number. A test finds one that is forgotten.
 SHARED = (
     "distmer.evaluation.folds",  # the inner folds
@@ -44,9 +46,11 @@ _sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 def code_of(model: str, kind: str) -> dict[str, str]:
     """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared.
 
-    ``model`` is the name of the module that defines it. Each file counts as this process imported it.
+    ``model`` is the name of the module that defines it; of a user's model, the modules of its own package or folder
+    that it imports count as well. Each file counts as this process imported it.
     """
-    return {name: digest_of_source(_source_of(name)) for name in sorted((*SHARED, *OF_KIND[kind], model))}
+    own = [model] if model.startswith("distmer.") else own_modules(model)
+    return {name: digest_of_source(_source_of(name)) for name in sorted((*SHARED, *OF_KIND[kind], *own))}
 
 
 def read_sources(modules: Iterable[str]) -> None:

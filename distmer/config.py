@@ -29,10 +29,10 @@ class PathMark:
     """The mark of a setting that holds a path: a relative one is made absolute when it is read.
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a ``database`` is a path
-    only behind ``sqlite:///``.
+    only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and then beside the file that names it.
     """
 
-    kind: Literal["place", "protocol", "database"]
+    kind: Literal["place", "protocol", "database", "plugin"]
 
 
 ConfigPath = Annotated[str, PathMark("place")]
@@ -130,7 +130,7 @@ class ModelConfig(BaseModel):
     """The model's name; every further key is one of that model's own options (see `distmer models`)."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: str = "atscnn"
+    name: Annotated[str, PathMark("plugin")] = "atscnn"
 
     @property
     def options(self) -> dict[str, JsonValue]:

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from distmer.config import Config, ModelConfig, PathMark, parse
 from distmer.idle import refuse_idle, sections
+from distmer.plugins import anchored_reference
 from distmer.remote import Place, anchored
 from distmer.types import BadInput
 
@@ -82,14 +83,15 @@ def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place,
 def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
     """The layers of a file and of the command line, the lowest first.
 
-    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current folder is
-    a throw-away copy, and what a file names there would be gone). BadInput: a file cannot be read, or two overrides clash.
+    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current
+    folder is a temporary copy, and what a file names there would be gone). Code of the user's own is relative to the
+    file that names it, for it belongs to it. BadInput: a file cannot be read, or two overrides clash.
     """
     layers = [] if path is None else _files(path, ())
     for layer in layers:
-        _anchor(layer.tree, "", workspace)
+        _anchor(layer.tree, "", workspace, Path(layer.origin).parent)
     if tree := _overrides(overrides):
-        _anchor(tree, "", Path.cwd())
+        _anchor(tree, "", Path.cwd(), Path.cwd())
         layers.append(Layer("--set", tree, override=True))
     return tuple(layers)
 
@@ -230,33 +232,38 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
     return tree
 
 
-def _anchor(tree: dict[str, Any], at: str, base: Place) -> None:
-    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that a sweep chooses among."""
+def _anchor(tree: dict[str, Any], at: str, base: Place, beside: Path) -> None:
+    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that a sweep
+    chooses among. Data are below ``base``, and code is below ``beside``."""
     marks = path_settings()
     for key, value in tree.items():
         name = f"{at}{key}"
         mark = marks.get(name) or marks.get(f"{name.rpartition('.')[0]}.*")
         if mark is not None:
-            tree[key] = _anchored(value, mark, base)
+            tree[key] = _anchored(value, mark, base, beside)
         elif not isinstance(value, dict):
             continue
         elif f"{name}.*" in marks:
-            tree[key] = {k: _anchored(v, marks[f"{name}.*"], base) for k, v in value.items()}
+            tree[key] = {k: _anchored(v, marks[f"{name}.*"], base, beside) for k, v in value.items()}
         elif name in ("compare.rows", "compare.over"):
             for row in value.values():
                 if isinstance(row, dict):
-                    _anchor(row, "", base)
+                    _anchor(row, "", base, beside)
         elif name == "sweep.space":
-            _anchor(value, "", base)
+            _anchor(value, "", base, beside)
         else:
-            _anchor(value, f"{name}.", base)
+            _anchor(value, f"{name}.", base, beside)
 
 
-def _anchored(value: Any, mark: PathMark, base: Place) -> Any:
+def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
     if isinstance(value, dict):  # of a sweep: {choice: [a, b]}
-        return {form: [_anchored(one, mark, base) for one in some] if isinstance(some, list) else some for form, some in value.items()}
+        return {
+            form: [_anchored(one, mark, base, beside) for one in some] if isinstance(some, list) else some for form, some in value.items()
+        }
     if not isinstance(value, str):
         return value
+    if mark.kind == "plugin":
+        return anchored_reference(value, beside)
     if mark.kind == "protocol":
         return anchored(value, base) if value.endswith((".yaml", ".yml")) else value
     if mark.kind == "database":

@@ -8,19 +8,22 @@ reference to its module are the same thing, and no path gets into a result's ide
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from distmer.registry import nearest
 from distmer.types import BadInput
+
+_FOUND: set[str] = set()  # the modules that references of this process led to
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,14 @@ class Plugin:
     entry: Any
     module: str
     distribution: str
+
+
+def anchored_reference(reference: str, folder: Path) -> str:
+    """A reference to a file with the file's path made absolute: a relative one is below ``folder``."""
+    place, colon, name = reference.rpartition(":")
+    if not place.endswith(".py"):
+        return reference
+    return f"{(folder / Path(place).expanduser()).resolve()}{colon}{name}"
 
 
 def is_reference(name: str) -> bool:
@@ -56,7 +67,25 @@ def find(reference: str) -> Plugin:
     if not hasattr(module, name):
         own = [known for known in vars(module) if not known.startswith("_")]
         raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
+    _FOUND.add(module.__name__)
     return Plugin(f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__))
+
+
+def announced(name: str, group: str) -> Plugin | None:
+    """The entry that an installed package announces under ``name`` in an entry-point group; None where there is none.
+
+    Raises BadInput where two packages announce the name, or where importing it raises.
+    """
+    found = list(importlib.metadata.entry_points(group=group, name=name))
+    if len(found) > 1:
+        both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
+        raise BadInput(f"{both} both announce {name!r} in {group}; name it as package.module:NAME.")
+    return replace(find(found[0].value), reference=name) if found else None
+
+
+def names_announced(group: str) -> list[str]:
+    """The names that installed packages announce in an entry-point group."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=group)})
 
 
 def import_file(path: Path) -> ModuleType:
@@ -105,6 +134,7 @@ def distribution_of(module: str) -> str:
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
 
 
+@functools.cache
 def own_modules(module: str) -> list[str]:
     """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of its own
     top-level package (of a file: of its own folder). Read off the import statements, so that it is the same in
@@ -119,17 +149,20 @@ def own_modules(module: str) -> list[str]:
     return sorted(found)
 
 
-def root_of(module: str) -> Path:
-    """What a worker needs to import a plug-in's module: the folder of its top-level package, or its file's folder."""
-    top = _spec(module.partition(".")[0])
-    assert top is not None and top.origin is not None
-    return Path(top.origin).parent
+def places_to_ship() -> list[str]:
+    """The files and folders that a worker elsewhere needs, to import all that was found here: a top-level package's
+    folder, or a file and those of its neighbours that it imports."""
+    tops = {name.partition(".")[0] for module in _FOUND for name in own_modules(module)}
+    origins = [(spec, Path(str(spec.origin))) for spec in map(_spec, sorted(tops))]
+    return [str(origin.parent if spec.submodule_search_locations else origin) for spec, origin in origins]
 
 
 def _is_own(name: str, module: str) -> bool:
     top = module.partition(".")[0]
+    if _spec(name) is None:  # of ``from module import name``, a class or a function
+        return False
     if name.partition(".")[0] == top:
-        return _spec(name) is not None
+        return True
     # Of a file: its neighbours, but no package that happens to be installed in the same folder.
     spec, own = _spec(name.partition(".")[0]), _spec(top)
     if spec is None or own is None or own.submodule_search_locations or not spec.origin or distribution_of(name):
@@ -159,5 +192,5 @@ def _imported_by(name: str) -> Iterator[str]:
 def _spec(name: str) -> Any:
     try:
         return importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # its parent is no package: then it is a class or a function, not a module
+    except (ImportError, ValueError):  # there is none, or its parent is no package
         return None

@@ -8,8 +8,10 @@ from types import ModuleType
 
 from distmer.code import OF_KIND, read_sources
 from distmer.config import ModelConfig, parse
+from distmer.models._plugin import as_model
 from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
-from distmer.registry import discover, lookup
+from distmer.plugins import announced, find, is_reference, names_announced, own_modules
+from distmer.registry import discover, nearest
 from distmer.types import BadInput
 
 __all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "is_network", "models", "parameters", "resolve"]
@@ -22,12 +24,12 @@ def models() -> dict[str, ModelInfo]:
 
 def is_network(name: str) -> bool:
     """Whether the model of that name is trained epoch by epoch. BadInput names the nearest model for an unknown one."""
-    return lookup(models(), name, "model").kind == "torch"
+    return _lookup(name)[0].kind == "torch"
 
 
 def resolve(config: ModelConfig) -> ResolvedModel:
     """The model that a configuration names, with all its options. BadInput names the nearest model or option."""
-    info, module = lookup(_found(), config.name, "model")
+    info, module, distribution = _lookup(config.name)
     options = parse(info.options, config.options, f"model {info.name}", prefix="model", also=("name",))
     if options.size < info.min_size:
         raise BadInput(f"model {info.name}: model.size is {options.size} px, but its poolings need {info.min_size}; raise model.size.")
@@ -35,8 +37,8 @@ def resolve(config: ModelConfig) -> ResolvedModel:
         info=info,
         options=options,
         inputs=info.inputs(options),
-        module=module.__name__,
-        spec={"name": info.name, "options": options.model_dump(mode="json")},
+        module=module,
+        spec={"name": info.name, "options": options.model_dump(mode="json"), **distribution},
     )
 
 
@@ -49,6 +51,28 @@ def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
     with torch.device("meta"):  # shapes only: nothing is allocated or drawn
         module = resolved.build(classes)
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _lookup(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
+    """The model of a name, its module, and the installed distribution that it comes from if it is not distmer's own."""
+    if name in _found():
+        info, module = _found()[name]
+        return info, module.__name__, {}
+    return _brought(name)
+
+
+@functools.cache
+def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
+    """A model from outside: a reference, or a name that an installed package has announced."""
+    plugin = find(name) if is_reference(name) else announced(name, "distmer.models")
+    if plugin is None:
+        known = (*models(), *names_announced("distmer.models"))
+        raise BadInput(
+            f"unknown model {name!r}; {nearest(name, known)} A model of your own is named package.module:NAME or ./file.py:NAME."
+        )
+    info = as_model(plugin.entry, plugin.reference)
+    read_sources(own_modules(plugin.module))
+    return info, plugin.module, {"distribution": plugin.distribution} if plugin.distribution else {}
 
 
 @functools.cache

@@ -14,27 +14,30 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 
-class StandardisedClassifier:
-    """Each pixel of each channel to zero mean and unit variance (statistics of the training clips alone), then a classifier.
+class FlatClassifier:
+    """A scikit-learn classifier on the pixels of all channels as one row.
 
-    ``make(seed)`` gives the scikit-learn classifier. Two or more classes are needed to fit one: a training set of a single
-    class is answered with that class.
+    ``make(seed)`` gives the classifier. With ``standardise``, each pixel is brought to zero mean and unit variance
+    before it, with statistics of the training clips alone. Two or more classes are needed to fit a classifier, so a
+    training set of a single class is answered with that class.
     """
 
-    def __init__(self, make: Callable[[int], Any], classes: int) -> None:
+    def __init__(self, make: Callable[[int], Any], classes: int, *, standardise: bool = True) -> None:
         self._make = make
+        self._standardise = standardise
         self._classes = classes
         self._seen_S: IntArray = np.empty(0, dtype=np.int64)  # the S classes of the training set
         self._pipeline: Pipeline | None = None
 
-    def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> StandardisedClassifier:
+    def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> FlatClassifier:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         self._seen_S = np.unique(y_N)
         self._pipeline = None
         if len(self._seen_S) > 1:
-            self._pipeline = make_pipeline(StandardScaler(), self._make(seed))
+            before = [StandardScaler()] if self._standardise else []
+            self._pipeline = make_pipeline(*before, self._make(seed))
             # One thread: another number of them sums in another order, and the last digits would depend on the machine.
             with threadpool_limits(limits=1):
                 self._pipeline.fit(_rows(x_NCHW), y_N)
@@ -57,9 +60,12 @@ def _rows(x_NCHW: FloatArray) -> FloatArray:
 
 
 def _probabilities(pipeline: Pipeline, x_ND: FloatArray) -> FloatArray:
-    """The classifier's own probabilities; where it has none, the softmax of its decision values: scores, not calibrated."""
+    """The classifier's own probabilities. Where it has none, the softmax of its decision values, which are scores and
+    not calibrated; where it has neither, 1 for its answer."""
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(x_ND))
+    if not hasattr(pipeline, "decision_function"):
+        return (np.asarray(pipeline.predict(x_ND))[:, None] == pipeline.classes_).astype(np.float64)
     decision = np.asarray(pipeline.decision_function(x_ND))
     if decision.ndim == 1:  # two classes: one value, positive for the second; the softmax of (0, d) is the logistic of d
         decision = np.stack([np.zeros_like(decision), decision], axis=1)

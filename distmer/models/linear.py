@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from distmer.models._classical import StandardisedClassifier
+from distmer.models._classical import FlatClassifier
 from distmer.models.base import Channel, Classical, ModelInfo, Options
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _build(options: LinearOptions, classes: int) -> Classical:
         weight = "balanced" if options.balanced else None
         return LogisticRegression(C=options.c, class_weight=weight, max_iter=options.iterations, random_state=seed)  # lbfgs draws nothing
 
-    return StandardisedClassifier(make, classes)
+    return FlatClassifier(make, classes)
 
 
 MODEL = ModelInfo(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from distmer.models._classical import StandardisedClassifier
+from distmer.models._classical import FlatClassifier
 from distmer.models.base import Channel, Classical, ModelInfo, Options
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _build(options: SvmOptions, classes: int) -> Classical:
         weight = "balanced" if options.balanced else None
         return SVC(C=options.c, kernel="rbf", gamma="scale", class_weight=weight, random_state=seed)  # libsvm draws nothing here
 
-    return StandardisedClassifier(make, classes)
+    return FlatClassifier(make, classes)
 
 
 MODEL = ModelInfo(
