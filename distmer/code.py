@@ -43,13 +43,16 @@ OF_KIND = {
 _sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 
 
-def code_of(model: str, kind: str) -> dict[str, str]:
+def code_of(model: str, kind: str, own: Iterable[str] | None = None) -> dict[str, str]:
     """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared.
 
     ``model`` is the name of the module that defines it; of a user's model, the modules of its own package or folder
-    that it imports count as well. Each file counts as this process imported it.
+    that it imports count as well, or those in ``own`` where another process has found them. Each file counts as this process imported it.
     """
-    own = [model] if model.startswith("distmer.") else own_modules(model)
+    if model.startswith("distmer."):
+        own = [model]
+    elif own is None:
+        own = own_modules(model)
     return {name: digest_of_source(_source_of(name)) for name in sorted((*SHARED, *OF_KIND[kind], *own))}
 
 

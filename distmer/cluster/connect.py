@@ -11,8 +11,10 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from distmer.config import ClusterConfig
+from distmer.plugins import places_to_ship
 from distmer.process import environment
 from distmer.types import BadInput, RunError
 
@@ -59,7 +61,7 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
             if address in (None, "local"):
                 _start(config, groups=groups or config.workers_per_fold not in (0, "auto"))
             else:
-                ray.init(address=address, logging_level=logging.ERROR)
+                ray.init(address=address, logging_level=logging.ERROR, runtime_env=_what_the_user_brings())
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(
@@ -90,6 +92,7 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
                 # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
                 include_dashboard=groups,
                 logging_level=logging.ERROR,
+                runtime_env=_what_the_user_brings(),
             )
             return
         except Exception as error:
@@ -102,6 +105,12 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
                     " Run the same command again later, or run with --local."
                 ) from error
             _log.warning("Ray did not start within 30 s (this machine is busy); it is started again.")
+
+
+def _what_the_user_brings() -> dict[str, Any] | None:
+    """Models of the user's own need not be installed on the nodes: their files travel with the job."""
+    modules = places_to_ship()
+    return {"py_modules": modules} if modules else None
 
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:

@@ -68,7 +68,9 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
 
 def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
     """The result is filed under the digests of the process that planned it: other code, other numbers."""
-    other = other_code(job.spec["code"], code_of(resolved.module, resolved.info.kind))
+    planned: Mapping[str, str] = job.spec["code"]
+    brought = [name for name in planned if not name.startswith("distmer.")]
+    other = other_code(planned, code_of(resolved.module, resolved.info.kind, brought))
     if other:
         raise OtherCode(
             f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run was"
