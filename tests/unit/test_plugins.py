@@ -1,0 +1,213 @@
+"""Models of the user's own: found by reference, configured like ours, identified by their sources, and refused in one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distmer import models, plugins
+from distmer.config import ModelConfig
+from distmer.models import resolve
+from distmer.types import BadInput
+from harness import toy
+from tests.saying import Say
+
+NET = '''"""A lab's networks."""
+from torch import nn
+from {package}layers import squash
+
+
+class Tiny(nn.Module):
+    """A very small network."""
+
+    size = 8
+    inputs = ("u", "strain")
+
+    def __init__(self, classes: int, width: int = 4):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(2 * 64, width), nn.ReLU(), nn.Linear(width, classes))
+
+    def forward(self, x):
+        return self.net(squash(x))
+
+
+def wide(classes, width: int = 32):
+    return Tiny(classes, width)
+'''
+LAYERS = "import torch\n\n\ndef squash(x):\n    return torch.tanh(x)\n"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+    forget()
+
+
+def forget() -> None:
+    """As in a new process: nothing is remembered of what references led to."""
+    plugins._FOUND.clear()
+    plugins.own_modules.cache_clear()
+    models._brought.cache_clear()
+    importlib.invalidate_caches()
+
+
+def write(folder: Path, net: str = NET, layers: str = LAYERS) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "lab_layers.py").write_text(layers)
+    path = folder / "lab_nets.py"
+    path.write_text(net.format(package="lab_"))
+    return path
+
+
+def model(reference: str, **options: object) -> models.ResolvedModel:
+    return resolve(ModelConfig.model_validate({"name": reference, **options}))
+
+
+def test_a_class_in_a_file_is_a_model(tmp_path: Path) -> None:
+    found = model(f"{write(tmp_path)}:Tiny", width=6)
+    assert (found.info.name, found.info.kind, found.inputs, found.size) == ("lab_nets:Tiny", "torch", ("u", "strain"), 8)
+    assert found.spec == {"name": "lab_nets:Tiny", "options": {"size": 8, "width": 6}}  # and no path in it
+    assert found.info.title == "A very small network."
+    assert sum(p.numel() for p in found.build(3).parameters()) == 128 * 6 + 6 + 6 * 3 + 3
+    assert models.is_network("lab_nets:Tiny")  # by its module now, as a worker has it
+    wide = model("lab_nets:wide")
+    assert wide.spec["options"]["width"] == 32 and wide.inputs == ("u", "v", "strain")
+    with pytest.raises(BadInput, match="did you mean 'width'"):
+        model("lab_nets:Tiny", with_=3)
+
+
+def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
+    """As `pip install` leaves it: a package, and a distribution that names its entry points."""
+    package = tmp_path / "lab"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "layers.py").write_text(LAYERS)
+    (package / "unused.py").write_text("raise RuntimeError('nobody imports this')\n")
+    (package / "nets.py").write_text(NET.format(package="."))
+    info = tmp_path / "lab-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.2\n")
+    (info / "top_level.txt").write_text("lab\n")
+    (info / "entry_points.txt").write_text("[distmer.models]\ntinynet = lab.nets:Tiny\n")
+    (info / "RECORD").write_text("lab/__init__.py,,\n")
+    sys.path.append(str(tmp_path))
+    importlib.invalidate_caches()
+    by_name, by_reference = model("tinynet"), model("lab.nets:Tiny")
+    assert by_name.spec == {"name": "tinynet", "options": {"size": 8, "width": 4}, "distribution": "lab 1.2"}
+    assert by_reference.spec["name"] == "lab.nets:Tiny" and by_name.module == by_reference.module == "lab.nets"
+    assert plugins.own_modules("lab.nets") == ["lab", "lab.layers", "lab.nets"]
+    assert plugins.places_to_ship() == [str(package)]
+    with pytest.raises(BadInput, match=r"unknown model 'tinyne'; did you mean 'tinynet'\?"):
+        model("tinyne")
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        ("from sklearn.naive_bayes import GaussianNB as M", "classical"),
+        ("from sklearn.pipeline import make_pipeline\nfrom sklearn.svm import LinearSVC\nM = make_pipeline(LinearSVC())", "classical"),
+        ("from distmer.models.linear import MODEL as M", "classical"),
+    ],
+)
+def test_estimators_and_descriptions_are_models(entry: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(entry)
+    found = model(f"{tmp_path}/mine.py:M")
+    assert (found.info.name, found.info.kind) == ("mine:M", kind)
+    x_NCHW, y_N = toy.maps_and_labels(found.size, len(found.inputs))
+    prob_NK = found.build(3).fit(x_NCHW, y_N, 0).predict_proba(x_NCHW)
+    assert prob_NK.shape == (len(y_N), 3) and prob_NK.sum(1) == pytest.approx(1)
+
+
+def test_the_estimator_named_in_a_configuration() -> None:
+    trees = {"estimator": "sklearn.ensemble.ExtraTreesClassifier", "params": {"n_estimators": 5}}
+    found = model("sklearn", **trees)
+    x_NCHW, y_N = toy.maps_and_labels(found.size, 3)
+    first, same, other = (found.build(3).fit(x_NCHW, y_N, seed).predict_proba(x_NCHW) for seed in (0, 0, 1))
+    assert (first == same).all() and (first != other).any()  # the fold's seed is the forest's
+    for wrong, said in (
+        ({"estimator": "sklearn.ensemble.ExtraTree"}, "there is no sklearn.ensemble.ExtraTree"),
+        ({"estimator": "pathlib.Path"}, "is no classifier"),
+        ({**trees, "params": {"trees": 5}}, "does not take these params"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            model("sklearn", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        (None, "Tiny", "there is no such file"),
+        (NET, "Tny", "has no 'Tny'; did you mean 'Tiny'?"),
+        ("def f(:\n", "f", "importing it raised SyntaxError"),
+        ("import nowhere_to_be_found\n", "f", "importing it raised ModuleNotFoundError"),
+        ("x = 1\ny = 1 / 0\n", "f", "importing it raised ZeroDivisionError (division by zero) in"),
+        ("M = 3\n", "M", "not a int"),
+        ("def f(classes, width): ...\n", "f", "its parameter 'width' has no default"),
+        ("def f(): ...\n", "f", "the first must be the number of classes"),
+        ("from torch import nn\nM = nn.Linear(2, 3)\n", "M", "it is a network that is built already"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(text: str | None, name: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong_nets.py"
+    if text is not None:
+        path.write_text(text.format(package="lab_"))
+        (tmp_path / "lab_layers.py").write_text(LAYERS)
+    with pytest.raises(BadInput) as raised:
+        model(f"{path}:{name}")
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+    if "ZeroDivision" in said:
+        assert f"{path}, line 2" in str(raised.value)
+
+
+def test_a_file_whose_name_is_taken_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("M = 3\n")
+    with pytest.raises(BadInput, match="a module named 'json' is there already"):
+        plugins.find(f"{tmp_path}/json.py:M")
+    (tmp_path / "my-nets.py").write_text("M = 3\n")
+    with pytest.raises(BadInput, match="cannot be imported; rename the file"):
+        plugins.find(f"{tmp_path}/my-nets.py:M")
+    with pytest.raises(BadInput, match="there is no module 'mylab'; install it"):
+        plugins.find("mylab.nets:M")
+
+
+def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(say: Say, maps: Path, tmp_path: Path) -> None:
+    """The reference stands in a file, relative to it. An edited neighbour trains anew; a comment does not."""
+    lab = tmp_path / "lab"
+    tree = {
+        "data": {"protocol": "flowmaps", "root": str(maps)},
+        "inputs": {"normalise": "minmax"},
+        "model": {"name": "./lab_nets.py:Tiny", "width": 5},
+        "train": {"epochs": 2, "batch_size": 8},
+        "tracking": {"enabled": False},
+    }
+
+    def run(layers: str, *more: str) -> dict[str, object]:
+        for name in ("lab_nets", "lab_layers"):
+            sys.modules.pop(name, None)
+        forget()
+        write(lab, layers=layers)
+        (lab / "own.yaml").write_text(yaml.safe_dump(tree))
+        ended = say("run", str(lab / "own.yaml"), "--local", "--json", *more)
+        assert ended.code == 0, ended.err
+        result = json.loads(ended.out.splitlines()[-1])
+        return {"kept": "(4 in the ledger already)" in ended.err, "digest": result["digest"], "model": result["model"]}
+
+    first = run(LAYERS)
+    assert (first["kept"], first["model"]) == (False, "lab_nets:Tiny")
+    assert run(f"# a comment\n{LAYERS}") == {**first, "kept": True}
+    edited = run(LAYERS.replace("tanh", "sin"))
+    assert not edited["kept"] and edited["digest"] != first["digest"]
+    compared = say("compare", str(lab / "own.yaml"), "--local", "--set", "compare.rows.mine.model.width=5")
+    assert compared.code == 0 and "mine" in compared.out
