@@ -88,7 +88,8 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
 def _score_table(comparison: Comparison) -> Table:
     interval = Column("interval")
     columns = [Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval]
-    columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True), Column("note")]
+    columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True)]
+    columns.append(Column("note"))
     return Table(columns, [Row(_cells(entry)) for entry in comparison.entries])
 
 
