@@ -48,11 +48,11 @@ def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
     parts: list[Part] = [_score_table(comparison)]
     floors = _floor_lines(comparison)
-    parts += [Lines(tuple(floors))] if floors else []
+    parts += [Lines(floors)] if floors else []
     parts += [_pair_table(comparison.pairs)] if comparison.pairs else []
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
-    parts += [Lines(tuple(untested))] if untested else []
-    return Document(f"{comparison.name}: {len(comparison.entries)} rows", (), tuple(parts))
+    parts += [Lines(untested)] if untested else []
+    return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
@@ -87,10 +87,10 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
 
 def _score_table(comparison: Comparison) -> Table:
     interval = Column("interval")
-    columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
-    columns += (Column("clips"), Column("parameters", right=True), Column("s a fold", right=True))
-    columns += (Column("note"),)
-    return Table(columns, tuple(Row(_cells(entry)) for entry in comparison.entries))
+    columns = [Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval]
+    columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True)]
+    columns.append(Column("note"))
+    return Table(columns, [Row(_cells(entry)) for entry in comparison.entries])
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def _pair_table(pairs: tuple[Pair, ...]) -> Table:
         verdict = "; ".join(filter(None, (pair.verdict(), pair.on_part)))  # on which clips, where not on all
         rows.append(Row((_on(pair.a, pair.on), pair.b, *uar, *uf1, verdict)))
     title = f"{len(pairs)} paired permutation tests over subjects, Holm-corrected together:"
-    return Table((*columns, Column("verdict")), tuple(rows), title)
+    return Table((*columns, Column("verdict")), rows, title)
 
 
 def _paper_table(comparison: Comparison) -> Table:
@@ -141,7 +141,7 @@ def _paper_table(comparison: Comparison) -> Table:
             rows.append(Row((label, "--", "n/a", "--", "n/a")))
         else:
             rows.append(Row((f"{label} ({note})" if note else label, uar, uar_ci, uf1, uf1_ci)))
-    return Table(columns, tuple(rows))
+    return Table(columns, rows)
 
 
 def _note(entry: Entry) -> str:

@@ -18,7 +18,7 @@ from distmer.report.table import Table
 class Facts:
     """Names with a value each."""
 
-    rows: tuple[tuple[str, str], ...]
+    rows: Sequence[tuple[str, str]]
 
     def terminal(self) -> list[Text]:
         width = max(len(name) for name, _ in self.rows)
@@ -36,7 +36,7 @@ class Facts:
 class Lines:
     """Sentences one below the other; ``title`` is the line above them."""
 
-    lines: tuple[str, ...]
+    lines: Sequence[str]
     title: str = ""
 
     def terminal(self) -> list[Text]:
@@ -60,8 +60,8 @@ class Document:
     """A title, what must be read before any number, then tables, facts and lines; HTML in a notebook."""
 
     title: str
-    warnings: tuple[str, ...] = ()
-    parts: tuple[Part, ...] = ()
+    warnings: Sequence[str] = ()
+    parts: Sequence[Part] = ()
 
     def text(self, *, width: int = 100, colour: bool = False) -> str:
         """For a terminal or a log; only tables are folded to ``width`` characters."""

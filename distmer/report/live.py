@@ -29,7 +29,8 @@ class LiveProgress:
     ) -> None:
         self.bar = Bar(console, every, now)
         self._what, self._total = "", 0
-        self._counts: Counter[str] = Counter()  # ended, of these failed, cached; and fresh: ended since it is shown
+        # How many have ended; of these, how many failed, were cached, or are fresh: they ended while shown.
+        self._counts: Counter[str] = Counter()
         self._running: set[str] = set()  # digests
         self._confusion_KK: IntArray | None = None  # of the folds so far; None where there is no score yet
 
@@ -62,7 +63,8 @@ class LiveProgress:
         before = self._counts["ended"] - self._counts["cached"]
         if step.what != self._what:
             self._begin(step.what, step.total)
-            before = step.done - step.cached  # no event says when a step began: its pace counts from the first on
+            # No event says when a step began, so its pace counts from its first event on.
+            before = step.done - step.cached
         fresh = self._counts["fresh"] + max(0, step.done - step.cached - before)
         self._total = step.total
         self._counts = Counter(ended=step.done, failed=step.failed, cached=step.cached, fresh=fresh)

@@ -37,13 +37,13 @@ def sweep_report(result: SweepResult) -> Document:
     it flattered."""
     report = run_report(result.results)
     parts: list[Part] = [_choices(result.outcomes)] if result.outcomes else []
-    return replace(report, parts=(*report.parts, *parts, Lines(tuple(_closing(result)))))
+    return replace(report, parts=[*report.parts, *parts, Lines(_closing(result))])
 
 
 def _choices(outcomes: Sequence[Outcome]) -> Table:
     inner = (Column("inner UAR", right=True), Column("inner UF1", right=True))
     columns = (Column("search"), Column("trial", right=True), Column("chosen setting"), *inner)
-    return Table((*columns, Column("stopped")), tuple(Row(_cells(outcome)) for outcome in outcomes))
+    return Table((*columns, Column("stopped")), [Row(_cells(outcome)) for outcome in outcomes])
 
 
 def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -207,8 +207,8 @@ def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[st
     base = plan.base
     title = f"sweep of {base.model.info.name} on {base.manifest.protocol}, {len(base.folds)} outer folds"
     space = {name: domain.model_dump(mode="json", exclude_none=True) for name, domain in sweep.space.items()}
-    searched = tuple(f"{name}: {json.dumps(domain)}" for name, domain in space.items())
-    return Document(title, (), (Lines(searched, "searched settings"), Facts(tuple(rows)))).text()
+    searched = Lines([f"{name}: {json.dumps(domain)}" for name, domain in space.items()], "searched settings")
+    return Document(title, parts=[searched, Facts(rows)]).text()
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:

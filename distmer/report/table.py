@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -30,7 +31,7 @@ class Row:
     ``style`` is shown where there are colours, and in HTML.
     """
 
-    cells: tuple[str, ...]
+    cells: Sequence[str]
     style: Literal["", "bold", "dim"] = ""
     indent: bool = False
     section: bool = False
@@ -40,8 +41,8 @@ class Row:
 class Table:
     """Columns, rows of as many cells, and a sentence that stands above them."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
     title: str = ""
 
     def terminal(self) -> list[Text | rich.table.Table]:
@@ -89,10 +90,10 @@ def _indented(row: Row, blank: str) -> list[str]:
     return [blank + first if row.indent else first, *rest]
 
 
-def _markdown_line(cells: list[str]) -> str:
+def _markdown_line(cells: Sequence[str]) -> str:
     escaped = [cell.replace("|", r"\|") for cell in cells]
     return f"| {' | '.join(escaped)} |"
 
 
-def _latex_line(cells: list[str]) -> str:
+def _latex_line(cells: Sequence[str]) -> str:
     return " & ".join("".join(_LATEX.get(char, char) for char in cell) for cell in cells) + r" \\"

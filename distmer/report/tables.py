@@ -42,11 +42,10 @@ def run_report(results: Results) -> Document:
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
     table, left_out = score_table(results), _left_out(results)
-    parts: list[Part] = [table] if table else []
-    parts.append(Facts(tuple(facts(results))))
+    parts: list[Part] = [*([table] if table else []), Facts(_facts(results))]
     if left_out:
-        parts.append(Lines(tuple(_failure_lines(left_out)), f"not in the score: {len(left_out)}"))
-    return Document(title, tuple(_warnings(results)), tuple(parts))
+        parts.append(Lines(_failure_lines(left_out), f"not in the score: {len(left_out)}"))
+    return Document(title, _warnings(results), parts)
 
 
 def score_table(results: Results) -> Table | None:
@@ -64,7 +63,7 @@ def score_table(results: Results) -> Table | None:
         rows += [replace(row, section=place == 0) for place, row in enumerate(of_sets)]
     interval = Column("interval" if r.uar_ci else "")
     columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
-    return Table(columns, tuple(rows))
+    return Table(columns, rows)
 
 
 def _scores(
@@ -108,7 +107,7 @@ def _not_a_headline(stamps: Sequence[str]) -> str:
     return f"NOT A HEADLINE: {'; '.join(explained)}"
 
 
-def facts(results: Results) -> list[tuple[str, str]]:
+def _facts(results: Results) -> list[tuple[str, str]]:
     """What a score is a score of, and where it lies."""
     done, total = results.fold_counts
     undone = Counter(_undone(row) for row in results.failed if not isinstance(row, ClipLeftOut))
@@ -170,9 +169,9 @@ def plan_text(plan: Plan, missing_features: int, done: int, seconds: float, how:
     lost = [f"clip {failure.clip}: {failure.reason}" for failure in plan.failures[:_FAILURES_SHOWN]]
     more = len(plan.failures) - len(lost)
     lost += [f"… and {more} more: see `distmer data check`"] if more else []
-    parts = [Facts(tuple(rows)), *([Lines(tuple(lost), f"not usable: {len(plan.failures)}")] if lost else [])]
-    warnings = (_not_a_headline(plan.stamps),) if plan.stamps else ()
-    return Document(f"{plan.model.info.name} on {plan.manifest.protocol}", warnings, tuple(parts)).text()
+    parts = [Facts(rows), *([Lines(lost, f"not usable: {len(plan.failures)}")] if lost else [])]
+    warnings = [_not_a_headline(plan.stamps)] if plan.stamps else []
+    return Document(f"{plan.model.info.name} on {plan.manifest.protocol}", warnings, parts).text()
 
 
 def clock(seconds: float) -> str:

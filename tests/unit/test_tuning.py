@@ -309,6 +309,7 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     tree = json.loads(json.dumps(result.to_json()))
     results = Results.model_validate(tree)
     assert results.to_json() == tree
+    assert {"mode", "inner", "optimism", "chosen", "counts", "trained", "parameters", "digest"} <= set(tree)
     assert (results.mode, results.selection, results.trained) == ("nested", "sweep:nested", result.trained)
     report = sweep_report(result)
     optimism = f"{results.inner.uar - results.uar:+.4f}" if results.inner and results.uar is not None else ""
