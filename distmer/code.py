@@ -40,6 +40,9 @@ OF_KIND = {
     "classical": ("distmer.models._classical",),
 }
 
+# What makes a model of what a user brings.
+OF_USERS = ("distmer.models._plugin",)
+
 _sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 
 
@@ -50,10 +53,10 @@ def code_of(model: str, kind: str, own: Iterable[str] | None = None) -> dict[str
     that it imports count as well, or those in ``own`` where another process has found them. Each file counts as this process imported it.
     """
     if model.startswith("distmer."):
-        own = [model]
-    elif own is None:
-        own = own_modules(model)
-    return {name: digest_of_source(_source_of(name)) for name in sorted((*SHARED, *OF_KIND[kind], *own))}
+        names = (*SHARED, *OF_KIND[kind], model)
+    else:
+        names = (*SHARED, *OF_KIND[kind], *OF_USERS, *(own_modules(model) if own is None else own))
+    return {name: digest_of_source(_source_of(name)) for name in sorted(names)}
 
 
 def read_sources(modules: Iterable[str]) -> None:

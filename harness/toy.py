@@ -15,7 +15,7 @@ from distmer.evaluation.folds import make_folds
 from distmer.experiment.plan import shared_spec
 from distmer.models import resolve
 from distmer.training.fold_inputs import Inputs
-from distmer.types import Clip, Fold, FoldJob, KeyFrames
+from distmer.types import Clip, FloatArray, Fold, FoldJob, IntArray, KeyFrames
 
 SIZE = 16
 
@@ -40,6 +40,12 @@ def inputs(some: list[Clip], channels: tuple[str, ...] = ("u", "v", "strain"), n
     for i, clip in enumerate(some):
         x[i, :, clip.label * 5 : clip.label * 5 + 5] += 1
     return Inputs(tuple(c.id for c in some), channels, "fixed", x)
+
+
+def maps_and_labels(size: int, channels: int, each: int = 8) -> tuple[FloatArray, IntArray]:
+    """Random maps x_NCHW of three classes, and their labels y_N."""
+    y_N = np.arange(3 * each) % 3
+    return np.random.default_rng(0).random((3 * each, channels, size, size), dtype=np.float32), y_N
 
 
 def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:

@@ -17,6 +17,7 @@ from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Store
 from distmer.training.estimate import estimate_seconds, in_words
+from distmer.training.tryout import try_out
 
 
 def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False) -> RunResult:
@@ -31,7 +32,7 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
 def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
     is stored are extracted again."""
-    session.model()  # an unknown model or option is told before a clip is touched
+    try_out(session.model())  # an unknown model or option, and broken code, is told before a clip is touched
     session.require()
     executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
     manifest = session.manifest([live])

@@ -8,7 +8,6 @@ from types import ModuleType
 
 from distmer.code import OF_KIND, read_sources
 from distmer.config import ModelConfig, parse
-from distmer.models._plugin import as_model
 from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
 from distmer.plugins import announced, find, is_reference, names_announced, own_modules
 from distmer.registry import discover, nearest
@@ -70,6 +69,8 @@ def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
         raise BadInput(
             f"unknown model {name!r}; {nearest(name, known)} A model of your own is named package.module:NAME or ./file.py:NAME."
         )
+    from distmer.models._plugin import as_model  # no part of the identity of distmer's own models
+
     info = as_model(plugin.entry, plugin.reference)
     read_sources(own_modules(plugin.module))
     return info, plugin.module, {"distribution": plugin.distribution} if plugin.distribution else {}

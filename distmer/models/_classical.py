@@ -55,6 +55,14 @@ class FlatClassifier:
         return prob_NK
 
 
+def seeded(estimator: Any, seed: int) -> Any:
+    """The estimator, with every ``random_state`` that its user left open set to the fold's seed."""
+    open_states = {
+        name: seed % 2**32 for name, value in estimator.get_params().items() if name.rpartition("__")[2] == "random_state" and value is None
+    }
+    return estimator.set_params(**open_states) if open_states else estimator
+
+
 def _rows(x_NCHW: FloatArray) -> FloatArray:
     return np.asarray(x_NCHW, dtype=np.float64).reshape(len(x_NCHW), -1)
 

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from pydantic import Field, create_model
 
-from distmer.models._classical import FlatClassifier
+from distmer.models._classical import FlatClassifier, seeded
 from distmer.models.base import ModelInfo, Options
 from distmer.types import BadInput
 
@@ -104,11 +104,3 @@ def _of_estimator(entry: Any) -> Callable[[Any, int], Any]:
         return FlatClassifier(lambda seed: seeded(entry() if inspect.isclass(entry) else copy.deepcopy(entry), seed), classes)
 
     return build
-
-
-def seeded(estimator: Any, seed: int) -> Any:
-    """The estimator, with every ``random_state`` that its user left open set to the fold's seed."""
-    open_states = {
-        name: seed % 2**32 for name, value in estimator.get_params().items() if name.rpartition("__")[2] == "random_state" and value is None
-    }
-    return estimator.set_params(**open_states) if open_states else estimator

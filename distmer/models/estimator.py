@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from distmer.models._classical import FlatClassifier
-from distmer.models._plugin import seeded
+from distmer.models._classical import FlatClassifier, seeded
 from distmer.models.base import Channel, Classical, ModelInfo, Options
 from distmer.types import JsonValue
 

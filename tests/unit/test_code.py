@@ -13,7 +13,7 @@ import grimp
 import pytest
 
 import distmer.models
-from distmer.code import OF_KIND, SHARED, code_of, digest_of_source
+from distmer.code import OF_KIND, OF_USERS, SHARED, code_of, digest_of_source
 from distmer.config import ModelConfig
 from distmer.experiment.local import LocalExecutor
 from distmer.experiment.plan import shared_spec
@@ -28,6 +28,8 @@ _NO_SAY = {
     "distmer.features.frames": "it decodes images, which FEATURE_EPOCH answers for",
 }
 _GRAPH = grimp.build_graph("distmer")
+# Imported for models of users alone, and part of the identity of their folds.
+_GRAPH.remove_import(importer="distmer.models", imported="distmer.models._plugin")
 
 
 @pytest.fixture
@@ -125,6 +127,11 @@ def test_all_code_that_has_a_say_in_a_fold_is_in_its_identity(name: str) -> None
     reached = {own, "distmer.training.fit"}.union(*map(_GRAPH.find_upstream_modules, (own, "distmer.training.fit")))
     with_a_say = {module for module in reached if module.startswith(_PACKAGES)} - _NO_SAY.keys()
     assert with_a_say <= code_of(own, models()[name].kind).keys()
+
+
+def test_what_makes_a_model_of_a_users_class_is_in_its_identity() -> None:
+    of_user = code_of("json", "torch", own=())
+    assert of_user.keys() == {*SHARED, *OF_KIND["torch"], *OF_USERS}
 
 
 def test_nothing_is_listed_that_no_fold_uses() -> None:

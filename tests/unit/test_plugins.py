@@ -14,6 +14,7 @@ import yaml
 from distmer import models, plugins
 from distmer.config import ModelConfig
 from distmer.models import resolve
+from distmer.training.tryout import try_out
 from distmer.types import BadInput
 from harness import toy
 from tests.saying import Say
@@ -134,7 +135,7 @@ def test_the_estimator_named_in_a_configuration() -> None:
     trees = {"estimator": "sklearn.ensemble.ExtraTreesClassifier", "params": {"n_estimators": 5}}
     found = model("sklearn", **trees)
     x_NCHW, y_N = toy.maps_and_labels(found.size, 3)
-    first, same, other = (found.build(3).fit(x_NCHW, y_N, seed).predict_proba(x_NCHW) for seed in (0, 0, 1))
+    first, same, other = (found.build(3).fit(x_NCHW, y_N, seed).predict_proba(1 - x_NCHW) for seed in (0, 0, 1))
     assert (first == same).all() and (first != other).any()  # the fold's seed is the forest's
     for wrong, said in (
         ({"estimator": "sklearn.ensemble.ExtraTree"}, "there is no sklearn.ensemble.ExtraTree"),
@@ -211,3 +212,44 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(say:
     assert not edited["kept"] and edited["digest"] != first["digest"]
     compared = say("compare", str(lab / "own.yaml"), "--local", "--set", "compare.rows.mine.model.width=5")
     assert compared.code == 0 and "mine" in compared.out
+
+
+_BROKEN = """from torch import nn
+import torch
+
+
+class Net(nn.Module):
+    size = 8
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(192), nn.Linear(192, {width})
+
+    def forward(self, x):
+        x = self.norm(x.flatten(1))
+        {line}
+        return self.linear(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "line", "said"),
+    [
+        ("classes", "", ""),
+        ("classes + 1", "", "answered with the shape (2, 4), not (2, 3)"),
+        ("classes", "x = x / 0 * 0", "something that is no number"),
+        ("classes", "assert len(x) > 1, 'I need two'", "predicting one clip raised AssertionError (I need two) in"),
+        ("classes", "x = x[:, :3]", "a training step on two clips raised RuntimeError"),
+    ],
+)
+def test_a_model_is_tried_before_anything_begins(width: str, line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "tried_nets.py").write_text(_BROKEN.format(width=width, line=line))
+    found = model(f"{tmp_path}/tried_nets.py:Net")
+    if not said:
+        try_out(found)
+        return
+    with pytest.raises(BadInput) as raised:
+        try_out(found)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+    if "raised" in said:
+        assert f"{tmp_path}/tried_nets.py, line 1" in str(raised.value)
