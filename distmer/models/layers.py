@@ -105,7 +105,7 @@ def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, str
     return nn.Sequential(*parts)
 
 
-def side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
+def joined_convolution(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Convolutions 3×3 of the same input as one, their channels behind one another: the same weights, one pass over the input."""
     one = convs[0]
     wide = nn.Conv2d(one.in_channels, sum(conv.out_channels for conv in convs), 3, padding=1, device="meta")  # it draws no weights

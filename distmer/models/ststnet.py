@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.base import ModelInfo, Options
 from distmer.models.fused import norm_pool
-from distmer.models.layers import StreamDropout, dense, side_by_side
+from distmer.models.layers import StreamDropout, dense, joined_convolution
 
 KERNELS = (3, 5, 8)
 
@@ -55,7 +55,7 @@ class Streams(nn.Module):
 
     def __init__(self, paper: bool, dropout: float) -> None:
         super().__init__()
-        self.conv = side_by_side([nn.Conv2d(3, kernels, 3, padding=1) for kernels in KERNELS])
+        self.conv = joined_convolution([nn.Conv2d(3, kernels, 3, padding=1) for kernels in KERNELS])
         self.norm = nn.BatchNorm2d(sum(KERNELS)) if paper else None
         self.dropout = StreamDropout(dropout, KERNELS)
 
