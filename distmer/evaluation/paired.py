@@ -149,7 +149,8 @@ def _difference(
     if from_b_RTKK is not None and from_a_RSKK is not None:
         a_RSKK = a_RSKK + _with_seeds(from_b_RTKK, a_RSKK.shape[1])
         b_RSKK = b_RSKK + _with_seeds(from_a_RSKK, b_RSKK.shape[1])
-    return np.stack([x.mean(1) - y.mean(1) for x, y in zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)])
+    both = zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)
+    return np.stack([a_RS.mean(1) - b_RS.mean(1) for a_RS, b_RS in both])
 
 
 def _with_seeds(confusion_RSKK: IntArray, seeds: int) -> IntArray:

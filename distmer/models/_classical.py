@@ -1,4 +1,5 @@
-"""scikit-learn classifiers behind the `Classical` protocol: flattened maps in, probabilities over all K classes out."""
+"""scikit-learn classifiers behind the `Classical` protocol: flattened maps in, probabilities over all K
+classes out."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class StandardisedClassifier:
-    """Each pixel of each channel to zero mean and unit variance (statistics of the training clips alone), then a classifier.
+    """A scikit-learn classifier on standardised pixels: zero mean and unit variance over the training clips.
 
-    ``make(seed)`` gives the scikit-learn classifier. Two or more classes are needed to fit one: a training set of a single
-    class is answered with that class.
+    ``make(seed)`` gives the classifier. It needs two or more classes. After a training set of a single class,
+    that class is the answer for every clip.
     """
 
     def __init__(self, make: Callable[[int], Any], classes: int) -> None:
@@ -35,7 +36,7 @@ class StandardisedClassifier:
         self._pipeline = None
         if len(self._seen_S) > 1:
             self._pipeline = make_pipeline(StandardScaler(), self._make(seed))
-            # One thread: another number of them sums in another order, and the last digits would depend on the machine.
+            # One thread: with another number, sums are taken in another order, and the last digits differ.
             with threadpool_limits(limits=1):
                 self._pipeline.fit(_rows(x_NCHW), y_N)
         return self
@@ -57,11 +58,12 @@ def _rows(x_NCHW: FloatArray) -> FloatArray:
 
 
 def _probabilities(pipeline: Pipeline, x_ND: FloatArray) -> FloatArray:
-    """The classifier's own probabilities; where it has none, the softmax of its decision values: scores, not calibrated."""
+    """The classifier's probabilities. If it has none, the softmax of its decision values: scores, not
+    calibrated."""
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(x_ND))
     decision = np.asarray(pipeline.decision_function(x_ND))
-    if decision.ndim == 1:  # two classes: one value, positive for the second; the softmax of (0, d) is the logistic of d
+    if decision.ndim == 1:  # two classes: one value d, positive for the second; softmax(0, d) is logistic(d)
         decision = np.stack([np.zeros_like(decision), decision], axis=1)
     from scipy.special import softmax
 
