@@ -39,8 +39,7 @@ def norm_pool(
     kernel, padding : of the pooling, px; its stride is the kernel
     relu : use relu(x) for x; then x is overwritten
     shift_C : without ``relu``, use x + shift for x: the bias of a convolution that was not yet added. In
-        training, the
-        batch norm subtracts it again, so its gradient is exactly zero.
+        training, the batch norm subtracts it again, so its gradient is exactly zero.
     """
     if not fusible(x_BCHW, norm):
         if relu:
