@@ -18,7 +18,7 @@ from benchmarks.equal import ours_like
 from benchmarks.plain.loso import load, step
 from benchmarks.plain.nets import NETS
 from distmer.config import TrainConfig
-from distmer.training.network import Alone, Task, batch_bounds, predict, settled, train_network
+from distmer.training.network import SingleProcess, Task, batch_bounds, predict, repeatable, train_network
 from distmer.training.seeds import derive
 
 
@@ -40,7 +40,7 @@ def both(name: str, x_NCHW: torch.Tensor, y_N: torch.Tensor, held_N: torch.Tenso
     with torch.no_grad():
         prob_NK = plain(x_NCHW[held_N]).double().softmax(1).numpy()
     task = Task(lambda: ours, x_train.numpy(), None, y_train.numpy(), 3)
-    net, our_curve = train_network(task, TrainConfig(batch_size=asked.batch, lr=asked.lr), asked.epochs, 0, Alone())
+    net, our_curve = train_network(task, TrainConfig(batch_size=asked.batch, lr=asked.lr), asked.epochs, 0, SingleProcess())
     return np.array(curve), prob_NK, np.array(our_curve), predict(net, x_NCHW[held_N].numpy())
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--json")
     asked = parser.parse_args()
-    with settled(1):
+    with repeatable(1):
         _compare(asked)
 
 

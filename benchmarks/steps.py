@@ -25,7 +25,7 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
-from distmer.training.network import Alone, _one_epoch, keep_memory, laid_out, make_optimiser, settled
+from distmer.training.network import SingleProcess, _one_epoch, keep_memory, make_optimiser, repeatable, to_device
 
 BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}  # of the others 64
 
@@ -60,7 +60,7 @@ class Side:
 
 def serve(side: str, model: str, threads: int) -> None:
     """Answer each line of standard input with the seconds of a step."""
-    with settled(threads):
+    with repeatable(threads):
         _serve(side, model)
 
 
@@ -79,11 +79,11 @@ def _serve(side: str, model: str) -> None:
         keep_memory()
         net = ours_like(plain, model, resolved.size)
         net.to(memory_format=torch.channels_last)
-        ours, x_BCHW = make_optimiser(net, TrainConfig()), laid_out(x_BCHW.numpy(), torch.device("cpu"))
+        ours, x_BCHW = make_optimiser(net, TrainConfig()), to_device(x_BCHW.numpy(), torch.device("cpu"))
         batches = [torch.arange(batch)]
 
         def run() -> None:
-            _one_epoch(net, ours, x_BCHW, y_B, batches, None, Alone())
+            _one_epoch(net, ours, x_BCHW, y_B, batches, None, SingleProcess())
 
     run()
     print(json.dumps([0.0, 0.0]), flush=True)

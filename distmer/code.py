@@ -1,7 +1,7 @@
 """Which code a fold's numbers come from: a digest of each source file that has a say in them, as imported.
 
-A digest is the SHA-256 of a file's syntax tree without its docstrings. So a change of a comment, a docstring or the
-layout leaves it as it is, and any other change moves it.
+A digest is the SHA-256 of a file's syntax tree without its docstrings. So a change of a comment, a docstring
+or the layout leaves it as it is, and any other change moves it.
 
 A fold's job carries these digests, and whoever trains the fold compares them with its own. This module stands
 below all others and knows the listed ones by name alone: nothing is imported before somebody asks.
@@ -77,7 +77,7 @@ def other_code(theirs: Mapping[str, str], own: Mapping[str, str]) -> list[str]:
 
 
 def _source_of(name: str) -> bytes:
-    """The module's source, read once an import: one imported anew (`importlib.reload`, autoreload) is read anew."""
+    """The module's source, read once for each import: `importlib.reload` reads it anew."""
     module = importlib.import_module(name)
     if name not in _sources or _sources[name][0] is not module.__spec__:  # each import has a spec of its own
         _sources[name] = (module.__spec__, Path(str(module.__file__)).read_bytes())
@@ -90,8 +90,12 @@ def _meaning(node: Any) -> Any:
     Empty fields are left out as well: versions of Python differ in them, and the digest should not.
     """
     if isinstance(node, list):
-        return [_meaning(one) for one in node if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+        return [_meaning(one) for one in node if not _is_mere_constant(one)]
     if isinstance(node, ast.AST):
         fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
         return (type(node).__name__, *((name, _meaning(value)) for name, value in fields))
     return node
+
+
+def _is_mere_constant(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: small folds, commands as processes, clusters of Ray and an S3 server on this machine."""
+"""What tests and benchmarks share: small folds, commands as processes, a Ray of several nodes, an S3 server."""

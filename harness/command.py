@@ -18,7 +18,8 @@ from typing import Any
 from harness import guard
 
 ROOT = Path(__file__).parents[1]
-STOPPED, DECLARED = (ROOT / "harness" / "scripts" / name for name in ("stopped.py", "declared.py"))
+STOPPED = ROOT / "harness" / "scripts" / "stopped.py"
+DECLARED = ROOT / "harness" / "scripts" / "declared.py"
 # Seconds after which a test takes something for hung. Only what never comes pays for it, so a slow machine is no failure.
 PATIENCE = 900.0
 

@@ -1,4 +1,4 @@
-"""Small folds made in memory: clips whose class is written into their maps, with noise, for tests and benchmarks."""
+"""Small folds made in memory, for tests and benchmarks: the class is written into the maps, with noise."""
 
 from __future__ import annotations
 

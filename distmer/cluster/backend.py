@@ -14,7 +14,7 @@ from distmer.experiment.run import Executor, Report
 from distmer.features.pipeline import FeatureRequest, FeatureRow
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Tuner, Workers
-from distmer.training.estimate import in_group
+from distmer.training.estimate import uses_worker_group
 from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
@@ -57,7 +57,7 @@ class RayBackend:
         return self
 
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        groups = any(in_group(job, self._config, self._scratch) for job in jobs)
+        groups = any(uses_worker_group(job, self._config, self._scratch) for job in jobs)
         if groups and self._joined and not self._groups:  # extraction came first; for folds of minutes another start is no price
             self._exits.close()
             self._joined = False

@@ -22,9 +22,9 @@ from distmer.cluster.groups import first_line, forget, plain, train_in_group
 from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
-from distmer.training.estimate import in_group
+from distmer.training.estimate import uses_worker_group
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Alone, Runtime, keep_memory
+from distmer.training.network import Runtime, SingleProcess, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class RayWorkers:
     def submit(self, job: FoldJob, shared: ray.ObjectRef) -> None:
         if not self._pending and not self._queue:
             self._alive_at = time.monotonic()
-        self._begin(_Flight(job, [shared], group=in_group(job, self.config, self.scratch)))
+        self._begin(_Flight(job, [shared], group=uses_worker_group(job, self.config, self.scratch)))
 
     def reports(self, seconds: float | None = None) -> list[Report]:
         """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is lost."""
@@ -241,7 +241,7 @@ def _fold_in_process(job: FoldJob, shared: list[ray.ObjectRef], body: Body) -> G
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     inputs: Inputs = ray.get(shared[0])
     # Local mode: Train's API in this very process. An exception is a result here.
-    runtime = Alone(gpu=job.spec["device"] == "cuda")
+    runtime = SingleProcess(gpu=job.spec["device"] == "cuda")
     if job.spec["train"]:  # a network
         keep_memory()
     trainer = TorchTrainer(lambda: body(job, inputs, runtime), scaling_config=ScalingConfig(num_workers=0))

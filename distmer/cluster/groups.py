@@ -24,7 +24,7 @@ from distmer.experiment.run import Report
 from distmer.leftovers import temporary_folder
 from distmer.storage import Store
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import T, device_of, keep_memory
+from distmer.training.network import T, keep_memory, training_device
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
 # What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word, or its loss, is the reason.
@@ -139,13 +139,13 @@ class GroupRuntime:
 
     @property
     def device(self) -> torch.device:
-        promised = device_of(self._gpu)
+        promised = training_device(self._gpu)
         return get_device() if self._gpu else promised
 
     def wrap(self, net: nn.Module) -> nn.Module:
         return net if self.world == 1 else nn.parallel.DistributedDataParallel(net)
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         if self.world == 1:
             return value
         box = [value]

@@ -10,23 +10,49 @@ from distmer.models import ModelInfo, models, resolve
 from distmer.types import BadInput
 
 
-def list_models(size: int | None = None, only: str | None = None, *, timed: bool = False) -> list[dict[str, Any]]:
-    """Every variant of every model (or of ``only`` one) at ``size`` px, else at its native size: what it is and what it costs.
+def list_models(
+    size: int | None = None,
+    only: str | None = None,
+    *,
+    timed: bool = False,
+) -> list[dict[str, Any]]:
+    """Every variant of every model: what it is and what it costs.
 
-    ``timed`` also runs each once and again. A model that cannot take the size has a row whose ``note`` says so.
+    Parameters
+    ----------
+    size : px, the side of the maps; None is each model's native size
+    only : the name of the one model to list, instead of all
+    timed : also run each network, for its time and memory on this machine
+
+    A model that cannot take the size has a row whose ``note`` says so.
     """
     known = models()
     if only is not None:
         known = {only: resolve(ModelConfig(name=only)).info}
-    return [_model_row(info, variant, size or info.native_size, timed) for _, info in sorted(known.items()) for variant in info.variants]
+    infos = [info for _, info in sorted(known.items())]
+    return [_model_row(info, name, size or info.native_size, timed) for info in infos for name in info.variants]
 
 
 def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": info.name, "variant": variant, "title": info.title, "kind": info.kind, "citation": info.citation}
-    row |= {"size": size, "min_size": info.min_size, "native_size": info.native_size, "parameters": None, "note": ""}
     choice = {"variant": variant} if "variant" in info.options.model_fields else {}
     native = resolve(ModelConfig.model_validate({"name": info.name, **choice}))
-    row |= {"inputs": list(native.inputs), "options": native.spec["options"], "cost": None, "measured": None, "printed": None}
+    row: dict[str, Any] = {
+        "name": info.name,
+        "variant": variant,
+        "title": info.title,
+        "kind": info.kind,
+        "citation": info.citation,
+        "size": size,
+        "min_size": info.min_size,
+        "native_size": info.native_size,
+        "parameters": None,
+        "note": "",
+        "inputs": list(native.inputs),
+        "options": native.spec["options"],
+        "cost": None,
+        "measured": None,
+        "printed": None,
+    }
     try:
         resolved = resolve(ModelConfig.model_validate({"name": info.name, "size": size, **choice}))
     except BadInput as error:

@@ -16,7 +16,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Store
-from distmer.training.estimate import estimate_seconds, in_words
+from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.tryout import try_out
 
 
@@ -85,5 +85,6 @@ def describe_plan(session: Session) -> str:
     done = session.ledger.known(job.digest for job in plan.jobs)
     missing = [job for job in plan.jobs if job.digest not in done]
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
-    how = in_words(missing[0], session.config.cluster, str(session.workspace.scratch)) if missing else ""
+    scratch = str(session.workspace.scratch)
+    how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
     return plan_text(plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest)))

@@ -1,7 +1,7 @@
 """What a network costs: parameters, operations, memory traffic, multiply-adds, and time.
 
-The reference paper does not say how it counted for its Table 3 (`distmer.costs.paper`). Its digits follow from
-the rules of torchstat 0.0.7 (`CONVENTION`), and from no other that was tried. By these rules,
+The reference paper does not say how it counted for its Table 3 (`distmer.costs.paper`). Its digits follow
+from the rules of torchstat 0.0.7 (`CONVENTION`), and from no other that was tried. By these rules,
 
 - what runs outside a layer module costs nothing: the products of attention, sums, concatenations;
 - SELU, sigmoid, softmax, dropout and adaptive pooling cost nothing;
@@ -36,7 +36,7 @@ _BYTES = 4  # of a float32
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one clip in eval mode. ``flops`` and ``memory_bytes`` (read and written) are by `CONVENTION`."""
+    """One clip in eval mode. ``flops`` and ``memory_bytes`` (read and written) are by `CONVENTION`."""
 
     parameters: int
     flops: int
@@ -46,7 +46,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One clip on one CPU thread: the median time in ms, and the most bytes of tensors alive, weights included."""
+    """One clip on one CPU thread: the median time in ms, and the most bytes of tensors alive."""
 
     milliseconds: float
     peak_bytes: int
@@ -139,7 +139,8 @@ def measure(resolved: ResolvedModel, classes: int = 3, repeats: int = 9) -> Meas
         net = resolved.build(classes).eval()
         layout = torch.channels_last  # as folds are trained
         net.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs lack it
-        x_1CHW = torch.rand(1, len(resolved.inputs), resolved.size, resolved.size).contiguous(memory_format=layout)
+        x_1CHW = torch.rand(1, len(resolved.inputs), resolved.size, resolved.size)
+        x_1CHW = x_1CHW.contiguous(memory_format=layout)
         with torch.no_grad():
             with _LiveBytes([*net.parameters(), *net.buffers(), x_1CHW]) as live:
                 net(x_1CHW)  # the first call of a kernel is slow: it warms up
@@ -186,7 +187,7 @@ class _LiveBytes(TorchDispatchMode):
         for tensor in present:
             self._add(tensor)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):

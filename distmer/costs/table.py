@@ -1,4 +1,4 @@
-"""The text of `distmer models`: what each model costs, beside what the reference paper prints, and its options."""
+"""The text of `distmer models`: what each model costs, what the reference paper prints, and the options."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from distmer.types import JsonValue
 
 Row = Mapping[str, JsonValue]  # what `distmer.commands.models.list_models` gives
 
-_COLUMNS = ("model", "variant", "inputs", "px", "parameters", "Table 3", "MFlops", "Table 3", "MemR+W", "Table 3", "M MACs")
+_COLUMNS = (
+    *("model", "variant", "inputs", "px"),
+    *("parameters", "Table 3", "MFlops", "Table 3", "MemR+W", "Table 3", "M MACs"),
+)
 _MEASURED = ("ms", "peak MB")
-_NOTES = (
-    "For one clip and 3 classes; MB are 2^20 bytes; Table 3 is the reference paper's, at 128 px.",
-    "MFlops, MemR+W (MB): by torchstat 0.0.7's rules, which the digits of Table 3 follow. They leave out SELU, sigmoid, softmax, dropout",
-    "and whatever runs outside a layer (the products of self-attention, sums); of a layer called twice, one call counts.",
-    "M MACs: multiply-adds in millions, by PyTorch's own counter: every convolution and matrix product, nothing else.",
-)
-_MEASURED_NOTE = (
-    "ms, peak MB: measured here, one clip on one CPU thread: the median of nine, and the most tensor bytes alive, weights included."
-)
+_NOTES = """\
+For one clip and 3 classes; MB are 2^20 bytes; Table 3 is the reference paper's, at 128 px.
+MFlops, MemR+W (MB): by torchstat 0.0.7's rules, which the digits of Table 3 follow. They leave out SELU,
+sigmoid, softmax, dropout and whatever runs outside a layer (the products of self-attention, sums); of a layer
+called twice, one call counts.
+M MACs: multiply-adds in millions, by PyTorch's own counter: every convolution and matrix product, nothing
+else.
+"""
+_MEASURED_NOTE = """\
+ms, peak MB: measured here, one clip on one CPU thread: the median of nine, and the most tensor bytes alive,
+weights included.
+"""
 
 
 def models_text(rows: Sequence[Row]) -> str:
@@ -46,7 +52,8 @@ def _cost_table(rows: Sequence[Row]) -> list[str | Text | rich.table.Table]:
     columns = tuple(Column(name, right=index > 2) for index, name in enumerate(names))
     table = Table(columns, tuple(Line(tuple(_cells(row, measured))) for row in rows))
     unfit = [f"{row['name']}, {row['variant']}: {row['note']}" for row in rows if row.get("note")]
-    return [*table.terminal(), *unfit, *_NOTES, *([_MEASURED_NOTE] if measured else [])]
+    notes = _NOTES + _MEASURED_NOTE if measured else _NOTES
+    return [*table.terminal(), *unfit, *notes.splitlines()]
 
 
 def _cells(row: Row, measured: bool) -> list[str]:

@@ -1,11 +1,11 @@
 """Excel 2.1 worksheets (BIFF2), the plainest .xls there is: the form of the embedded data set's CASME sheet.
 
-The official CASME sheet is an .xls file too. A newer .xls needs a library to be written (xlwt, without a release
-since 2017), and calamine, which reads all other sheets here, does not read BIFF2. So this file does both. The
-embedded sets that users have are in this form: another form needs a new `GENERATOR_VERSION`.
+The official CASME sheet is an .xls file too. A newer .xls needs a library to be written (xlwt, without a
+release since 2017), and calamine, which reads all other sheets here, does not read BIFF2. So this file does
+both. The embedded sets that users have are in this form: another form needs a new `GENERATOR_VERSION`.
 
-The records are those of OpenOffice's Documentation of the Microsoft Excel File Format: BOF, CODEPAGE, NUMBER and
-LABEL (row, column, 3 bytes of plain style), EOF.
+The records are those of OpenOffice's Documentation of the Microsoft Excel File Format: BOF, CODEPAGE, NUMBER
+and LABEL (row, column, 3 bytes of plain style), EOF.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""Splits, scores and how sure they are: pure functions of clips and predictions. Nothing here knows torch, Ray or MLflow."""
+"""Splits, scores and how sure they are: pure functions of clips and predictions, without torch, Ray or
+MLflow."""

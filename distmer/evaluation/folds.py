@@ -1,8 +1,10 @@
 # pyright: strict
-"""How clips are split: no subject ever stands on both sides, and the order in which the clips come changes nothing."""
+"""How clips are split into training and test. No subject is on both sides, and the order of the clips changes
+nothing."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
@@ -15,46 +17,69 @@ from distmer.types import BadInput, Clip, Fold, SubjectKey
 def make_folds(clips: Sequence[Clip], cfg: EvaluationConfig) -> tuple[Fold, ...]:
     """The folds of an experiment; every clip is tested exactly once.
 
-    ``loso``: one subject a fold, called by the subject's key, ``casme2/sub01``. ``group_kfold``: k folds of whole subjects, none
-    with more than its share of them, with about as many clips each, ``group-1`` to ``group-k``. ``cross_dataset``: one data set
-    tested, all others trained on, ``test=casme2``. Raises BadInput where there are too few subjects or data sets.
+    What ``cfg.folds`` may be:
+
+    - ``loso``: one subject a fold. The fold is called by the subject's key, ``casme2/sub01``.
+    - ``group_kfold``: ``cfg.k`` folds of whole subjects, ``group-1`` to ``group-k``. Each has about as many
+      clips, and none has more than its share of the subjects.
+    - ``cross_dataset``: one data set is tested, and all others are trained on. The fold is called
+      ``test=casme2``.
+
+    Raises BadInput where there are too few subjects or data sets.
     """
     subjects = _by_subject(clip.id for clip in clips)
     if len(subjects) < 2:
-        raise BadInput(f"the protocol has {len(subjects)} subject(s), but a subject-independent split needs at least 2; add data.")
+        found = f"the protocol has {len(subjects)} subject(s)"
+        raise BadInput(f"{found}, but a subject-independent split needs at least 2; add data.")
     if cfg.folds == "loso":
         return _folds(subjects, {str(subject): (subject,) for subject in subjects})
     if cfg.folds == "group_kfold":
         if cfg.k > len(subjects):
-            raise BadInput(f"evaluation.k is {cfg.k}, but there are {len(subjects)} subjects; lower it, or use evaluation.folds=loso.")
-        persons = -(-len(subjects) // cfg.k)
-        groups = _spread({subject: Counter({"clips": len(ids)}) for subject, ids in subjects.items()}, cfg.k, persons)
+            found = f"evaluation.k is {cfg.k}, but there are {len(subjects)} subjects"
+            raise BadInput(f"{found}; lower it, or use evaluation.folds=loso.")
+        counts = {subject: Counter[Hashable]({"clips": len(ids)}) for subject, ids in subjects.items()}
+        groups = _balanced_groups(counts, cfg.k, most=math.ceil(len(subjects) / cfg.k))
         return _folds(subjects, {f"group-{i}": group for i, group in enumerate(groups, start=1)})
     datasets = sorted({subject.dataset for subject in subjects})
     if len(datasets) < 2:
-        raise BadInput(f"evaluation.folds=cross_dataset needs at least 2 data sets, but the protocol has only {datasets[0]}; use loso.")
-    return _folds(subjects, {f"test={name}": tuple(s for s in subjects if s.dataset == name) for name in datasets})
+        found = f"the protocol has only {datasets[0]}"
+        raise BadInput(f"evaluation.folds=cross_dataset needs at least 2 data sets, but {found}; use loso.")
+    tested = {f"test={name}": tuple(s for s in subjects if s.dataset == name) for name in datasets}
+    return _folds(subjects, tested)
 
 
 def inner_folds(train_ids: Sequence[str], labels: Mapping[str, int], k: int) -> list[Fold]:
-    """The training clips of a fold, split once more by subject, to choose an epoch or a setting without the held-out subject.
+    """The training clips of a fold, split once more by subject: for choices made without the held-out
+    subject.
 
-    About as many clips of each class in each of ``inner-1`` to ``inner-k``; with fewer subjects than k, one subject a fold.
+    Each of the folds ``inner-1`` to ``inner-k`` tests about as many clips of each class. With fewer subjects
+    than ``k``, each subject is a fold.
+
+    Parameters
+    ----------
+    train_ids : the ids of the training clips
+    labels : clip id → class
+    k : how many inner folds
+
     Raises BadInput for a single subject.
     """
     subjects = _by_subject(train_ids)
     if len(subjects) < 2:
-        raise BadInput(f"an inner split needs at least 2 training subjects, not {len(subjects)}; use train.selection=fixed.")
-    weights: dict[SubjectKey, Counter[Hashable]] = {}
+        found = f"an inner split needs at least 2 training subjects, not {len(subjects)}"
+        raise BadInput(f"{found}; use train.selection=fixed.")
+    counts: dict[SubjectKey, Counter[Hashable]] = {}
     for subject, ids in subjects.items():
-        weights[subject] = Counter([labels[clip] for clip in ids])
-        weights[subject]["clips"] = len(ids)
-    groups = _spread(weights, min(k, len(subjects)))
+        counts[subject] = Counter([labels[clip] for clip in ids])
+        counts[subject]["clips"] = len(ids)
+    groups = _balanced_groups(counts, min(k, len(subjects)))
     return list(_folds(subjects, {f"inner-{i}": group for i, group in enumerate(groups, start=1)}))
 
 
 def permute_within_subjects(labels: Mapping[str, int], seed: int) -> dict[str, int]:
-    """The labels shuffled among each subject's own clips: what is learnt from them is chance, every class count is kept."""
+    """The labels, clip id → class, shuffled within each subject: what a model learns from them is chance.
+
+    Each subject keeps how many clips of each class they have.
+    """
     rng = np.random.default_rng(seed)
     permuted: dict[str, int] = {}
     for ids in _by_subject(labels).values():
@@ -64,40 +89,51 @@ def permute_within_subjects(labels: Mapping[str, int], seed: int) -> dict[str, i
 
 
 def _by_subject(ids: Iterable[str]) -> dict[SubjectKey, tuple[str, ...]]:
-    """The clip ids of each subject, all sorted."""
+    """Subject → the ids of their clips, both sorted."""
     groups: defaultdict[SubjectKey, list[str]] = defaultdict(list)
     for clip in ids:
         groups[SubjectKey.of(clip)].append(clip)
     return {subject: tuple(sorted(groups[subject])) for subject in sorted(groups)}
 
 
-def _folds(subjects: Mapping[SubjectKey, tuple[str, ...]], tested: Mapping[str, tuple[SubjectKey, ...]]) -> tuple[Fold, ...]:
+def _folds(
+    subjects: Mapping[SubjectKey, tuple[str, ...]],
+    tested: Mapping[str, tuple[SubjectKey, ...]],
+) -> tuple[Fold, ...]:
+    """A fold for each entry of ``tested``: the fold's name → its test subjects."""
     folds: list[Fold] = []
-    for fold_id, out in tested.items():
-        held = set(out)
-        train = tuple(clip for subject, ids in subjects.items() if subject not in held for clip in ids)
-        test = tuple(clip for subject, ids in subjects.items() if subject in held for clip in ids)
+    for fold_id, held_out in tested.items():
+        train = tuple(clip for subject, ids in subjects.items() if subject not in held_out for clip in ids)
+        test = tuple(clip for subject, ids in subjects.items() if subject in held_out for clip in ids)
         folds.append(Fold(fold_id, train, test))
     return tuple(folds)
 
 
-def _spread(weights: Mapping[SubjectKey, Counter[Hashable]], k: int, most: int | None = None) -> list[tuple[SubjectKey, ...]]:
-    """Subjects dealt to k groups of at most ``most``, the heaviest first, each where its counts add least to the squared imbalance.
+def _balanced_groups(
+    counts: Mapping[SubjectKey, Counter[Hashable]],
+    k: int,
+    most: int | None = None,
+) -> list[tuple[SubjectKey, ...]]:
+    """Subjects dealt to ``k`` groups of at most ``most`` each, so that the groups are alike in each of the
+    counts.
 
-    An empty group adds least of all, so with k subjects or more no group stays empty.
+    The subject with most clips is dealt first. Each goes to the group where it adds least to the sum of the
+    squared shares. An empty group adds least of all, so with k subjects or more no group stays empty.
     """
     total: Counter[Hashable] = Counter()
-    for counts in weights.values():
-        total.update(counts)
+    for own in counts.values():
+        total.update(own)
     groups: list[list[SubjectKey]] = [[] for _ in range(k)]
-    held: list[Counter[Hashable]] = [Counter() for _ in range(k)]
+    group_counts: list[Counter[Hashable]] = [Counter() for _ in range(k)]
 
-    def cost(group: int, counts: Counter[Hashable]) -> tuple[float, int, int]:
+    def added(group: int, own: Counter[Hashable]) -> tuple[float, int, int]:
         # (h + n)² - h² = n² + 2hn; n² is the same in every group.
-        return sum(held[group][key] * n / total[key] ** 2 for key, n in counts.items()), held[group]["clips"], group
+        cost = sum(group_counts[group][key] * n / total[key] ** 2 for key, n in own.items())
+        return cost, group_counts[group]["clips"], group
 
-    for subject, counts in sorted(weights.items(), key=lambda item: (-item[1]["clips"], item[0])):
-        best = min((g for g in range(k) if most is None or len(groups[g]) < most), key=lambda group: cost(group, counts))
+    for subject, own in sorted(counts.items(), key=lambda item: (-item[1]["clips"], item[0])):
+        free = (group for group in range(k) if most is None or len(groups[group]) < most)
+        best = min(free, key=lambda group: added(group, own))
         groups[best].append(subject)
-        held[best].update(counts)
+        group_counts[best].update(own)
     return [tuple(sorted(group)) for group in groups]

@@ -1,11 +1,14 @@
 # pyright: strict
-"""UAR (mean recall of the classes) and UF1 (mean F1 of the classes), pooled over all folds and averaged over folds.
+"""UAR (mean recall of the classes) and UF1 (mean F1 of the classes), pooled over all folds and averaged over
+folds.
 
-Pooled is primary: one confusion matrix over every prediction, as MEGC 2019 scores. The divisor is always the number of
-classes: a class that the truth lacks has recall 0 and F1 0, and counts. So nobody's score rises because a class is missing.
+The pooled scores are the primary ones: from one confusion matrix over every prediction, as in MEGC 2019. The
+divisor is always the number of classes: a class that does not occur in the truth has recall 0 and F1 0, and
+counts. So no score rises because a class is missing.
 
-The mean over folds is printed for comparison with work that reports it. In each fold it averages over the classes that occur
-there, in the truth or in a prediction. A constant predictor scores far more by it than pooled: never compare the two.
+The mean over folds is printed for comparison with work that reports it. In each fold it averages over the
+classes that occur there, in the truth or in a prediction. A constant predictor scores far more by it than
+pooled, so the two must never be compared.
 """
 
 from __future__ import annotations
@@ -16,21 +19,26 @@ from distmer.types import FloatArray, IntArray, Predictions, Scores
 
 
 def scores(y_true_N: IntArray, y_pred_N: IntArray, classes: int) -> Scores:
-    """The pooled scores over ``classes`` classes. Raises ValueError for a label outside them, or no rows."""
+    """The pooled scores of N predictions over the classes 0 to ``classes`` - 1.
+
+    Raises ValueError for a label outside the classes, and where there are no predictions.
+    """
     if not len(y_true_N):
         raise ValueError("there are no predictions to score")
     for what, y_N in (("truth", y_true_N), ("prediction", y_pred_N)):
         if y_N.min() < 0 or y_N.max() >= classes:
-            raise ValueError(f"a {what} lies outside the {classes} classes: {int(y_N.min())} to {int(y_N.max())}")
+            found = f"{int(y_N.min())} to {int(y_N.max())}"
+            raise ValueError(f"a {what} lies outside the {classes} classes: {found}")
     confusion_KK = confusions(y_true_N, y_pred_N, np.zeros_like(y_true_N), 1, classes)[0]
     recall_K, f1_K = recall_and_f1(confusion_KK)
     return Scores(float(recall_K.mean()), float(f1_K.mean()), recall_K, f1_K, confusion_KK)
 
 
 def fold_mean(predictions: Predictions, classes: int) -> tuple[float, float]:
-    """(UAR, UF1): in each fold scikit-learn's macro average (over the classes in truth or prediction), and the mean over folds.
+    """(UAR, UF1) of each fold, averaged over folds, and then over seeds.
 
-    With several seeds, the mean over seeds of that. Raises ValueError when there are no predictions.
+    In a fold they are scikit-learn's macro averages: over the classes that occur in its truth or its
+    predictions. Raises ValueError where there are no predictions.
     """
     if not len(predictions):
         raise ValueError("there are no predictions to score")
@@ -41,20 +49,28 @@ def fold_mean(predictions: Predictions, classes: int) -> tuple[float, float]:
     confusion_GKK = confusions(predictions.y_true_N, predictions.y_pred_N, group_N, seeds * folds, classes)
     # A fold that has not finished with a seed is left out of that seed's mean.
     done_SF = (confusion_GKK.sum((1, 2)) > 0).reshape(seeds, folds)
-    uar_S, uf1_S = (
-        np.average(score_G.reshape(seeds, folds), axis=1, weights=done_SF) for score_G in scores_of(confusion_GKK, occurring=True)
-    )
+    uar_G, uf1_G = scores_of(confusion_GKK, occurring=True)
+    uar_S, uf1_S = (np.average(x_G.reshape(seeds, folds), axis=1, weights=done_SF) for x_G in (uar_G, uf1_G))
     return float(uar_S.mean()), float(uf1_S.mean())
 
 
-def confusions(y_true_N: IntArray, y_pred_N: IntArray, group_N: IntArray, groups: int, classes: int) -> IntArray:
-    """confusion_GKK: one confusion matrix a group (a subject, a fold, a draw); rows are the truth, columns the prediction."""
+def confusions(
+    y_true_N: IntArray,
+    y_pred_N: IntArray,
+    group_N: IntArray,
+    groups: int,
+    classes: int,
+) -> IntArray:
+    """confusion_GKK: a confusion matrix for each group (a subject, a fold, a draw).
+
+    ``group_N`` is the group of each prediction, from 0 on. Rows are the truth, columns the prediction.
+    """
     flat_N = (group_N * classes + y_true_N) * classes + y_pred_N
     return np.bincount(flat_N, minlength=groups * classes * classes).reshape(groups, classes, classes)
 
 
 def recall_and_f1(confusion_xKK: IntArray) -> tuple[FloatArray, FloatArray]:
-    """(recall_xK, f1_xK): each class's recall and F1, with any leading axes; 0 where the truth has none of a class."""
+    """(recall_xK, f1_xK) of each class; 0 where the truth has none of it. x stands for any leading axes."""
     hit_xK = np.diagonal(confusion_xKK, axis1=-2, axis2=-1).astype(np.float64)
     true_xK = confusion_xKK.sum(-1, dtype=np.float64)
     both_xK = true_xK + confusion_xKK.sum(-2, dtype=np.float64)
@@ -62,9 +78,10 @@ def recall_and_f1(confusion_xKK: IntArray) -> tuple[FloatArray, FloatArray]:
 
 
 def scores_of(confusion_xKK: IntArray, *, occurring: bool = False) -> tuple[FloatArray, FloatArray]:
-    """(UAR_x, UF1_x) of many confusion matrices at once, with any leading axes; what `scores` and `fold_mean` give.
+    """(UAR_x, UF1_x) of many confusion matrices at once; x stands for any leading axes.
 
-    The divisor is K; with ``occurring``, the number of classes in truth or prediction, as in `fold_mean`.
+    The divisor is K, as in `scores`. With ``occurring`` it is the number of classes that occur in the truth
+    or in a prediction, as in `fold_mean`.
     """
     recall_xK, f1_xK = recall_and_f1(confusion_xKK)
     occurs_xK = (confusion_xKK.sum(-1) + confusion_xKK.sum(-2)) > 0

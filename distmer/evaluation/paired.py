@@ -1,5 +1,5 @@
 # pyright: strict
-"""Is one model better than another? Tests on the same subjects, and a correction for asking often."""
+"""Is one model better than another? Tests on the same subjects, and a correction for many tests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from distmer.evaluation.metrics import scores_of
-from distmer.evaluation.stats import Interval, by_subject, percentiles
+from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles
 from distmer.types import BadInput, FloatArray, IntArray, Predictions
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Scores of A minus scores of B on the clips both predicted: differences, intervals, and two-sided permutation p-values."""
+    """Scores of A minus scores of B on the clips that both predicted, with intervals and two-sided
+    p-values."""
 
     uar: float
     uf1: float
@@ -25,7 +26,7 @@ class Difference:
     uf1_p: float
     subjects: int
     clips: int  # that both predicted
-    apart: int  # clips that only one of them predicted: they do not count
+    unpaired: int  # clips that only one of them predicted: they do not count
 
 
 def compare(
@@ -37,30 +38,49 @@ def compare(
     seed: int = 0,
     names: tuple[str, str] = ("the first run", "the second run"),
 ) -> Difference:
-    """A against B, paired by subject.
+    """The difference of the pooled scores of A and B, paired by subject.
 
-    Only clips that both predicted count. The p-value: under the hypothesis that the two models are exchangeable, each
-    subject's predictions may be swapped between them; it is the share of random swaps (the observed one counted in) whose
-    absolute difference is at least the observed. The interval: a bootstrap over subjects of the difference. With several
-    seeds each model's score is the mean over its own. Raises BadInput when the two share fewer than two subjects,
-    or do not have the same truth for the same clips. ``names`` are what it calls them.
+    The p-value is that of a permutation test. If the two models are exchangeable, each subject's predictions
+    may be swapped between them. The p-value is the share of random swaps (with the observed one among them)
+    whose absolute difference is at least the observed one. The interval is from a bootstrap over subjects.
+
+    Parameters
+    ----------
+    a, b : predictions of the two models. Only clips that both predicted count. With several seeds, a model's
+    score is
+        the mean over its seeds.
+    classes : how many classes there are
+    resamples : how many swaps, and how many bootstrap samples
+    confidence : of the intervals
+    seed : of the swaps and samples
+    names : what an error calls the two
+
+    Raises
+    ------
+    BadInput
+        The two share fewer than two subjects, or do not have the same truth for the same clips.
     """
     common, either = set(a.clip_ids) & set(b.clip_ids), set(a.clip_ids) | set(b.clip_ids)
     a, b = (_only(p, common) for p in (a, b))
     _require_same_truth(a, b, names)
     if len({str(s) for s in a.subjects}) < 2:
-        raise BadInput("two runs can be compared only on the clips of at least two subjects that both have predicted.")
-    a_SPKK, b_SPKK = by_subject(a, classes)[1], by_subject(b, classes)[1]
+        needed = "the clips of at least two subjects that both have predicted"
+        raise BadInput(f"two runs can be compared only on {needed}.")
+    # P subjects, S seeds of A or of B, R resamples
+    a_SPKK, b_SPKK = confusions_by_subject(a, classes)[1], confusions_by_subject(b, classes)[1]
     observed = _difference(a_SPKK.sum(1)[None], b_SPKK.sum(1)[None])[:, 0]
     rng = np.random.default_rng(seed)
-    people = a_SPKK.shape[1]
-    swapped_RP = rng.integers(0, 2, size=(resamples, people))
+    subjects = a_SPKK.shape[1]
+    swapped_RP = rng.integers(0, 2, size=(resamples, subjects))
     null_2R = _difference(
-        _pooled(1 - swapped_RP, a_SPKK), _pooled(1 - swapped_RP, b_SPKK), _pooled(swapped_RP, b_SPKK), _pooled(swapped_RP, a_SPKK)
+        _pooled(1 - swapped_RP, a_SPKK),
+        _pooled(1 - swapped_RP, b_SPKK),
+        _pooled(swapped_RP, b_SPKK),
+        _pooled(swapped_RP, a_SPKK),
     )
     # Equal up to rounding is equal: sums are taken in another order under a swap.
     p_2 = (1 + (np.abs(null_2R) >= np.abs(observed)[:, None] - 1e-12).sum(1)) / (1 + resamples)
-    drawn_RP = rng.multinomial(people, np.full(people, 1 / people), size=resamples)
+    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
     boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
     uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
     return Difference(
@@ -70,9 +90,9 @@ def compare(
         uf1_ci=uf1_ci,
         uar_p=float(p_2[0]),
         uf1_p=float(p_2[1]),
-        subjects=people,
+        subjects=subjects,
         clips=len(common),
-        apart=len(either - common),
+        unpaired=len(either - common),
     )
 
 
@@ -83,14 +103,18 @@ def _require_same_truth(a: Predictions, b: Predictions, names: tuple[str, str]) 
     if differing:
         first = differing[0]
         raise BadInput(
-            f"{names[0]} and {names[1]} were scored against other labels: clip {first} is of class {in_a[first]} in"
-            f" one and of class {in_b[first]} in the other ({len(differing)} of {len(in_a)} clips differ); compare"
-            " runs of one label table, with the same permutation or with none."
+            f"{names[0]} and {names[1]} were scored against other labels: clip {first} is of class"
+            f" {in_a[first]} in one and of class {in_b[first]} in the other"
+            f" ({len(differing)} of {len(in_a)} clips differ); compare runs of one label table,"
+            " with the same permutation or with none."
         )
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): p-values of a family such that the chance of any false one stays below the level."""
+    """The p-values of a family of tests after Holm's step-down correction (Holm 1979), in the same order.
+
+    If those below a level count as significant, the chance of even one false one stays below that level.
+    """
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted = [0.0] * len(p)
     running = 0.0
@@ -105,21 +129,30 @@ def _only(predictions: Predictions, clips: set[str]) -> Predictions:
 
 
 def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
-    """confusion_RSKK: the subjects' matrices summed with a weight each, for every resample and seed."""
-    seeds, people, classes, _ = confusion_SPKK.shape
-    return (weight_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(people, -1)).reshape(-1, seeds, classes, classes)
+    """confusion_RSKK: the sum of the subjects' matrices, each times its weight, for every resample and
+    seed."""
+    seeds, subjects, classes, _ = confusion_SPKK.shape
+    confusion_PX = confusion_SPKK.transpose(1, 0, 2, 3).reshape(subjects, -1)
+    return (weight_RP @ confusion_PX).reshape(-1, seeds, classes, classes)
 
 
-def _difference(a_RSKK: IntArray, b_RSKK: IntArray, from_b_RTKK: IntArray | None = None, from_a_RSKK: IntArray | None = None) -> FloatArray:
+def _difference(
+    a_RSKK: IntArray,
+    b_RSKK: IntArray,
+    from_b_RTKK: IntArray | None = None,
+    from_a_RSKK: IntArray | None = None,
+) -> FloatArray:
     """difference_2R: (UAR, UF1) of A minus those of B, each the mean over seeds.
 
-    With the last two, matrices of the subjects that were swapped are added: those of B to A's side, of A to B's. Models
-    with different numbers of seeds trade the seeds in turn.
+    With the last two, the matrices of swapped subjects are added: those from B to A, and those from A to B.
     """
     if from_b_RTKK is not None and from_a_RSKK is not None:
-        a_RSKK, b_RSKK = a_RSKK + _fit(from_b_RTKK, a_RSKK.shape[1]), b_RSKK + _fit(from_a_RSKK, b_RSKK.shape[1])
-    return np.stack([x.mean(1) - y.mean(1) for x, y in zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)])
+        a_RSKK = a_RSKK + _with_seeds(from_b_RTKK, a_RSKK.shape[1])
+        b_RSKK = b_RSKK + _with_seeds(from_a_RSKK, b_RSKK.shape[1])
+    both = zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)
+    return np.stack([a_RS.mean(1) - b_RS.mean(1) for a_RS, b_RS in both])
 
 
-def _fit(confusion_RSKK: IntArray, seeds: int) -> IntArray:
+def _with_seeds(confusion_RSKK: IntArray, seeds: int) -> IntArray:
+    """As many seeds as the other model has: the own ones in turn."""
     return confusion_RSKK[:, np.arange(seeds) % confusion_RSKK.shape[1]]

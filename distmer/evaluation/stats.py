@@ -1,5 +1,6 @@
 # pyright: strict
-"""How sure a score is (a bootstrap over subjects), and what a predictor that sees no clip would score (the floors)."""
+"""How sure a score is (a bootstrap over subjects), and what a predictor that sees no clip scores (the
+floors)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from distmer.types import FloatArray, Fold, IntArray, Predictions, SubjectKey
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A percentile interval."""
+    """A percentile interval, from ``lo`` to ``hi``."""
 
     lo: float
     hi: float
@@ -22,53 +23,71 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """The intervals of the pooled scores, and the share of resamples in which a class that the data have did not occur."""
+    """The intervals of the pooled scores, and how many resamples lack a class.
+
+    ``lacking`` is the share of resamples in which a class that the data have does not occur.
+    """
 
     uar: Interval
     uf1: Interval
     lacking: float
 
 
-def by_subject(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey, ...], IntArray]:
-    """The P subjects, sorted, and confusion_SPKK: one matrix for each seed (sorted) and subject."""
+def confusions_by_subject(predictions: Predictions, classes: int) -> tuple[tuple[SubjectKey, ...], IntArray]:
+    """The P subjects, sorted, and confusion_SPKK: a confusion matrix for each seed (sorted) and subject."""
     seeds, seed_N = np.unique(predictions.seed_N, return_inverse=True)
-    subjects = predictions.subjects
-    persons = tuple(sorted(set(subjects)))
-    index = {person: i for i, person in enumerate(persons)}
-    group_N = seed_N * len(persons) + np.array([index[subject] for subject in subjects], dtype=np.int64)
-    groups = len(seeds) * len(persons)
+    subjects = tuple(sorted(set(predictions.subjects)))
+    index = {subject: i for i, subject in enumerate(subjects)}
+    subject_N = np.array([index[subject] for subject in predictions.subjects], dtype=np.int64)
+    group_N = seed_N * len(subjects) + subject_N
+    groups = len(seeds) * len(subjects)
     confusion_GKK = confusions(predictions.y_true_N, predictions.y_pred_N, group_N, groups, classes)
-    return persons, confusion_GKK.reshape(len(seeds), len(persons), classes, classes)
+    return subjects, confusion_GKK.reshape(len(seeds), len(subjects), classes, classes)
 
 
 def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float, seed: int) -> Bootstrap:
-    """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the subjects, drawn with replacement.
+    """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the subjects, drawn with
+    replacement.
 
-    Subjects, not clips: one subject's clips are alike, and an interval over clips would be too narrow. Subjects of all data
-    sets are drawn together. With several seeds a resample holds every seed's predictions of the drawn subjects, and its score
-    is the mean of the seeds' pooled scores. A resample in which a class does not occur is kept and scores 0 for it, as
-    `metrics.scores` would; ``lacking`` tells how often, and where it is not small the lower ends are pessimistic. What
-    the interval does not hold: the variance of training on other subjects. Raises ValueError for fewer than two subjects.
+    Subjects are drawn, not clips: one subject's clips are alike, and an interval over clips would be too
+    narrow. Subjects of all data sets are drawn together. With several seeds, a resample holds every seed's
+    predictions of the drawn subjects, and its score is the mean of the seeds' pooled scores. A resample in
+    which a class does not occur is kept and scores 0 for it, as `metrics.scores` does. ``lacking`` says how
+    often that is; where it is not small, the lower ends are pessimistic. The interval does not cover the
+    variance of training on other subjects.
+
+    Raises ValueError for fewer than two subjects.
     """
-    confusion_SPKK = by_subject(predictions, classes)[1]
-    seeds, persons = confusion_SPKK.shape[:2]
-    if persons < 2:
-        raise ValueError(f"a bootstrap over subjects needs at least 2, not {persons}")
+    confusion_SPKK = confusions_by_subject(predictions, classes)[1]
+    seeds, subjects = confusion_SPKK.shape[:2]
+    if subjects < 2:
+        raise ValueError(f"a bootstrap over subjects needs at least 2, not {subjects}")
     rng = np.random.default_rng(seed)
-    drawn_RP = rng.multinomial(persons, np.full(persons, 1 / persons), size=n)  # how often each subject was drawn
-    confusion_RSKK = (drawn_RP @ confusion_SPKK.transpose(1, 0, 2, 3).reshape(persons, -1)).reshape(n, seeds, classes, classes)
+    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=n)  # how often each was drawn
+    confusion_PX = confusion_SPKK.transpose(1, 0, 2, 3).reshape(subjects, -1)
+    confusion_RSKK = (drawn_RP @ confusion_PX).reshape(n, seeds, classes, classes)
     uar_RS, uf1_RS = scores_of(confusion_RSKK)
     occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0
     lacking_R = (confusion_RSKK.sum((1, 3))[:, occurs_K] == 0).any(1)
-    return Bootstrap(percentiles(uar_RS.mean(1), confidence), percentiles(uf1_RS.mean(1), confidence), float(lacking_R.mean()))
+    uar, uf1 = (percentiles(x_RS.mean(1), confidence) for x_RS in (uar_RS, uf1_RS))
+    return Bootstrap(uar, uf1, float(lacking_R.mean()))
 
 
-def floors(folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws: int = 200, seed: int = 0) -> dict[str, dict[str, float]]:
-    """What two predictors that look at no clip score on these folds: the floor under every score, per way of averaging.
+def floors(
+    folds: Sequence[Fold],
+    labels: Mapping[str, int],
+    classes: int,
+    draws: int = 200,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """What two predictors that look at no clip score on these folds: a model has learnt nothing below it.
 
-    ``constant`` answers with the majority class of the fold's training labels (of several, the lowest index); ``stratified``
-    draws a class with the frequencies of the fold's training labels, and its score is the mean over ``draws`` seeded draws.
-    Each has ``uar`` and ``uf1`` (pooled) and ``uar_foldmean`` and ``uf1_foldmean``.
+    - ``constant`` answers with the majority class of the fold's training labels (of several, the lowest
+      index).
+    - ``stratified`` draws a class with the frequencies of the fold's training labels. Its score is the mean
+      over ``draws`` draws from ``seed``.
+
+    Each has the scores ``uar`` and ``uf1`` (pooled), ``uar_foldmean`` and ``uf1_foldmean``.
     """
     return {name: _floor(confusion_DFKK) for name, confusion_DFKK in floor_confusions(folds, labels, classes, draws, seed).items()}
 
@@ -83,14 +102,18 @@ def floor_confusions(
     for f, fold in enumerate(sorted(folds, key=lambda one: one.id)):
         train_K = np.bincount([labels[clip] for clip in fold.train], minlength=classes)
         y_true_N = np.array([labels[clip] for clip in fold.test])
-        constant_DFKK[:, f] = _confusion_of_draws(y_true_N, np.full((1, len(y_true_N)), train_K.argmax()), classes)
-        # Inverse of the cumulative frequencies; the integers keep a class that training lacks from ever being drawn.
-        drawn_DN = np.searchsorted(train_K.cumsum(), rng.integers(train_K.sum(), size=(draws, len(y_true_N))), side="right")
+        majority_DN = np.full((1, len(y_true_N)), train_K.argmax())
+        constant_DFKK[:, f] = _confusion_of_draws(y_true_N, majority_DN, classes)
+        # A clip of the training set is drawn, and its class taken: a class that training lacks is never
+        # drawn.
+        clip_DN = rng.integers(train_K.sum(), size=(draws, len(y_true_N)))
+        drawn_DN = np.searchsorted(train_K.cumsum(), clip_DN, side="right")
         stratified_DFKK[:, f] = _confusion_of_draws(y_true_N, drawn_DN, classes)
     return {"constant": constant_DFKK, "stratified": stratified_DFKK}
 
 
 def _confusion_of_draws(y_true_N: IntArray, drawn_DN: IntArray, classes: int) -> IntArray:
+    """confusion_DKK: a confusion matrix for each of D draws of N answers."""
     draws, n = drawn_DN.shape
     draw_M: IntArray = np.repeat(np.arange(draws, dtype=np.int64), n)
     return confusions(np.tile(y_true_N, draws), drawn_DN.ravel(), draw_M, draws, classes)
@@ -104,6 +127,6 @@ def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
 
 
 def percentiles(values_R: FloatArray, confidence: float) -> Interval:
-    """The middle share ``confidence`` of resampled values."""
+    """The interval that holds the middle share ``confidence`` of the resampled values."""
     lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(lo), float(hi))

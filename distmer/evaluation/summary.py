@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from distmer.config import EvaluationConfig
 from distmer.evaluation.metrics import fold_mean, scores
-from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, by_subject, floors
+from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, confusions_by_subject, floors
 from distmer.types import BadInput, FloatArray, Fold, IntArray, JsonValue, Predictions, Scores
 
 # The bootstrap's own seed: an interval must not move when the experiment's seeds do.
@@ -20,7 +20,11 @@ _BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class SubjectRow:
-    """A subject's clips: how many, how many of them right (mean over seeds), and the mean recall over the classes they have."""
+    """One subject: how many clips, how many of them right, and the mean recall over the classes that they
+    have.
+
+    ``correct`` and ``recall`` are means over the seeds.
+    """
 
     subject: str
     n: int
@@ -30,10 +34,11 @@ class SubjectRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """The scores of an experiment: means over its seeds, with their spread, intervals, floors and break-downs.
+    """The scores of an experiment: means over its seeds, with their spread, intervals, floors and
+    break-downs.
 
-    ``uar_sd`` and ``uf1_sd`` are sample standard deviations of the seeds' pooled scores, None for a single seed: one seed says
-    nothing of the spread. ``interval`` is None with a single subject. ``confusion_KK`` sums over the seeds.
+    ``uar_sd`` and ``uf1_sd`` are sample standard deviations of the seeds' pooled scores, and None for a
+    single seed. ``interval`` is None with a single subject. ``confusion_KK`` is the sum over the seeds.
     """
 
     classes: tuple[str, ...]
@@ -70,18 +75,34 @@ class Summary:
             "floors": {name: dict(floor) for name, floor in self.floors.items()},
             "per_dataset": {name: dict(row) for name, row in self.per_dataset.items()},
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
-            "per_subject": [{"subject": r.subject, "n": r.n, "correct": r.correct, "recall": r.recall} for r in self.per_subject],
+            "per_subject": [asdict(row) for row in self.per_subject],
             "confusion": self.confusion_KK.tolist(),
         }
 
 
 def summarise(
-    predictions: Predictions, folds: Sequence[Fold], labels: Mapping[str, int], classes: Sequence[str], cfg: EvaluationConfig
+    predictions: Predictions,
+    folds: Sequence[Fold],
+    labels: Mapping[str, int],
+    classes: Sequence[str],
+    cfg: EvaluationConfig,
 ) -> Summary:
-    """Score an experiment. ``classes`` are the classes' names; ``labels`` those that were trained on (permuted, if they were).
+    """Score an experiment.
 
-    The floors are those of the folds that have predictions, so that a partial result stands beside its own floor. Raises
-    BadInput when nothing was predicted, ValueError when a seed predicts a clip twice.
+    Parameters
+    ----------
+    predictions : of all seeds and all folds that are finished
+    folds : all folds; the floors are those of the finished ones, so that a partial result has its own floor
+    labels : clip id → class, as they were trained on (permuted, if they were)
+    classes : the classes' names
+    cfg : how many bootstrap samples, and the confidence of the intervals
+
+    Raises
+    ------
+    BadInput
+        Nothing was predicted.
+    ValueError
+        A seed predicts a clip twice.
     """
     if not len(predictions):
         raise BadInput("no fold has finished, so there is nothing to score; see the list of failures.")
@@ -90,7 +111,9 @@ def summarise(
     pooled = _per_seed(predictions, k)
     uar_S, uf1_S = np.array([s.uar for s in pooled]), np.array([s.uf1 for s in pooled])
     finished = set(predictions.fold_ids)
-    people = len(set(predictions.subjects))
+    interval = None
+    if len(set(predictions.subjects)) > 1:
+        interval = bootstrap(predictions, k, cfg.bootstrap, cfg.confidence, _BOOTSTRAP_SEED)
     uar_foldmean, uf1_foldmean = fold_mean(predictions, k)
     return Summary(
         classes=tuple(classes),
@@ -100,7 +123,7 @@ def summarise(
         uf1=float(uf1_S.mean()),
         uar_sd=_sd(uar_S),
         uf1_sd=_sd(uf1_S),
-        interval=bootstrap(predictions, k, cfg.bootstrap, cfg.confidence, _BOOTSTRAP_SEED) if people > 1 else None,
+        interval=interval,
         uar_foldmean=uar_foldmean,
         uf1_foldmean=uf1_foldmean,
         floors=floors([fold for fold in folds if fold.id in finished], labels, k),
@@ -112,7 +135,8 @@ def summarise(
 
 
 def _refuse_repeats(predictions: Predictions) -> None:
-    (clip, seed), times = Counter(zip(predictions.clip_ids, predictions.seed_N.tolist(), strict=True)).most_common(1)[0]
+    counts = Counter(zip(predictions.clip_ids, predictions.seed_N.tolist(), strict=True))
+    (clip, seed), times = counts.most_common(1)[0]
     if times > 1:
         raise ValueError(f"clip {clip} is predicted {times} times with seed {seed}")
 
@@ -136,12 +160,14 @@ def _per_dataset(predictions: Predictions, k: int) -> dict[str, dict[str, float]
 def _per_class(pooled: Sequence[Scores], classes: Sequence[str]) -> dict[str, dict[str, float]]:
     recall_K = np.mean([s.recall_K for s in pooled], axis=0)
     f1_K = np.mean([s.f1_K for s in pooled], axis=0)
-    n_K = np.max([s.confusion_KK.sum(1) for s in pooled], axis=0)  # a seed whose folds are not all finished has fewer
-    return {name: {"recall": float(recall_K[i]), "f1": float(f1_K[i]), "n": int(n_K[i])} for i, name in enumerate(classes)}
+    # The most of all seeds: one whose folds are not all finished has fewer.
+    n_K = np.max([s.confusion_KK.sum(1) for s in pooled], axis=0)
+    rows = zip(classes, recall_K.tolist(), f1_K.tolist(), n_K.tolist(), strict=True)
+    return {name: {"recall": recall, "f1": f1, "n": n} for name, recall, f1, n in rows}
 
 
 def _per_subject(predictions: Predictions, k: int) -> tuple[SubjectRow, ...]:
-    persons, confusion_SPKK = by_subject(predictions, k)
+    subjects, confusion_SPKK = confusions_by_subject(predictions, k)
     n_SPK = confusion_SPKK.sum(-1)
     hit_SPK = np.diagonal(confusion_SPKK, axis1=-2, axis2=-1)
     recall_SP = (hit_SPK / np.maximum(n_SPK, 1)).sum(-1) / np.maximum((n_SPK > 0).sum(-1), 1)
@@ -149,7 +175,8 @@ def _per_subject(predictions: Predictions, k: int) -> tuple[SubjectRow, ...]:
     n_P = n_SPK.sum(-1).max(0)
     correct_P = np.average(hit_SPK.sum(-1), axis=0, weights=scored_SP)
     recall_P = np.average(recall_SP, axis=0, weights=scored_SP)
-    return tuple(SubjectRow(str(person), int(n_P[p]), float(correct_P[p]), float(recall_P[p])) for p, person in enumerate(persons))
+    rows = zip(subjects, n_P.tolist(), correct_P.tolist(), recall_P.tolist(), strict=True)
+    return tuple(SubjectRow(str(subject), n, correct, recall) for subject, n, correct, recall in rows)
 
 
 def _sd(values_S: FloatArray) -> float | None:

@@ -108,7 +108,7 @@ class Pair:
     @property
     def on_part(self) -> str:
         """Words for a test on some of the clips: its difference is not that of the two scores."""
-        clips, apart = self.difference.clips, self.difference.apart
+        clips, apart = self.difference.clips, self.difference.unpaired
         return f"on the {clips} clips that both predicted; {apart} more are in one only" if apart else ""
 
 

@@ -10,7 +10,7 @@ from distmer.config import FeatureConfig
 from distmer.features.pipeline import FeatureRequest, FeatureRow, extract, one_thread
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Alone, Runtime
+from distmer.training.network import Runtime, SingleProcess
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
 
@@ -36,7 +36,7 @@ class LocalExecutor:
     def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[FoldBegun | FoldResult | FoldFailure]:
         for job in jobs:
             yield FoldBegun(job.digest, job.fold.id, job.seed)
-            yield attempt(job, inputs, Alone(gpu=job.spec["device"] == "cuda"))
+            yield attempt(job, inputs, SingleProcess(gpu=job.spec["device"] == "cuda"))
 
 
 def extract_here(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int) -> Iterator[list[FeatureRow]]:

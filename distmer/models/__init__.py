@@ -1,4 +1,7 @@
-"""The models. `models` lists them, `resolve` fills in a configuration; importing this package loads neither torch nor scikit-learn."""
+"""The models: `models` lists them, `resolve` fills in a configuration.
+
+Importing this package loads neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ from distmer.plugins import announced, find, is_reference, names_announced, own_
 from distmer.registry import discover, nearest
 from distmer.types import BadInput
 
-__all__ = ["Channel", "Classical", "ModelInfo", "Options", "ResolvedModel", "is_network", "models", "parameters", "resolve"]
+__all__ = [
+    "Channel",
+    "Classical",
+    "ModelInfo",
+    "Options",
+    "ResolvedModel",
+    "is_network",
+    "models",
+    "parameters",
+    "resolve",
+]
 
 
 def models() -> dict[str, ModelInfo]:
@@ -22,16 +35,22 @@ def models() -> dict[str, ModelInfo]:
 
 
 def is_network(name: str) -> bool:
-    """Whether the model of that name is trained epoch by epoch. BadInput names the nearest model for an unknown one."""
+    """Whether the model of that name is trained epoch by epoch. BadInput for an unknown one names the
+    nearest."""
     return _lookup(name)[0].kind == "torch"
 
 
 def resolve(config: ModelConfig) -> ResolvedModel:
-    """The model that a configuration names, with all its options. BadInput names the nearest model or option."""
+    """The model that a configuration names, with every option filled in.
+
+    Raises BadInput for an unknown model or option, with the name of the nearest one, and for a size that is
+    too small.
+    """
     info, module, distribution = _lookup(config.name)
     options = parse(info.options, config.options, f"model {info.name}", prefix="model", also=("name",))
     if options.size < info.min_size:
-        raise BadInput(f"model {info.name}: model.size is {options.size} px, but its poolings need {info.min_size}; raise model.size.")
+        found = f"model.size is {options.size} px, but its poolings need {info.min_size}"
+        raise BadInput(f"model {info.name}: {found}; raise model.size.")
     return ResolvedModel(
         info=info,
         options=options,
@@ -42,7 +61,8 @@ def resolve(config: ModelConfig) -> ResolvedModel:
 
 
 def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
-    """How many numbers training adjusts. None for a classical model: there it depends on the data."""
+    """How many numbers training adjusts. None for a classical model: there it depends on the training
+    clips."""
     if resolved.info.kind == "classical":
         return None
     import torch
@@ -79,7 +99,7 @@ def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
 @functools.cache
 def _found() -> dict[str, tuple[ModelInfo, ModuleType]]:
     found = discover(sys.modules[__name__], ModelInfo, "MODEL")
-    # Here and now, for all of them: somebody may edit a model's file before it is asked for.
+    # Now, for all of them: somebody may edit a model's file before it is asked for.
     read_sources(module.__name__ for _, module in found.values())
     read_sources(name for names in OF_KIND.values() for name in names)
     return found

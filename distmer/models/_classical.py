@@ -1,4 +1,5 @@
-"""scikit-learn classifiers behind the `Classical` protocol: flattened maps in, probabilities over all K classes out."""
+"""scikit-learn classifiers behind the `Classical` protocol: flattened maps in, probabilities over all K
+classes out."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class FlatClassifier:
         if len(self._seen_S) > 1:
             before = [StandardScaler()] if self._standardise else []
             self._pipeline = make_pipeline(*before, self._make(seed))
-            # One thread: another number of them sums in another order, and the last digits would depend on the machine.
+            # One thread: with another number, sums are taken in another order, and the last digits differ.
             with threadpool_limits(limits=1):
                 self._pipeline.fit(_rows(x_NCHW), y_N)
         return self
@@ -75,7 +76,7 @@ def _probabilities(pipeline: Pipeline, x_ND: FloatArray) -> FloatArray:
     if not hasattr(pipeline, "decision_function"):
         return (np.asarray(pipeline.predict(x_ND))[:, None] == pipeline.classes_).astype(np.float64)
     decision = np.asarray(pipeline.decision_function(x_ND))
-    if decision.ndim == 1:  # two classes: one value, positive for the second; the softmax of (0, d) is the logistic of d
+    if decision.ndim == 1:  # two classes: one value d, positive for the second; softmax(0, d) is logistic(d)
         decision = np.stack([np.zeros_like(decision), decision], axis=1)
     from scipy.special import softmax
 

@@ -1,12 +1,12 @@
 """ATSCNN: three unshared shallow streams over u, v and strain, CBAM on each, SELU throughout.
 
-Zhao et al. 2024 print no layer table; this is the reconstruction that meets all three printed costs (4.21e6 parameters,
-19.01 MFlops, 20.50 MB at 128 px): 4,214,103 parameters and 19,008,268 operations by torchstat's rules. The count of
-operations settles that CBAM's MLP has a ReLU inside, not a SELU. Assumed, for nothing printed settles it: the dropout rate,
-max rather than average pooling, and batch norm before the activation.
+Zhao et al. 2024 print no layer table. This is the reconstruction that meets all three costs which they print
+(`distmer/costs/paper.py`): 4,214,103 parameters, and 19,008,268 operations by torchstat's rules. From the
+count of operations follows that CBAM's MLP has a ReLU inside, not a SELU. Assumed, because nothing printed
+decides it: the dropout rate, max rather than average pooling, and batch norm before the activation.
 
-Initial weights are PyTorch's defaults (Kaiming-uniform with a = √5), not the LeCun-normal that SELU's authors ask for: the
-paper names no initialisation, and its code base is PyTorch.
+Initial weights are PyTorch's defaults (Kaiming-uniform with a = √5), not the LeCun-normal that SELU's authors
+ask for: the paper names no initialisation, and its code base is PyTorch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from distmer.models.layers import ACTIVATIONS, Activation, StreamStage, cbam
 
 
 class AtscnnOptions(Options):
-    """The paper's ablations are single options: no attention, one half of CBAM, ReLU, no strain, gray frames for flow."""
+    """The paper's ablations are single options: no attention, one half of CBAM, ReLU, no strain, gray frames
+    for flow."""
 
     size: int = Field(default=128, ge=2, le=512)
     streams: tuple[Channel, ...] = ("u", "v", "strain")
@@ -40,24 +41,27 @@ class AtscnnOptions(Options):
         if not self.streams or len(set(self.streams)) != len(self.streams):
             raise ValueError(f"streams must be distinct and at least one, not {list(self.streams)}")
         if self.size < 2 ** len(self.channels):
-            raise ValueError(f"size must be at least {2 ** len(self.channels)} px for {len(self.channels)} stages, not {self.size}")
+            stages = len(self.channels)
+            raise ValueError(f"size must be at least {2**stages} px for {stages} stages, not {self.size}")
         if self.attention in {"cbam", "channel"} and self.reduction > self.channels[-1]:
-            raise ValueError(f"reduction must be at most the last stage's {self.channels[-1]} channels, not {self.reduction}")
+            most = f"the last stage's {self.channels[-1]} channels"
+            raise ValueError(f"reduction must be at most {most}, not {self.reduction}")
         return self
 
 
 class ATSCNN(nn.Module):
     """x_BCHW, one channel a stream → logits_BK.
 
-    Between the streams and the head, the features are flattened with the stream slowest: stream, channel, row, column. That
-    is the order of concatenating the streams' maps along the channels, and flattening.
+    The head gets the features in the order stream, channel, row, column: as if the streams' maps were
+    concatenated along the channels and flattened.
     """
 
     def __init__(self, options: AtscnnOptions, classes: int) -> None:
         super().__init__()
         streams, last = len(options.streams), options.channels[-1]
         widths = pairwise((1, *options.channels))
-        self.stages = nn.Sequential(*(StreamStage(a, b, streams, options.kernel, options.activation) for a, b in widths))
+        stages = (StreamStage(a, b, streams, options.kernel, options.activation) for a, b in widths)
+        self.stages = nn.Sequential(*stages)
         self.attention = cbam(options.attention, last, streams, options.reduction)
         side = options.size // 2 ** len(options.channels)
         self.head = nn.Sequential(
@@ -74,20 +78,16 @@ class ATSCNN(nn.Module):
         return self.head(self.attention(self.stages(x_BCHW)).flatten(1))
 
 
-def _inputs(options: AtscnnOptions) -> tuple[str, ...]:
-    return options.streams
-
-
 MODEL = ModelInfo(
     name="atscnn",
     title="ATSCNN, attention-guided three-stream convolutional neural network",
     citation=(
-        "Zhao M., Dong S., Hu J., Du S., Shi C., Li P., Shi Z., Attention-guided three-stream convolutional neural network for "
-        "microexpression recognition, Journal of Image and Graphics 29(1):111, 2024"
+        "Zhao M., Dong S., Hu J., Du S., Shi C., Li P., Shi Z., Attention-guided three-stream convolutional "
+        "neural network for microexpression recognition, Journal of Image and Graphics 29(1):111, 2024"
     ),
     kind="torch",
     options=AtscnnOptions,
-    inputs=_inputs,
+    inputs=lambda options: options.streams,
     build=ATSCNN,
     min_size=16,
     native_size=128,

@@ -1,7 +1,8 @@
 """What a model is to the rest of distmer: a name, its options, the channels it reads, and how it is built.
 
-A torch model maps x_BCHW to logits_BK, with C = the number of ``inputs``; a classical one is a `Classical`. Adding a model
-is one file in this folder that holds ``MODEL = ModelInfo(...)``, or a tuple of them. Nothing here imports torch.
+A torch model maps x_BCHW to logits_BK, where C is the number of ``inputs``. A classical model is a
+`Classical`. To add a model, add one file to this folder that holds ``MODEL = ModelInfo(...)``, or a tuple of
+them. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -16,33 +17,36 @@ from distmer.config import Section
 from distmer.types import FloatArray, IntArray, JsonValue
 
 Channel = Literal["u", "v", "strain", "onset", "apex"]
-"""A map that the feature store can give: the flow's two components, the strain's magnitude, the two gray key frames."""
+"""A map that the feature store can give: the flow's two components, the strain's magnitude, the two gray key
+frames."""
 
 
 class Options(Section):
-    """The settings of a model: frozen, refusing keys that it does not know, all JSON. A model gives every field a default."""
+    """The settings of a model, all JSON; unknown keys are refused. A model gives every field a default."""
 
     size: int = Field(ge=1, le=1024)  # px, side of the square maps that the model is given
 
 
 class Classical(Protocol):
-    """A model without epochs. Both calls give the same bits for the same arguments, on any number of threads."""
+    """A model without epochs. Both calls give the same bits for the same arguments, on any number of
+    threads."""
 
     def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> Classical:
         """Fit to maps of the options' size, and return itself. Classes may be missing from ``y_N``."""
         ...
 
     def predict_proba(self, x_NCHW: FloatArray) -> FloatArray:
-        """prob_NK over all K classes, rows sum to 1; a class absent from the training set gets 0. The prediction is the argmax."""
+        """prob_NK over all K classes. Rows sum to 1, and a class that is not in the training set gets 0."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch generator.
+    """A registered model. ``build(options, classes)`` makes a fresh one: weights come from the global torch
+    generator.
 
-    Where a publication and the network that the reference paper ran under its name differ, the options have a field
-    ``variant: Literal["paper", "reference"]``. A model without the field has one variant, ``paper``.
+    Where a publication and the network that the reference paper ran under its name differ, the options have a
+    field ``variant: Literal["paper", "reference"]``. A model without the field has one variant, ``paper``.
     """
 
     name: str
@@ -84,5 +88,6 @@ class ResolvedModel:
         return getattr(self.options, "variant", self.info.variants[0])
 
     def build(self, classes: int) -> Any:
-        """A fresh ``torch.nn.Module`` (kind ``torch``) or `Classical` (kind ``classical``) for that many classes."""
+        """A fresh ``torch.nn.Module`` (kind ``torch``) or `Classical` (kind ``classical``) for that many
+        classes."""
         return self.info.build(self.options, classes)

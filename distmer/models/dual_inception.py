@@ -1,11 +1,13 @@
-"""Dual-Inception: two unshared streams of two inception blocks, one over u and one over v, concatenated into one hidden layer.
+"""Dual-Inception: two unshared streams of two inception blocks, one over u and one over v, concatenated into
+one hidden layer.
 
-A block of width c: 1×1; 1×1 then 3×3; 1×1 then 5×5; max-pool 3×3 then 1×1; each to c channels, side by side, then max-pool 2.
-The widths are 6 and 16, so that 28 px end as 64×7×7 a stream.
+A block of width c: 1×1; 1×1 then 3×3; 1×1 then 5×5; max-pool 3×3 then 1×1; each to c channels, side by side,
+then max-pool 2. The widths are 6 and 16, so that 28 px end as 64×7×7 a stream.
 
-``paper``: Zhou et al. 2019, a ReLU behind every convolution. Their Keras release reads the maps of u and v as images of three
-equal planes; a first 1×1 convolution on three equal planes is one on a single plane, which is what is built here.
-``reference``: what the reference paper ran, by its costs: the block's first branch has no ReLU. The parameters are the same.
+``paper``: Zhou et al. 2019, a ReLU behind every convolution. Their Keras release reads the maps of u and v as
+images of three equal planes; a first 1×1 convolution on three equal planes is one on a single plane, which is
+what is built here. ``reference``: what the reference paper ran, by its costs: the block's first branch has no
+ReLU. The parameters are the same.
 """
 
 from __future__ import annotations
@@ -53,11 +55,13 @@ class DualInception(nn.Module):
     def __init__(self, options: DualInceptionOptions, classes: int) -> None:
         super().__init__()
         relu = options.variant == "paper"
-        self.streams = nn.ModuleList(nn.Sequential(InceptionBlock(1, 6, relu), InceptionBlock(24, 16, relu)) for _ in range(2))
+        streams = (nn.Sequential(InceptionBlock(1, 6, relu), InceptionBlock(24, 16, relu)) for _ in range(2))
+        self.streams = nn.ModuleList(streams)
         self.head = dense((2 * 64 * halved(options.size, 2) ** 2, 1024, classes), 0.0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.head(torch.cat([stream(x_BCHW[:, i : i + 1]) for i, stream in enumerate(self.streams)], dim=1))
+        u_B1HW, v_B1HW = x_BCHW.split(1, dim=1)
+        return self.head(torch.cat([self.streams[0](u_B1HW), self.streams[1](v_B1HW)], dim=1))
 
 
 def _conv_relu(cin: int, cout: int, kernel: int) -> list[nn.Module]:
@@ -67,7 +71,10 @@ def _conv_relu(cin: int, cout: int, kernel: int) -> list[nn.Module]:
 MODEL = ModelInfo(
     name="dual_inception",
     title="Dual-Inception network",
-    citation="Zhou L., Mao Q., Xue L., Dual-Inception network for cross-database micro-expression recognition, IEEE FG 2019",
+    citation=(
+        "Zhou L., Mao Q., Xue L., "  # their code is in Keras
+        "Dual-Inception network for cross-database micro-expression recognition, IEEE FG 2019"
+    ),
     kind="torch",
     options=DualInceptionOptions,
     inputs=lambda _: ("u", "v"),

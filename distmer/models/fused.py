@@ -1,9 +1,10 @@
-"""Batch norm and the max-pooling behind it in one, for training on CPUs: the full-size normalised map is never made.
+"""Batch norm and the max-pooling behind it in one, for training on CPUs: the full-size normalised map is
+never made.
 
-Batch norm is affine in each channel, so it can follow the pooling, if channels whose scale is negative are pooled by their
-minimum. Its statistics are still those of all pixels. Backward, the map's gradient is one affine pass over the map plus what
-the pooling scatters. PyTorch's kernels pass over a map of few channels, channels last, a dozen times instead; on GPUs, cuDNN's
-are left alone.
+Batch norm is affine in each channel. So it can follow the pooling, if channels whose scale is negative are
+pooled by their minimum. Its statistics are still those of all pixels. In the backward pass, the gradient of
+the map is one affine pass over the map, plus what the pooling scatters. PyTorch's own kernels pass a dozen
+times over a map of few channels, channels last. On GPUs nothing is changed: cuDNN's kernels are fast.
 """
 
 from __future__ import annotations
@@ -16,31 +17,48 @@ from torch.nn import functional as F  # noqa: N812
 
 
 def fusible(x_BCHW: Tensor, norm: nn.BatchNorm2d) -> bool:
-    """Whether there is anything to gain: in training, on a CPU."""
+    """Whether `norm_pool` is faster than the separate layers: in training, on a CPU."""
     return norm.training and x_BCHW.device.type == "cpu"
 
 
 def norm_pool(
-    x_BCHW: Tensor, norm: nn.BatchNorm2d, kernel: int, padding: int = 0, *, relu: bool = False, shift_C: Tensor | None = None
+    x_BCHW: Tensor,
+    norm: nn.BatchNorm2d,
+    kernel: int,
+    padding: int = 0,
+    *,
+    relu: bool = False,
+    shift_C: Tensor | None = None,
 ) -> Tensor:
-    """``F.max_pool2d(norm(F.relu(x)), kernel, padding=padding)`` within rounding, running statistics included; with ``relu``, x is
-    overwritten. Or, without it, of x + shift:
+    """``F.max_pool2d(norm(x), kernel, padding=padding)`` within rounding, with the same running statistics.
 
-    ``shift_C`` is a convolution's bias, that was not yet added. In training, the statistics take it away again, so its gradient
-    is zero by mathematics and not, as step by step, by cancellation.
+    Parameters
+    ----------
+    x_BCHW : the map
+    norm : the batch norm, whose running statistics are updated in training
+    kernel, padding : of the pooling, px; its stride is the kernel
+    relu : use relu(x) for x; then x is overwritten
+    shift_C : without ``relu``, use x + shift for x: the bias of a convolution that was not yet added. In
+        training, the batch norm subtracts it again, so its gradient is exactly zero.
     """
     if not fusible(x_BCHW, norm):
-        x_BCHW = F.relu(x_BCHW, inplace=True) if relu else x_BCHW if shift_C is None else x_BCHW + shift_C[:, None, None]
+        if relu:
+            x_BCHW = F.relu(x_BCHW, inplace=True)
+        elif shift_C is not None:
+            x_BCHW = x_BCHW + shift_C[:, None, None]
         return F.max_pool2d(norm(x_BCHW), kernel, padding=padding)
-    assert norm.running_mean is not None and norm.num_batches_tracked is not None and norm.momentum is not None
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.num_batches_tracked is not None and norm.momentum is not None
     with torch.no_grad():
         if relu:
             x_BCHW.clamp_min_(0)
-        mean_C, var_C = torch.batch_norm_update_stats(x_BCHW, norm.running_mean, norm.running_var, norm.momentum)
+        running_C = norm.running_mean, norm.running_var
+        mean_C, var_C = torch.batch_norm_update_stats(x_BCHW, *running_C, norm.momentum)
         norm.num_batches_tracked.add_(1)
         if shift_C is not None:
             norm.running_mean.add_(shift_C, alpha=norm.momentum)
-    return _NormPool.apply(x_BCHW, mean_C, (var_C + norm.eps).rsqrt(), norm.weight, norm.bias, shift_C, kernel, padding, relu)
+    inverse_C = (var_C + norm.eps).rsqrt()
+    return _NormPool.apply(x_BCHW, mean_C, inverse_C, norm.weight, norm.bias, shift_C, kernel, padding, relu)
 
 
 class _NormPool(torch.autograd.Function):
@@ -58,7 +76,7 @@ class _NormPool(torch.autograd.Function):
         relu: bool,
     ) -> Tensor:
         negative_C = weight_C < 0
-        if negative_C.any():  # max(−x) = −min(x): such a channel is turned round, and so are its mean and its scale
+        if negative_C.any():  # max(−x) = −min(x): such a channel, its mean and its scale change their sign
             sign_C = torch.where(negative_C, -1.0, 1.0).to(x_BCHW.dtype)
             x_BCHW, mean_C, weight_C = x_BCHW * sign_C[:, None, None], mean_C * sign_C, weight_C * sign_C
         else:
@@ -81,12 +99,21 @@ class _NormPool(torch.autograd.Function):
         offset_C = -scale_C * bias_C / pixels - slope_C * mean_C
         window, edge = [ctx.kernel] * 2, [ctx.padding] * 2
         scattered_BCHW = torch.ops.aten.max_pool2d_with_indices_backward(
-            out_BCHW * scale_C[:, None, None], x_BCHW, window, window, edge, [1, 1], False, index_BCHW
+            out_BCHW * scale_C[:, None, None],
+            x_BCHW,
+            window,
+            window,
+            edge,
+            [1, 1],
+            False,
+            index_BCHW,
         )
-        grad_BCHW = torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None]).add_(scattered_BCHW)
+        grad_BCHW = torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None])
+        grad_BCHW = grad_BCHW.add_(scattered_BCHW)
         if sign_C is not None:
             grad_BCHW, grad_weight_C = grad_BCHW.mul_(sign_C[:, None, None]), grad_weight_C * sign_C
+            x_BCHW = x_BCHW.abs() if ctx.rectified else x_BCHW
         if ctx.rectified:
-            torch.ops.aten.threshold_backward.grad_input(grad_BCHW, x_BCHW.abs() if sign_C is not None else x_BCHW, 0, grad_input=grad_BCHW)
+            torch.ops.aten.threshold_backward.grad_input(grad_BCHW, x_BCHW, 0, grad_input=grad_BCHW)
         shift_C = torch.zeros_like(bias_C) if ctx.shifted else None
         return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None, None

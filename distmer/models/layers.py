@@ -1,7 +1,8 @@
-"""Layers shared by the torch models. Shapes: B clips, S streams, C channels a stream, H×W px; maps are x_BCHW with C = S·C.
+"""Layers that several torch models share. Maps are x_BCHW: B clips, C channels, H×W px.
 
-A multi-stream network is written as one network on grouped channels: stream s owns the channels s·C to (s+1)·C, convolutions
-and attention are grouped by stream, and no weight is shared. That equals S separate networks (tests/unit/test_atscnn.py).
+A multi-stream network of S streams is written as one network on grouped channels: each stream owns C/S
+consecutive channels, convolutions and attention are grouped by stream, and no weight is shared. That equals S
+separate networks (tests/unit/test_atscnn.py).
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ MONOTONE = frozenset({"selu", "relu", "elu", "leaky_relu", "tanh"})
 
 
 class StreamStage(nn.Module):
-    """Convolution, batch norm, activation, max-pool 2, for S unshared streams: x_BCHW → (B, S·out, H//2, W//2).
+    """Convolution, batch norm, activation, max-pool 2, for S unshared streams: x_BCHW → (B, S·out, H//2,
+    W//2).
 
-    The pooling runs before a monotone activation: the same values and gradients on a quarter of the pixels. In training on
-    CPUs it runs before the batch norm too (`distmer.models.fused`), which then takes the convolution's bias along.
+    The pooling runs before a monotone activation: that gives the same values and gradients on a quarter of
+    the pixels. In training on CPUs it also runs before the batch norm (`distmer.models.fused`), which then
+    adds the convolution's bias.
     """
 
     def __init__(self, cin: int, cout: int, streams: int, kernel: int, activation: Activation) -> None:
@@ -60,7 +63,8 @@ class StreamStage(nn.Module):
 class ChannelAttention(nn.Module):
     """CBAM's channel attention in each stream: sigmoid(MLP(average) + MLP(maximum)) scales the channels.
 
-    The MLP is C → C/reduction → C without biases, one for both poolings, one a stream. Woo et al., ECCV 2018, arXiv 1807.06521.
+    Each stream has its own MLP, C → C/reduction → C without biases, which both poolings share. Woo et al.,
+    ECCV 2018, arXiv 1807.06521.
     """
 
     def __init__(self, channels: int, streams: int, reduction: int) -> None:
@@ -74,14 +78,15 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         flat_BCP = x_BCHW.flatten(2)
-        # Average and maximum lie side by side as two pixels, so that the MLP runs once. `max` rather than `amax`: the
-        # gradient goes to one of several equal maxima, as it does in a max-pooling.
+        # Average and maximum lie side by side as two pixels, so that the MLP runs once. `max` rather than
+        # `amax`: the gradient goes to one of several equal maxima, as it does in a max-pooling.
         pooled_BC12 = torch.stack([flat_BCP.mean(2), flat_BCP.max(2).values], dim=2).unsqueeze(2)
         return x_BCHW * torch.sigmoid(self.mlp(pooled_BC12).sum(3, keepdim=True))
 
 
 class SpatialAttention(nn.Module):
-    """CBAM's spatial attention in each stream: sigmoid(conv(mean and maximum over the stream's channels)) scales the pixels."""
+    """CBAM's spatial attention in each stream: sigmoid(conv(mean and maximum over channels)) scales the
+    pixels."""
 
     def __init__(self, streams: int, kernel: int = 3) -> None:
         super().__init__()
@@ -90,13 +95,20 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BSCHW = x_BCHW.unflatten(1, (self.streams, -1))
-        pooled_BTHW = torch.stack([x_BSCHW.mean(2), x_BSCHW.max(2).values], dim=2).flatten(1, 2)  # T = 2·S: mean, max, mean, max, …
+        # T = 2·S: mean, maximum, mean, maximum, …
+        pooled_BTHW = torch.stack([x_BSCHW.mean(2), x_BSCHW.max(2).values], dim=2).flatten(1, 2)
         weight_BSHW = torch.sigmoid(self.conv(pooled_BTHW))
         return (x_BSCHW * weight_BSHW.unsqueeze(2)).flatten(1, 2)
 
 
-def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, streams: int, reduction: int) -> nn.Sequential:
-    """The convolutional block attention module in each stream, channel then spatial, or one half of it, or nothing."""
+def cbam(
+    kind: Literal["cbam", "channel", "spatial", "none"],
+    channels: int,
+    streams: int,
+    reduction: int,
+) -> nn.Sequential:
+    """The convolutional block attention module in each stream: channel then spatial, or one of the two, or
+    nothing."""
     parts: list[nn.Module] = []
     if kind in {"cbam", "channel"}:
         parts.append(ChannelAttention(channels, streams, reduction))
@@ -105,21 +117,28 @@ def cbam(kind: Literal["cbam", "channel", "spatial", "none"], channels: int, str
     return nn.Sequential(*parts)
 
 
-def side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    """Convolutions 3×3 of the same input as one, their channels behind one another: the same weights, one pass over the input."""
-    one = convs[0]
-    wide = nn.Conv2d(one.in_channels, sum(conv.out_channels for conv in convs), 3, padding=1, device="meta")  # it draws no weights
+def joined_convolution(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
+    """One 3×3 convolution with the weights of several ones of the same input, for one pass over that input.
+
+    Their output channels follow one another.
+    """
+    first = convs[0]
+    channels = sum(conv.out_channels for conv in convs)
+    wide = nn.Conv2d(first.in_channels, channels, 3, padding=1, device="meta")  # on meta it draws no weights
     for name, shape in [(name, weights.shape) for name, weights in wide.named_parameters()]:
-        joined, begin = torch.empty(shape, device=one.weight.device), 0
+        joined, begin = torch.empty(shape, device=first.weight.device), 0
         for part in (conv.get_parameter(name).detach() for conv in convs):
-            joined[begin : begin + len(part)] = part  # `torch.cat` of shapes alone would load torch's compiler
+            joined[begin : begin + len(part)] = part  # on meta, `torch.cat` would load torch's compiler
             begin += len(part)
         setattr(wide, name, nn.Parameter(joined))
     return wide
 
 
 class StreamDropout(nn.Dropout):
-    """Dropout on streams side by side, ``widths`` channels each: drawn stream by stream, as a dropout in each of them would."""
+    """Dropout on concatenated streams of ``widths`` channels each.
+
+    It is drawn stream by stream, so that the random numbers are those of a dropout in each stream.
+    """
 
     def __init__(self, p: float, widths: Sequence[int]) -> None:
         super().__init__(p)
@@ -130,7 +149,8 @@ class StreamDropout(nn.Dropout):
             return input
         batch, _, height, width = input.shape
         keep = 1 - self.p
-        masks = [input.new_empty((batch, channels, height, width)).bernoulli_(keep) for channels in self.widths]
+        shapes = [(batch, channels, height, width) for channels in self.widths]
+        masks = [input.new_empty(shape).bernoulli_(keep) for shape in shapes]
         return input * torch.cat(masks, dim=1).div_(keep)
 
 
@@ -140,7 +160,8 @@ def conv_norm_relu(cin: int, cout: int) -> list[nn.Module]:
 
 
 def dense(widths: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Linear layers from maps to logits: ReLU and dropout between them, none after the last. x_BCHW → logits_BK."""
+    """Linear layers from maps to logits: ReLU and dropout between them, none after the last. x_BCHW →
+    logits_BK."""
     layers: list[nn.Module] = [nn.Flatten()]
     for cin, cout in pairwise(widths):
         layers += [nn.Linear(cin, cout), nn.ReLU(), nn.Dropout(dropout)]
@@ -153,18 +174,22 @@ def halved(side: int, times: int) -> int:
 
 
 def position_term(side: int) -> Tensor:
-    """P_HH of Off-TANet's attention, fixed: P_ij = p_i + p_j, where p_i is the sine (i even) or cosine (i odd) of
-    10000^(−⌊i/2⌋/H)."""
+    """P_HH, the fixed position term of Off-TANet's attention, for a map of ``side`` H px.
+
+    P_ij = p_i + p_j, where p_i is the sine (i even) or cosine (i odd) of 10000^(−⌊i/2⌋/H).
+    """
     angle_H = [10000 ** (-(i // 2) / side) for i in range(side)]
     p_H = torch.tensor([math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(angle_H)])
     return p_H[:, None] + p_H[None, :]
 
 
 class MapAttentionHead(nn.Module):
-    """One head of Off-TANet's self-attention, x_BCHW → (B, D, H, H), with the H×H map of a channel as the matrix.
+    """One head of Off-TANet's self-attention, x_BCHW → (B, D, H, H), with the H×H map of a channel as the
+    matrix.
 
-    q, k and v are 1×1 convolutions. In each channel alone, the logits are q·kᵀ + q·Pᵀ, products of the map's two spatial
-    axes (not of tokens); their softmax over all H² places weighs v place by place. Zhang et al., PRICAI 2021.
+    q, k and v are 1×1 convolutions. In each channel the logits are q·kᵀ + q·Pᵀ, products of the map's two
+    spatial axes (not of tokens). Their softmax over all H² pixels multiplies v pixel by pixel. Zhang et al.,
+    PRICAI 2021.
     """
 
     position_HH: Tensor
@@ -172,7 +197,8 @@ class MapAttentionHead(nn.Module):
     def __init__(self, channels: int, width: int, side: int) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Conv2d(channels, width, 1) for _ in range(3))
-        self.register_buffer("position_HH", position_term(side), persistent=False)  # a function of the side alone
+        # Not in the saved state: it is a function of the side.
+        self.register_buffer("position_HH", position_term(side), persistent=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         q_BDHH, k_BDHH, v_BDHH = self.query(x_BCHW), self.key(x_BCHW), self.value(x_BCHW)
@@ -182,7 +208,8 @@ class MapAttentionHead(nn.Module):
 
 
 class MapAttention(nn.Module):
-    """Unshared heads side by side: x_BCHW → (B, out, H, H), head after head."""
+    """Several heads without shared weights: x_BCHW → (B, out, H, H), the heads' channels one after
+    another."""
 
     def __init__(self, channels: int, out: int, side: int, heads: int = 4) -> None:
         super().__init__()
@@ -193,7 +220,8 @@ class MapAttention(nn.Module):
 
 
 class OpticalFlowStem(nn.Sequential):
-    """What Off-TANet and mini-AORCNN begin with: 7×7 convolution of stride 2 to 8 channels, ReLU, batch norm."""
+    """What Off-TANet and mini-AORCNN begin with: 7×7 convolution of stride 2 to 8 channels, ReLU, batch
+    norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(nn.Conv2d(channels, 8, 7, stride=2, padding=3), nn.ReLU(), nn.BatchNorm2d(8))

@@ -1,4 +1,5 @@
-"""Multinomial logistic regression on small maps: the floor that a network has to beat, and a run that takes seconds."""
+"""Multinomial logistic regression on small maps: the floor that a network has to beat, and a run that takes
+seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class LinearOptions(Options):
-    """``c`` is the inverse of the L2 penalty. Its default was fixed beforehand, on 768 pixels and about 130 clips, not tuned."""
+    """``c`` is the inverse of the L2 penalty. Its default was not tuned: it was fixed for 768 pixels and 130
+    clips."""
 
     size: int = Field(default=16, ge=1, le=512)
     streams: tuple[Channel, ...] = Field(default=("u", "v", "strain"), min_length=1)
@@ -23,16 +25,18 @@ class LinearOptions(Options):
     iterations: int = Field(default=2000, ge=1)
 
 
-def _inputs(options: LinearOptions) -> tuple[str, ...]:
-    return options.streams
-
-
 def _build(options: LinearOptions, classes: int) -> Classical:
     from sklearn.linear_model import LogisticRegression  # takes two seconds to load
 
     def make(seed: int) -> LogisticRegression:
         weight = "balanced" if options.balanced else None
-        return LogisticRegression(C=options.c, class_weight=weight, max_iter=options.iterations, random_state=seed)  # lbfgs draws nothing
+        # The solver, lbfgs, draws nothing at random.
+        return LogisticRegression(
+            C=options.c,
+            class_weight=weight,
+            max_iter=options.iterations,
+            random_state=seed,
+        )
 
     return FlatClassifier(make, classes)
 
@@ -43,7 +47,7 @@ MODEL = ModelInfo(
     citation="McCullagh P., Nelder J. A., Generalized Linear Models, 2nd ed., Chapman & Hall, 1989",
     kind="classical",
     options=LinearOptions,
-    inputs=_inputs,
+    inputs=lambda options: options.streams,
     build=_build,
     min_size=4,
     native_size=16,

@@ -1,11 +1,13 @@
 """MACNN: four residual blocks, two atrous convolutions and two wide hidden layers over (u, v, strain).
 
-``reference`` is its only variant: the network that the reference paper ran, known by its costs at 128 px. The publication's
-full text (Lai et al. 2020) was not available, so how close this is to the authors' own network is not known.
+``reference`` is its only variant: the network that the reference paper ran, known by its costs at 128 px. The
+publication's full text (Lai et al. 2020) was not available, so how close this is to the authors' own network
+is not known.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -24,11 +26,17 @@ class MacnnOptions(Options):
 
 
 class PooledResidual(nn.Module):
-    """conv3-ReLU-conv3-ReLU plus a 1×1 convolution of the input, then max-pool 2: x_BCHW → (B, out, H//2, W//2)."""
+    """conv3-ReLU-conv3-ReLU plus a 1×1 convolution of the input, then max-pool 2: x_BCHW → (B, out, H//2,
+    W//2)."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(cin, cout, 3, padding=1), nn.ReLU(), nn.Conv2d(cout, cout, 3, padding=1), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(cin, cout, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(cout, cout, 3, padding=1),
+            nn.ReLU(),
+        )
         self.shortcut = nn.Conv2d(cin, cout, 1)
         self.pool = nn.MaxPool2d(2)
 
@@ -41,9 +49,13 @@ class MACNN(nn.Module):
 
     def __init__(self, options: MacnnOptions, classes: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(PooledResidual(a, b) for a, b in ((3, 32), (32, 64), (64, 128), (128, 256))))
-        atrous = [layer for d in (4, 2) for layer in (nn.Conv2d(256, 256, 3, padding=d, dilation=d), nn.ReLU())]
-        self.atrous = nn.Sequential(*atrous)
+        self.blocks = nn.Sequential(*(PooledResidual(a, b) for a, b in pairwise((3, 32, 64, 128, 256))))
+        self.atrous = nn.Sequential(
+            nn.Conv2d(256, 256, 3, padding=4, dilation=4),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=2, dilation=2),
+            nn.ReLU(),
+        )
         self.head = dense((256 * halved(options.size, 4) ** 2, 4096, 4096, classes), options.dropout)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -54,8 +66,9 @@ MODEL = ModelInfo(
     name="macnn",
     title="MACNN, residual network with atrous convolutions",
     citation=(
-        "Lai Z., Chen R., Jia J., Qian Y., Real-time micro-expression recognition based on ResNet and atrous convolutions, "
-        "Journal of Ambient Intelligence and Humanized Computing, 2020, doi 10.1007/s12652-020-01779-5"
+        "Lai Z., Chen R., Jia J., Qian Y., Real-time micro-expression recognition based on ResNet and atrous "
+        "convolutions, Journal of Ambient Intelligence and Humanized Computing, 2020, "
+        "doi 10.1007/s12652-020-01779-5"
     ),
     kind="torch",
     options=MacnnOptions,

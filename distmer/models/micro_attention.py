@@ -1,16 +1,19 @@
-"""Micro-Attention: a residual network whose every unit weighs its sum, s + s·mask, by a mask from the unit's own maps.
+"""Micro-Attention: a residual network whose every unit weighs its sum, s + s·mask, by a mask from the unit's
+own maps.
 
-``paper``: Wang et al. 2020, a ResNet-10 of pre-activated units (64, 128, 256, 512) on the gray apex frame, the mask a sigmoid.
-The authors pre-train it on macro-expressions; that is not part of this, so it starts from random weights. Inferred, for the
-description leaves it open: a unit's maps are its two convolutions' outputs and its shortcut; every unit, the first too, begins
-with batch norm and ReLU, and its 1×1 expansion reads what these give.
+``paper``: Wang et al. 2020, a ResNet-10 of pre-activated units (64, 128, 256, 512) on the gray apex frame,
+the mask a sigmoid. The authors pre-train it on macro-expressions; that is not part of this, so it starts from
+random weights. Inferred, for the description leaves it open: a unit's maps are its two convolutions' outputs
+and its shortcut; every unit, the first too, begins with batch norm and ReLU, and its 1×1 expansion reads what
+these give.
 
-``reference``: what the reference paper ran, by its costs: blocks of 64, 128 and 256 on (u, v, strain), the mask a softmax over
-all places, and a hidden layer of 4096 on the flattened map.
+``reference``: what the reference paper ran, by its costs: blocks of 64, 128 and 256 on (u, v, strain), the
+mask a softmax over all places, and a hidden layer of 4096 on the flattened map.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -22,7 +25,8 @@ from distmer.models.layers import conv_norm_relu, dense, halved
 
 
 class MicroAttentionOptions(Options):
-    """``dropout`` stands before the last layer: None is the variant's own, none under ``paper``, .5 under ``reference``."""
+    """``dropout`` stands before the last layer: None is the variant's own, none under ``paper``, .5 under
+    ``reference``."""
 
     size: int = Field(default=224, ge=1, le=512)
     variant: Literal["paper", "reference"] = "paper"
@@ -30,7 +34,10 @@ class MicroAttentionOptions(Options):
 
 
 class PreactivatedUnit(nn.Module):
-    """x_BCHW → (B, out, H/stride, W/stride), rounded up. The mask: the three maps side by side, 1×1 to ``out``, 1×1 to one, sigmoid."""
+    """x_BCHW → (B, out, H/stride, W/stride), rounded up.
+
+    The mask: the unit's three maps concatenated, 1×1 to ``out`` channels, 1×1 to one, sigmoid.
+    """
 
     def __init__(self, cin: int, cout: int, stride: int) -> None:
         super().__init__()
@@ -50,7 +57,11 @@ class PreactivatedUnit(nn.Module):
 
 
 class SoftmaxUnit(nn.Module):
-    """x_BCHW → (B, out, H, W). The mask: the three maps side by side, 1×1 to as many, mean over channels, softmax over places."""
+    """x_BCHW → (B, out, H, W).
+
+    The mask: the unit's three maps concatenated, 1×1 to as many channels, mean over channels, softmax over
+    all pixels.
+    """
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
@@ -70,7 +81,8 @@ class SoftmaxUnit(nn.Module):
 
 def paper_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential:
     """x_B1HW (the gray apex frame) → logits_BK. Batch norm of the data itself comes first."""
-    units = (PreactivatedUnit(64, 64, 1), PreactivatedUnit(64, 128, 2), PreactivatedUnit(128, 256, 2), PreactivatedUnit(256, 512, 2))
+    # A list, built before the stem: the order in which the weights are drawn is part of the network.
+    units = [PreactivatedUnit(a, b, stride=1 if a == b else 2) for a, b in pairwise((64, 64, 128, 256, 512))]
     return nn.Sequential(
         nn.BatchNorm2d(1),
         nn.Conv2d(1, 64, 7, 2, padding=3),
@@ -88,7 +100,7 @@ def paper_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential
 
 def reference_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential:
     """x_BCHW (u, v, strain) → logits_BK."""
-    units = [layer for a, b in ((32, 64), (64, 128), (128, 256)) for layer in (SoftmaxUnit(a, b), nn.MaxPool2d(2))]
+    units = [layer for a, b in pairwise((32, 64, 128, 256)) for layer in (SoftmaxUnit(a, b), nn.MaxPool2d(2))]
     side = halved((options.size + 3) // 4, 3)  # the stem's convolution and pooling round up
     dropout = 0.5 if options.dropout is None else options.dropout
     stem = (nn.Conv2d(3, 32, 7, 2, padding=3), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
@@ -107,7 +119,8 @@ MODEL = ModelInfo(
     name="micro_attention",
     title="Micro-Attention, residual network with attention in every unit",
     citation=(
-        "Wang C., Peng M., Bi T., Chen T., Micro-attention for micro-expression recognition, Neurocomputing 410:354, 2020, arXiv 1811.02360"
+        "Wang C., Peng M., Bi T., Chen T., "  # on arXiv first
+        "Micro-attention for micro-expression recognition, Neurocomputing 410:354, 2020, arXiv 1811.02360"
     ),
     kind="torch",
     options=MicroAttentionOptions,

@@ -1,7 +1,8 @@
 """mini-AORCNN: two residual blocks and a bottleneck transformer over (u, v, strain).
 
-``paper``: the channels 8-18-28 of the authors' own released network (39,685 parameters at 112 px; its notes say 39,185, the
-publication's text was not seen). ``reference``: 8-16-32, which alone meets the reference paper's 46,251 parameters at 128 px.
+``paper``: the channels 8-18-28 of the authors' own released network (39,685 parameters at 112 px; its notes
+say 39,185, the publication's text was not seen). ``reference``: 8-16-32, which alone meets the reference
+paper's number of parameters at 128 px (`distmer/costs/paper.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class MiniAorcnnOptions(Options):
 
 
 class IdentityResidual(nn.Module):
-    """Two convolutions with batch norm and ReLU plus the input itself, 1×1 to the new channels, max-pool 2."""
+    """Two convolutions with batch norm and ReLU plus the input itself, 1×1 to the new channels, max-pool
+    2."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
@@ -39,7 +41,8 @@ class IdentityResidual(nn.Module):
 
 
 class BottleneckTransformer(nn.Module):
-    """Two attentions of four heads, one upon the other, plus a 1×1 convolution of the input, then max-pool 2."""
+    """Two attentions of four heads, one after the other, plus a 1×1 convolution of the input, then max-pool
+    2."""
 
     def __init__(self, cin: int, cout: int, side: int) -> None:
         super().__init__()
@@ -70,8 +73,8 @@ MODEL = ModelInfo(
     name="mini_aorcnn",
     title="mini-AORCNN, residual network with a bottleneck transformer",
     citation=(
-        "Zhang J., Liu F., Qi J., Lightweight micro-expression recognition architecture based on Bottleneck Transformer, "
-        "Computer Science 49(6A):370, 2022, doi 10.11896/jsjkx.210500023"
+        "Zhang J., Liu F., Qi J., Lightweight micro-expression recognition architecture based on Bottleneck "
+        "Transformer, Computer Science 49(6A):370, 2022, doi 10.11896/jsjkx.210500023"
     ),
     kind="torch",
     options=MiniAorcnnOptions,

@@ -1,8 +1,9 @@
-"""OFF-ApexNet: two unshared streams, u and v, of two convolutions each, then two hidden layers of 1024; 2,664,475 parameters.
+"""OFF-ApexNet: two unshared streams, u and v, of two convolutions each, then two hidden layers of 1024;
+2,664,475 parameters.
 
-Gan et al. 2019. The convolutions are 5×5 "same", each with max-pool 2 (28 px end as 16×7×7 a stream: 1568 numbers together).
-Assumed, for the description leaves it open: a ReLU behind every convolution and hidden layer, max rather than average
-pooling, and the dropout behind both hidden layers.
+Gan et al. 2019. The convolutions are 5×5 "same", each with max-pool 2 (28 px end as 16×7×7 a stream: 1568
+numbers together). Assumed, for the description leaves it open: a ReLU behind every convolution and hidden
+layer, max rather than average pooling, and the dropout behind both hidden layers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class OffApexNet(nn.Module):
         self.head = dense((2 * 16 * halved(options.size, 2) ** 2, 1024, 1024, classes), options.dropout)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.head(torch.cat([stream(x_BCHW[:, i : i + 1]) for i, stream in enumerate(self.streams)], dim=1))
+        u_B1HW, v_B1HW = x_BCHW.split(1, dim=1)
+        return self.head(torch.cat([self.streams[0](u_B1HW), self.streams[1](v_B1HW)], dim=1))
 
 
 def _conv_pool(cin: int, cout: int) -> list[nn.Module]:
@@ -42,8 +44,8 @@ MODEL = ModelInfo(
     name="off_apexnet",
     title="OFF-ApexNet, optical flow features from the apex frame",
     citation=(
-        "Gan Y. S., Liong S.-T., Yau W.-C., Huang Y.-C., Tan L.-K., OFF-ApexNet on micro-expression recognition system, "
-        "Signal Processing: Image Communication 74:129, 2019, arXiv 1805.08699"
+        "Gan Y. S., Liong S.-T., Yau W.-C., Huang Y.-C., Tan L.-K., OFF-ApexNet on micro-expression "
+        "recognition system, Signal Processing: Image Communication 74:129, 2019, arXiv 1805.08699"
     ),
     kind="torch",
     options=OffApexnetOptions,

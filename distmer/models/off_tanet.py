@@ -1,7 +1,8 @@
-"""Off-TANet: two residual blocks and one with channel, spatial and self-attention over (u, v, strain); 59,403 parameters at 112 px.
+"""Off-TANet: two residual blocks and one with channel, spatial and self-attention over (u, v, strain).
 
-Zhang et al. 2021 publish it at 112 px; the reference paper ran the same network at 128 (67,083 parameters), so there is one
-variant. With one hidden unit in the channel attention's MLP (28 → 1 → 28), its ReLU may be silent for all clips.
+Zhang et al. 2021 publish it at 112 px, where it has 59,403 parameters. The reference paper ran the same
+network at 128 px, so there is one variant. The channel attention's MLP (28 → 1 → 28) has one hidden unit: its
+ReLU may be 0 for all clips.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distmer.models.base import ModelInfo, Options
-from distmer.models.layers import ChannelAttention, MapAttention, OpticalFlowStem, SpatialAttention, conv_norm_relu, dense, halved
+from distmer.models.layers import (
+    ChannelAttention,
+    MapAttention,
+    OpticalFlowStem,
+    SpatialAttention,
+    conv_norm_relu,
+    dense,
+    halved,
+)
 
 
 class OffTanetOptions(Options):
@@ -70,8 +79,8 @@ MODEL = ModelInfo(
     name="off_tanet",
     title="Off-TANet, lightweight network with integrated attention",
     citation=(
-        "Zhang J., Liu F., Zhou A., Off-TANet: a lightweight neural micro-expression recognizer with optical flow features and "
-        "integrated attention mechanism, PRICAI 2021"
+        "Zhang J., Liu F., Zhou A., Off-TANet: a lightweight neural micro-expression recognizer with "
+        "optical flow features and integrated attention mechanism, PRICAI 2021"
     ),
     kind="torch",
     options=OffTanetOptions,

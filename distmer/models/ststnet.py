@@ -1,14 +1,17 @@
-"""STSTNet: three parallel shallow streams of 3, 5 and 8 kernels over (u, v, strain), each one convolution deep.
+"""STSTNet: three parallel shallow streams of 3, 5 and 8 kernels over (u, v, strain), each one convolution
+deep.
 
-``paper``: Liong et al. 2019. Convolution 3×3 "same", max-pool 3/3, the streams concatenated to 16 channels, average pool 2,
-one linear layer on the flattened 400 numbers (28 px). Their table's row "FC 400×1" is that flattening: with it as a layer,
-the 1,670 parameters they print would be far exceeded. Not in their table: ReLU and batch norm behind each convolution and a
-dropout of .5 behind each max-pool, which are those of the authors' own PyTorch release. 448 (convolutions) + 32 (batch norm)
-+ 1,203 (linear) = 1,683 parameters. That release pads its convolutions by 2; the table's "same", by 1, is kept here. Both
-give 10×10 behind the max-pool.
+``paper``: Liong et al. 2019. Convolution 3×3 "same", max-pool 3/3, the streams concatenated to 16 channels,
+average pool 2, one linear layer on the flattened 400 numbers (28 px). Their table's row "FC 400×1" is that
+flattening: with it as a layer, the 1,670 parameters they print would be far exceeded. Not in their table:
+ReLU and batch norm behind each convolution and a dropout of .5 behind each max-pool, which are those of the
+authors' own PyTorch release. 448 (convolutions) + 32 (batch norm) + 1,203 (linear) = 1,683 parameters. That
+release pads its convolutions by 2; the table's "same", by 1, is kept here. Both give 10×10 behind the
+max-pool.
 
-``reference``: what the reference paper ran, by its costs. No ReLU, batch norm or dropout in the streams, a max-pool for the
-average pool, and a hidden layer as wide as the flattened map: 162,051 parameters at 28 px, 49.8 million at 128.
+``reference``: what the reference paper ran, by its costs. No ReLU, batch norm or dropout in the streams, a
+max-pool for the average pool, and a hidden layer as wide as the flattened map: 162,051 parameters at 28 px,
+49.8 million at 128.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.base import ModelInfo, Options
 from distmer.models.fused import norm_pool
-from distmer.models.layers import StreamDropout, dense, side_by_side
+from distmer.models.layers import StreamDropout, dense, joined_convolution
 
 KERNELS = (3, 5, 8)
 
@@ -51,11 +54,14 @@ class STSTNet(nn.Module):
 
 
 class Streams(nn.Module):
-    """The three streams as one: they read the same maps and differ in their weights alone. x_BCHW → (B, 16, ⌈H/3⌉, ⌈W/3⌉)."""
+    """The three streams as one convolution: they read the same maps, each with its own weights.
+
+    x_BCHW → (B, 16, ⌈H/3⌉, ⌈W/3⌉).
+    """
 
     def __init__(self, paper: bool, dropout: float) -> None:
         super().__init__()
-        self.conv = side_by_side([nn.Conv2d(3, kernels, 3, padding=1) for kernels in KERNELS])
+        self.conv = joined_convolution([nn.Conv2d(3, kernels, 3, padding=1) for kernels in KERNELS])
         self.norm = nn.BatchNorm2d(sum(KERNELS)) if paper else None
         self.dropout = StreamDropout(dropout, KERNELS)
 
@@ -70,8 +76,8 @@ MODEL = ModelInfo(
     name="ststnet",
     title="STSTNet, shallow triple stream three-dimensional CNN",
     citation=(
-        "Liong S.-T., Gan Y. S., See J., Khor H.-Q., Huang Y.-C., Shallow triple stream three-dimensional CNN (STSTNet) for "
-        "micro-expression recognition, IEEE FG 2019, arXiv 1902.03634"
+        "Liong S.-T., Gan Y. S., See J., Khor H.-Q., Huang Y.-C., Shallow triple stream three-dimensional "
+        "CNN (STSTNet) for micro-expression recognition, IEEE FG 2019, arXiv 1902.03634"
     ),
     kind="torch",
     options=StstnetOptions,

@@ -25,7 +25,7 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
             "b": pair.b,
             "subjects": pair.difference.subjects,
             "clips": pair.difference.clips,
-            "clips_in_one_only": pair.difference.apart,
+            "clips_in_one_only": pair.difference.unpaired,
             "uar_difference": pair.difference.uar,
             "uar_lo": pair.difference.uar_ci.lo,
             "uar_hi": pair.difference.uar_ci.hi,

@@ -1,4 +1,4 @@
-"""What a fold is given: the inputs of all clips, of which it takes its own by clip id."""
+"""The model inputs of all clips, of which a fold takes its own by clip id, and their standardisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from distmer.types import FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """The model inputs of every usable clip: ``x_NCHW`` float32, one row a clip id. ``normalised_as`` tells how u is mirrored."""
+    """The model inputs of every usable clip: ``x_NCHW`` float32, where row n belongs to ``clip_ids[n]``.
+
+    ``channels`` names the C channels. ``normalised_as`` is the scale they are on, which decides how u is
+    mirrored.
+    """
 
     clip_ids: tuple[str, ...]
     channels: tuple[str, ...]
@@ -21,31 +25,35 @@ class Inputs:
     x_NCHW: FloatArray
 
     def take(self, clip_ids: Sequence[str]) -> FloatArray:
-        """The clips' inputs in the order asked for, as a copy that may be written to."""
+        """The inputs of these clips in this order, as a copy that may be written to. KeyError for an unknown
+        clip."""
         row = {clip: i for i, clip in enumerate(self.clip_ids)}
         return self.x_NCHW[[row[clip] for clip in clip_ids]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelScale:
-    """Mean and standard deviation a channel, of the training clips alone."""
+    """Mean and standard deviation of each of the C channels, over all pixels of the training clips."""
 
     mean_C: FloatArray
     std_C: FloatArray
 
     @classmethod
     def of(cls, x_NCHW: FloatArray) -> ChannelScale:
+        """The scale of these clips. A channel that is constant has the deviation 1, so that it becomes 0."""
         # float64 sums: the order of clips must not show in the last digits.
         mean_C = x_NCHW.mean(axis=(0, 2, 3), dtype=np.float64)
         std_C = x_NCHW.std(axis=(0, 2, 3), dtype=np.float64)
         return cls(mean_C.astype(np.float32), np.where(std_C > 0, std_C, 1.0).astype(np.float32))
 
     def apply(self, x_NCHW: FloatArray) -> FloatArray:
+        """The clips with the mean subtracted and divided by the standard deviation, channel by channel."""
         return (x_NCHW - self.mean_C[None, :, None, None]) / self.std_C[None, :, None, None]
 
 
 def standardised(x_train_NCHW: FloatArray, *others_NCHW: FloatArray, wanted: bool) -> tuple[FloatArray, ...]:
-    """Training inputs and any others, scaled by statistics of the former if ``wanted``; else as they are."""
+    """The training clips' inputs and any others, standardised by the training clips alone; as they are if not
+    ``wanted``."""
     if not wanted:
         return (x_train_NCHW, *others_NCHW)
     scale = ChannelScale.of(x_train_NCHW)

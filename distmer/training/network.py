@@ -1,4 +1,4 @@
-"""One training of one network on clips in memory: the loop every deep model goes through."""
+"""The training loop of every network: one training of one network on clips in memory."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from distmer.training.losses import batch_loss, class_weights
 from distmer.training.seeds import derive
 from distmer.types import FloatArray, IntArray, RunError
 
-Epoch = tuple[torch.Tensor, list[torch.Tensor]]  # inputs of the epoch, row numbers of its batches
-
 T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Runtime(Protocol):
-    """How a training meets its process: alone, or one of a group of data-parallel workers with checkpoints."""
+    """The process that trains: a single one, or one of a group of data-parallel workers with checkpoints.
+
+    ``rank`` is the worker's number from 0 on, ``world`` is how many workers there are.
+    """
 
     rank: int
     world: int
@@ -41,40 +42,42 @@ class Runtime(Protocol):
         ...
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network whose backward pass averages gradients over the workers."""
+        """The same network, whose backward pass averages the gradients of all workers."""
         ...
 
-    def agreed(self, value: T) -> T:
-        """The first worker's value, for all: workers may differ in the last digits, but not in what they do next."""
+    def broadcast(self, value: T) -> T:
+        """The first worker's value, for all: workers may differ in the last digits, but must do the same
+        next."""
         ...
 
     def restore(self) -> dict[str, Any] | None:
-        """The state last saved, or None at the start."""
+        """The state that was last saved, or None at the start."""
         ...
 
     def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
-        """Called after every epoch; may keep the state, from which `restore` goes on."""
+        """Called after every epoch. It may keep the state, which `restore` then gives back."""
         ...
 
 
-class Alone:
-    """One process, no checkpoint: what must survive goes to the ledger."""
+class SingleProcess:
+    """One process without checkpoints: if it ends, the fold is trained again from its start."""
 
     rank = 0
     world = 1
 
     def __init__(self, *, gpu: bool = False) -> None:
-        """``gpu``: whether the fold was promised one; on a machine that has a GPU, a fold that was not stays off it."""
+        """``gpu``: whether the fold was promised a GPU. Without a promise it does not use one that is
+        there."""
         self._gpu = gpu
 
     @property
     def device(self) -> torch.device:
-        return device_of(self._gpu)
+        return training_device(self._gpu)
 
     def wrap(self, net: nn.Module) -> nn.Module:
         return net
 
-    def agreed(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         return value
 
     def restore(self) -> dict[str, Any] | None:
@@ -86,7 +89,11 @@ class Alone:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained: a builder of fresh weights, clips with their labels, and their mirror images if these take part."""
+    """What is trained: a function that builds the network with fresh weights, and clips with their labels.
+
+    ``x_NCHW`` are the N clips' inputs, float32; ``y_N`` their classes from 0 on. ``mirror_NCHW`` are the same
+    clips mirrored, or None for a training without mirroring.
+    """
 
     build: Callable[[], nn.Module]
     x_NCHW: FloatArray
@@ -95,23 +102,26 @@ class Task:
     classes: int
 
 
-def device_of(gpu: bool) -> torch.device:
-    """The GPU that the scheduler gave this process (Ray narrows CUDA_VISIBLE_DEVICES) if it promised one, else the CPU.
+def training_device(gpu: bool) -> torch.device:
+    """The GPU that the scheduler gave this process, if it promised one, else the CPU.
 
-    Raises RunError where one was promised and torch sees none: numbers of a CPU must not be filed as those of a GPU.
+    Ray narrows CUDA_VISIBLE_DEVICES to that GPU. Raises RunError where a GPU was promised and torch sees
+    none: the results of a CPU must not be stored as those of a GPU.
     """
     if gpu and not torch.cuda.is_available():
         raise RunError(
-            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there; look at the node's driver and its build"
-            " of torch (`distmer doctor`), or set cluster.gpus_per_fold=0."
+            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there; look at the"
+            " node's driver and its build of torch (`distmer doctor`), or set cluster.gpus_per_fold=0."
         )
     return torch.device("cuda" if gpu else "cpu")
 
 
 @contextmanager
-def settled(threads: int) -> Iterator[None]:
-    """Repeatable arithmetic within the block: thread count, deterministic kernels, no TF32. After it, and for torch's
-    random numbers too, the process is as it was: it may be a notebook's."""
+def repeatable(threads: int) -> Iterator[None]:
+    """Repeatable arithmetic within the block: ``threads`` CPU threads, deterministic kernels, no TF32.
+
+    After the block the process is as it was, also its random numbers: it may be a notebook's.
+    """
     before = torch.get_num_threads()
     cuda = torch.cuda.is_available()
     torch.set_num_threads(threads)
@@ -129,7 +139,8 @@ def _deterministic_kernels() -> Iterator[None]:
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
-    asked, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with environment({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}):
         torch.use_deterministic_algorithms(True, warn_only=True)
         matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
@@ -137,22 +148,26 @@ def _deterministic_kernels() -> Iterator[None]:
             yield
         finally:
             matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
-            torch.use_deterministic_algorithms(asked, warn_only=warned)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 @functools.cache
 def keep_memory() -> None:
-    """Keep freed memory for the next step, as long as this process lives: for a process of ours alone. By default
-    glibc gives every large block back to the system
-    at once, and a step that asks for it again waits for the system to clear it: up to a fifth of its time, measured."""
+    """Keep freed memory for the next step, until this process ends. Call it only in a process that distmer
+    started.
+
+    By default glibc gives every large block back to the system at once. A step that asks for it again waits
+    until the system has cleared it: up to a fifth of a step's time, as measured.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # another C library has none
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def laid_out(x_NCHW: FloatArray, device: torch.device) -> torch.Tensor:
-    """Inputs where they are trained on; on CPUs channels last, which oneDNN's convolutions of few channels want."""
+def to_device(x_NCHW: FloatArray, device: torch.device) -> torch.Tensor:
+    """The inputs on the device. On CPUs the channels are last: convolutions of few channels are faster so
+    (oneDNN)."""
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     return torch.from_numpy(x_NCHW).to(device, memory_format=layout)
 
@@ -163,14 +178,28 @@ def train_network(
     epochs: int,
     seed: int,
     runtime: Runtime,
-    each_epoch: Callable[[nn.Module], None] | None = None,
-    carry: Mapping[str, Any] | None = None,
+    after_epoch: Callable[[nn.Module], None] | None = None,
+    extra_state: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, tuple[float, ...]]:
-    """Train from fresh weights for ``epochs``; the network and the mean training loss of each epoch.
+    """Train a network from fresh weights.
 
-    Weights, batch order, mirroring, dropout and rate are functions of (seed, epoch): an epoch resumed is the epoch itself.
-    ``each_epoch`` sees the network after every epoch (inner validation, or the oracle); by default nobody looks.
-    With ``carry`` (what else must survive a restart) the training is resumable through the runtime's checkpoints.
+    Weights, batch order, mirroring, dropout and learning rate are functions of the seed and the epoch's
+    number. So an epoch that is repeated after a restart is the same epoch.
+
+    Parameters
+    ----------
+    task : what is trained
+    config : optimiser, learning rate, batch size, loss
+    epochs : how many passes over the clips
+    seed : of everything random
+    runtime : the process, or the group of workers, that trains
+    after_epoch : called with the network, in eval mode, after every epoch (inner validation, or the oracle)
+    extra_state : what else must survive a restart; with it, the training goes on from the runtime's
+        checkpoints
+
+    Returns
+    -------
+    The network in eval mode, and the mean training loss of each epoch.
     """
     device = runtime.device
     torch.manual_seed(derive(seed, "weights"))
@@ -178,7 +207,7 @@ def train_network(
     if device.type == "cpu":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimiser = make_optimiser(net, config)
-    saved = None if carry is None else runtime.restore()
+    saved = None if extra_state is None else runtime.restore()
     losses: list[torch.Tensor] = []
     start = 0
     if saved is not None:
@@ -187,48 +216,52 @@ def train_network(
         losses = [loss.to(device) for loss in saved["losses"]]
         start = int(saved["epoch"])
     wrapped = runtime.wrap(net)
-    x_NCHW = laid_out(task.x_NCHW, device)
-    mirror_NCHW = None if task.mirror_NCHW is None else laid_out(task.mirror_NCHW, device)
+    x_NCHW = to_device(task.x_NCHW, device)
+    mirror_NCHW = None if task.mirror_NCHW is None else to_device(task.mirror_NCHW, device)
     y_N = torch.from_numpy(task.y_N.astype(np.int64)).to(device)
     weight_K = class_weights(config.loss, task.y_N, task.classes)
     weight_K = None if weight_K is None else weight_K.to(device)
     for epoch in range(start, epochs):
         net.train()
         for group in optimiser.param_groups:
-            group["lr"] = rate(config, epoch)
+            group["lr"] = learning_rate(config, epoch)
         torch.manual_seed(derive(seed, "dropout", epoch, runtime.rank))
         x_epoch_NCHW, batches = _epoch_order(task, x_NCHW, mirror_NCHW, config, derive(seed, "order", epoch))
         losses.append(_one_epoch(wrapped, optimiser, x_epoch_NCHW, y_N, batches, weight_K, runtime))
-        if each_epoch is not None:
+        if after_epoch is not None:
             net.eval()
-            each_epoch(net)
-        if carry is not None:
-            runtime.save(epoch + 1, partial(_state, net, optimiser, losses, epoch + 1, carry))
+            after_epoch(net)
+        if extra_state is not None:
+            runtime.save(epoch + 1, partial(_state, net, optimiser, losses, epoch + 1, extra_state))
     net.eval()
     return net, tuple(float(v) for v in torch.stack(losses).tolist()) if losses else ()
 
 
 def predict(net: nn.Module, x_NCHW: FloatArray, batch: int = 256) -> FloatArray:
-    """Class probabilities ``prob_NK`` (float64) of clips; dropout and batch statistics are off."""
+    """Class probabilities ``prob_NK`` (float64) of the clips ``x_NCHW``, computed ``batch`` clips at a
+    time."""
     device = next(net.parameters()).device
     net.eval()
     with torch.inference_mode():
-        parts = [net(laid_out(x_NCHW[i : i + batch], device)).double().softmax(dim=1) for i in range(0, len(x_NCHW), batch)]
-    return torch.cat(parts).cpu().numpy()
+        batches = (to_device(x_NCHW[i : i + batch], device) for i in range(0, len(x_NCHW), batch))
+        return torch.cat([net(x_BCHW).double().softmax(dim=1) for x_BCHW in batches]).cpu().numpy()
 
 
 def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser of the configuration; fused kernels where torch has them (same update, fewer passes over memory)."""
-    parameters = net.parameters()
+    """The optimiser of the configuration, with fused kernels: the same update in fewer passes over memory."""
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+        return torch.optim.SGD(net.parameters(), momentum=config.momentum, **settings)
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return kind(net.parameters(), **settings)
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """The optimiser's state, in the layout of its parameters: one that was saved on another kind of device has another, and fused
-    kernels walk through both as if they lay alike."""
+    """Load the optimiser's state and give each tensor the memory layout of its parameter.
+
+    A state that was saved on another kind of device has another layout, and fused kernels take both to be the
+    same.
+    """
     optimiser.load_state_dict(saved)
     for parameter, state in optimiser.state.items():
         for name, value in state.items():
@@ -236,24 +269,33 @@ def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> N
                 state[name] = torch.empty_like(parameter).copy_(value)
 
 
-def rate(config: TrainConfig, epoch: int) -> float:
-    """The learning rate of an epoch, counted from 0. A function of its number alone, whatever was trained before."""
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The learning rate of an epoch, counted from 0. It depends on nothing that was trained before."""
     if config.schedule == "constant":
         return config.lr
     return config.lr * config.step_factor ** (epoch // config.step_epochs)
 
 
 def batch_bounds(clips: int, batch_size: int) -> list[tuple[int, int]]:
-    """Where the batches of an epoch begin and end. A last batch of one clip joins the one before it: batch
-    normalisation cannot take the statistics of one clip."""
+    """The first row of each batch of an epoch, and the row after its last.
+
+    A last batch of one clip joins the batch before it: batch normalisation needs the statistics of more than
+    one.
+    """
     starts = list(range(0, clips, batch_size))
     if len(starts) > 1 and clips - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], clips], strict=True))
 
 
-def _epoch_order(task: Task, x_NCHW: torch.Tensor, mirror_NCHW: torch.Tensor | None, config: TrainConfig, seed: int) -> Epoch:
-    """This epoch's inputs (half of them mirrored, if asked for) and its batches of row numbers."""
+def _epoch_order(
+    task: Task,
+    x_NCHW: torch.Tensor,
+    mirror_NCHW: torch.Tensor | None,
+    config: TrainConfig,
+    seed: int,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """This epoch's inputs (half of them mirrored, if asked for), and the row numbers of each batch."""
     rng = np.random.default_rng(seed)
     rows_N = torch.from_numpy(rng.permutation(len(task.y_N))).to(x_NCHW.device)
     if mirror_NCHW is not None:
@@ -271,22 +313,28 @@ def _one_epoch(
     weight_K: torch.Tensor | None,
     runtime: Runtime,
 ) -> torch.Tensor:
-    """One pass; the mean loss a clip, left on the device so that no step waits for it."""
+    """Train one epoch. The mean loss of a clip stays on the device, so that no step waits for it."""
     total = torch.zeros((), device=x_NCHW.device)
     clips = 0
     for rows_B in batches:
         # A batch too small to split (fewer than two clips a worker) is trained whole by every worker alike.
-        mine_B = rows_B[runtime.rank :: runtime.world] if len(rows_B) >= 2 * runtime.world else rows_B
-        loss = batch_loss(net(x_NCHW[mine_B]), y_N[mine_B], weight_K)
+        own_B = rows_B[runtime.rank :: runtime.world] if len(rows_B) >= 2 * runtime.world else rows_B
+        loss = batch_loss(net(x_NCHW[own_B]), y_N[own_B], weight_K)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        total += loss.detach() * len(mine_B)
-        clips += len(mine_B)
+        total += loss.detach() * len(own_B)
+        clips += len(own_B)
     return total / clips
 
 
 def _state(
-    net: nn.Module, optimiser: torch.optim.Optimizer, losses: list[torch.Tensor], epoch: int, carry: Mapping[str, Any]
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: list[torch.Tensor],
+    epoch: int,
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    return {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses, "epoch": epoch, "carry": dict(carry)}
+    """What a checkpoint holds; ``epoch`` is the number of epochs done."""
+    state = {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses, "epoch": epoch}
+    return {**state, "extra": dict(extra)}

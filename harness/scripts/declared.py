@@ -19,13 +19,13 @@ from distmer.experiment.local import attempt
 from distmer.process import terminable
 from distmer.report.live import LiveProgress
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Alone, Runtime
+from distmer.training.network import Runtime, SingleProcess
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 def on_the_cpu(job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult | FoldFailure:
     """A body: the fold on the CPU, though its identity names a GPU."""
-    return attempt(replace(job, spec={**job.spec, "device": "cpu"}), inputs, Alone())
+    return attempt(replace(job, spec={**job.spec, "device": "cpu"}), inputs, SingleProcess())
 
 
 def main(settings: list[str]) -> None:

@@ -17,7 +17,7 @@ import torch
 from distmer.config import ModelConfig, TrainConfig
 from distmer.digests import digest
 from distmer.models import Channel, ResolvedModel, models, parameters, resolve
-from distmer.training.network import Alone, Task, predict, train_network
+from distmer.training.network import SingleProcess, Task, predict, train_network
 from distmer.types import BadInput
 
 ALL = sorted(models())
@@ -169,7 +169,7 @@ def test_in_eval_mode_a_clip_is_alone(name: str, variant: str) -> None:
 def test_a_last_batch_of_one_trains_and_a_fold_of_one_clip_is_predicted(name: str, variant: str) -> None:
     resolved = _resolved(name, variant=variant)
     task = Task(partial(resolved.build, 3), _maps(resolved, 4).numpy(), None, np.array([0, 1, 2, 0]), 3)
-    net, losses = train_network(task, TrainConfig(batch_size=3), 1, 0, Alone())
+    net, losses = train_network(task, TrainConfig(batch_size=3), 1, 0, SingleProcess())
     prob_NK = predict(net, _maps(resolved, 1, seed=5).numpy())
     assert prob_NK.shape == (1, 3) and np.allclose(prob_NK.sum(1), 1) and np.isfinite(losses).all()
 

@@ -13,7 +13,7 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import TrainConfig
 from distmer.models import models
-from distmer.training.network import Alone, Task, batch_bounds, train_network
+from distmer.training.network import SingleProcess, Task, batch_bounds, train_network
 from distmer.training.seeds import derive
 
 # A rate at which rounding is not amplified: at 1e-3, macnn's curves part by a hundredth in the fourth epoch.
@@ -40,6 +40,6 @@ def test_the_loss_curve_is_the_plain_loop_s(name: str) -> None:
         batches = [order_N[a:b] for a, b in batch_bounds(CLIPS, BATCH)]
         curve.append(sum(step(plain, optimiser, x_NCHW[rows], y_N[rows]) * len(rows) for rows in batches) / CLIPS)
     config = TrainConfig(batch_size=BATCH, lr=RATE)
-    _, losses = train_network(Task(lambda: ours, x_NCHW.numpy(), None, y_N.numpy(), 3), config, EPOCHS, SEED, Alone())
+    _, losses = train_network(Task(lambda: ours, x_NCHW.numpy(), None, y_N.numpy(), 3), config, EPOCHS, SEED, SingleProcess())
     assert losses == pytest.approx(curve, abs=1e-4)
     assert len(set(losses)) == EPOCHS

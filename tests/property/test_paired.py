@@ -95,7 +95,7 @@ def test_other_labels_for_the_same_clips_are_refused() -> None:
         compare(predictions(TRUTH, TRUTH), predictions(permuted, TRUTH), 3, 100, names=("real", "chance"))
     elsewhere = predictions(permuted, TRUTH).take(np.arange(120) > 5)  # the clips that both have agree
     found = compare(predictions(TRUTH, TRUTH), elsewhere, 3, 100)
-    assert (found.clips, found.apart) == (114, 6)
+    assert (found.clips, found.unpaired) == (114, 6)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.fused import norm_pool
-from distmer.models.layers import StreamDropout, side_by_side
+from distmer.models.layers import StreamDropout, joined_convolution
 
 
 def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
@@ -43,7 +43,7 @@ def test_convolutions_side_by_side_draw_and_compute_as_each_alone() -> None:
     alone = [nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)]
     drawn = torch.random.get_rng_state()
     torch.manual_seed(0)
-    wide = side_by_side([nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)])
+    wide = joined_convolution([nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)])
     assert torch.equal(torch.random.get_rng_state(), drawn)
     x_BCHW = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(wide(x_BCHW), torch.cat([conv(x_BCHW) for conv in alone], dim=1))

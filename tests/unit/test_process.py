@@ -17,7 +17,7 @@ import torch
 from distmer.experiment.events import Observers, RunEnded, Step
 from distmer.process import environment, only_errors_of
 from distmer.report import sweep as drawn
-from distmer.training.network import settled
+from distmer.training.network import repeatable
 from harness import command, toy
 from tests import factories
 
@@ -118,7 +118,7 @@ def test_a_fold_on_the_cpu_takes_nothing_of_a_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_rng_state", used)
-    with settled(1):
+    with repeatable(1):
         assert torch.get_num_threads() == 1
 
 

@@ -12,8 +12,8 @@ from distmer.config import ClusterConfig
 from distmer.experiment.backend import LocalBackend
 from distmer.experiment.local import LocalExecutor, attempt
 from distmer.experiment.result import mixed_devices
-from distmer.training.estimate import in_group, in_words
-from distmer.training.network import Alone
+from distmer.training.estimate import describe_executor, uses_worker_group
+from distmer.training.network import SingleProcess
 from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
 from harness import toy
 
@@ -51,14 +51,14 @@ def test_a_gpu_is_another_identity_for_networks_alone() -> None:
 
 def test_a_promised_gpu_that_is_absent_is_a_failure_that_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for failure in (local(job(gpus_per_fold=1)), attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), Alone(gpu=True))):
+    for failure in (local(job(gpus_per_fold=1)), attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), SingleProcess(gpu=True))):
         assert isinstance(failure, FoldFailure)
         assert f"node {platform.node()}: the fold was promised a GPU, and torch sees none there" in failure.reason
         assert not failure.traceback
 
 
 def test_a_device_that_the_identity_does_not_name_is_refused() -> None:
-    failure = attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), Alone())
+    failure = attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), SingleProcess())
     assert isinstance(failure, FoldFailure) and "those of a cuda device, and a cpu device would train it here" in failure.reason
 
 
@@ -71,14 +71,14 @@ def test_a_score_of_several_kinds_of_device_is_stamped() -> None:
 
 def test_a_long_fold_is_a_worker_group_and_a_short_one_a_task() -> None:
     here = ClusterConfig(address="local", checkpoint_after=1e-6)
-    assert in_group(job(), here, "/scratch")
-    assert "a worker group of one with checkpoints" in in_words(job(), here, "/scratch")
-    assert not in_group(job(), ClusterConfig(address="local"), "/scratch")
-    assert not in_group(job("linear"), here, "/scratch")
-    assert not in_group(job(), here.model_copy(update={"workers_per_fold": 0}), "/scratch")
-    assert in_group(job(), ClusterConfig(workers_per_fold=1), "/scratch")
+    assert uses_worker_group(job(), here, "/scratch")
+    assert "a worker group of one with checkpoints" in describe_executor(job(), here, "/scratch")
+    assert not uses_worker_group(job(), ClusterConfig(address="local"), "/scratch")
+    assert not uses_worker_group(job("linear"), here, "/scratch")
+    assert not uses_worker_group(job(), here.model_copy(update={"workers_per_fold": 0}), "/scratch")
+    assert uses_worker_group(job(), ClusterConfig(workers_per_fold=1), "/scratch")
     # Of a GPU this machine tells nothing; and checkpoints must be where every node reaches them.
-    assert not in_group(job(gpus_per_fold=1), here, "/scratch")
+    assert not uses_worker_group(job(gpus_per_fold=1), here, "/scratch")
     elsewhere = here.model_copy(update={"address": "head:6379"})
-    assert not in_group(job(), elsewhere, "/scratch")
-    assert in_group(job(), elsewhere, "s3://bucket/scratch")
+    assert not uses_worker_group(job(), elsewhere, "/scratch")
+    assert uses_worker_group(job(), elsewhere, "s3://bucket/scratch")

@@ -73,7 +73,7 @@ def test_a_fold_alone_is_the_fold_among_others(name: str) -> None:
         assert accuracy_score(truth, said) > 0.6
 
 
-class Memory(network.Alone):
+class Memory(network.SingleProcess):
     """A runtime that keeps every checkpoint, and dies once after one of them."""
 
     def __init__(self, dies_after: int) -> None:
@@ -176,10 +176,10 @@ def test_the_rate_falls_in_steps_as_pytorch_s_own_schedule_does() -> None:
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = torch.optim.lr_scheduler.StepLR(optimiser, 3, 0.5)
     for epoch in range(10):
-        assert network.rate(config, epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
+        assert network.learning_rate(config, epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
         optimiser.step()
         theirs.step()
-    assert {network.rate(TrainConfig(lr=0.1), epoch) for epoch in range(10)} == {0.1}
+    assert {network.learning_rate(TrainConfig(lr=0.1), epoch) for epoch in range(10)} == {0.1}
 
 
 def test_the_schedule_reaches_the_optimiser() -> None:

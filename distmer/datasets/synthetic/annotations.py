@@ -1,6 +1,7 @@
-"""The annotations of the embedded data set: its subjects, clips, emotions and action units, made before any frame.
+"""The annotations of the embedded data set: its subjects, clips, emotions and action units.
 
-Everything random is drawn from a named stream, so a clip's movement does not depend on how many clips came before it.
+They are made before any frame. Everything random is drawn from a named stream, so a clip's movement does not
+depend on how many clips came before it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ DIFFICULTIES = {
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedClip:
-    """One row of a sheet and the frames that belong to it. ``label`` is None outside the protocols' classes."""
+    """One row of a sheet and its frames. ``label`` is the class, None outside the protocols' classes."""
 
     dataset: str
     subject: str  # as the folders write it without a prefix: 01, 006
@@ -83,7 +84,10 @@ def stream(*tags: int | str) -> np.random.Generator:
 
 
 def annotated_clips(options: SyntheticConfig) -> tuple[AnnotatedClip, ...]:
-    """Every clip, in the order of sets, subjects and names; those outside the three classes stand last of their subject."""
+    """Every clip, in the order of sets, subjects and names.
+
+    The clips outside the three classes stand last of their subject.
+    """
     labels = _labels_by_subject(options)
     sets = _sets_of_subjects(options.subjects)
     performed = _atypical(options, labels)
@@ -91,10 +95,10 @@ def annotated_clips(options: SyntheticConfig) -> tuple[AnnotatedClip, ...]:
     for index, own in enumerate(labels):
         dataset = sets[index]
         local = sets[:index].count(dataset)
-        rows: list[tuple[int | None, int | None]] = [(label, performed[index, k]) for k, label in enumerate(own)]
+        for k, label in enumerate(own):
+            clips.append(_clip(options, dataset, index, local, k, label, performed[index, k]))
         if index % 2 == 0:
-            rows.append((None, None))
-        clips += [_clip(options, dataset, index, local, k, label, moves) for k, (label, moves) in enumerate(rows)]
+            clips.append(_clip(options, dataset, index, local, len(own), None, None))
     return tuple(clips)
 
 
@@ -125,10 +129,13 @@ def _shares(total: int, weights: tuple[float, ...]) -> list[int]:
 
 
 def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
-    """Subject → class of each clip. The totals are exact; subjects differ in number and mix, and some lack surprise."""
+    """Subject → class of each clip.
+
+    The totals are exact. Subjects differ in number and mix, and some have no surprise.
+    """
     rng = stream(options.seed, "people")
     n = options.subjects
-    sparse = {index for index in range(n) if index % 6 == 4}  # many SAMM and CASME subjects, too, have 1 to 3 clips
+    sparse = {index for index in range(n) if index % 6 == 4}  # as in SAMM and CASME: 1 to 3 clips
     spare = options.subjects * options.clips_per_subject - 2 * n
     weights = tuple(0.12 if p in sparse else w for p, w in enumerate(rng.uniform(0.6, 1.4, n).tolist()))
     sizes = [2 + more for more in _shares(spare, weights)]
@@ -146,7 +153,7 @@ def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
 
 
 def _interleaved(quota: list[int]) -> list[int]:
-    """Class indices spread as evenly as the quota allows, so that every subject gets a mix near the whole's."""
+    """Class indices spread as evenly as the quota allows, so that every subject's mix is near the whole's."""
     slots = [((k + 0.5) / size, label) for label, size in enumerate(quota) for k in range(size)]
     return [label for _, label in sorted(slots)]
 
@@ -168,8 +175,15 @@ def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[i
 
 
 def _clip(
-    options: SyntheticConfig, dataset: str, index: int, local: int, number: int, label: int | None, performed: int | None
+    options: SyntheticConfig,
+    dataset: str,
+    index: int,
+    local: int,
+    number: int,
+    label: int | None,
+    performed: int | None,
 ) -> AnnotatedClip:
+    """Clip ``number`` of subject ``index``, who is number ``local`` of the data set."""
     rng = stream(options.seed, "clip", index, number)
     level = DIFFICULTIES[options.difficulty]
     emotion = OUTSIDE[dataset] if label is None else str(rng.choice(EMOTIONS[dataset][label]))

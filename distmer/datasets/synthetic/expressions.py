@@ -1,4 +1,4 @@
-"""Facial action units as displacement fields: Gaussian bumps of skin movement, anchored at a subject's own landmarks.
+"""Facial action units as displacement fields: Gaussian bumps of skin movement at a subject's landmarks.
 
 Units are fractions of the distance between the eyes (IOD); y points down. FACS: Ekman & Friesen 1978.
 """
@@ -58,14 +58,14 @@ MIRROR_P: npt.NDArray[np.int64] = np.array(_JAW_BROWS_NOSE + _EYES + _MOUTH)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Manner:
-    """How one subject moves: the strength of each unit on either side of the face, and the turn of its direction in radians."""
+    """How one subject moves: of each unit, the strength on either side of the face and the turn in radians."""
 
     gain_U2: FloatArray
     turn_U2: FloatArray
 
 
 def manner(rng: np.random.Generator) -> Manner:
-    """A subject's manner: units 25 % stronger or weaker, 15 % more on one side, directions turned by some 9 degrees."""
+    """A subject's manner: units 25 % stronger or weaker, 15 % more on one side, turned by some 9 degrees."""
     n = len(UNITS)
     both, side = rng.normal(0.0, 0.25, (n, 1)), rng.normal(0.0, 0.075, (n, 1))
     return Manner(np.exp(both + np.hstack([side, -side])), rng.normal(0.0, 0.16, (n, 2)))

@@ -1,4 +1,4 @@
-"""The faces of the subjects of the embedded data set: two public-domain portraits, reshaped, retoned and retextured into many identities.
+"""The faces of the embedded data set's subjects: two public-domain portraits, reshaped, retoned and retextured.
 
 The portraits are of Eileen Collins (NASA, in scikit-image) and Grace Hopper (US Navy, in matplotlib). The identities are warped
 versions of these two women's faces, and no sample of the variety of real ones.
@@ -40,7 +40,7 @@ def portraits() -> tuple[Face, ...]:
 
 
 def identity(bases: tuple[Face, ...], index: int, rng: np.random.Generator) -> Face:
-    """A subject's neutral face: one base in turn, mirrored or not, reshaped by its landmarks, with skin, light and backdrop of its own."""
+    """A subject's neutral face: a base in turn, mirrored or not, reshaped, with its own skin, light and backdrop."""
     base = bases[index % len(bases)]
     face = _mirrored(base) if rng.random() < 0.5 else base
     face = _reshaped(face, rng)
@@ -106,7 +106,7 @@ def _gaussian(a_N2: FloatArray, b_P2: FloatArray, sigma: float) -> FloatArray:
 
 
 def _proportions(unit_P2: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Landmark shifts in IOD of a random subject, for landmarks in IOD from the point between the eyes (x right, y down)."""
+    """A random subject's landmark shifts, for landmarks from the point between the eyes (x right, y down); in IOD."""
     a_12 = np.clip(rng.normal(0.0, 1.5, 12), -2.4, 2.4)
     x_P, y_P = unit_P2.T
     shift_P2 = np.zeros_like(unit_P2)

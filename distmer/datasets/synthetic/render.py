@@ -1,4 +1,4 @@
-"""The frames of one clip: a subject's neutral face moved by an expression, a swaying head, drifting light and sensor noise."""
+"""The frames of one clip: a neutral face moved by an expression, a swaying head, drifting light, sensor noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ NOISE = 1.2  # grey levels, standard deviation of the sensor's noise
 GAIN = 0.01  # standard deviation of the light's change from onset to offset
 
 
-def frames(clip: AnnotatedClip, face: Face, own: Manner, sway: float, rng: np.random.Generator) -> Iterator[Image]:
+def frames(
+    clip: AnnotatedClip,
+    face: Face,
+    own: Manner,
+    sway: float,
+    rng: np.random.Generator,
+) -> Iterator[Image]:
     """The frames from onset to offset (8-bit BGR, or grey for SAMM). The onset is neutral, the apex the full expression."""
     flow_HW2 = displacement(clip.units, clip.amplitude, face.points_P2, own, rng)
     degree_T = _degrees(clip, rng)
