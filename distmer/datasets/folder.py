@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 
-from distmer.datasets.base import DatasetInfo, ReadOptions, Row, emotion_name, inside, safe_name
+from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
 from distmer.datasets.frames import IMAGES, Unusable
-from distmer.datasets.sheets import listing, tidy
+from distmer.datasets.sheets import Annotation, listing, tidy
 from distmer.registry import nearest
 from distmer.remote import Place
 from distmer.types import BadInput, KeyFrames
@@ -24,7 +24,7 @@ _NEEDED = ("subject", "clip", "label", "onset", "apex")
 _KNOWN = (*_NEEDED, "dataset")
 
 
-def read(root: Place, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
     """Every row of manifest.csv. Both frames are named, so the missing-apex policy and errata do not apply."""
     path = root / MANIFEST
     if not path.is_file():
@@ -61,12 +61,12 @@ def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
     return {name: names.index(name) for name in _KNOWN if name in names}
 
 
-def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Row:
+def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Annotation:
     where = f"{MANIFEST} row {number}"
     given = {name: cells[place].strip() if place < len(cells) else "" for name, place in index.items()}
     subject, clip, label = tidy(given["subject"]), tidy(given["clip"]), emotion_name(given["label"])
     dataset = tidy(given.get("dataset", "")) or DATASET.name
-    row = Row(subject, clip, label, where, dataset=dataset)
+    row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
         if len(cells) != width:
             raise Unusable(f"it has {len(cells)} cells, the header {width}; put quotes around cells that contain a comma.")

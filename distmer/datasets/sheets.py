@@ -19,7 +19,7 @@ from python_calamine import CalamineError
 from distmer.datasets import biff2
 from distmer.registry import nearest
 from distmer.remote import Place
-from distmer.types import BadInput
+from distmer.types import BadInput, Source
 
 # What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
 MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
@@ -29,11 +29,41 @@ _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineEr
 
 
 @dataclass(frozen=True, slots=True)
-class SheetRow:
-    """One row below the header: its cells by field, and where a user finds it (file name and Excel row number)."""
+class Annotation:
+    """What a data set says of one clip: a row of its sheet, or a folder of frames. Of any emotion, usable or not.
 
+    `read_sheet` fills in the cells as they are typed. A loader then spells subject, clip and emotion in one way,
+    and adds ``source`` if the clip can be used, else ``problem``.
+
+    Attributes
+    ----------
+    subject, clip, emotion : str
+        Who shows what in which clip; the emotion is in lower case once a loader has read it.
+    where : str
+        File and row, for messages.
+    onset, apex, offset : str
+        Frame numbers as typed; "" where the data set has no such column.
+    source : Source, optional
+        The frames to extract features from.
+    problem : str
+        Why the clip cannot be used, as a sentence; "" if it can.
+    note : str
+        What was done to the clip: an erratum, an apex that was chosen.
+    dataset : str
+        Only where one loader reads several data sets (manifest.csv).
+    """
+
+    subject: str
+    clip: str
+    emotion: str
     where: str
-    cells: Mapping[str, str]
+    onset: str = ""
+    apex: str = ""
+    offset: str = ""
+    source: Source | None = None
+    problem: str = ""
+    note: str = ""
+    dataset: str = ""
 
 
 def tidy(text: str) -> str:
@@ -78,10 +108,22 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     return found[0]
 
 
-def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetRow]:
-    """The rows below the header that names every one of ``columns`` (field → accepted headings, blanks and case ignored).
+def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[Annotation]:
+    """The rows below the header, with the text of their cells.
 
-    Rows with at most one filled cell among those columns are notes or leftovers, not clips, and are passed over.
+    Rows with at most one filled cell among the columns are notes or leftovers, not clips, and are passed over.
+
+    Parameters
+    ----------
+    path : path or remote place
+        An Excel sheet.
+    columns : mapping
+        Field of `Annotation` → accepted headings; blanks and case do not count.
+
+    Raises
+    ------
+    BadInput
+        The file is no sheet, or no row of it names all columns.
     """
     grids = worksheets(path)
     for grid in grids.values():
@@ -126,12 +168,12 @@ def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
 
 
-def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[SheetRow]:
-    rows: list[SheetRow] = []
+def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[Annotation]:
+    rows: list[Annotation] = []
     for number in range(header + 1, len(grid)):
         cells = {field: grid[number][place] for field, place in index.items()}
         if sum(bool(tidy(cell)) for cell in cells.values()) > 1:
-            rows.append(SheetRow(f"{path.name} row {number + 1}", cells))
+            rows.append(Annotation(where=f"{path.name} row {number + 1}", **cells))
     return rows
 
 
