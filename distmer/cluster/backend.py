@@ -11,7 +11,8 @@ from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.run import Executor, Report
-from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.features.pipeline import FeatureRequest
+from distmer.features.row import FeatureRow
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Tuner, Workers
 from distmer.training.data import Inputs

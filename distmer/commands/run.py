@@ -69,7 +69,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
     lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
-    lines += [f"apex chosen: {clip}: {row.apex}" for clip, row in after.stored.items() if row.apex]
+    lines += [f"apex chosen: {clip}: {row.apex_file}" for clip, row in after.stored.items() if row.apex_file]
     return "\n".join([*lines, f"store: {after.store.store.uri}"])
 
 

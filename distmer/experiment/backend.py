@@ -9,7 +9,8 @@ from typing import Protocol, Self
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.local import LocalExecutor, extract_here
 from distmer.experiment.run import Executor
-from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.features.pipeline import FeatureRequest
+from distmer.features.row import FeatureRow
 from distmer.types import BadInput
 
 

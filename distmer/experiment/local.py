@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from distmer.config import FeatureConfig
-from distmer.features.pipeline import FeatureRequest, FeatureRow, extract, one_thread
+from distmer.features.pipeline import FeatureRequest, extract, one_thread
+from distmer.features.row import FeatureRow
 from distmer.training.data import Inputs
 from distmer.training.fit import fit_fold
 from distmer.training.network import Alone, Runtime

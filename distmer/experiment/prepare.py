@@ -12,7 +12,8 @@ from distmer.experiment.events import Observer, Observers, Step
 from distmer.features.frames import ClipError
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
-from distmer.features.pipeline import FeatureRequest, FeatureRow, clip_key, unit_of
+from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
+from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
 from distmer.storage import Store

@@ -18,10 +18,19 @@ import numpy as np
 from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
-from distmer.features.featureset import Status, Unit
+from distmer.features.featureset import Unit
 from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
-from distmer.features.frames import ByteArray, ClipError, Float32Array, content, decode_flow_map, decode_gray, frame_digest, read_bytes
+from distmer.features.frames import (
+    ByteArray,
+    ClipError,
+    content,
+    decode_flow_map,
+    decode_gray,
+    frame_digest,
+    read_bytes,
+)
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.row import FeatureRow
 from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
@@ -34,30 +43,6 @@ class FeatureRequest:
 
     clip_id: str
     source: Source
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FeatureRow:
-    """What came of one clip. A failed one has an error and no arrays. It has a key, and is stored, if its failure is a function of
-    the clip's bytes; without one (a file is missing, memory ran out) it is never stored, and the next run tries the clip again.
-
-    Crops are aligned grey images, uint8; flow_HW2 is float32 with u = [..., 0] to the right and v = [..., 1] downwards;
-    strain_HW is float32. ``apex`` is the name of the frame that the max-flow search chose, else "".
-    ``seconds`` is wall time, and the one field that differs between two extractions.
-    """
-
-    clip_id: str
-    key: str
-    unit: Unit
-    status: Status
-    error: str = ""
-    note: str = ""
-    onset_HW: ByteArray | None = None
-    apex_HW: ByteArray | None = None
-    flow_HW2: Float32Array | None = None
-    strain_HW: Float32Array | None = None
-    apex: str = ""
-    seconds: float = 0.0
 
 
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
@@ -199,7 +184,7 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
         strain_HW=optical_strain(flow_HW2, cfg.strain),
-        apex=names[chosen] if isinstance(request.source, ApexSearch) else "",
+        apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 
 

@@ -4,9 +4,7 @@
 
 A key may be in several parts: features win over a failure, and of two failures the one that was written later. `compact` makes one
 part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a user can delete one extraction; identity is
-in the keys alone. Parts hold Arrow's own fixed-shape tensor type, which pyarrow reads without Ray. Its columns are never null: a null
-in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still), so a failed row holds zeros,
-and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".
+in the keys alone. What a part's columns are is told in ``row.py``.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -31,13 +29,13 @@ from pyarrow import fs
 from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
-from distmer.features.pipeline import FEATURE_EPOCH, FeatureRow, extraction
+from distmer.features.pipeline import FEATURE_EPOCH, extraction
+from distmer.features.row import STORED, TEXTS, FeatureRow, tensor, to_table
 from distmer.storage import Store
 from distmer.types import BadInput, ClipFailure, RunError
 
 log = logging.getLogger(__name__)
 
-_TEXTS = ("key", "status", "error", "note", "unit", "apex_file")
 _Entries = Sequence[tuple[str, str]]  # (clip id, key)
 _SMALL, _FULL = 32 * 2**20, 64 * 2**20  # bytes: a part below the first is worth merging, and is merged up to the second
 _MANY = 8  # small parts
@@ -51,19 +49,11 @@ class Stored:
     status: Status
     error: str
     note: str  # what was noticed: several faces in the onset
-    apex: str  # the frame that the max-flow search chose, else ""
+    apex_file: str  # the frame that the max-flow search chose, else ""
 
 
 class _Removed(Exception):
     """A part that was there has been removed: another run has merged it."""
-
-
-def part_schema(height: int, width: int) -> pa.Schema:
-    """The one schema of parts with maps of this size: text columns, u, v, strain (float32) and onset, apex (uint8) tensors."""
-    texts = [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
-    maps = [pa.field(name, pa.fixed_shape_tensor(pa.float32(), (height, width)), nullable=False) for name in MAPS]
-    crops = [pa.field(name, pa.fixed_shape_tensor(pa.uint8(), (height, width)), nullable=False) for name in CROPS]
-    return pa.schema([*texts, *maps, *crops])
 
 
 class FeatureStore:
@@ -104,7 +94,7 @@ class FeatureStore:
         if failed:  # they have no size: into the first part, or into one of their own
             shapes.setdefault(next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []).extend(failed)
         for (height, width), part in shapes.items():
-            self._write_part(_table(part, height, width))
+            self._write_part(to_table(part, height, width).select(STORED))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
         """Those of a list of (clip id, key) whose extraction failed, with the reason. Reads no map. BadInput where one is not stored."""
@@ -145,7 +135,7 @@ class FeatureStore:
         shapes: dict[str, list[tuple[str, pa.Table]]] = {}
         for part in parts:
             try:
-                table = self._read(part, (*_TEXTS, *CHANNELS))
+                table = self._read(part, STORED)
             except BadInput as error:  # it stays as it is, for whoever asks for its rows to be told
                 log.warning("%s", error)
                 continue
@@ -174,7 +164,7 @@ class FeatureStore:
             table,
             buffer,
             compression="zstd",
-            use_dictionary=cast(Any, list(_TEXTS)),
+            use_dictionary=cast(Any, list(TEXTS)),
             use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),  # a sixth smaller, and quicker
             write_page_checksum=True,
         )
@@ -195,7 +185,7 @@ class FeatureStore:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for part in sorted({index[key].part for key in wanted}):
             table = self._read(part, ("key", *self._channels))
-            columns = {name: _ndarray(table.column(name)) for name in self._channels}
+            columns = {name: tensor(table, name) for name in self._channels}
             keys = cast(list[str], table.column("key").to_pylist())
             mine = [(i, row) for i, key in enumerate(keys) if key in wanted and index[key].part == part for row in wanted[key]]
             _place(arrays, columns, mine, len(usable))
@@ -235,7 +225,7 @@ class FeatureStore:
 
     def _texts(self, part: str) -> pa.Table | None:
         try:
-            return self._read_columns(part, _TEXTS)
+            return self._read_columns(part, TEXTS)
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException, KeyError) as error:
@@ -275,45 +265,10 @@ def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
 
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
     """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order of their writing."""
-    for row in table.select(_TEXTS).to_pylist():
+    for row in table.select(TEXTS).to_pylist():
         known = index.get(row["key"])
         if known is None or known.status == "failed":
             index[row["key"]] = Stored(part, row["status"], row["error"], row["note"], row["apex_file"])
-
-
-def _table(rows: list[FeatureRow], height: int, width: int) -> pa.Table:
-    schema = part_schema(height, width)
-    texts = {
-        "key": [row.key for row in rows],
-        "status": [row.status for row in rows],
-        "error": [row.error for row in rows],
-        "note": [row.note for row in rows],
-        "unit": [row.unit for row in rows],
-        "apex_file": [row.apex for row in rows],
-    }
-    columns: list[pa.Array] = [pa.array(texts[name], pa.string()) for name in _TEXTS]
-    for name in CHANNELS:
-        x_NHW = np.zeros((len(rows), height, width), np.uint8 if name in CROPS else np.float32)
-        for n, row in enumerate(rows):
-            plane_HW = _plane(row, name)
-            if plane_HW is not None:
-                x_NHW[n] = plane_HW
-        storage = pa.FixedSizeListArray.from_arrays(pa.array(x_NHW.reshape(-1)), height * width)
-        columns.append(pa.ExtensionArray.from_storage(schema.field(name).type, storage))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _plane(row: FeatureRow, channel: str) -> npt.NDArray[Any] | None:
-    if channel in CROPS:
-        return row.onset_HW if channel == "onset" else row.apex_HW
-    if channel == "strain":
-        return row.strain_HW
-    return None if row.flow_HW2 is None else row.flow_HW2[..., 0 if channel == "u" else 1]
-
-
-def _ndarray(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    chunks = [chunk.to_numpy_ndarray() for chunk in column.chunks]
-    return np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
 
 
 def _place(arrays: dict[str, npt.NDArray[Any]], columns: dict[str, npt.NDArray[Any]], rows: list[tuple[int, int]], total: int) -> None:
