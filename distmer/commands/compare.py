@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from distmer.commands.run import run_with
 from distmer.commands.session import Session, remove_leftovers_of
@@ -47,7 +48,7 @@ def run_comparison(
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
     entries: list[Entry] = []
-    with Observers([LiveProgress()]) as live, base.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
         stopped, tried = False, list[Config]()
         for row in rows:
             if stopped:

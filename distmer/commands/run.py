@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
@@ -23,7 +24,7 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
     session.model()
     session.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
@@ -32,7 +33,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
     is stored are extracted again."""
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
-    executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
+    backend.require(session.config.cluster)  # before an hour of extraction
     manifest = session.manifest([live])
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
@@ -45,7 +46,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
     with tracking_of(session) as tracker:
         result = run(
             plan,
-            executor,
+            backend.train,
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
             [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
@@ -62,7 +63,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
     session.workspace.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         manifest = session.manifest([live])
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])

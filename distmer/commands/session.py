@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distmer.config import Config
 from distmer.config_layers import load_config
 from distmer.datasets import load_manifest
-from distmer.experiment.backend import Backend, LocalBackend
+from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers, Step
 from distmer.experiment.ledger import Ledger, remove_checkpoints
+from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, locate
 from distmer.experiment.result import RunResult
@@ -105,7 +106,7 @@ class Session:
 
     def backend(self, local: bool) -> Backend:
         if local:
-            return LocalBackend(self.config.cluster)
+            return LocalBackend()
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))

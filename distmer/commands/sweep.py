@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from statistics import fmean
 from typing import Any
 
@@ -58,7 +59,7 @@ def run_sweep(
     session.require()
     remove_leftovers_of(session)
     backend = _backend(session)
-    with Observers([SweepProgress()]) as live, backend:
+    with Observers([SweepProgress()]) as live, closing(backend):
         manifest = session.manifest([live])
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 
@@ -166,7 +167,7 @@ def _sweep(
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
-    sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once, keep)
+    sweep = Sweep(plan, lambda: backend.search(plan.space), session.ledger, inputs, observers, at_once, keep)
     return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(Store(folder)))
 
 
