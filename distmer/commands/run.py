@@ -34,7 +34,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
     session.model()  # an unknown model or option is told before a clip is touched
     session.require()
     backend.require(session.config.cluster)  # before an hour of extraction
-    manifest = session.manifest([live])
+    manifest = session.manifest([live], backend)
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
@@ -64,7 +64,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     session.workspace.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
-        manifest = session.manifest([live])
+        manifest = session.manifest([live], backend)
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])
     lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]

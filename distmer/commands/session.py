@@ -75,13 +75,19 @@ class Session:
     def model(self) -> ResolvedModel:
         return resolve(self.config.model)
 
-    def manifest(self, observers: Sequence[Observer] = ()) -> Manifest:
+    def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
+        """The clips. While the embedded data set is being generated, ``backend`` is started if clips will surely be
+        extracted: no features are stored yet."""
         tell = Observers(observers)
 
         def progress(done: int, total: int) -> None:
             tell(Step("generating the embedded data set", done, total))
 
-        return load_manifest(self.config.data, self.workspace.data, progress)
+        def meanwhile() -> None:
+            if backend is not None and not Store(self.workspace.features).keys():
+                backend.start()
+
+        return load_manifest(self.config.data, self.workspace.data, progress, meanwhile)
 
     def frames(self, manifest: Manifest) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""

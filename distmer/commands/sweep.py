@@ -60,7 +60,7 @@ def run_sweep(
     remove_leftovers_of(session)
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):
-        manifest = session.manifest([live])
+        manifest = session.manifest([live], backend)
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
