@@ -56,7 +56,7 @@ def guarded(command: Any) -> Any:
         if error.errno not in _OF_THE_WORLD:
             raise
         click.echo(
-            f"error: {error.filename or 'a file'}: {error.strerror}; mend it and give the same command again: what was finished is kept.",
+            f"error: {error.filename or 'a file'}: {error.strerror}; what was finished is kept. Fix this and run again.",
             err=True,
         )
         sys.exit(ERROR)
@@ -93,8 +93,8 @@ def experiment(command: Any) -> Any:
 
 def retry_option(command: Any) -> Any:
     """Of the commands that extract features."""
-    told = "Extract again the clips whose failure is stored; the new outcome takes its place."
-    return click.option("--retry-failed", is_flag=True, help=told)(command)
+    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    return click.option("--retry-failed", is_flag=True, help=words)(command)
 
 
 def keep_freed_memory() -> None:
@@ -295,15 +295,15 @@ def doctor(
     config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int | None, wait: float, timeout: float, as_json: bool
 ) -> int:
     """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of every node, and the
-    tracking server: a line each, with what to mend. Exit status 1 if something is."""
+    tracking server: a line each, with what to fix. Exit status 1 if something is to be fixed."""
     from distmer.commands.doctor import check_up
 
     checks = []
     for check in check_up(open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout):
         checks.append(asdict(check))
         if not as_json:
-            mend = f"; {check.remedy}" if check.remedy else ""
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{mend}")
+            remedy = f"; {check.remedy}" if check.remedy else ""
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{remedy}")
     well = all(check["ok"] for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": checks}))

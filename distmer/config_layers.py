@@ -56,15 +56,15 @@ def load_config(
     settings that do nothing. Raises BadInput in one sentence that names the file and the nearest known key, or a setting that does nothing.
     """
     layers = load_layers(path, overrides, workspace=workspace)
-    tree = with_environment(laid(layers), environ)
+    tree = with_environment(merge_layers(layers), environ)
     for section, what, where in _OF_OTHERS:
         if section in tree:
             raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
     config = parse(Config, tree, origin(path))
     if not kept:
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-        stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
-        for note in (*left_behind(layers), *refuse_idle(trees, stacks, [tree], is_network)):
+        stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+        for note in (*unused_options(layers), *refuse_idle(trees, stacks, [tree], is_network)):
             _log.warning("%s", note)
     return config
 
@@ -76,7 +76,7 @@ def origin(path: Place | None) -> str:
 
 def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
     """All settings of a file and the command line as one tree, not yet validated."""
-    return with_environment(laid(load_layers(path, overrides, workspace=workspace)), environ)
+    return with_environment(merge_layers(load_layers(path, overrides, workspace=workspace)), environ)
 
 
 def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
@@ -94,7 +94,7 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     return tuple(layers)
 
 
-def laid(layers: Iterable[Layer]) -> dict[str, Any]:
+def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
     """The layers as one tree. BadInput where one has a value for a section that a higher one has settings of."""
     tree: dict[str, Any] = {}
     below = "configuration"
@@ -131,7 +131,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "confi
     return result
 
 
-def left_behind(layers: Sequence[Layer]) -> list[str]:
+def unused_options(layers: Sequence[Layer]) -> list[str]:
     """A sentence for each option that is not used because a higher layer names another model."""
     notes: list[str] = []
     tree: dict[str, Any] = {}
@@ -216,13 +216,13 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
     """A tree of (keys, value, how a message names it)."""
     tree: dict[str, Any] = {}
     seen: list[tuple[tuple[str, ...], Any, str]] = []
-    for keys, value, told in items:
-        for other, other_value, other_told in seen:
+    for keys, value, name in items:
+        for other, other_value, other_name in seen:
             depth = min(len(keys), len(other))
             same = keys == other and type(value) is type(other_value) and value == other_value
             if keys[:depth] == other[:depth] and not same:
-                raise BadInput(f"{origin}{other_told} and {told} both set {'.'.join(keys[:depth])}; keep one of them.")
-        seen.append((keys, value, told))
+                raise BadInput(f"{origin}{other_name} and {name} both set {'.'.join(keys[:depth])}; keep one of them.")
+        seen.append((keys, value, name))
         node = tree
         for key in keys[:-1]:
             node = node.setdefault(key, {})

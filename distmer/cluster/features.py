@@ -41,7 +41,7 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
                 yield to_rows(cast(pa.Table, batch))
         except RayError as error:
             first = str(error).strip().splitlines()[-1]
-            raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept: give the same command again.") from error
+            raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept. Run again.") from error
 
 
 def _extractor(config: FeatureConfig) -> type:

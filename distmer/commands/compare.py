@@ -9,7 +9,7 @@ from contextlib import closing
 from distmer.commands.run import run_with
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import laid, load_layers, origin, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
 from distmer.experiment.events import Observer, Observers
@@ -40,7 +40,7 @@ def run_comparison(
     """
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
-    tree = with_environment(laid(layers), environ)
+    tree = with_environment(merge_layers(layers), environ)
     section, rows = expand(tree, origin(path))
     for note in unused(layers, rows):
         _log.warning("%s", note)

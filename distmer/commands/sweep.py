@@ -15,7 +15,7 @@ import yaml
 from distmer.cluster.backend import RayBackend
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import laid, load_layers, origin, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
@@ -121,7 +121,7 @@ def open_sweep(
     """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer wrote the file."""
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
-    space = Space.read(with_environment(laid(layers), environ), origin(path))
+    space = Space.read(with_environment(merge_layers(layers), environ), origin(path))
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)

@@ -12,7 +12,7 @@ from functools import cache
 from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, read_include
 from distmer.datasets.base import DatasetInfo, ReadOptions
-from distmer.datasets.check import Counts, check_report, counts, mismatches, silent_subjects
+from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
 from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
 from distmer.datasets.roots import find_root
 from distmer.registry import discover, lookup, nearest
@@ -28,11 +28,11 @@ __all__ = [
     "load_manifest",
     "mismatches",
     "protocol_names",
-    "silent_subjects",
+    "subjects_without_clips",
 ]
 
 
-def _silent(done: int, total: int) -> None:
+def _no_progress(done: int, total: int) -> None:
     """No progress report."""
 
 
@@ -49,7 +49,7 @@ def datasets() -> dict[str, DatasetInfo]:
 def load_manifest(
     data: DataConfig,
     workspace_data: Place,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = _no_progress,
     meanwhile: Callable[[], None] = _nothing,
 ) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.

@@ -49,7 +49,23 @@ def assemble(
     include: Mapping[str, int] | None = None,
     include_file: str = "",
 ) -> Manifest:
-    """The manifest of a protocol from each set's rows, in the order of sets, subjects and clips whatever the sheets' order."""
+    """The manifest of a protocol, in the order of sets, subjects and clips whatever the sheets' order.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    rows : mapping
+        Data set → its annotations.
+    include : mapping, optional
+        Clip id → line of the list that names the protocol's clips; None: all clips belong that have a class.
+    include_file : str
+        The list's name, for messages.
+
+    Raises
+    ------
+    BadInput
+        The list names a data set that the protocol does not have.
+    """
     classes = protocol.classes or _found_classes(rows)
     clips: list[Clip] = []
     failures: list[ClipFailure] = []

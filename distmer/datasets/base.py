@@ -28,7 +28,7 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """A published correction of one cell: the new value of ``field`` (onset, apex, offset or emotion), and who says so."""
+    """A published correction of one cell: the new value of ``field`` (onset, apex, offset, emotion), and its source."""
 
     field: str
     value: str
@@ -47,27 +47,46 @@ class ReadOptions:
 class DatasetInfo:
     """A data set that can be loaded. Each loader module exports one as ``DATASET``.
 
-    ``folders`` are the names it goes by under a common root; ``signs`` glob patterns of which one lies directly in its own folder.
+    Attributes
+    ----------
+    name, title, citation : str
+    folders : tuple of str
+        The names of its folder under a common root.
+    markers : tuple of str
+        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of them.
+    read : callable
+        Reads every annotation below the data set's folder.
     """
 
     name: str
     title: str
     citation: str
     folders: tuple[str, ...]
-    signs: tuple[str, ...]
+    markers: tuple[str, ...]
     read: Callable[[Place, ReadOptions], list[Annotation]]
 
     def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
-        return bool(matching(folder, self.signs))
+        return bool(matching(folder, self.markers))
 
 
 @dataclass(frozen=True, slots=True)
 class SheetLayout:
     """A data set of one coding sheet and frames under ``<image folder>/<subject>/<clip>/``.
 
-    ``columns``: field of Annotation (without ``where``) → accepted headings. ``images``: the image folder's names, raw before
-    cropped, "" the root itself; the first that holds a folder like ``subject_folder`` is taken, and no clip from any other.
+    Attributes
+    ----------
+    sheets : tuple of str
+        Glob patterns of the sheet's name.
+    columns : mapping
+        Field of `Annotation` → accepted headings.
+    images : tuple of str
+        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder like
+        ``subject_folder`` is taken, and no clip from any other.
+    subject_folder : str
+        Regular expression of a subject's folder.
+    subject : callable
+        Spells a subject of the sheet as its folder does.
     """
 
     sheets: tuple[str, ...]
@@ -85,7 +104,10 @@ class SheetLayout:
 
 
 def padded(prefix: str, width: int) -> Callable[[str], str]:
-    """How a subject is spelled: "1", "01" or "sub1" becomes ``prefix`` and a zero-padded number. Other text stays, and fails later."""
+    """A function that spells a subject: "1", "01" or "sub1" becomes ``prefix`` and a zero-padded number.
+
+    Other text stays as it is, and fails later because there is no such folder.
+    """
 
     def spell(text: str) -> str:
         number = re.fullmatch(r"(?:s(?:ub(?:ject)?)?[ _-]?)?(\d+)(?:\.0+)?", tidy(text).lower())
@@ -101,7 +123,10 @@ def emotion_name(text: str) -> str:
 
 
 def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
-    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's folder."""
+    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's folder.
+
+    BadInput, which says what was looked for, where there is none.
+    """
     for name in names:
         for outer in [root] if not name else _children(root, name):
             for folder in [outer, *(_children(outer, name) if name else [])]:
@@ -144,7 +169,7 @@ def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOpti
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name: text from a sheet must never lead out of the data root."""
+    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the data root."""
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):
@@ -153,7 +178,7 @@ def safe_name(value: str, what: str) -> str:
 
 
 def inside(path: Place, root: Place) -> Place:
-    """``path`` if it lies under ``root`` once every link is followed."""
+    """``path`` if it lies under ``root`` once every link is followed, else Unusable."""
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:

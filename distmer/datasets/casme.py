@@ -27,6 +27,6 @@ DATASET = DatasetInfo(
     title="CASME",
     citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",
     folders=("CASME", "CASME1", "CASMEI"),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

@@ -27,6 +27,6 @@ DATASET = DatasetInfo(
     title="CASME II",
     citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi 10.1371/journal.pone.0086041",
     folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

@@ -50,6 +50,6 @@ DATASET = DatasetInfo(
     title="Published flow maps",
     citation="Liong, Gan, See, Khor, Huang: STSTNet. IEEE FG 2019, arXiv 1902.03634 (folders as its repository and HTNet's publish them)",
     folders=("flowmaps", "norm_u_v_os", "three_norm_u_v_os"),
-    signs=(),
+    markers=(),
     read=read,
 )

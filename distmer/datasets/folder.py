@@ -96,6 +96,6 @@ DATASET = DatasetInfo(
     title="Your own clips",
     citation="none: a manifest.csv of one's own",
     folders=("folder",),
-    signs=(MANIFEST,),
+    markers=(MANIFEST,),
     read=read,
 )

@@ -13,7 +13,7 @@ IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
 class Unusable(Exception):
-    """This row cannot become a clip: the end of a sentence that begins with file and row, with the remedy."""
+    """This row cannot become a clip. The message ends a sentence that begins with file and row, and has the remedy."""
 
 
 def frame_number(path: Place) -> int | None:
@@ -42,10 +42,22 @@ def frames_of(folder: Place) -> dict[int, str]:
 
 
 def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
-    """Onset and apex as files, and a note on what was done to get them. Frame numbers are those of the files, absolute in SAMM.
+    """Onset and apex as files, and a note on what was done to get them.
 
-    Without an apex the policy decides: ``midpoint`` (as meb does for SMIC: onset + (offset - onset) // 2), ``max-flow`` (left
-    to the feature extraction, among the frames after the onset), or ``error``.
+    Parameters
+    ----------
+    folder : path or remote place
+        The clip's frames.
+    onset, apex, offset : int
+        Frame numbers as in the files' names (absolute in SAMM); apex or offset may be None.
+    missing_apex : {"error", "midpoint", "max-flow"}
+        What to do without an apex: refuse the clip, take onset + (offset - onset) // 2 as meb does for SMIC, or leave
+        the choice among the frames after the onset to the feature extraction.
+
+    Raises
+    ------
+    Unusable
+        A frame is not there, or the numbers are in no order.
     """
     if apex is None and missing_apex == "error":
         raise Unusable("the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex.")

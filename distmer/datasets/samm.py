@@ -27,6 +27,6 @@ DATASET = DatasetInfo(
     title="SAMM",
     citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129, 2018, doi 10.1109/TAFFC.2016.2573832",
     folders=("SAMM",),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

@@ -68,6 +68,6 @@ DATASET = DatasetInfo(
     title="SMIC-HS",
     citation="Li, Pfister, Huang, Zhao, Pietikäinen: A spontaneous micro-expression database. IEEE FG 2013, doi 10.1109/FG.2013.6553717",
     folders=("SMIC", "SMIC-HS", "SMIC_HS", "SMIC_all_raw"),
-    signs=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
+    markers=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
     read=read,
 )

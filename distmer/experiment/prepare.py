@@ -74,13 +74,12 @@ def extract_missing(
     """Extract what is missing, storing batch after batch; then make few parts of many small ones."""
     total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
     cached = done
+    observe = Observers(observers)
 
-    hear = Observers(observers)
+    def report_progress() -> None:
+        observe(Step("extracting features", done, total, cached, failed))
 
-    def tell() -> None:
-        hear(Step("extracting features", done, total, cached, failed))
-
-    tell()
+    report_progress()
     if not features.missing:  # what `locate` found is all there is to say
         _compact(features.store)
         return features
@@ -94,7 +93,7 @@ def extract_missing(
         lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
         keys |= {row.clip_id: row.key for row in rows if row.key}
         done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
-        tell()
+        report_progress()
     gone = {failure.clip for failure in lost}
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
     _compact(features.store)
@@ -108,8 +107,8 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         store.write(rows)
     except OSError as error:
         raise RunError(
-            f"{store.store.uri}: the feature store cannot be written ({error.strerror or error}); what is stored is kept:"
-            " mend it (free space, permissions) and give the same command again."
+            f"{store.store.uri}: the feature store cannot be written ({error.strerror or error}); what is stored is"
+            " kept. Fix the cause (free space, permissions) and run again."
         ) from error
 
 

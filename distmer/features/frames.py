@@ -54,20 +54,42 @@ def frame_digest(path: str) -> str:
 
 
 def decode_gray(data: bytes, name: str) -> ByteArray:
-    """One frame as luma (BT.601, OpenCV's BGR2GRAY), frame_HW uint8, turned upright by its EXIF tag if it has one.
+    """One frame as luma (BT.601, OpenCV's BGR2GRAY), turned upright by its EXIF tag if it has one.
 
-    ``name`` is the file name for messages. ClipError for bytes that are no image, and for 16-bit images: which 8 of the
-    16 bits hold the face is not ours to guess.
+    Parameters
+    ----------
+    data : bytes
+        An image file.
+    name : str
+        Its file name, for messages.
+
+    Returns
+    -------
+    uint8 array (H, W)
+
+    Raises
+    ------
+    ClipError
+        The bytes are no image, or a 16-bit one: which 8 of the 16 bits hold the face is not ours to guess.
     """
     frame = _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     return np.ascontiguousarray(frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
 
 
 def decode_flow_map(data: bytes, name: str) -> Float32Array:
-    """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255 → map_HW3 float32 in 0..1.
+    """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255.
 
     This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al. 2024).
-    ClipError for bytes that are no image, for 16-bit images and for images of another number of channels than three.
+
+    Returns
+    -------
+    float32 array (H, W, 3)
+        u, v and strain in 0..1.
+
+    Raises
+    ------
+    ClipError
+        The bytes are no image, or one that is not of three channels of 8 bits.
     """
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if image.ndim != 3 or image.shape[2] != 3:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmer.features.frames import ClipError, frame_digest
-from distmer.features.pipeline import frame_paths, passing
+from distmer.features.pipeline import frame_paths, transient_error
 from distmer.remote import Remote, listing
 from distmer.storage import Store
 from distmer.types import BadInput, Clip, RunError
@@ -33,7 +33,7 @@ from distmer.types import BadInput, Clip, RunError
 log = logging.getLogger(__name__)
 
 FILE = "frames.parquet"
-_SETTLED = 10 * 10**9  # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
+_MIN_AGE = 10 * 10**9  # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
 _SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("ctime", pa.int64()), ("sha256", pa.string())])
 
 Stamp = tuple[int, int, int]  # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
@@ -68,9 +68,9 @@ def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
         outcomes = list(pool.map(_digest_or_reason, new))
     read = {path: digest for path, (digest, _) in zip(new, outcomes, strict=True) if digest}
     unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
-    settled = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _SETTLED}
-    if settled:
-        _remember(place, {**remembered, **settled})
+    old_enough = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _MIN_AGE}
+    if old_enough:
+        _remember(place, {**remembered, **old_enough})
     return Frames({**digests, **read}, unreadable)
 
 
@@ -82,7 +82,7 @@ def _digest_or_reason(path: str) -> tuple[str, str]:
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # as in `extract`: one file must not end the run of all
-        return "", passing(error)
+        return "", transient_error(error)
 
 
 def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:

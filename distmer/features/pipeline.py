@@ -46,24 +46,44 @@ class FeatureRequest:
 
 
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
-    """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
+    """The identity of a clip's features: SHA-256 over everything that can change them, 64 hexadecimal digits.
 
     That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the hash of the
     landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have changed how warps round) and
     dlib's major version (its detector and regression have not changed within one). Never a path, a name or a time.
-    ``digest_of`` gives the SHA-256 of a frame file's bytes, and by default reads them.
-    ClipError when a file is missing or unreadable; BadInput when the landmark model is.
+
+    Parameters
+    ----------
+    source : Source
+        The clip's frame files.
+    cfg : FeatureConfig
+    digest_of : callable
+        Gives the SHA-256 of a frame file's bytes; by default it reads them.
+
+    Raises
+    ------
+    ClipError
+        A frame file is missing or unreadable.
+    BadInput
+        The landmark model is missing or unreadable.
     """
     return _key(source, [digest_of(path) for path in frame_paths(source)], cfg)
 
 
 def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
-    """The features of one clip. A clip that cannot be used is a failed row, not an exception; the same bits in any process.
+    """The features of one clip, with the same bits in any process.
 
-    A ClipError is a function of the clip's bytes, and its row has their key. Any other exception may pass (memory ran out, a disk
-    stumbled): its row has no key, so it is told and not stored. BadInput and RunError, which concern every clip, do leave: a
-    landmark model that is missing or cannot be loaded, an object store that is away.
-    OpenCV works on one thread meanwhile, for sums over two threads differ in the last digits.
+    A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's bytes, and
+    its row has their key. Any other exception may pass (memory ran out, a disk was full): its row has no key, so the
+    user is told and nothing is stored. OpenCV works on one thread meanwhile, because sums over two threads differ in
+    the last digits.
+
+    Raises
+    ------
+    BadInput
+        The landmark model is missing or cannot be loaded, which concerns every clip.
+    RunError
+        An object store is away, which concerns every clip too.
     """
     with one_thread():
         return _extracted(request, cfg)
@@ -95,11 +115,11 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        return FeatureRow(request.clip_id, "", unit, "failed", error=passing(error), seconds=time.perf_counter() - begin)
+        return FeatureRow(request.clip_id, "", unit, "failed", error=transient_error(error), seconds=time.perf_counter() - begin)
     return replace(row, seconds=time.perf_counter() - begin)
 
 
-def passing(error: Exception) -> str:
+def transient_error(error: Exception) -> str:
     """The sentence for an exception that says nothing about the clip's bytes."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip again."
@@ -111,6 +131,7 @@ def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
 
 
 def unit_of(source: Source) -> Unit:
+    """The scale of a clip's flow and strain: px and px/px, or 0..1 of a published map."""
     return "minmax" if isinstance(source, FlowMap) else "px"
 
 

@@ -66,7 +66,7 @@ class FeatureStore:
         self.unit: Unit = unit
         self._size = cfg.size
         self._known: dict[str, Stored] | None = None
-        self._told: set[str] = set()  # parts that were warned about
+        self._warned: set[str] = set()  # parts that were warned about
 
     @property
     def index(self) -> Mapping[str, Stored]:
@@ -229,10 +229,10 @@ class FeatureStore:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException, KeyError) as error:
-            if part not in self._told:
+            if part not in self._warned:
                 reason = " ".join(str(error).split())[:160]
                 log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
-                self._told.add(part)
+                self._warned.add(part)
             return None
 
     def _require(self, entries: _Entries) -> None:

@@ -31,9 +31,26 @@ _SOBEL_GAIN = np.float32(8)
 
 
 def optical_strain(flow_HW2: Float32Array, variant: str) -> Float32Array:
-    """strain_HW float32 ≥ 0, in px/px, of a flow in px, by the variant of that name; BadInput for an unknown one.
+    """The optical strain of a flow.
 
     Give it the flow after stabilisation: a rotation cancels in (uy + vx), but a zoom of the head is strain everywhere.
+
+    Parameters
+    ----------
+    flow_HW2 : float32 array (H, W, 2)
+        u and v in px.
+    variant : str
+        A name in `STRAINS`; the formulas are above.
+
+    Returns
+    -------
+    float32 array (H, W)
+        Strain ≥ 0, px/px.
+
+    Raises
+    ------
+    BadInput
+        There is no such variant.
     """
     return lookup(STRAINS, variant, "strain variant")(flow_HW2)
 
