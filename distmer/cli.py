@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from distmer.commands.session import Session
 
 COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
-# A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no traceback.
+# A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no
+# traceback.
 _OF_THE_WORLD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO}
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit status, not in a traceback, on anything foreseen."""
+    """A group whose commands end in one sentence and an exit status, not in a traceback, on anything
+    foreseen.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
@@ -67,7 +70,8 @@ def guarded(command: Any) -> Any:
         click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
         sys.exit(PARTIAL)
     finally:
-        gc.freeze()  # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+        # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+        gc.freeze()
 
 
 def _nobody_reads() -> bool:
@@ -113,8 +117,10 @@ def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
-    """Leave-one-subject-out micro-expression recognition on Ray. CONFIG is a YAML file of settings; without one, the
-    reference paper's settings on the embedded data set."""
+    """Leave-one-subject-out micro-expression recognition on Ray.
+
+    CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
+    """
 
 
 @main.command()
@@ -164,8 +170,11 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
 def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
-    """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
-    every registered model), or the folders of finished runs."""
+    """Several experiments side by side, with paired tests.
+
+    PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
+    of finished runs.
+    """
     from distmer.commands.compare import compare_runs, run_comparison
     from distmer.remote import place
     from distmer.report.comparison import comparison_text
@@ -191,8 +200,9 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool) -> int:
-    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
-    configuration with a `sweep:` section. What is done already is not done again."""
+    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not
+    seen. CONFIG is a configuration with a `sweep:` section. What is done already is not done again.
+    """
     from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_text
 
@@ -211,7 +221,9 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry
 )
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
 def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
-    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would take."""
+    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would
+    take.
+    """
     of_sweep = config is not None and is_sweep(config)
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
@@ -240,7 +252,9 @@ def data() -> None:
 @data.command("check")
 @experiment
 def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones, and every row that cannot be used, with the reason."""
+    """Counts by data set, class and subject against the published ones, and every row that cannot be used,
+    with the reason.
+    """
     from distmer.commands.data import check_data
 
     click.echo(check_data(open_session(config, overrides, workspace)))
@@ -253,7 +267,9 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 @click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
-    """The models and their variants: what they cost, beside the reference paper's figures, their options and their sources."""
+    """The models and their variants: what they cost, beside the reference paper's figures, their options and
+    their sources.
+    """
     from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)
@@ -270,7 +286,10 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 @click.argument("run_dir")
 @click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
 def track(run_dir: str, workspace: str | None) -> int:
-    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
+    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once.
+
+    For when the server was away.
+    """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
     from distmer.remote import place
@@ -294,8 +313,10 @@ def track(run_dir: str, workspace: str | None) -> int:
 def doctor(
     config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int | None, wait: float, timeout: float, as_json: bool
 ) -> int:
-    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of every node, and the
-    tracking server: a line each, with what to fix. Exit status 1 if something is to be fixed."""
+    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
+    every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
+    fixed.
+    """
     from distmer.commands.doctor import check_up
 
     checks = []

@@ -1,4 +1,5 @@
-"""From files and the command line to one tree of settings: the files that are extended, the file itself, then every ``--set``.
+"""From files and the command line to one tree of settings: the files that are extended, the file itself,
+then every ``--set``.
 
 Each is a layer. A layer is laid upon those below it as a whole, so the order of ``--set`` does not matter.
 """
@@ -52,8 +53,9 @@ def load_config(
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
 
-    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file, so nothing is said of
-    settings that do nothing. Raises BadInput in one sentence that names the file and the nearest known key, or a setting that does nothing.
+    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file,
+    so nothing is said of settings that do nothing. Raises BadInput in one sentence that names the file and
+    the nearest known key, or a setting that does nothing.
     """
     layers = load_layers(path, overrides, workspace=workspace)
     tree = with_environment(merge_layers(layers), environ)
@@ -82,8 +84,9 @@ def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place,
 def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
     """The layers of a file and of the command line, the lowest first.
 
-    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current folder is
-    a throw-away copy, and what a file names there would be gone). BadInput: a file cannot be read, or two overrides clash.
+    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted
+    job's current folder is a throw-away copy, and what a file names there would be gone). BadInput: a file
+    cannot be read, or two overrides clash.
     """
     layers = [] if path is None else _files(path, ())
     for layer in layers:
@@ -95,7 +98,10 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
 
 
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The layers as one tree. BadInput where one has a value for a section that a higher one has settings of."""
+    """The layers as one tree.
+
+    BadInput where one has a value for a section that a higher one has settings of.
+    """
     tree: dict[str, Any] = {}
     below = "configuration"
     for layer in layers:
@@ -112,7 +118,9 @@ def with_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[s
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = "") -> dict[str, Any]:
-    """``over`` laid upon ``base``: mappings merge, everything else is replaced. A model of another name brings no old options.
+    """``over`` laid upon ``base``: mappings merge, everything else is replaced.
+
+    A model of another name brings no old options.
 
     BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
     """
@@ -185,7 +193,10 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """All ``--set`` as one tree. BadInput where two of them set the same thing differently, or one lies within the other."""
+    """All ``--set`` as one tree.
+
+    BadInput where two of them set the same thing differently, or one lies within the other.
+    """
     items: list[tuple[tuple[str, ...], Any, str]] = []
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -200,7 +211,10 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _keys(path: str, value: Any) -> tuple[str, ...]:
-    """The keys of a dotted path. Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting."""
+    """The keys of a dotted path.
+
+    Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting.
+    """
     match path.split("."):
         case ["sweep", "space", first, *more, form] if not isinstance(value, Mapping):
             return ("sweep", "space", ".".join([first, *more]), form)
@@ -231,7 +245,9 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
 
 
 def _anchor(tree: dict[str, Any], at: str, base: Place) -> None:
-    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that a sweep chooses among."""
+    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that
+    a sweep chooses among.
+    """
     marks = path_settings()
     for key, value in tree.items():
         name = f"{at}{key}"
@@ -271,7 +287,9 @@ def _anchored(value: Any, mark: PathMark, base: Place) -> Any:
 
 @cache
 def path_settings() -> dict[str, PathMark]:
-    """Every setting that is marked as a path, by its dotted name; ``.*`` at the end stands for the values of a mapping."""
+    """Every setting that is marked as a path, by its dotted name; ``.*`` at the end stands for the values of
+    a mapping.
+    """
     found: dict[str, PathMark] = {}
     for name, field in sections(Config):
         in_mapping = any(typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation)))

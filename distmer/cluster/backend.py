@@ -19,10 +19,11 @@ from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks, searches through Ray Tune.
+    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks, searches through
+    Ray Tune.
 
-    A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that imports
-    Ray is imported after joining.
+    A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that
+    imports Ray is imported after joining.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ class RayBackend:
         self._body = body
         self._exits = ExitStack()
         self._joined = False
-        self._groups = groups or config.workers_per_fold not in (0, "auto")  # whether Ray is started for worker groups
+        # whether Ray is started for worker groups
+        self._groups = groups or config.workers_per_fold not in (0, "auto")
 
     def require(self, config: ClusterConfig) -> None:
         """Folds of any settings can be trained."""
@@ -79,7 +81,9 @@ class RayBackend:
         yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def search(self, space: Space) -> tuple[Tuner, Workers]:
-        """For a sweep: Ray Tune's searchers and schedulers, and the workers that the folds of all trials share."""
+        """For a sweep: Ray Tune's searchers and schedulers, and the workers that the folds of all trials
+        share.
+        """
         self._join()
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner

@@ -1,4 +1,5 @@
-"""Features of many clips on Ray Data: a pool of actors maps `extract` over clips; rows stream back to whoever writes them.
+"""Features of many clips on Ray Data: a pool of actors maps `extract` over clips; rows stream back to
+whoever writes them.
 
 The driver writes the store, so no node needs its disk; the frames must be reachable from every node.
 """
@@ -21,13 +22,16 @@ from distmer.types import ApexSearch, KeyFrames, RunError
 
 
 def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig) -> Iterator[list[FeatureRow]]:
-    """Features of clips in batches, as the actors finish them. A batch whose actor dies is extracted again by another.
+    """Features of clips in batches, as the actors finish them.
+
+    A batch whose actor dies is extracted again by another.
 
     Raises RunError when Ray gives up; what came before has been handed over.
     """
     with _quiet():
         batches = max(1, -(-len(requests) // cluster.extract_batch))
-        actors = min(cluster.extract_actors, batches)  # all asked for at once: on a cluster they are what an autoscaler acts upon
+        # all asked for at once: on a cluster they are what an autoscaler acts upon
+        actors = min(cluster.extract_actors, batches)
         clips = ray.data.from_items([_packed(request) for request in requests], override_num_blocks=batches)
         features = clips.map_batches(
             _extractor(config),
@@ -45,10 +49,12 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
 
 
 def _extractor(config: FeatureConfig) -> type:
-    """The actor class for these settings. A process keeps its face detector and landmark model from batch to batch.
+    """The actor class for these settings.
 
-    The settings are part of the class, not arguments: Ray would put arguments into the object store, where a restarted
-    actor could miss them.
+    A process keeps its face detector and landmark model from batch to batch.
+
+    The settings are part of the class, not arguments: Ray would put arguments into the object store, where a
+    restarted actor could miss them.
     """
 
     class Extractor:

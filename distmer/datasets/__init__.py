@@ -1,6 +1,7 @@
 """Data sets: official layouts read into one manifest of clips.
 
-``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads and writes nothing.
+``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads
+and writes nothing.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def _generated(
     progress: Callable[[int, int], None],
     meanwhile: Callable[[], None],
 ) -> tuple[Protocol, DataConfig]:
-    """The protocol and the settings for the embedded data set: its folder as the root, its plan as what is expected."""
+    """The protocol and the settings for the embedded data set: its folder as the root, its plan as what is
+    expected.
+    """
     from distmer.datasets import synthetic  # not when this package is imported: it brings OpenCV
 
     options: SyntheticConfig = data.synthetic

@@ -1,4 +1,7 @@
-"""From rows to a manifest: labels, named exclusions, the include list, repeated clips. Pure, once the rows are read."""
+"""From rows to a manifest: labels, named exclusions, the include list, repeated clips.
+
+Pure, once the rows are read.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ class Excluded:
 
 
 def read_include(path: Place) -> dict[str, int]:
-    """The clip ids of an include file (one a line, # begins a comment): id → line. BadInput names file and line."""
+    """The clip ids of an include file (one a line, # begins a comment): id → line.
+
+    BadInput names file and line.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -119,7 +125,10 @@ def _rules(protocol: Protocol, classes: tuple[str, ...], dataset: str, include: 
 
 
 def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
-    """What becomes of a row. Whether it belongs is asked before whether it can be used: only then is it counted as lost."""
+    """What becomes of a row.
+
+    Whether it belongs is asked before whether it can be used: only then is it counted as lost.
+    """
     name = clip_id(rules.dataset, row)
     if rules.include is not None and name not in rules.include:
         return Excluded(name, "not in the list of data.include")
@@ -154,7 +163,9 @@ def _found_classes(rows: Mapping[str, Sequence[Annotation]]) -> tuple[str, ...]:
 
 
 def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation]) -> list[ClipFailure]:
-    """The protocol's own exclusions and errata that name no clip of the sheet at hand: another edition, or a slip of the pen."""
+    """The protocol's own exclusions and errata that name no clip of the sheet at hand: another edition, or a
+    slip of the pen.
+    """
     there = {(row.subject, row.clip) for row in rows}
     part = protocol.sets[dataset]
     named = [("exclude", e) for e in part.exclude] + [("errata", e) for e in part.errata]

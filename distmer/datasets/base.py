@@ -1,8 +1,9 @@
-"""What a data set is: where it is looked for, how its annotation is read, and the row handling that all sheets share.
+"""What a data set is: where it is looked for, how its annotation is read, and the row handling that all
+sheets share.
 
-A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which of them
-belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that cannot be used but
-does not belong either is never counted as lost.
+A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which
+of them belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that
+cannot be used but does not belong either is never counted as lost.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """A published correction of one cell: the new value of ``field`` (onset, apex, offset, emotion), and its source."""
+    """A published correction of one cell: the new value of ``field`` (onset, apex, offset, emotion), and its
+    source.
+    """
 
     field: str
     value: str
@@ -53,7 +56,8 @@ class DatasetInfo:
     folders : tuple of str
         The names of its folder under a common root.
     markers : tuple of str
-        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of them.
+        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of
+        them.
     read : callable
         Reads every annotation below the data set's folder.
     """
@@ -81,8 +85,8 @@ class SheetLayout:
     columns : mapping
         Field of `Annotation` → accepted headings.
     images : tuple of str
-        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder like
-        ``subject_folder`` is taken, and no clip from any other.
+        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder
+        like ``subject_folder`` is taken, and no clip from any other.
     subject_folder : str
         Regular expression of a subject's folder.
     subject : callable
@@ -123,7 +127,8 @@ def emotion_name(text: str) -> str:
 
 
 def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
-    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's folder.
+    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's
+    folder.
 
     BadInput, which says what was looked for, where there is none.
     """
@@ -169,7 +174,9 @@ def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOpti
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the data root."""
+    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
+    data root.
+    """
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):

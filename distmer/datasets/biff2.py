@@ -1,8 +1,8 @@
 """Excel 2.1 worksheets (BIFF2), the plainest .xls there is: the form of the embedded set's CASME sheet.
 
-The one library that writes a newer .xls, xlwt, has not been maintained since 2017; and what reads those, calamine, begins with a later
-BIFF. The records are those of OpenOffice's Documentation of the Microsoft Excel File Format: BOF, CODEPAGE, NUMBER and LABEL (row,
-column, 3 bytes of plain style), EOF.
+The one library that writes a newer .xls, xlwt, has not been maintained since 2017; and what reads those,
+calamine, begins with a later BIFF. The records are those of OpenOffice's Documentation of the Microsoft
+Excel File Format: BOF, CODEPAGE, NUMBER and LABEL (row, column, 3 bytes of plain style), EOF.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def write(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 
 def read(data: bytes) -> list[list[str]]:
-    """The cells of a worksheet that `write` made, as text, in rows of one length. struct.error where it is cut short."""
+    """The cells of a worksheet that `write` made, as text, in rows of one length. struct.error where it is
+    cut short.
+    """
     cells: dict[tuple[int, int], str] = {}
     kind, place = 0, 0
     while kind != _EOF:

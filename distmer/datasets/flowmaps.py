@@ -1,8 +1,10 @@
-"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, min-max scaled for the clip.
+"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, min-max
+scaled for the clip.
 
-Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1 positive, 2 surprise.
-``u_train`` beside it holds everybody else's maps, for a trainer that knows only folders: redundant, and ignored here. A
-composite folder mixes subjects of several sets (s1, sub01, 006); their spellings keep them apart.
+Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1
+positive, 2 surprise. ``u_train`` beside it holds everybody else's maps, for a trainer that knows only
+folders: redundant, and ignored here. A composite folder mixes subjects of several sets (s1, sub01, 006);
+their spellings keep them apart.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every map under some subject's u_test. There is no frame, so the missing-apex policy and errata do not apply."""
+    """Every map under some subject's u_test.
+
+    There is no frame, so the missing-apex policy and errata do not apply.
+    """
     subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
     if not subjects:
         there = listing(p.name for p in root.iterdir())

@@ -1,6 +1,8 @@
-"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex and, if wanted, dataset.
+"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex and, if
+wanted, dataset.
 
-Onset and apex are image files, relative to the folder of the csv. Labels are taken as they stand (in lower case).
+Onset and apex are image files, relative to the folder of the csv. Labels are taken as they stand (in lower
+case).
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def _records(path: Place) -> list[list[str]]:
 
 
 def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
-    """Column → index. Columns of one's own are welcome, unless one looks like a misspelt known column that is absent."""
+    """Column → index.
+
+    Columns of one's own are welcome, unless one looks like a misspelt known column that is absent.
+    """
     names = [tidy(cell).lower() for cell in cells]
     if len(names) == 1 and (";" in cells[0] or "\t" in cells[0]):
         raise BadInput(f"{path}: row 1 is separated by semicolons or tabs; save it with commas.")

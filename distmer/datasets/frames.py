@@ -13,11 +13,16 @@ IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
 class Unusable(Exception):
-    """This row cannot become a clip. The message ends a sentence that begins with file and row, and has the remedy."""
+    """This row cannot become a clip.
+
+    The message ends a sentence that begins with file and row, and has the remedy.
+    """
 
 
 def frame_number(path: Place) -> int | None:
-    """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None for anything else."""
+    """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None
+    for anything else.
+    """
     if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
         return None
     digits = re.findall(r"\d+", path.stem)
@@ -25,7 +30,9 @@ def frame_number(path: Place) -> int | None:
 
 
 def frames_of(folder: Place) -> dict[int, str]:
-    """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are no frames."""
+    """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are
+    no frames.
+    """
     if not folder.is_dir():
         raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")
     frames: dict[int, str] = {}
@@ -51,8 +58,8 @@ def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, 
     onset, apex, offset : int
         Frame numbers as in the files' names (absolute in SAMM); apex or offset may be None.
     missing_apex : {"error", "midpoint", "max-flow"}
-        What to do without an apex: refuse the clip, take onset + (offset - onset) // 2 as meb does for SMIC, or leave
-        the choice among the frames after the onset to the feature extraction.
+        What to do without an apex: refuse the clip, take onset + (offset - onset) // 2 as meb does for SMIC,
+        or leave the choice among the frames after the onset to the feature extraction.
 
     Raises
     ------

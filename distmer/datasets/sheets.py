@@ -1,7 +1,8 @@
 """Annotation sheets: finding the coding sheet in a data set's folder, and reading its rows by column name.
 
-The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in between, and
-copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what it means.
+The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in
+between, and copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what
+it means.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ from distmer.registry import nearest
 from distmer.remote import Place
 from distmer.types import BadInput, Source
 
-# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
+# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing
+# in SAMM.
 MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
 _SHEETS = (".xls", ".xlsx", ".xlsm")
-# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at all.
+# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at
+# all.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a data set says of one clip: a row of its sheet, or a folder of frames. Of any emotion, usable or not.
+    """What a data set says of one clip: a row of its sheet, or a folder of frames.
 
-    `read_sheet` fills in the cells as they are typed. A loader then spells subject, clip and emotion in one way,
-    and adds ``source`` if the clip can be used, else ``problem``.
+    Of any emotion, usable or not.
+
+    `read_sheet` fills in the cells as they are typed. A loader then spells subject, clip and emotion in one
+    way, and adds ``source`` if the clip can be used, else ``problem``.
 
     Attributes
     ----------
@@ -67,7 +72,8 @@ class Annotation:
 
 
 def tidy(text: str) -> str:
-    """A cell without the typing accidents of the published sheets: blanks, full-width commas, trailing dots and commas.
+    """A cell without the typing accidents of the published sheets: blanks, full-width commas, trailing dots
+    and commas.
 
     NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
     """
@@ -88,7 +94,9 @@ def listing(names: Iterable[str], limit: int = 8) -> str:
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
-    """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and links are passed over."""
+    """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and
+    links are passed over.
+    """
     entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
     for pattern in patterns:
         found = [p for p in entries if fnmatch(p.name.lower(), pattern.lower())]
@@ -111,7 +119,8 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
 def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[Annotation]:
     """The rows below the header, with the text of their cells.
 
-    Rows with at most one filled cell among the columns are notes or leftovers, not clips, and are passed over.
+    Rows with at most one filled cell among the columns are notes or leftovers, not clips, and are passed
+    over.
 
     Parameters
     ----------
@@ -135,7 +144,10 @@ def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[Annota
 
 
 def worksheets(path: Place) -> dict[str, list[list[str]]]:
-    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1. BadInput for what is no sheet."""
+    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1.
+
+    BadInput for what is no sheet.
+    """
     import pandas as pd  # half a second, and no worker reads a sheet
 
     try:
@@ -144,7 +156,8 @@ def worksheets(path: Place) -> dict[str, list[list[str]]]:
             return {"Sheet1": biff2.read(data)}
         file = io.BytesIO(data)
         frames = pd.read_excel(file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine")
-    except BaseException as error:  # of an .xls that is cut short, calamine panics, in a class that cannot be imported
+    except BaseException as error:
+        # Of an .xls that is cut short, calamine panics, in a class that cannot be imported.
         if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())[:120]

@@ -1,7 +1,8 @@
-"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
+"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders
+HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
 
-There is no apex, and officially no sheet: onset and offset are a clip's first and last frame, the emotion is a folder. A
-smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset) overrides that.
+There is no apex, and officially no sheet: onset and offset are a clip's first and last frame, the emotion is
+a folder. A smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset) overrides that.
 """
 
 from __future__ import annotations

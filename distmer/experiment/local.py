@@ -1,4 +1,6 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of `cluster`."""
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of
+`cluster`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ class LocalBackend:
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
-    """The fold, or why its code raised. Any exception of a model is a row in the failure list, never the end of a run."""
+    """The fold, or why its code raised.
+
+    Any exception of a model is a row in the failure list, never the end of a run.
+    """
     try:
         return fit_fold(job, inputs, runtime)
     except Exception as error:  # noqa: BLE001  # a model may raise anything; MemoryError too is this fold's alone
@@ -54,7 +59,9 @@ def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fol
 
 
 def failure_of(job: FoldJob, error: Exception) -> FoldFailure:
-    """The row of a fold whose code raised: our own sentences as they stand, anything else with its traceback."""
+    """The row of a fold whose code raised: our own sentences as they stand, anything else with its
+    traceback.
+    """
     if isinstance(error, BadInput | RunError):
         return FoldFailure(job.digest, job.fold.id, job.seed, str(error), lost=isinstance(error, OtherCode))
     reason = f"{type(error).__name__}: {error}".splitlines()[0]

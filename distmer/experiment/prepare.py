@@ -1,4 +1,6 @@
-"""From a manifest to features in the store: what is there is left alone, what is missing is extracted, what fails is listed."""
+"""From a manifest to features in the store: what is there is left alone, what is missing is extracted, what
+fails is listed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features lie: ``keys`` by clip id, those still ``missing``, and the clips that have none to give."""
+    """Where the clips' features lie: ``keys`` by clip id, those still ``missing``, and the clips that have
+    none to give.
+    """
 
     store: FeatureStore
     keys: dict[str, str]
@@ -49,8 +53,8 @@ def locate(
 ) -> Features:
     """What the feature store at ``place`` has of a manifest's clips.
 
-    A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not changed is not read again.
-    With ``retry_failed``, clips whose failure is stored count as missing.
+    A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not
+    changed is not read again. With ``retry_failed``, clips whose failure is stored count as missing.
     """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
@@ -88,8 +92,8 @@ def extract_missing(
     lost: list[ClipFailure] = []
     for rows in backend.extract(requests, config):
         _store(features.store, rows)
-        # A file that changed after it was hashed: the row's own key is the true one. It has none where the file vanished, or where
-        # the extraction broke off for a reason that may pass.
+        # A file that changed after it was hashed: the row's own key is the true one. It has none where the
+        # file vanished, or where the extraction broke off for a reason that may pass.
         lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
         keys |= {row.clip_id: row.key for row in rows if row.key}
         done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)

@@ -1,4 +1,6 @@
-"""Bringing a face to a fixed place: one similarity transform, from the onset's eyes, for every frame of the clip."""
+"""Bringing a face to a fixed place: one similarity transform, from the onset's eyes, for every frame of the
+clip.
+"""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -11,9 +13,11 @@ import numpy.typing as npt
 from distmer.features.frames import ByteArray, ClipError
 from distmer.features.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, PointArray
 
-TransformArray = npt.NDArray[np.float64]  # transform_23: [[a, -b, tx], [b, a, ty]], px of the frame → px of the crop
+# transform_23: [[a, -b, tx], [b, a, ty]], px of the frame → px of the crop
+TransformArray = npt.NDArray[np.float64]
 
-EYE_X, EYE_Y = 0.30, 0.37  # the left eye's centre in the crop; the right eye lies at 1 − EYE_X. Holds brows to chin.
+# the left eye's centre in the crop; the right eye lies at 1 − EYE_X. Holds brows to chin.
+EYE_X, EYE_Y = 0.30, 0.37
 _MIN_EYE_DISTANCE = 8.0  # px in the frame; below it the crop would be made of a handful of pixels
 
 
@@ -36,10 +40,11 @@ def eye_centres(points_L2: PointArray) -> PointArray:
 
 
 def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
-    """The similarity (rotation, one scale, translation) that puts the eyes at (.30, .37) and (.70, .37) of the crop.
+    """The similarity (rotation, one scale, translation) that puts the eyes at (.30, .37) and (.70, .37) of
+    the crop.
 
-    Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a mirrored crop
-    has its eyes in the same two places.
+    Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a
+    mirrored crop has its eyes in the same two places.
 
     Parameters
     ----------
@@ -72,8 +77,8 @@ def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
 def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteArray:
     """The aligned crop of a frame; beyond the frame its edge is repeated.
 
-    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2 px:
-    aliasing would flicker between onset and apex, and flow would read it as motion.
+    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2
+    px: aliasing would flicker between onset and apex, and flow would read it as motion.
 
     Parameters
     ----------

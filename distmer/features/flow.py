@@ -1,6 +1,7 @@
 """Optical flow from onset to apex, in pixels, and the removal of the head's own motion from it.
 
-flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards): apex(x + u, y + v) = onset(x, y).
+flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards):
+apex(x + u, y + v) = onset(x, y).
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,17 +28,21 @@ _MIN_SCALE = 0.02  # px: residuals below it are the flow's own noise, and are no
 
 
 def tvl1(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work. 0.15 to 0.5 s for 128² px.
+    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work.
 
-    It warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px a component at quarter-pixel shifts.
+    0.15 to 0.5 s for 128² px.
+
+    It warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px a component at
+    quarter-pixel shifts.
     """
     return _float32(cv2.optflow.DualTVL1OpticalFlow_create().calc(onset_HW, apex_HW, _NEW))
 
 
 def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 on a pyramid of three levels, each half the one before, where the default has five, each four fifths: a face that has
-    hardly moved needs no finer steps. Everything else is OpenCV's default. About 0.6 of the time of ``tvl1``; the flow differs by
-    a twentieth of its size (docs/speed.md)."""
+    """TV-L1 on a pyramid of three levels, each half the one before, where the default has five, each four
+    fifths: a face that has hardly moved needs no finer steps. Everything else is OpenCV's default. About 0.6
+    of the time of ``tvl1``; the flow differs by a twentieth of its size (docs/speed.md).
+    """
     method = cv2.optflow.DualTVL1OpticalFlow_create()
     method.setScalesNumber(3)
     method.setScaleStep(0.5)
@@ -45,7 +50,9 @@ def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03 s for 128² px."""
+    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03
+    s for 128² px.
+    """
     method = cv2.DISOpticalFlow.create(_DIS_MEDIUM)
     method.setFinestScale(0)
     method.setPatchStride(2)
@@ -59,7 +66,10 @@ def farneback(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS, preset fast: about 1 ms for 128² px. Good enough to rank candidates for the apex, not to be a feature."""
+    """DIS, preset fast: about 1 ms for 128² px.
+
+    Good enough to rank candidates for the apex, not to be a feature.
+    """
     return _float32(cv2.DISOpticalFlow.create(_DIS_FAST).calc(onset_HW, apex_HW, _NEW))
 
 
@@ -95,12 +105,13 @@ def compute_flow(onset_HW: ByteArray, apex_HW: ByteArray, method: str) -> Float3
 
 
 def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Array:
-    """The flow without the head's own motion: minus the similarity that fits it robustly at the rigid points.
+    """The flow without the head's own motion: minus the similarity that fits it robustly at the rigid
+    points.
 
-    Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. The fit is least squares
-    reweighted with Geman-McClure weights, in a fixed number of rounds and without random sampling: the same bits every
-    time. Points outside the crop are left out. One or two rigid points cannot tell rotation from expression: then the
-    median translation is subtracted.
+    Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. The fit is
+    least squares reweighted with Geman-McClure weights, in a fixed number of rounds and without random
+    sampling: the same bits every time. Points outside the crop are left out. One or two rigid points cannot
+    tell rotation from expression: then the median translation is subtracted.
 
     Parameters
     ----------
@@ -140,8 +151,8 @@ def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Arra
 def fit_similarity(samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The small similarity that fits most displacements: u = a x − b y + tx, v = b x + a y + ty.
 
-    Starts from the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the median
-    residual, not below 0.02 px.
+    Starts from the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the
+    median residual, not below 0.02 px.
 
     Parameters
     ----------

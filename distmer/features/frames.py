@@ -1,4 +1,7 @@
-"""Reading single frames: bytes from a file, pixels from bytes. Every failure is a ClipError a user can act on."""
+"""Reading single frames: bytes from a file, pixels from bytes.
+
+Every failure is a ClipError a user can act on.
+"""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -20,15 +23,20 @@ _SPARE = 256 * 2**20  # bytes, asked for and never touched
 
 
 class ClipError(Exception):
-    """This clip cannot be used; others can. The message is one sentence: the file, what is wrong, and the remedy.
+    """This clip cannot be used; others can.
 
-    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored under the bytes' key.
+    The message is one sentence: the file, what is wrong, and the remedy.
+
+    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored
+    under the bytes' key.
     """
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a frame file, at a path or an address. ClipError when it is missing, empty or cannot be opened; RunError where
-    an object store is away or refuses, for then no clip is at fault.
+    """The bytes of a frame file, at a path or an address.
+
+    ClipError when it is missing, empty or cannot be opened; RunError where an object store is away or
+    refuses, for then no clip is at fault.
 
     The message names the full path: it is never stored, for a clip without bytes has no content key.
     """
@@ -79,7 +87,8 @@ def decode_gray(data: bytes, name: str) -> ByteArray:
 def decode_flow_map(data: bytes, name: str) -> Float32Array:
     """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255.
 
-    This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al. 2024).
+    This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al.
+    2024).
 
     Returns
     -------
@@ -107,7 +116,8 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
             raise MemoryError(f"OpenCV has no memory to decode {name}") from error
         raise ClipError(f"{name}: OpenCV cannot decode the image ({error.err}); convert it to 8-bit PNG or JPEG.") from error
     if image is None:
-        np.empty(_SPARE, np.uint8)  # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
+        # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
+        np.empty(_SPARE, np.uint8)
         raise ClipError(f"{name}: not an image that OpenCV can decode, or cut short; copy it again or convert it to PNG or JPEG.")
     if image.dtype != np.uint8:
         depth = f"{8 * image.dtype.itemsize}-bit"

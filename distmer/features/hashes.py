@@ -1,8 +1,9 @@
-"""What frame files hold, remembered: the SHA-256 of each by its path, size and times, so that a run whose features are all stored
-reads no frame.
+"""What frame files hold, remembered: the SHA-256 of each by its path, size and times, so that a run whose
+features are all stored reads no frame.
 
-One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it reads, and a file that is
-lost, damaged or deleted costs one more reading. Several runs may write it at once; the last one's is kept.
+One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it
+reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it at once;
+the last one's is kept.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -33,10 +34,12 @@ from distmer.types import BadInput, Clip, RunError
 log = logging.getLogger(__name__)
 
 FILE = "frames.parquet"
-_MIN_AGE = 10 * 10**9  # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
+# ns: a file changed that lately may change again within one tick of its clock, and is not remembered
+_MIN_AGE = 10 * 10**9
 _SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("ctime", pa.int64()), ("sha256", pa.string())])
 
-Stamp = tuple[int, int, int]  # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
+# size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,12 @@ class Frames:
 
 
 def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
-    """The digests of all frames of these clips. Only files that are new to the memory at ``place``, or have changed, are read.
+    """The digests of all frames of these clips.
 
-    A file that cannot be read is a reason and no exception. RunError where an object store is away or refuses.
+    Only files that are new to the memory at ``place``, or have changed, are read.
+
+    A file that cannot be read is a reason and no exception. RunError where an object store is away or
+    refuses.
     """
     paths = list(dict.fromkeys(path for clip in clips for path in frame_paths(clip.source)))
     now = time.time_ns()
@@ -103,7 +109,9 @@ def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
 
 
 def _listed(scheme: str, keys: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand, and opens none."""
+    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand,
+    and opens none.
+    """
     wanted = set(keys)
     folder = Remote(f"{scheme}://{posixpath.commonpath([posixpath.dirname(key) for key in wanted])}")
     filesystem, base = folder.arrow
@@ -128,5 +136,6 @@ def _remember(place: Store, entries: Mapping[str, tuple[Stamp, str]]) -> None:
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
         place.write(FILE, buffer.getvalue())
-    except (OSError, RunError) as error:  # a place that may only be read, a full disk: whatever must be written will tell
+    # a place that may only be read, a full disk: whatever must be written will tell
+    except (OSError, RunError) as error:
         log.warning("%s cannot be written (%s); the frames will be read again by the next run.", place.path(FILE), error)

@@ -1,7 +1,7 @@
 """Where the face is: dlib's HOG detector and its 68-landmark regression, on the onset frame only.
 
-Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far more than a
-micro-expression. So onset and apex share the landmarks of the onset.
+Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far
+more than a micro-expression. So onset and apex share the landmarks of the onset.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -29,7 +29,8 @@ PointArray = npt.NDArray[np.float64]  # points_L2: x, y in px of the frame, or o
 # Indices of the 68 landmarks (iBUG 300-W order; "left" is the viewer's left).
 LEFT_EYE_CORNERS = (36, 39)
 RIGHT_EYE_CORNERS = (42, 45)
-RIGID = (27, 28, 29, 30, 36, 45)  # nose bridge and outer eye corners: they move with the head, hardly with the face
+# nose bridge and outer eye corners: they move with the head, hardly with the face
+RIGID = (27, 28, 29, 30, 36, 45)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,10 +52,11 @@ class FaceLandmarks:
 def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -> FaceLandmarks:
     """The 68 landmarks of the face in a frame.
 
-    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged): HOG needs a face
-    of 80 px, and time grows with the area. Where nothing is found, one more try at twice that scale follows, which is an
-    enlargement for frames smaller than twice ``detector_side``. Landmarks are then fitted on the full frame, inside the box.
-    Of several faces the best-scoring one is taken (then the larger, then the left one), and the note says so.
+    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged):
+    HOG needs a face of 80 px, and time grows with the area. Where nothing is found, one more try at twice
+    that scale follows, which is an enlargement for frames smaller than twice ``detector_side``. Landmarks
+    are then fitted on the full frame, inside the box. Of several faces the best-scoring one is taken (then
+    the larger, then the left one), and the note says so.
 
     Parameters
     ----------
@@ -94,7 +96,8 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
 def model_path(landmarks: str | None) -> Path:
     """The landmark model: the configured file, else the one installed with ``face-recognition-models``.
 
-    BadInput where there is none. The package cannot be imported (its __init__ wants pkg_resources, which setuptools dropped), but its file can be found.
+    BadInput where there is none. The package cannot be imported (its __init__ wants pkg_resources, which
+    setuptools dropped), but its file can be found.
     """
     if landmarks is not None:
         if "://" in landmarks:
@@ -113,7 +116,10 @@ def model_path(landmarks: str | None) -> Path:
 
 
 def model_hash(path: Path) -> str:
-    """SHA-256 of the model's bytes: the model's identity in the feature key. Read once per process for a path and its time."""
+    """SHA-256 of the model's bytes: the model's identity in the feature key.
+
+    Read once per process for a path and its time.
+    """
     return _hash(str(path), *_stamp(path))
 
 
@@ -147,7 +153,9 @@ def _predictor(path: str, mtime_ns: int, size: int) -> Any:
 
 
 def _detect(frame_HW: ByteArray, scale: float) -> list[tuple[float, int, int, int, int, int]]:
-    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame, so that the least is the best."""
+    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame, so that the least is the
+    best.
+    """
     height, width = frame_HW.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

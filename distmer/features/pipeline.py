@@ -1,4 +1,6 @@
-"""From a clip's files to its features: the one function that Ray maps over clips, and the content key of its result."""
+"""From a clip's files to its features: the one function that Ray maps over clips, and the content key of its
+result.
+"""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportAttributeAccessIssue=false
@@ -34,7 +36,8 @@ from distmer.features.row import FeatureRow
 from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
-FEATURE_EPOCH = 1  # raise by one whenever code in this package changes what is extracted: old features are then not reused
+# raise by one whenever code in this package changes what is extracted: old features are then not reused
+FEATURE_EPOCH = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,13 @@ class FeatureRequest:
 
 
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
-    """The identity of a clip's features: SHA-256 over everything that can change them, 64 hexadecimal digits.
+    """The identity of a clip's features: SHA-256 over everything that can change them, 64 hexadecimal
+    digits.
 
-    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the hash of the
-    landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have changed how warps round) and
-    dlib's major version (its detector and regression have not changed within one). Never a path, a name or a time.
+    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings,
+    the hash of the landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have
+    changed how warps round) and dlib's major version (its detector and regression have not changed within
+    one). Never a path, a name or a time.
 
     Parameters
     ----------
@@ -73,10 +78,10 @@ def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str]
 def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     """The features of one clip, with the same bits in any process.
 
-    A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's bytes, and
-    its row has their key. Any other exception may pass (memory ran out, a disk was full): its row has no key, so the
-    user is told and nothing is stored. OpenCV works on one thread meanwhile, because sums over two threads differ in
-    the last digits.
+    A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's
+    bytes, and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row
+    has no key, so the user is told and nothing is stored. OpenCV works on one thread meanwhile, because sums
+    over two threads differ in the last digits.
 
     Raises
     ------
@@ -126,7 +131,10 @@ def transient_error(error: Exception) -> str:
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
-    """The settings that change what is extracted from frames. Where the landmark model lies is not one; its bytes are, in the key."""
+    """The settings that change what is extracted from frames.
+
+    Where the landmark model lies is not one; its bytes are, in the key.
+    """
     return cfg.model_dump(mode="json", exclude={"landmarks"})
 
 
@@ -210,7 +218,8 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
 
 
 def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
-    """How far the face has moved since the onset: mean flow in px inside the hull of the landmarks, the head's motion removed.
+    """How far the face has moved since the onset: mean flow in px inside the hull of the landmarks, the
+    head's motion removed.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
     """

@@ -1,8 +1,11 @@
-"""What came of one clip, as one row: in memory, between processes, and in the store's files. Its columns are named here alone.
+"""What came of one clip, as one row: in memory, between processes, and in the store's files.
 
-In a table the arrays are Arrow's own fixed-shape tensors, which pyarrow reads without Ray. No column is ever null: a
-null in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still). So a
-failed row holds zeros, and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".
+Its columns are named here alone.
+
+In a table the arrays are Arrow's own fixed-shape tensors, which pyarrow reads without Ray. No column is ever
+null: a null in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25
+still). So a failed row holds zeros, and ``status`` says that they mean nothing. So do the crops of rows
+whose ``unit`` is "minmax".
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -29,8 +32,9 @@ STORED = (*TEXTS, *CHANNELS)  # the columns that follow from the clip's bytes; t
 class FeatureRow:
     """The features of one clip, or why it has none.
 
-    A failed row has an error and no arrays. It has a key, and is stored, if its failure is a function of the clip's
-    bytes. Without a key (a file is missing, memory ran out) it is never stored, and the next run tries the clip again.
+    A failed row has an error and no arrays. It has a key, and is stored, if its failure is a function of the
+    clip's bytes. Without a key (a file is missing, memory ran out) it is never stored, and the next run
+    tries the clip again.
 
     Attributes
     ----------

@@ -1,10 +1,14 @@
-"""The feature store: Parquet parts keyed by content, so a clip is extracted once however often its list changes.
+"""The feature store: Parquet parts keyed by content, so a clip is extracted once however often its list
+changes.
 
-    features/<folder>/parts/<digest of what the part says>.parquet      rows of one map size, written at once, never changed
+    features/<folder>/parts/<digest of what the part says>.parquet
 
-A key may be in several parts: features win over a failure, and of two failures the one that was written later. `compact` makes one
-part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a user can delete one extraction; identity is
-in the keys alone. What a part's columns are is told in ``row.py``.
+A part holds rows of one map size, is written at once, and is never changed.
+
+A key may be in several parts: features win over a failure, and of two failures the one that was written
+later. `compact` makes one part of many small ones. ``<folder>`` is a digest of the extraction settings, so
+that a user can delete one extraction; identity is in the keys alone. What a part's columns are is told in
+``row.py``.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -37,7 +41,8 @@ from distmer.types import BadInput, ClipFailure, RunError
 log = logging.getLogger(__name__)
 
 _Entries = Sequence[tuple[str, str]]  # (clip id, key)
-_SMALL, _FULL = 32 * 2**20, 64 * 2**20  # bytes: a part below the first is worth merging, and is merged up to the second
+# bytes: a part below the first is worth merging, and is merged up to the second
+_SMALL, _FULL = 32 * 2**20, 64 * 2**20
 _MANY = 8  # small parts
 
 
@@ -57,7 +62,10 @@ class _Removed(Exception):
 
 
 class FeatureStore:
-    """The features of one extraction. ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own."""
+    """The features of one extraction.
+
+    ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own.
+    """
 
     def __init__(self, store: Store, cfg: FeatureConfig, unit: Unit = "px") -> None:
         settings = extraction(cfg) if unit == "px" else {"flow-maps": True}
@@ -70,17 +78,21 @@ class FeatureStore:
 
     @property
     def index(self) -> Mapping[str, Stored]:
-        """Every stored key → what is said of it. Read once, from the text columns alone, and kept up to date by what this object
-        writes; an unreadable part is warned about, and absent."""
+        """Every stored key → what is said of it.
+
+        Read once, from the text columns alone, and kept up to date by what this object writes; an unreadable
+        part is warned about, and absent.
+        """
         if self._known is None:
             self._known = self._read_index()
         return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
-        """Store rows as one atomic part (one for each size, where published maps differ in size); failed ones too.
+        """Store rows as one atomic part (one for each size, where published maps differ in size); failed
+        ones too.
 
-        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file has another key. Rows
-        without a key are passed over. OSError (full disk) leaves no trace.
+        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file
+        has another key. Rows without a key are passed over. OSError (full disk) leaves no trace.
         """
         unique = {row.key: row for row in rows if row.key}
         for row in unique.values():
@@ -97,7 +109,10 @@ class FeatureStore:
             self._write_part(to_table(part, height, width).select(STORED))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
-        """Those of a list of (clip id, key) whose extraction failed, with the reason. Reads no map. BadInput where one is not stored."""
+        """Those of a list of (clip id, key) whose extraction failed, with the reason.
+
+        Reads no map. BadInput where one is not stored.
+        """
         self._require(entries)
         stored = ((clip, self.index[key]) for clip, key in entries)
         return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
@@ -105,7 +120,8 @@ class FeatureStore:
     def load(self, entries: _Entries) -> FeatureSet:
         """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
 
-        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of several sizes.
+        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of
+        several sizes.
         """
         while True:
             try:
@@ -116,8 +132,8 @@ class FeatureStore:
     def compact(self) -> None:
         """Make one part of many small ones, so that the next run opens few files.
 
-        The new part is whole before the first of the old ones is removed, so a kill, or several runs that do this at once, leave rows
-        twice and lose none. A run that has looked up a removed part looks again.
+        The new part is whole before the first of the old ones is removed, so a kill, or several runs that do
+        this at once, leave rows twice and lose none. A run that has looked up a removed part looks again.
         """
         parts = {name: info.size for name, info in self._parts().items() if info.size < _SMALL}
         if len(parts) < _MANY:
@@ -165,7 +181,8 @@ class FeatureStore:
             buffer,
             compression="zstd",
             use_dictionary=cast(Any, list(TEXTS)),
-            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),  # a sixth smaller, and quicker
+            # a sixth smaller, and quicker
+            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),
             write_page_checksum=True,
         )
         texts = table.select(("key", "status", "error")).to_pylist()
@@ -206,7 +223,9 @@ class FeatureStore:
         return CHANNELS if self.unit == "px" else MAPS
 
     def _parts(self) -> dict[str, fs.FileInfo]:
-        """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the order of their names."""
+        """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the
+        order of their names.
+        """
         found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
         order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
         return {name: found[name] for _, name in order}
@@ -215,11 +234,13 @@ class FeatureStore:
         index: dict[str, Stored] = {}
         parts = list(self._parts())
         try:
-            with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer, not for the bytes
+            # an object store takes its time for an answer, not for the bytes
+            with ThreadPoolExecutor(8) as pool:
                 for part, table in zip(parts, pool.map(self._texts, parts), strict=True):
                     if table is not None:
                         _enter(index, part, table)
-        except FileNotFoundError:  # another run has just merged it into a part that may be newer than our list
+        except FileNotFoundError:
+            # Another run has just merged it into a part that may be newer than our list.
             return self._read_index()
         return index
 
@@ -264,7 +285,10 @@ def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
 
 
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
-    """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order of their writing."""
+    """Enter a part's rows, where the index has none or a failure for the key.
+
+    Parts are entered in the order of their writing.
+    """
     for row in table.select(TEXTS).to_pylist():
         known = index.get(row["key"])
         if known is None or known.status == "failed":
@@ -272,7 +296,9 @@ def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
 
 
 def _place(arrays: dict[str, npt.NDArray[Any]], columns: dict[str, npt.NDArray[Any]], rows: list[tuple[int, int]], total: int) -> None:
-    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, which the first call allocates."""
+    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, which the first call
+    allocates.
+    """
     if not rows:
         return
     source, target = (list(side) for side in zip(*rows, strict=True))
