@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Any
 
 from python_calamine import CalamineError
 
@@ -184,7 +185,7 @@ def _heading(text: str) -> str:
 def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[Annotation]:
     rows: list[Annotation] = []
     for number in range(header + 1, len(grid)):
-        cells = {field: grid[number][place] for field, place in index.items()}
+        cells: dict[str, Any] = {field: grid[number][place] for field, place in index.items()}
         if sum(bool(tidy(cell)) for cell in cells.values()) > 1:
             rows.append(Annotation(where=f"{path.name} row {number + 1}", **cells))
     return rows
