@@ -1,6 +1,4 @@
-"""Addresses that may hold a password: finding it, and writing the address, or a text that speaks of it,
-without it.
-"""
+"""Addresses that may hold a password: finding it, and writing the address or a text without it."""
 
 from __future__ import annotations
 
@@ -57,9 +55,7 @@ def mask(text: str, address: str = "") -> str:
 
 
 def _secrets(address: str) -> set[str]:
-    """What is secret in an address, in every form in which a library may write it: as given, decoded,
-    encoded.
-    """
+    """What is secret in an address, in every form that a library may write: as given, decoded, encoded."""
     _, _, rest = address.partition("://")
     _, _, password = rest.rpartition("@")[0].partition(":")
     found = [match.group(0).partition("=")[2] for text in (address, unquote(address)) for match in _QUERY.finditer(text)]

@@ -29,9 +29,7 @@ _OF_THE_WORLD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EAC
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit status, not in a traceback, on anything
-    foreseen.
-    """
+    """A group whose commands end in one sentence and an exit status, without a traceback, on foreseen errors."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
@@ -221,9 +219,7 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry
 )
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
 def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
-    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would
-    take.
-    """
+    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it takes."""
     of_sweep = config is not None and is_sweep(config)
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
@@ -252,8 +248,9 @@ def data() -> None:
 @data.command("check")
 @experiment
 def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones, and every row that cannot be used,
-    with the reason.
+    """Counts by data set, class and subject against the published ones.
+
+    Every row that cannot be used is listed with the reason.
     """
     from distmer.commands.data import check_data
 
@@ -267,9 +264,7 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 @click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
-    """The models and their variants: what they cost, beside the reference paper's figures, their options and
-    their sources.
-    """
+    """The models and their variants: costs beside the reference paper's figures, options, sources."""
     from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)

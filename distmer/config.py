@@ -41,8 +41,7 @@ ConfigPath = Annotated[str, PathMark("place")]
 
 @dataclass(frozen=True, slots=True)
 class ActsIf:
-    """The mark of a setting, or of a whole section, that does nothing unless ``test`` holds for the value of
-    ``setting``.
+    """The mark of a setting or a section that does nothing unless ``test`` holds for another setting's value.
 
     ``setting`` is dotted, as seen from the outermost section. ``test`` None: the value is a model's name,
     and the model must be a network.
@@ -88,9 +87,7 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    """Which clips: a protocol (a name in ``distmer/datasets/protocols`` or a YAML file), and where the data
-    lie.
-    """
+    """Which clips (a protocol of ``distmer/datasets/protocols`` or a YAML file), and where the data lie."""
 
     protocol: Annotated[str, PathMark("protocol")] = "synthetic"
     # a set's folder, or the folder that holds one a set; else $DISTMER_DATA
@@ -104,8 +101,9 @@ class DataConfig(Section):
 
 
 class StorageConfig(Section):
-    """Places apart from the workspace, each a path or an address (s3://…, gs://…); else a folder of this
-    name below it.
+    """Places apart from the workspace, each a path or an address (s3://…, gs://…).
+
+    Without one, it is a folder of this name below the workspace.
     """
 
     data: ConfigPath | None = None  # the embedded data set
@@ -262,8 +260,9 @@ class Config(Section):
 
 
 def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()) -> S:
-    """``tree`` as a ``kind``; BadInput names the field by its dotted path, and the nearest one for an
-    unknown key.
+    """``tree`` as a ``kind``.
+
+    BadInput names the field by its dotted path, and the nearest one for an unknown key.
 
     ``also`` are further names that a user may have meant at the outermost level.
     """

@@ -1,5 +1,6 @@
-"""From files and the command line to one tree of settings: the files that are extended, the file itself,
-then every ``--set``.
+"""From files and the command line to one tree of settings.
+
+The order is: the files that are extended, the file itself, then every ``--set``.
 
 Each is a layer. A layer is laid upon those below it as a whole, so the order of ``--set`` does not matter.
 """
@@ -245,8 +246,9 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
 
 
 def _anchor(tree: dict[str, Any], at: str, base: Place) -> None:
-    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that
-    a sweep chooses among.
+    """Make the path settings of ``tree`` absolute, in place.
+
+    These are its own, those of compared rows, and those that a sweep chooses among.
     """
     marks = path_settings()
     for key, value in tree.items():
@@ -287,8 +289,9 @@ def _anchored(value: Any, mark: PathMark, base: Place) -> Any:
 
 @cache
 def path_settings() -> dict[str, PathMark]:
-    """Every setting that is marked as a path, by its dotted name; ``.*`` at the end stands for the values of
-    a mapping.
+    """Every setting that is marked as a path, by its dotted name.
+
+    ``.*`` at the end stands for the values of a mapping.
     """
     found: dict[str, PathMark] = {}
     for name, field in sections(Config):

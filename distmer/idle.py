@@ -64,8 +64,7 @@ def refuse_idle(
     is_network: IsNetwork,
     searched: Searched | None = None,
 ) -> list[str]:
-    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out
-    of use.
+    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out.
 
     ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those
     below it; ``finals`` the trees that are run: one, or a row each of a comparison. A setting is idle if it

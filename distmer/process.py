@@ -1,5 +1,6 @@
-"""What concerns a whole process: commands do it, or it is undone at the end of a block, for a notebook's
-process is not ours.
+"""What concerns a whole process: done by commands, or undone at the end of a block.
+
+A notebook's process is not ours.
 """
 
 from __future__ import annotations

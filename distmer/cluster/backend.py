@@ -19,8 +19,9 @@ from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks, searches through
-    Ray Tune.
+    """Clips through Ray Data, folds through Ray tasks, searches through Ray Tune.
+
+    Ready-made maps are decoded in this process.
 
     A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that
     imports Ray is imported after joining.
@@ -81,9 +82,7 @@ class RayBackend:
         yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def search(self, space: Space) -> tuple[Tuner, Workers]:
-        """For a sweep: Ray Tune's searchers and schedulers, and the workers that the folds of all trials
-        share.
-        """
+        """For a sweep: Ray Tune's searchers and schedulers, and the workers that all trials share."""
         self._join()
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner

@@ -1,5 +1,4 @@
-"""Features of many clips on Ray Data: a pool of actors maps `extract` over clips; rows stream back to
-whoever writes them.
+"""Features of many clips on Ray Data: actors map `extract` over clips, and rows stream back.
 
 The driver writes the store, so no node needs its disk; the frames must be reachable from every node.
 """

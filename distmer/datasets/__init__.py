@@ -94,9 +94,7 @@ def _generated(
     progress: Callable[[int, int], None],
     meanwhile: Callable[[], None],
 ) -> tuple[Protocol, DataConfig]:
-    """The protocol and the settings for the embedded data set: its folder as the root, its plan as what is
-    expected.
-    """
+    """The protocol and the settings for the embedded data set: where it lies, and what is expected of it."""
     from distmer.datasets import synthetic  # not when this package is imported: it brings OpenCV
 
     options: SyntheticConfig = data.synthetic

@@ -163,8 +163,9 @@ def _found_classes(rows: Mapping[str, Sequence[Annotation]]) -> tuple[str, ...]:
 
 
 def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation]) -> list[ClipFailure]:
-    """The protocol's own exclusions and errata that name no clip of the sheet at hand: another edition, or a
-    slip of the pen.
+    """The protocol's own exclusions and errata that name no clip of the sheet.
+
+    The sheet is of another edition, or the protocol has a typing error.
     """
     there = {(row.subject, row.clip) for row in rows}
     part = protocol.sets[dataset]

@@ -1,5 +1,4 @@
-"""What a data set is: where it is looked for, how its annotation is read, and the row handling that all
-sheets share.
+"""What a data set is: where it lies, how its annotation is read, and what all sheets share.
 
 A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which
 of them belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that
@@ -29,9 +28,7 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """A published correction of one cell: the new value of ``field`` (onset, apex, offset, emotion), and its
-    source.
-    """
+    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion)."""
 
     field: str
     value: str
@@ -127,8 +124,9 @@ def emotion_name(text: str) -> str:
 
 
 def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
-    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's
-    folder.
+    """The first of the named folders that holds a subject's folder.
+
+    Case does not count, and a folder may be doubled, as archives unpack.
 
     BadInput, which says what was looked for, where there is none.
     """
@@ -174,8 +172,9 @@ def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOpti
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
-    data root.
+    """``value`` if it can be one folder's name, else Unusable.
+
+    Text from a sheet must not lead out of the data root.
     """
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")

@@ -1,5 +1,6 @@
-"""CASME (Yan et al. 2013): 60 fps, 19 subjects; sheet CASME-coded-20190721.xls, frames <raw
-folder>/sub01/EP01_5/.
+"""CASME (Yan et al. 2013): 60 fps, 19 subjects.
+
+The sheet is CASME-coded-20190721.xls, frames lie in <raw folder>/sub01/EP01_5/.
 
 The sheet has two apex columns. ApexF1 is the one used, as meb does: ApexF2 is a second apex that few clips
 have ("\\" elsewhere).

@@ -1,6 +1,4 @@
-"""What a manifest holds against what was published, as values and as the plain text of ``distmer data
-check``.
-"""
+"""What a manifest holds against what was published: values, and the text of ``distmer data check``."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def mismatches(manifest: Manifest) -> list[str]:
-    """Each count that differs from the published one, as a sentence; a run is stamped ``counts-mismatch``
-    when there is any.
+    """Each count that differs from the published one, as a sentence.
+
+    A run is stamped ``counts-mismatch`` when there is any.
     """
     found = by_class(manifest)
     subjects = counts(manifest)
@@ -56,9 +55,7 @@ def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
 
 
 def check_report(manifest: Manifest) -> str:
-    """Counts by data set, class and subject against the published ones, and what was not used, with the
-    reason.
-    """
+    """Counts by data set, class and subject against the published ones, and what was not used, and why."""
     subjects = {clip.subject_key for clip in manifest.clips}
     head = f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be used, {len(subjects)} subjects."
     wrong = mismatches(manifest)

@@ -1,5 +1,6 @@
-"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, min-max
-scaled for the clip.
+"""Published flow maps (STSTNet, HTNet): one RGB image a clip.
+
+R = u, G = v, B = optical strain, each min-max scaled for the clip.
 
 Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1
 positive, 2 surprise. ``u_train`` beside it holds everybody else's maps, for a trainer that knows only

@@ -1,5 +1,4 @@
-"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex and, if
-wanted, dataset.
+"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex[, dataset].
 
 Onset and apex are image files, relative to the folder of the csv. Labels are taken as they stand (in lower
 case).

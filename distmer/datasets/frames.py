@@ -20,8 +20,9 @@ class Unusable(Exception):
 
 
 def frame_number(path: Place) -> int | None:
-    """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None
-    for anything else.
+    """The frame number of an image file, None for any other file.
+
+    It is the last integer of the name: "reg_EP01_5-113.jpg" is 113.
     """
     if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
         return None
@@ -30,8 +31,9 @@ def frame_number(path: Place) -> int | None:
 
 
 def frames_of(folder: Place) -> dict[int, str]:
-    """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are
-    no frames.
+    """Frame number → image file of a clip's folder, in numeric order.
+
+    Thumbs.db, shortcuts and the like are no frames. Unusable where there is none, or two have one number.
     """
     if not folder.is_dir():
         raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")

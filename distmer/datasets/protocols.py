@@ -1,5 +1,4 @@
-"""Protocols: which sets, which emotions make which class, which clips are left out by name, and what was
-published.
+"""Protocols: which sets, which emotions make which class, which clips are left out, what was published.
 
 A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The tables it draws on are
 ``labels.yaml`` (emotions to classes) and ``errata.yaml`` (corrections keyed by subject and clip).
@@ -101,8 +100,9 @@ def protocol_names() -> list[str]:
 
 
 def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
-    """The protocol of a built-in name or a YAML path; BadInput names the nearest built-in one, or the field
-    that is wrong.
+    """The protocol of a built-in name or a YAML path.
+
+    BadInput names the nearest built-in one, or the field that is wrong.
     """
     own = name.endswith((".yaml", ".yml"))
     if not own and name not in protocol_names():
@@ -149,9 +149,7 @@ def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
 
 
 def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[Erratum, ...]]:
-    """The corrections of one set, (subject, clip) → errata: the published ones of errata.yaml, then the
-    protocol's own.
-    """
+    """The corrections of one set by (subject, clip): those of errata.yaml, then the protocol's own."""
     published = parse(_Published, {"entries": _mapping(_HERE / "errata.yaml").get(dataset, [])}, str(_HERE / "errata.yaml")).entries
     errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
     for entry in (*published, *protocol.sets[dataset].errata):

@@ -1,5 +1,6 @@
-"""SAMM (Davison et al. 2018): 200 fps, gray, 32 subjects; sheet SAMM_Micro_FACS_Codes_v2.xlsx, frames
-SAMM/006/006_1_2/006_05562.jpg.
+"""SAMM (Davison et al. 2018): 200 fps, gray, 32 subjects.
+
+The sheet is SAMM_Micro_FACS_Codes_v2.xlsx, frames lie in SAMM/006/006_1_2/006_05562.jpg.
 
 The sheet's header stands on line 14, frame numbers are absolute, and subjects lose their zeros in Excel ("6"
 is "006").

@@ -73,8 +73,9 @@ class Annotation:
 
 
 def tidy(text: str) -> str:
-    """A cell without the typing accidents of the published sheets: blanks, full-width commas, trailing dots
-    and commas.
+    """A cell without the typing errors of the published sheets.
+
+    These are blanks, full-width commas, trailing dots and commas.
 
     NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
     """
@@ -95,8 +96,9 @@ def listing(names: Iterable[str], limit: int = 8) -> str:
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
-    """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and
-    links are passed over.
+    """The entries of a folder that fit the first fitting glob pattern, in any case.
+
+    Lock files and links are passed over.
     """
     entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
     for pattern in patterns:

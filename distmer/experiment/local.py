@@ -1,6 +1,4 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and as the yardstick of
-`cluster`.
-"""
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and to compare with Ray."""
 
 from __future__ import annotations
 
@@ -59,9 +57,7 @@ def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fol
 
 
 def failure_of(job: FoldJob, error: Exception) -> FoldFailure:
-    """The row of a fold whose code raised: our own sentences as they stand, anything else with its
-    traceback.
-    """
+    """The failure of a fold whose code raised: our own sentences as they are, others with the traceback."""
     if isinstance(error, BadInput | RunError):
         return FoldFailure(job.digest, job.fold.id, job.seed, str(error), lost=isinstance(error, OtherCode))
     reason = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,6 +1,4 @@
-"""From a manifest to features in the store: what is there is left alone, what is missing is extracted, what
-fails is listed.
-"""
+"""From a manifest to features in the store: what is missing is extracted, what fails is listed."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features lie: ``keys`` by clip id, those still ``missing``, and the clips that have
-    none to give.
-    """
+    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed."""
 
     store: FeatureStore
     keys: dict[str, str]

@@ -1,6 +1,4 @@
-"""Bringing a face to a fixed place: one similarity transform, from the onset's eyes, for every frame of the
-clip.
-"""
+"""Bringing a face to a fixed place: one similarity, from the onset's eyes, for all frames of a clip."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -40,8 +38,7 @@ def eye_centres(points_L2: PointArray) -> PointArray:
 
 
 def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
-    """The similarity (rotation, one scale, translation) that puts the eyes at (.30, .37) and (.70, .37) of
-    the crop.
+    """The similarity that puts the eyes at (.30, .37) and (.70, .37) of the crop.
 
     Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a
     mirrored crop has its eyes in the same two places.

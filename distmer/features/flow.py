@@ -50,8 +50,9 @@ def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03
-    s for 128² px.
+    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements.
+
+    About 0.03 s for 128² px.
     """
     method = cv2.DISOpticalFlow.create(_DIS_MEDIUM)
     method.setFinestScale(0)
@@ -105,8 +106,7 @@ def compute_flow(onset_HW: ByteArray, apex_HW: ByteArray, method: str) -> Float3
 
 
 def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Array:
-    """The flow without the head's own motion: minus the similarity that fits it robustly at the rigid
-    points.
+    """The flow without the head's own motion: minus the similarity that fits the rigid points robustly.
 
     Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. The fit is
     least squares reweighted with Geman-McClure weights, in a fixed number of rounds and without random

@@ -1,5 +1,4 @@
-"""What frame files hold, remembered: the SHA-256 of each by its path, size and times, so that a run whose
-features are all stored reads no frame.
+"""The SHA-256 of frame files by path, size and times, kept so that a cached run reads no frame.
 
 One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it
 reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it at once;
@@ -109,9 +108,7 @@ def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
 
 
 def _listed(scheme: str, keys: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand,
-    and opens none.
-    """
+    """The stamps of objects, from a listing of their common folder: one request tells of a thousand."""
     wanted = set(keys)
     folder = Remote(f"{scheme}://{posixpath.commonpath([posixpath.dirname(key) for key in wanted])}")
     filesystem, base = folder.arrow

@@ -153,9 +153,7 @@ def _predictor(path: str, mtime_ns: int, size: int) -> Any:
 
 
 def _detect(frame_HW: ByteArray, scale: float) -> list[tuple[float, int, int, int, int, int]]:
-    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame, so that the least is the
-    best.
-    """
+    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame: the least is the best."""
     height, width = frame_HW.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -1,6 +1,4 @@
-"""From a clip's files to its features: the one function that Ray maps over clips, and the content key of its
-result.
-"""
+"""From a clip's files to its features: what Ray maps over clips, and the content key of the result."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportAttributeAccessIssue=false
@@ -49,8 +47,7 @@ class FeatureRequest:
 
 
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
-    """The identity of a clip's features: SHA-256 over everything that can change them, 64 hexadecimal
-    digits.
+    """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
 
     That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings,
     the hash of the landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have
@@ -218,8 +215,7 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
 
 
 def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
-    """How far the face has moved since the onset: mean flow in px inside the hull of the landmarks, the
-    head's motion removed.
+    """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
     """

@@ -1,5 +1,4 @@
-"""The feature store: Parquet parts keyed by content, so a clip is extracted once however often its list
-changes.
+"""The feature store: Parquet parts keyed by content, so that a clip is extracted once.
 
     features/<folder>/parts/<digest of what the part says>.parquet
 
@@ -88,8 +87,7 @@ class FeatureStore:
         return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
-        """Store rows as one atomic part (one for each size, where published maps differ in size); failed
-        ones too.
+        """Store rows, failed ones too, as one atomic part for each size of maps.
 
         A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file
         has another key. Rows without a key are passed over. OSError (full disk) leaves no trace.
@@ -223,9 +221,7 @@ class FeatureStore:
         return CHANNELS if self.unit == "px" else MAPS
 
     def _parts(self) -> dict[str, fs.FileInfo]:
-        """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the
-        order of their names.
-        """
+        """The parts, the oldest first, equals in the order of their names: some clocks count whole seconds."""
         found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
         order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
         return {name: found[name] for _, name in order}
@@ -296,9 +292,7 @@ def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
 
 
 def _place(arrays: dict[str, npt.NDArray[Any]], columns: dict[str, npt.NDArray[Any]], rows: list[tuple[int, int]], total: int) -> None:
-    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, which the first call
-    allocates.
-    """
+    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, made by the first call."""
     if not rows:
         return
     source, target = (list(side) for side in zip(*rows, strict=True))
