@@ -26,7 +26,7 @@ from distmer.cluster.connect import session
 from distmer.commands.session import Session
 from distmer.config import ClusterConfig
 from distmer.experiment.ledger import Ledger
-from distmer.experiment.local import extract_here
+from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import build_plan
 from distmer.features.pipeline import FeatureRequest
 from distmer.models import resolve
@@ -62,7 +62,7 @@ def clips(count: int) -> dict[str, float]:
         took = {"manifest": lap()}
         found = some.features(manifest)
         took["keys"] = lap()
-        for rows in extract_here([FeatureRequest(clip.id, clip.source) for clip in found.missing], some.config.features, 64):
+        for rows in LocalBackend().extract([FeatureRequest(clip.id, clip.source) for clip in found.missing], some.config.features, 64):
             found.store.write(rows)
         took["extract and store"] = lap()
         found = some.features(manifest)

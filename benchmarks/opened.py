@@ -28,8 +28,7 @@ LOOK_UP = """
 import os, sys, time
 from distmer.commands.session import Session
 from distmer.experiment.prepare import extract_missing
-from distmer.experiment.local import LocalExecutor
-from distmer.experiment.backend import LocalBackend
+from distmer.experiment.local import LocalBackend
 import distmer.datasets
 some = Session.open(None, sys.argv[2:], sys.argv[1], os.environ)
 manifest = some.manifest()

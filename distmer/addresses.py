@@ -1,11 +1,12 @@
-"""Addresses that may hold a password: finding it, and writing the address, or a text that speaks of it, without it."""
+"""Addresses that may hold a password: finding it, and writing the address or a text without it."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import quote, quote_plus, unquote
 
-# Names in a query (`?`), in parameters (`;`, also within an encoded `odbc_connect`), or in what follows a `#`.
+# Names in a query (`?`), in parameters (`;`, also within an encoded `odbc_connect`), or in what follows a
+# `#`.
 _NAMED = r"[^=&?;#\s]*(?:pass|pwd|secret|token|credential|signature|api_?key|access_?key)[^=&?;#\s]*|sig|auth|key"
 _QUERY = re.compile(rf"(?i)([?&;#](?:{_NAMED})=)[^&]*")
 _WORDS = re.compile(r"(?i)((?:passw\w*|pwd|secret\w*|\w*token|\w*key)=)[^&\s]+")
@@ -30,8 +31,11 @@ def holds_secret(address: str) -> bool:
 
 
 def masked(address: str) -> str:
-    """An address without user and password, and without the secrets of its query. All up to the last @ goes: a password
-    may hold any sign, and not everyone writes it as it ought to be written."""
+    """An address without user and password, and without the secrets of its query.
+
+    All up to the last @ goes: a password may hold any sign, and not everyone writes it as it ought to be
+    written.
+    """
     scheme, separator, rest = address.partition("://")
     _, at, tail = rest.rpartition("@")
     shown = _QUERY.sub(r"\1***", f"{scheme}{separator}***@{tail}" if at else address)
@@ -51,7 +55,7 @@ def mask(text: str, address: str = "") -> str:
 
 
 def _secrets(address: str) -> set[str]:
-    """What is secret in an address, in every form in which a library may write it: as given, decoded, encoded."""
+    """What is secret in an address, in every form that a library may write: as given, decoded, encoded."""
     _, _, rest = address.partition("://")
     _, _, password = rest.rpartition("@")[0].partition(":")
     found = [match.group(0).partition("=")[2] for text in (address, unquote(address)) for match in _QUERY.finditer(text)]

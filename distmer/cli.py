@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from distmer.commands.session import Session
 
 COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
-# A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no traceback.
+# A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no
+# traceback.
 _OF_THE_WORLD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO}
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit status, not in a traceback, on anything foreseen."""
+    """A group whose commands end in one sentence and an exit status, without a traceback, on foreseen errors."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
@@ -56,7 +57,7 @@ def guarded(command: Any) -> Any:
         if error.errno not in _OF_THE_WORLD:
             raise
         click.echo(
-            f"error: {error.filename or 'a file'}: {error.strerror}; mend it and give the same command again: what was finished is kept.",
+            f"error: {error.filename or 'a file'}: {error.strerror}; what was finished is kept. Fix this and run again.",
             err=True,
         )
         sys.exit(ERROR)
@@ -67,7 +68,8 @@ def guarded(command: Any) -> Any:
         click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
         sys.exit(PARTIAL)
     finally:
-        gc.freeze()  # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+        # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+        gc.freeze()
 
 
 def _nobody_reads() -> bool:
@@ -93,8 +95,8 @@ def experiment(command: Any) -> Any:
 
 def retry_option(command: Any) -> Any:
     """Of the commands that extract features."""
-    told = "Extract again the clips whose failure is stored; the new outcome takes its place."
-    return click.option("--retry-failed", is_flag=True, help=told)(command)
+    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    return click.option("--retry-failed", is_flag=True, help=words)(command)
 
 
 def keep_freed_memory() -> None:
@@ -113,8 +115,10 @@ def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
-    """Leave-one-subject-out micro-expression recognition on Ray. CONFIG is a YAML file of settings; without one, the
-    reference paper's settings on the embedded data set."""
+    """Leave-one-subject-out micro-expression recognition on Ray.
+
+    CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
+    """
 
 
 @main.command()
@@ -164,8 +168,11 @@ def features(config: Path | None, overrides: tuple[str, ...], workspace: str | N
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
 def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
-    """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
-    every registered model), or the folders of finished runs, also with files of predictions as `distmer score` reads them."""
+    """Several experiments side by side, with paired tests.
+
+    PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
+    of finished runs, also with files of predictions as `distmer score` reads them.
+    """
     from distmer.commands.compare import compare_runs, run_comparison
     from distmer.remote import place
     from distmer.report.comparison import comparison_report
@@ -207,8 +214,9 @@ def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: b
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool) -> int:
-    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not seen. CONFIG is a
-    configuration with a `sweep:` section. What is done already is not done again."""
+    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not
+    seen. CONFIG is a configuration with a `sweep:` section. What is done already is not done again.
+    """
     from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_report
 
@@ -227,7 +235,7 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry
 )
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
 def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
-    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it would take."""
+    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it takes."""
     of_sweep = config is not None and is_sweep(config)
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
@@ -256,7 +264,10 @@ def data() -> None:
 @data.command("check")
 @experiment
 def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones, and every row that cannot be used, with the reason."""
+    """Counts by data set, class and subject against the published ones.
+
+    Every row that cannot be used is listed with the reason.
+    """
     from distmer.commands.data import check_data
 
     click.echo(check_data(open_session(config, overrides, workspace)))
@@ -269,7 +280,7 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 @click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
-    """The models and their variants: what they cost, beside the reference paper's figures, their options and their sources."""
+    """The models and their variants: costs beside the reference paper's figures, options, sources."""
     from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)
@@ -286,7 +297,10 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 @click.argument("run_dir")
 @click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
 def track(run_dir: str, workspace: str | None) -> int:
-    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
+    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once.
+
+    For when the server was away.
+    """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
     from distmer.remote import place
@@ -310,16 +324,18 @@ def track(run_dir: str, workspace: str | None) -> int:
 def doctor(
     config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int | None, wait: float, timeout: float, as_json: bool
 ) -> int:
-    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of every node, and the
-    tracking server: a line each, with what to mend. Exit status 1 if something is."""
+    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
+    every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
+    fixed.
+    """
     from distmer.commands.doctor import check_up
 
     checks = []
     for check in check_up(open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout):
         checks.append(asdict(check))
         if not as_json:
-            mend = f"; {check.remedy}" if check.remedy else ""
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{mend}")
+            remedy = f"; {check.remedy}" if check.remedy else ""
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{remedy}")
     well = all(check["ok"] for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": checks}))

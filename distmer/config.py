@@ -1,7 +1,8 @@
 """The settings of an experiment: frozen pydantic models. Defaults are the reference paper's.
 
-How a file, the files that it extends and ``--set`` become one tree: `distmer.config_layers`. Two marks stand beside the fields:
-`PathMark`, on a setting that holds a path, and `ActsIf`, on a setting that does nothing under some other setting (`distmer.idle`).
+How a file, the files that it extends and ``--set`` become one tree: `distmer.config_layers`. Two marks stand
+beside the fields: `PathMark`, on a setting that holds a path, and `ActsIf`, on a setting that does nothing
+under some other setting (`distmer.idle`).
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -28,8 +29,9 @@ S = TypeVar("S", bound=BaseModel)
 class PathMark:
     """The mark of a setting that holds a path: a relative one is made absolute when it is read.
 
-    ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a ``database`` is a path
-    only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and then beside the file that names it.
+    ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
+    ``database`` is a path only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and then
+    beside the file that names it.
     """
 
     kind: Literal["place", "protocol", "database", "plugin"]
@@ -40,9 +42,10 @@ ConfigPath = Annotated[str, PathMark("place")]
 
 @dataclass(frozen=True, slots=True)
 class ActsIf:
-    """The mark of a setting, or of a whole section, that does nothing unless ``test`` holds for the value of ``setting``.
+    """The mark of a setting or a section that does nothing unless ``test`` holds for another setting's value.
 
-    ``setting`` is dotted, as seen from the outermost section. ``test`` None: the value is a model's name, and the model must be a network.
+    ``setting`` is dotted, as seen from the outermost section. ``test`` None: the value is a model's name,
+    and the model must be a network.
     """
 
     setting: str
@@ -85,18 +88,24 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    """Which clips: a protocol (a name in ``distmer/datasets/protocols`` or a YAML file), and where the data lie."""
+    """Which clips (a protocol of ``distmer/datasets/protocols`` or a YAML file), and where the data lie."""
 
     protocol: Annotated[str, PathMark("protocol")] = "synthetic"
-    root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None  # a set's folder, or the folder that holds one a set; else $DISTMER_DATA
-    roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}  # data set → its folder, where they do not lie side by side
+    # a set's folder, or the folder that holds one a set; else $DISTMER_DATA
+    root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None
+    # data set → its folder, where they do not lie side by side
+    roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    include: ConfigPath | None = None  # a text file of clip ids, one a line: exactly these clips and no others
+    # a text file of clip ids, one a line: exactly these clips and no others
+    include: ConfigPath | None = None
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 
 class StorageConfig(Section):
-    """Places apart from the workspace, each a path or an address (s3://…, gs://…); else a folder of this name below it."""
+    """Places apart from the workspace, each a path or an address (s3://…, gs://…).
+
+    Without one, it is a folder of this name below the workspace.
+    """
 
     data: ConfigPath | None = None  # the embedded data set
     features: ConfigPath | None = None
@@ -113,7 +122,8 @@ class FeatureConfig(Section):
     flow: Literal["tvl1", "tvl1-fast", "dis", "farneback"] = "tvl1"
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
     strain: Literal["standard", "smooth", "half-shear", "meb", "ecnu"] = "standard"
-    detector_side: int = Field(default=320, ge=80, le=2048)  # px, the frame's longer side is shrunk to this for the face detector
+    # px, the frame's longer side is shrunk to this for the face detector
+    detector_side: int = Field(default=320, ge=80, le=2048)
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
 
 
@@ -121,8 +131,10 @@ class InputConfig(Section):
     """From stored features to what a model is given."""
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
-    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)  # px that become 1 under `fixed`; clipped beyond
-    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)  # px/px that become 1 under `fixed`; clipped beyond
+    # px that become 1 under `fixed`; clipped beyond
+    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)
+    # px/px that become 1 under `fixed`; clipped beyond
+    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
 
 
@@ -138,7 +150,10 @@ class ModelConfig(BaseModel):
 
 
 class TrainConfig(Section):
-    """The optimisation. Defaults: Adam, 1e-4, batch 64, 200 epochs, cross-entropy (Zhao et al. 2024, §3.1.2)."""
+    """The optimisation.
+
+    Defaults: Adam, 1e-4, batch 64, 200 epochs, cross-entropy (Zhao et al. 2024, §3.1.2).
+    """
 
     epochs: int = Field(default=200, ge=1)
     batch_size: int = Field(default=64, ge=1)
@@ -147,8 +162,9 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: Annotated[float, acts_if("train.optimiser", "sgd")] = Field(default=0.0, ge=0, lt=1)
     schedule: Literal["constant", "step"] = "constant"
-    step_epochs: Annotated[int, acts_if("train.schedule", "step")] = Field(default=60, ge=1)  # after every so many epochs,
-    step_factor: Annotated[float, acts_if("train.schedule", "step")] = Field(default=0.3, gt=0, le=1)  # the rate is multiplied by this
+    # After every `step_epochs` epochs the rate is multiplied by `step_factor`.
+    step_epochs: Annotated[int, acts_if("train.schedule", "step")] = Field(default=60, ge=1)
+    step_factor: Annotated[float, acts_if("train.schedule", "step")] = Field(default=0.3, gt=0, le=1)
     loss: Literal["ce", "balanced"] = "ce"
     mirror: bool = False  # half of the training clips of an epoch are mirrored left-right
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
@@ -162,27 +178,37 @@ class EvaluationConfig(Section):
 
     folds: Literal["loso", "group_kfold", "cross_dataset"] = "loso"
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
-    permute_labels: int | None = Field(default=None, ge=0)  # a seed: labels shuffled within each subject, to see chance
+    # a seed: labels shuffled within each subject, to see chance
+    permute_labels: int | None = Field(default=None, ge=0)
     bootstrap: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0, lt=1)
 
 
 class ClusterConfig(Section):
-    """How the work meets the machines. Nothing here changes a number, but `workers_per_fold` above 1 and whether folds have a GPU."""
+    """How the work meets the machines.
+
+    Nothing here changes a number, but `workers_per_fold` above 1 and whether folds have a GPU.
+    """
 
     address: str | None = None  # of a running Ray cluster; else $RAY_ADDRESS, else a local one for this run
-    local_cpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=1)  # of the local cluster; else all of this machine's
-    local_gpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=0)  # declared to the local cluster; else those found
+    # of the local cluster; else all of this machine's
+    local_cpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=1)
+    # declared to the local cluster; else those found
+    local_gpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=0)
     cpus_per_fold: float = Field(default=1.0, gt=0)
-    gpus_per_fold: float = Field(default=0.0, ge=0)  # may be a fraction; with workers_per_fold: of each worker
-    in_flight: int = Field(default=16, ge=1)  # folds submitted at once; pending ones are the autoscaler's demand
+    # may be a fraction; with workers_per_fold: of each worker
+    gpus_per_fold: float = Field(default=0.0, ge=0)
+    # folds submitted at once; pending ones are the autoscaler's demand
+    in_flight: int = Field(default=16, ge=1)
     retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
-    patience: float = Field(default=1800.0, gt=0)  # s that folds may wait for a machine while none of them is trained
+    # s that folds may wait for a machine while none of them is trained
+    patience: float = Field(default=1800.0, gt=0)
     # 0: a task; N: a Ray Train worker group of N, data-parallel; auto: by its length
     workers_per_fold: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], _NETWORK] = "auto"
     # s: with auto, a fold that is estimated above it is a worker group of one
     checkpoint_after: Annotated[float, acts_if("cluster.workers_per_fold", "auto")] = Field(default=600.0, gt=0)
-    extract_actors: Annotated[int, _FRAMES] = Field(default=2, ge=1)  # at most; each takes one CPU. Ready-made maps need none
+    # at most; each takes one CPU. Ready-made maps need none
+    extract_actors: Annotated[int, _FRAMES] = Field(default=2, ge=1)
     extract_batch: Annotated[int, _FRAMES] = Field(default=4, ge=1)
 
     @property
@@ -195,7 +221,8 @@ class TrackingConfig(Section):
     """What MLflow is told. The ledger is the truth; this is a projection of it."""
 
     enabled: bool = True
-    uri: Annotated[Annotated[str, PathMark("database")] | None, _TRACKED] = None  # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
+    # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
+    uri: Annotated[Annotated[str, PathMark("database")] | None, _TRACKED] = None
     experiment: Annotated[str, _TRACKED] = "distmer"
     folds: Annotated[Literal["runs", "steps"], _TRACKED] = "runs"
 
@@ -214,7 +241,8 @@ class Config(Section):
     """A full experiment."""
 
     name: str = "loso"
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)  # the ledger keeps them as 64-bit numbers
+    # the ledger keeps them as 64-bit numbers
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
     data: DataConfig = DataConfig()
     features: Annotated[FeatureConfig, _FRAMES] = FeatureConfig()
     inputs: InputConfig = InputConfig()
@@ -233,7 +261,9 @@ class Config(Section):
 
 
 def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()) -> S:
-    """``tree`` as a ``kind``; BadInput names the field by its dotted path, and the nearest one for an unknown key.
+    """``tree`` as a ``kind``.
+
+    BadInput names the field by its dotted path, and the nearest one for an unknown key.
 
     ``also`` are further names that a user may have meant at the outermost level.
     """

@@ -1,4 +1,6 @@
-"""From files and the command line to one tree of settings: the files that are extended, the file itself, then every ``--set``.
+"""From files and the command line to one tree of settings.
+
+The order is: the files that are extended, the file itself, then every ``--set``.
 
 Each is a layer. A layer is laid upon those below it as a whole, so the order of ``--set`` does not matter.
 """
@@ -53,19 +55,20 @@ def load_config(
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
 
-    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file, so nothing is said of
-    settings that do nothing. Raises BadInput in one sentence that names the file and the nearest known key, or a setting that does nothing.
+    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file,
+    so nothing is said of settings that do nothing. Raises BadInput in one sentence that names the file and
+    the nearest known key, or a setting that does nothing.
     """
     layers = load_layers(path, overrides, workspace=workspace)
-    tree = with_environment(laid(layers), environ)
+    tree = with_environment(merge_layers(layers), environ)
     for section, what, where in _OF_OTHERS:
         if section in tree:
             raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
     config = parse(Config, tree, origin(path))
     if not kept:
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-        stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
-        for note in (*left_behind(layers), *refuse_idle(trees, stacks, [tree], is_network)):
+        stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+        for note in (*unused_options(layers), *refuse_idle(trees, stacks, [tree], is_network)):
             _log.warning("%s", note)
     return config
 
@@ -77,15 +80,16 @@ def origin(path: Place | None) -> str:
 
 def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
     """All settings of a file and the command line as one tree, not yet validated."""
-    return with_environment(laid(load_layers(path, overrides, workspace=workspace)), environ)
+    return with_environment(merge_layers(load_layers(path, overrides, workspace=workspace)), environ)
 
 
 def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
     """The layers of a file and of the command line, the lowest first.
 
-    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted job's current
-    folder is a temporary copy, and what a file names there would be gone). Code of the user's own is relative to the
-    file that names it, for it belongs to it. BadInput: a file cannot be read, or two overrides clash.
+    Paths in a file are relative to the workspace, on the command line to the current folder (a submitted
+    job's current folder is a temporary copy, and what a file names there would be gone). Code of the user's
+    own is relative to the file that names it, for it belongs to it. BadInput: a file cannot be read, or two
+    overrides clash.
     """
     layers = [] if path is None else _files(path, ())
     for layer in layers:
@@ -96,8 +100,11 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     return tuple(layers)
 
 
-def laid(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The layers as one tree. BadInput where one has a value for a section that a higher one has settings of."""
+def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
+    """The layers as one tree.
+
+    BadInput where one has a value for a section that a higher one has settings of.
+    """
     tree: dict[str, Any] = {}
     below = "configuration"
     for layer in layers:
@@ -114,7 +121,9 @@ def with_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[s
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = "") -> dict[str, Any]:
-    """``over`` laid upon ``base``: mappings merge, everything else is replaced. A model of another name brings no old options.
+    """``over`` laid upon ``base``: mappings merge, everything else is replaced.
+
+    A model of another name brings no old options.
 
     BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
     """
@@ -133,7 +142,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "confi
     return result
 
 
-def left_behind(layers: Sequence[Layer]) -> list[str]:
+def unused_options(layers: Sequence[Layer]) -> list[str]:
     """A sentence for each option that is not used because a higher layer names another model."""
     notes: list[str] = []
     tree: dict[str, Any] = {}
@@ -187,7 +196,10 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """All ``--set`` as one tree. BadInput where two of them set the same thing differently, or one lies within the other."""
+    """All ``--set`` as one tree.
+
+    BadInput where two of them set the same thing differently, or one lies within the other.
+    """
     items: list[tuple[tuple[str, ...], Any, str]] = []
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -202,7 +214,10 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _keys(path: str, value: Any) -> tuple[str, ...]:
-    """The keys of a dotted path. Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting."""
+    """The keys of a dotted path.
+
+    Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting.
+    """
     match path.split("."):
         case ["sweep", "space", first, *more, form] if not isinstance(value, Mapping):
             return ("sweep", "space", ".".join([first, *more]), form)
@@ -218,13 +233,13 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
     """A tree of (keys, value, how a message names it)."""
     tree: dict[str, Any] = {}
     seen: list[tuple[tuple[str, ...], Any, str]] = []
-    for keys, value, told in items:
-        for other, other_value, other_told in seen:
+    for keys, value, name in items:
+        for other, other_value, other_name in seen:
             depth = min(len(keys), len(other))
             same = keys == other and type(value) is type(other_value) and value == other_value
             if keys[:depth] == other[:depth] and not same:
-                raise BadInput(f"{origin}{other_told} and {told} both set {'.'.join(keys[:depth])}; keep one of them.")
-        seen.append((keys, value, told))
+                raise BadInput(f"{origin}{other_name} and {name} both set {'.'.join(keys[:depth])}; keep one of them.")
+        seen.append((keys, value, name))
         node = tree
         for key in keys[:-1]:
             node = node.setdefault(key, {})
@@ -233,8 +248,11 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
 
 
 def _anchor(tree: dict[str, Any], at: str, base: Place, beside: Path) -> None:
-    """Make the path settings of ``tree`` absolute, in place: its own, those of compared rows, and those that a sweep
-    chooses among. Data are below ``base``, and code is below ``beside``."""
+    """Make the path settings of ``tree`` absolute, in place.
+
+    These are its own, those of compared rows, and those that a sweep chooses among. Data are below ``base``,
+    and code is below ``beside``.
+    """
     marks = path_settings()
     for key, value in tree.items():
         name = f"{at}{key}"
@@ -278,7 +296,10 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
 
 @cache
 def path_settings() -> dict[str, PathMark]:
-    """Every setting that is marked as a path, by its dotted name; ``.*`` at the end stands for the values of a mapping."""
+    """Every setting that is marked as a path, by its dotted name.
+
+    ``.*`` at the end stands for the values of a mapping.
+    """
     found: dict[str, PathMark] = {}
     for name, field in sections(Config):
         in_mapping = any(typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation)))

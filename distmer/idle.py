@@ -1,4 +1,6 @@
-"""Settings that do nothing: one rule for all of them. The conditions stand beside the fields, as `distmer.config.ActsIf`.
+"""Settings that do nothing: one rule for all of them.
+
+The conditions stand beside the fields, as `distmer.config.ActsIf`.
 
 A setting that does nothing is refused where somebody asks for it, and is no part of a fold's identity.
 """
@@ -45,7 +47,8 @@ def why_idle(
 ) -> str | None:
     """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
 
-    ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is not idle.
+    ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is
+    not idle.
     """
     for condition in conditions(root).get(name, ()):
         values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
@@ -61,11 +64,12 @@ def refuse_idle(
     is_network: IsNetwork,
     searched: Searched | None = None,
 ) -> list[str]:
-    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out of use.
+    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out.
 
-    ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those below it; ``finals`` the
-    trees that are run: one, or a row each of a comparison. A setting is idle if it is idle in all of them. One of a file that only
-    repeats the default is let pass: the folder of a run and many a recipe spell all settings out.
+    ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those
+    below it; ``finals`` the trees that are run: one, or a row each of a comparison. A setting is idle if it
+    is idle in all of them. One of a file that only repeats the default is let pass: the folder of a run and
+    many a recipe spell all settings out.
     """
     last: dict[str, tuple[str, bool]] = {}
     defaults = default_settings()

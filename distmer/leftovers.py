@@ -1,7 +1,7 @@
 """Temporary files and folders that say who made them, so that what a killed process left can be removed.
 
-A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
-``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns:
+A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner
+is ``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns:
 
 - of a process of this machine that is no longer there: at once;
 - of another machine that shares the disk, or of an older version, which wrote no owner: after a day.
@@ -124,7 +124,9 @@ def _host() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine was started, in the kernel's ticks; None if there is none, 0 if that is not told.
+    """When a process of this machine was started, in the kernel's ticks.
+
+    None if there is no such process, 0 if that is not known.
 
     An id is used again, and the time of day can be set. The ticks since the machine's start cannot.
     """

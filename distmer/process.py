@@ -1,4 +1,7 @@
-"""What concerns a whole process: commands do it, or it is undone at the end of a block, for a notebook's process is not ours."""
+"""What concerns a whole process: done by commands, or undone at the end of a block.
+
+A notebook's process is not ours.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,16 @@ def terminable() -> Iterator[None]:
 
 _lock = threading.Lock()
 _variables: Counter[str] = Counter()  # that we have set, by the blocks that need them
-_loggers: dict[str, tuple[int, int]] = {}  # that we have quietened: their level before, and the blocks that want it
+# that we have quietened: their level before, and the blocks that want it
+_loggers: dict[str, tuple[int, int]] = {}
 
 
 @contextmanager
 def environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that libraries read, within the block; what the user has set stays. Blocks of several
-    threads may overlap: a variable goes with the last of them."""
+    """Environment variables that libraries read, within the block; what the user has set stays.
+
+    Blocks of several threads may overlap: a variable goes with the last of them.
+    """
     with _lock:
         ours = [name for name in defaults if name in _variables or name not in os.environ]
         os.environ.update({name: defaults[name] for name in ours if name not in _variables})
@@ -54,8 +60,10 @@ def environment(defaults: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def only_errors_of(*loggers: str) -> Iterator[None]:
-    """Loggers of libraries that announce what we say ourselves: errors alone, within the block. Blocks of several threads
-    may overlap, as those of `environment`."""
+    """Loggers of libraries that announce what we say ourselves: errors alone, within the block.
+
+    Blocks of several threads may overlap, as those of `environment`.
+    """
     with _lock:
         for name in loggers:
             level, blocks = _loggers.get(name, (logging.getLogger(name).level, 0))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.local import all_maps, attempt, decode_maps
-from distmer.experiment.run import Executor, Report
-from distmer.features.pipeline import FeatureRequest, FeatureRow
+from distmer.experiment.run import Report
+from distmer.features.pipeline import FeatureRequest
+from distmer.features.row import FeatureRow
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Tuner, Workers
 from distmer.training.estimate import uses_worker_group
@@ -20,7 +19,23 @@ from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
 class RayBackend:
-    """Clips through Ray Data (ready-made maps are decoded here), folds through Ray tasks. A run that is all cached never starts Ray."""
+    """Clips through Ray Data, folds through Ray tasks, searches through Ray Tune.
+
+    Ready-made maps are decoded in this process.
+
+    A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that
+    imports Ray is imported after joining.
+
+    Parameters
+    ----------
+    config : ClusterConfig
+    scratch : str
+        Path or address for the checkpoints of worker groups.
+    body : callable
+        Who trains a fold within its task; another than `attempt` only in tests and benchmarks.
+    groups : bool
+        Whether to start Ray with what worker groups need before it is known if any fold is so long.
+    """
 
     def __init__(
         self,
@@ -30,45 +45,44 @@ class RayBackend:
         *,
         groups: bool = False,
     ) -> None:
-        """``scratch``: for the checkpoints of worker groups. ``body``: who trains a fold within its task. ``groups``:
-        whether to start Ray with what worker groups need before it is known if any fold is so long."""
         self._config = config
         self._scratch = scratch
         self._body = body
         self._exits = ExitStack()
         self._joined = False
-        self._groups = groups or config.workers_per_fold not in (0, "auto")  # whether Ray is started for worker groups
+        # whether Ray is started for worker groups
+        self._groups = groups or config.workers_per_fold not in (0, "auto")
 
-    def __enter__(self) -> Self:
-        return self
+    def require(self, config: ClusterConfig) -> None:
+        """Folds of any settings can be trained."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._exits.close()
+    def start(self) -> None:
+        """Join Ray, or start it, and load Ray Data, which takes seconds more."""
+        self._join()
+        import distmer.cluster.features  # noqa: F401
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
+        """Features of clips, as Ray's actors finish them."""
         if all_maps(requests):
             return decode_maps(requests, config)
         self._join()
-        from distmer.cluster.features import extract_on_ray  # Ray reads its environment when it loads: only after joining
+        from distmer.cluster.features import extract_on_ray
 
         return extract_on_ray(requests, config, self._config)
 
-    def executor(self) -> Executor:
-        return self
-
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+    def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+        """Folds as Ray's workers begin and finish them."""
         groups = any(uses_worker_group(job, self._config, self._scratch) for job in jobs)
-        if groups and self._joined and not self._groups:  # extraction came first; for folds of minutes another start is no price
-            self._exits.close()
-            self._joined = False
+        if groups and not self._groups:
+            self.close()  # extraction came first; for folds of minutes another start is no price
         self._groups |= groups
         self._join()
         from distmer.cluster.folds import RayFoldExecutor
 
         yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
 
-    def searching(self, space: Space) -> tuple[Tuner, Workers]:
-        """Ray Tune's searchers and schedulers for a sweep, and the workers that its trials' folds share."""
+    def search(self, space: Space) -> tuple[Tuner, Workers]:
+        """For a sweep: Ray Tune's searchers and schedulers, and the workers that all trials share."""
         self._join()
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
@@ -77,6 +91,11 @@ class RayBackend:
         self._exits.callback(workers.close)
         self._exits.callback(tuner.close)
         return tuner, workers
+
+    def close(self) -> None:
+        """End what is under way, and leave Ray, or end it if it was started here."""
+        self._exits.close()
+        self._joined = False
 
     def _join(self) -> None:
         if not self._joined:

@@ -62,6 +62,8 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
                 _start(config, groups=groups or config.workers_per_fold not in (0, "auto"))
             else:
                 ray.init(address=address, logging_level=logging.ERROR, runtime_env=_what_the_user_brings())
+        except SystemExit as ended:  # SIGTERM came while Ray was starting, and Ray's own handler answered it
+            raise KeyboardInterrupt from ended
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import laid, load_layers, origin, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
 from distmer.experiment.events import Observer, Observers
@@ -42,7 +43,7 @@ def run_comparison(
     """
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
-    tree = with_environment(laid(layers), environ)
+    tree = with_environment(merge_layers(layers), environ)
     section, rows = expand(tree, origin(path))
     for note in unused(layers, rows):
         _log.warning("%s", note)
@@ -50,7 +51,7 @@ def run_comparison(
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
     entries: list[Entry] = []
-    with Observers([LiveProgress()]) as live, base.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
         stopped, tried = False, list[Config]()
         for row in rows:
             if stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
@@ -25,7 +26,7 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
     session.model()
     session.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
@@ -34,8 +35,8 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
     is stored are extracted again."""
     try_out(session.model())  # an unknown model or option, and broken code, is told before a clip is touched
     session.require()
-    executor = backend.executor()  # one that cannot do as configured says so before an hour of extraction
-    manifest = session.manifest([live])
+    backend.require(session.config.cluster)  # before an hour of extraction
+    manifest = session.manifest([live], backend)
     make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
@@ -47,7 +48,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
     with tracking_of(session) as tracker:
         result = run(
             plan,
-            executor,
+            backend.train,
             lambda: features.inputs(ids, plan.model, session.config.inputs),
             session.ledger,
             [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
@@ -64,14 +65,14 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
     session.workspace.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, session.backend(local) as backend:
-        manifest = session.manifest([live])
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+        manifest = session.manifest([live], backend)
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])
     lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
     lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
-    lines += [f"apex chosen: {clip}: {row.apex}" for clip, row in after.stored.items() if row.apex]
+    lines += [f"apex chosen: {clip}: {row.apex_file}" for clip, row in after.stored.items() if row.apex_file]
     return "\n".join([*lines, f"store: {after.store.store.uri}"])
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distmer.config import Config
 from distmer.config_layers import load_config
 from distmer.datasets import load_manifest
-from distmer.experiment.backend import Backend, LocalBackend
+from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers, Step
 from distmer.experiment.ledger import Ledger, remove_checkpoints
+from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, locate
 from distmer.experiment.result import RunResult
@@ -74,13 +75,19 @@ class Session:
     def model(self) -> ResolvedModel:
         return resolve(self.config.model)
 
-    def manifest(self, observers: Sequence[Observer] = ()) -> Manifest:
+    def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
+        """The clips. While the embedded data set is being generated, ``backend`` is started if clips will surely be
+        extracted: no features are stored yet."""
         tell = Observers(observers)
 
         def progress(done: int, total: int) -> None:
             tell(Step("generating the embedded data set", done, total))
 
-        return load_manifest(self.config.data, self.workspace.data, progress)
+        def meanwhile() -> None:
+            if backend is not None and not Store(self.workspace.features).keys():
+                backend.start()
+
+        return load_manifest(self.config.data, self.workspace.data, progress, meanwhile)
 
     def frames(self, manifest: Manifest) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""
@@ -105,7 +112,7 @@ class Session:
 
     def backend(self, local: bool) -> Backend:
         if local:
-            return LocalBackend(self.config.cluster)
+            return LocalBackend()
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from distmer.cluster.backend import RayBackend
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import laid, load_layers, origin, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
@@ -58,8 +59,8 @@ def run_sweep(
     session.require()
     remove_leftovers_of(session)
     backend = _backend(session)
-    with Observers([SweepProgress()]) as live, backend:
-        manifest = session.manifest([live])
+    with Observers([SweepProgress()]) as live, closing(backend):
+        manifest = session.manifest([live], backend)
         make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
@@ -120,7 +121,7 @@ def open_sweep(
     """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer wrote the file."""
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
-    space = Space.read(with_environment(laid(layers), environ), origin(path))
+    space = Space.read(with_environment(merge_layers(layers), environ), origin(path))
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)
@@ -166,7 +167,7 @@ def _sweep(
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
-    sweep = Sweep(plan, lambda: backend.searching(plan.space), session.ledger, inputs, observers, at_once, keep)
+    sweep = Sweep(plan, lambda: backend.search(plan.space), session.ledger, inputs, observers, at_once, keep)
     return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(folder))
 
 

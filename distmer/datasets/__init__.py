@@ -1,6 +1,7 @@
 """Data sets: official layouts read into one manifest of clips.
 
-``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads and writes nothing.
+``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads
+and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, read_include
 from distmer.datasets.base import DatasetInfo, ReadOptions
-from distmer.datasets.check import Counts, check_report, counts, mismatches, silent_subjects
+from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
 from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
 from distmer.datasets.roots import find_root
 from distmer.registry import discover, lookup, nearest
@@ -28,12 +29,16 @@ __all__ = [
     "load_manifest",
     "mismatches",
     "protocol_names",
-    "silent_subjects",
+    "subjects_without_clips",
 ]
 
 
-def _silent(done: int, total: int) -> None:
+def _no_progress(done: int, total: int) -> None:
     """No progress report."""
+
+
+def _nothing() -> None:
+    """Nothing else to do."""
 
 
 @cache
@@ -42,11 +47,28 @@ def datasets() -> dict[str, DatasetInfo]:
     return {name: info for name, (info, _) in discover(sys.modules[__name__], DatasetInfo, "DATASET").items()}
 
 
-def load_manifest(data: DataConfig, workspace_data: Place, progress: Callable[[int, int], None] = _silent) -> Manifest:
+def load_manifest(
+    data: DataConfig,
+    workspace_data: Place,
+    progress: Callable[[int, int], None] = _no_progress,
+    meanwhile: Callable[[], None] = _nothing,
+) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 
-    Only the embedded data set writes: it is generated below ``workspace_data`` when it is not there, ``progress(done, total)``
-    hearing of every clip. BadInput: a root or sheet is not there, no clip can be used, or all are of one class.
+    Only the embedded data set writes: it is generated when it is not there yet.
+
+    Parameters
+    ----------
+    data : DataConfig
+    workspace_data : path or remote place
+        Where the embedded data set is generated.
+    progress, meanwhile : callable
+        As in `distmer.datasets.synthetic.ensure`; not called for any other data set.
+
+    Raises
+    ------
+    BadInput
+        A root or sheet is not there, no clip can be used, or all are of one class.
     """
     known = datasets()
     protocol = load_protocol(data.protocol, known)
@@ -55,7 +77,7 @@ def load_manifest(data: DataConfig, workspace_data: Place, progress: Callable[[i
             raise BadInput(f"data.roots.{name} is the folder of no data set; {nearest(name, known)}")
     include = None if data.include is None else read_include(place(data.include))
     if protocol.embedded:
-        protocol, data = _generated(protocol, data, workspace_data, progress)
+        protocol, data = _generated(protocol, data, workspace_data, progress, meanwhile)
     alone = len(protocol.sets) == 1
     rows = {}
     for name in protocol.sets:
@@ -66,9 +88,13 @@ def load_manifest(data: DataConfig, workspace_data: Place, progress: Callable[[i
 
 
 def _generated(
-    protocol: Protocol, data: DataConfig, workspace_data: Place, progress: Callable[[int, int], None]
+    protocol: Protocol,
+    data: DataConfig,
+    workspace_data: Place,
+    progress: Callable[[int, int], None],
+    meanwhile: Callable[[], None],
 ) -> tuple[Protocol, DataConfig]:
-    """The protocol and the settings for the embedded data set: its folder as the root, its plan as what is expected."""
+    """The protocol and the settings for the embedded data set: where it lies, and what is expected of it."""
     from distmer.datasets import synthetic  # not when this package is imported: it brings OpenCV
 
     options: SyntheticConfig = data.synthetic
@@ -76,7 +102,7 @@ def _generated(
     for name in protocol.sets:
         if name not in expected:
             raise BadInput(f"protocol {protocol.name}: the embedded data set has no {name}; {nearest(name, expected)}")
-    root = synthetic.ensure(options, workspace_data, progress)
+    root = synthetic.ensure(options, workspace_data, progress, meanwhile)
     sets = {
         name: part.model_copy(update={"expected": expected[name], "expected_subjects": subjects[name]})
         for name, part in protocol.sets.items()

@@ -1,13 +1,15 @@
-"""From rows to a manifest: labels, named exclusions, the include list, repeated clips. Pure, once the rows are read."""
+"""From rows to a manifest: labels, named exclusions, the include list, repeated clips.
+
+Pure, once the rows are read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distmer.datasets.base import Row
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
-from distmer.datasets.sheets import natural
+from distmer.datasets.sheets import Annotation, natural
 from distmer.registry import nearest
 from distmer.remote import Place
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
@@ -22,7 +24,10 @@ class Excluded:
 
 
 def read_include(path: Place) -> dict[str, int]:
-    """The clip ids of an include file (one a line, # begins a comment): id → line. BadInput names file and line."""
+    """The clip ids of an include file (one a line, # begins a comment): id → line.
+
+    BadInput names file and line.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -46,11 +51,27 @@ def read_include(path: Place) -> dict[str, int]:
 
 def assemble(
     protocol: Protocol,
-    rows: Mapping[str, Sequence[Row]],
+    rows: Mapping[str, Sequence[Annotation]],
     include: Mapping[str, int] | None = None,
     include_file: str = "",
 ) -> Manifest:
-    """The manifest of a protocol from each set's rows, in the order of sets, subjects and clips whatever the sheets' order."""
+    """The manifest of a protocol, in the order of sets, subjects and clips whatever the sheets' order.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    rows : mapping
+        Data set → its annotations.
+    include : mapping, optional
+        Clip id → line of the list that names the protocol's clips; None: all clips belong that have a class.
+    include_file : str
+        The list's name, for messages.
+
+    Raises
+    ------
+    BadInput
+        The list names a data set that the protocol does not have.
+    """
     classes = protocol.classes or _found_classes(rows)
     clips: list[Clip] = []
     failures: list[ClipFailure] = []
@@ -78,7 +99,7 @@ def assemble(
     )
 
 
-def clip_id(dataset: str, row: Row) -> str:
+def clip_id(dataset: str, row: Annotation) -> str:
     """The id of the clip that a row describes, usable or not."""
     return f"{row.dataset or dataset}/{row.subject}/{row.clip}"
 
@@ -103,8 +124,11 @@ def _rules(protocol: Protocol, classes: tuple[str, ...], dataset: str, include: 
     return _Rules(dataset, classes, table, "label" if part.labels == AS_IS else "emotion", named, include)
 
 
-def _judge(rules: _Rules, row: Row, earlier: Row | None) -> Clip | ClipFailure | Excluded:
-    """What becomes of a row. Whether it belongs is asked before whether it can be used: only then is it counted as lost."""
+def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
+    """What becomes of a row.
+
+    Whether it belongs is asked before whether it can be used: only then is it counted as lost.
+    """
     name = clip_id(rules.dataset, row)
     if rules.include is not None and name not in rules.include:
         return Excluded(name, "not in the list of data.include")
@@ -125,21 +149,24 @@ def _judge(rules: _Rules, row: Row, earlier: Row | None) -> Clip | ClipFailure |
     return Clip(row.dataset or rules.dataset, row.subject, row.clip, label, row.emotion, row.source, row.where, row.note)
 
 
-def _with_earlier(dataset: str, rows: Sequence[Row]) -> Iterator[tuple[Row, Row | None]]:
+def _with_earlier(dataset: str, rows: Sequence[Annotation]) -> Iterator[tuple[Annotation, Annotation | None]]:
     """The rows in natural order of their ids, each with the earlier row of the same clip, if there is one."""
-    first: dict[str, Row] = {}
+    first: dict[str, Annotation] = {}
     for row in sorted(rows, key=lambda r: natural(clip_id(dataset, r))):
         name = clip_id(dataset, row)
         yield row, first.get(name)
         first.setdefault(name, row)
 
 
-def _found_classes(rows: Mapping[str, Sequence[Row]]) -> tuple[str, ...]:
+def _found_classes(rows: Mapping[str, Sequence[Annotation]]) -> tuple[str, ...]:
     return tuple(sorted({row.emotion for own in rows.values() for row in own if row.emotion}, key=natural))
 
 
-def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Row]) -> list[ClipFailure]:
-    """The protocol's own exclusions and errata that name no clip of the sheet at hand: another edition, or a slip of the pen."""
+def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation]) -> list[ClipFailure]:
+    """The protocol's own exclusions and errata that name no clip of the sheet.
+
+    The sheet is of another edition, or the protocol has a typing error.
+    """
     there = {(row.subject, row.clip) for row in rows}
     part = protocol.sets[dataset]
     named = [("exclude", e) for e in part.exclude] + [("errata", e) for e in part.errata]
@@ -150,7 +177,7 @@ def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Row]) -> list[ClipFa
     ]
 
 
-def _missing(include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Row]]) -> list[ClipFailure]:
+def _missing(include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Annotation]]) -> list[ClipFailure]:
     """The listed clips that no row describes."""
     there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
     known = {*rows, *(name.split("/")[0] for name in there)}

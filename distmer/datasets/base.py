@@ -1,8 +1,8 @@
-"""What a data set is: where it is looked for, how its annotation is read, and the row handling that all sheets share.
+"""What a data set is: where it lies, how its annotation is read, and what all sheets share.
 
-A loader turns an official layout into ``Row`` values: every annotated clip, usable or not, of any emotion. Which rows belong
-to a protocol, and under which class, is decided afterwards (``assemble.py``), so a row that cannot be used but does not
-belong either is never counted as lost.
+A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which
+of them belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that
+cannot be used but does not belong either is never counted as lost.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from distmer.datasets.frame_files import Unusable, key_frames
-from distmer.datasets.sheets import MISSING, find_sheet, listing, matching, natural, read_sheet, tidy
+from distmer.datasets.sheets import (
+    MISSING,
+    Annotation,
+    find_sheet,
+    listing,
+    matching,
+    natural,
+    read_sheet,
+    tidy,
+)
 from distmer.remote import Place, below
-from distmer.types import BadInput, Source
+from distmer.types import BadInput
 
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """A published correction of one cell: the new value of ``field`` (onset, apex, offset or emotion), and who says so."""
+    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion)."""
 
     field: str
     value: str
@@ -35,57 +44,50 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """An annotated clip before any protocol: with a source if it can be used, else with the problem."""
-
-    subject: str
-    clip: str
-    emotion: str
-    where: str
-    source: Source | None = None
-    problem: str = ""
-    note: str = ""
-    dataset: str = ""  # only where a loader reads several sets at once (manifest.csv)
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetInfo:
     """A data set that can be loaded. Each loader module exports one as ``DATASET``.
 
-    ``folders`` are the names it goes by under a common root; ``signs`` glob patterns of which one lies directly in its own folder.
+    Attributes
+    ----------
+    name, title, citation : str
+    folders : tuple of str
+        The names of its folder under a common root.
+    markers : tuple of str
+        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of
+        them.
+    read : callable
+        Reads every annotation below the data set's folder.
     """
 
     name: str
     title: str
     citation: str
     folders: tuple[str, ...]
-    signs: tuple[str, ...]
-    read: Callable[[Place, ReadOptions], list[Row]]
+    markers: tuple[str, ...]
+    read: Callable[[Place, ReadOptions], list[Annotation]]
 
     def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
-        return bool(matching(folder, self.signs))
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """The cells of one clip as typed, under canonical names."""
-
-    where: str
-    subject: str
-    clip: str
-    emotion: str
-    onset: str
-    apex: str
-    offset: str
+        return bool(matching(folder, self.markers))
 
 
 @dataclass(frozen=True, slots=True)
 class SheetLayout:
     """A data set of one coding sheet and frames under ``<image folder>/<subject>/<clip>/``.
 
-    ``columns``: field of Annotation (without ``where``) → accepted headings. ``images``: the image folder's names, raw before
-    cropped, "" the root itself; the first that holds a folder like ``subject_folder`` is taken, and no clip from any other.
+    Attributes
+    ----------
+    sheets : tuple of str
+        Glob patterns of the sheet's name.
+    columns : mapping
+        Field of `Annotation` → accepted headings.
+    images : tuple of str
+        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder
+        like ``subject_folder`` is taken, and no clip from any other.
+    subject_folder : str
+        Regular expression of a subject's folder.
+    subject : callable
+        Spells a subject of the sheet as its folder does.
     """
 
     sheets: tuple[str, ...]
@@ -94,16 +96,19 @@ class SheetLayout:
     subject_folder: str
     subject: Callable[[str], str]
 
-    def read(self, root: Place, options: ReadOptions) -> list[Row]:
+    def read(self, root: Place, options: ReadOptions) -> list[Annotation]:
         """Every row of the sheet, in its order."""
         sheet = find_sheet(root, self.sheets)
         images = image_folder(root, self.images, self.subject_folder)
-        notes = [Annotation(row.where, **row.cells) for row in read_sheet(sheet, self.columns)]
-        return [annotated(replace(note, subject=self.subject(note.subject)), images, None, options) for note in notes]
+        rows = [replace(row, subject=self.subject(row.subject)) for row in read_sheet(sheet, self.columns)]
+        return [with_frames(row, images / row.subject / tidy(row.clip), images, options) for row in rows]
 
 
 def padded(prefix: str, width: int) -> Callable[[str], str]:
-    """How a subject is spelled: "1", "01" or "sub1" becomes ``prefix`` and a zero-padded number. Other text stays, and fails later."""
+    """A function that spells a subject: "1", "01" or "sub1" becomes ``prefix`` and a zero-padded number.
+
+    Other text stays as it is, and fails later because there is no such folder.
+    """
 
     def spell(text: str) -> str:
         number = re.fullmatch(r"(?:s(?:ub(?:ject)?)?[ _-]?)?(\d+)(?:\.0+)?", tidy(text).lower())
@@ -119,7 +124,12 @@ def emotion_name(text: str) -> str:
 
 
 def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
-    """The first of the named folders (in any case, or doubled as archives unpack) that holds a subject's folder."""
+    """The first of the named folders that holds a subject's folder.
+
+    Case does not count, and a folder may be doubled, as archives unpack.
+
+    BadInput, which says what was looked for, where there is none.
+    """
     for name in names:
         for outer in [root] if not name else _children(root, name):
             for folder in [outer, *(_children(outer, name) if name else [])]:
@@ -130,29 +140,42 @@ def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Plac
     raise BadInput(f"{root}: no frames are there; looked for subject folders ({subject_folder}) in {wanted}; found {there}.")
 
 
-def annotated(note: Annotation, images: Place, folder: Place | None, options: ReadOptions) -> Row:
-    """A sheet's row as a Row, errata applied, frames found under ``images`` (in ``folder``, else ``<subject>/<clip>``)."""
-    subject, clip = note.subject, tidy(note.clip)
-    note, applied = _corrected(note, options.errata.get((subject, clip), ()))
-    row = Row(subject, clip, emotion_name(note.emotion), note.where)
+def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOptions) -> Annotation:
+    """A sheet's row with its errata applied and its key frames found, or with the problem.
+
+    Parameters
+    ----------
+    row : Annotation
+        Its subject is spelled as in the folders' names; everything else is as typed.
+    folder : path or remote place
+        Where the clip's frames lie.
+    images : path or remote place
+        The folder of all frames, which no row may lead out of.
+    options : ReadOptions
+        What to do without an apex, and the errata.
+    """
+    row, applied = _corrected(replace(row, clip=tidy(row.clip)), options)
+    row = replace(row, emotion=emotion_name(row.emotion))
     try:
-        safe_name(subject, "subject")
-        safe_name(clip, "clip name")
+        safe_name(row.subject, "subject")
+        safe_name(row.clip, "clip name")
         if not row.emotion:
             raise Unusable("the emotion is empty; fill it in.")
-        onset = _number(note.onset, "onset")
-        apex, offset = _number(note.apex, "apex"), _number(note.offset, "offset")
+        onset = _number(row.onset, "onset")
+        apex, offset = _number(row.apex, "apex"), _number(row.offset, "offset")
         if onset is None:
             raise Unusable("the onset is missing; fill it in.")
-        place = inside(folder or images / subject / clip, images)
-        source, found = key_frames(place, onset, apex, offset, options.missing_apex)
+        source, found = key_frames(inside(folder, images), onset, apex, offset, options.missing_apex)
     except Unusable as problem:
-        return replace(row, problem=f"{note.where}: {problem}", note="; ".join(applied))
+        return replace(row, problem=f"{row.where}: {problem}", note="; ".join(applied))
     return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name: text from a sheet must never lead out of the data root."""
+    """``value`` if it can be one folder's name, else Unusable.
+
+    Text from a sheet must not lead out of the data root.
+    """
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):
@@ -161,7 +184,7 @@ def safe_name(value: str, what: str) -> str:
 
 
 def inside(path: Place, root: Place) -> Place:
-    """``path`` if it lies under ``root`` once every link is followed."""
+    """``path`` if it lies under ``root`` once every link is followed, else Unusable."""
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:
@@ -183,13 +206,13 @@ def _children(root: Place, name: str) -> list[Place]:
     return [p for p in found if p.is_dir()]
 
 
-def _corrected(note: Annotation, errata: Sequence[Erratum]) -> tuple[Annotation, list[str]]:
+def _corrected(row: Annotation, options: ReadOptions) -> tuple[Annotation, list[str]]:
     applied: list[str] = []
-    for erratum in errata:
-        old = getattr(note, erratum.field)
-        note = replace(note, **{erratum.field: erratum.value})
+    for erratum in options.errata.get((row.subject, row.clip), ()):
+        old = getattr(row, erratum.field)
+        row = replace(row, **{erratum.field: erratum.value})
         applied.append(f"erratum: {erratum.field} {erratum.value} for {tidy(old)!r} ({erratum.source})")
-    return note, applied
+    return row, applied
 
 
 def _number(text: str, what: str) -> int | None:

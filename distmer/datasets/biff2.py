@@ -33,7 +33,10 @@ def write(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 
 def read(data: bytes) -> list[list[str]]:
-    """The cells of a worksheet that `write` made, as text, in rows of one length. struct.error where it is cut short."""
+    """The cells of a worksheet that `write` made, as text, in rows of one length.
+
+    struct.error where it is cut short.
+    """
     cells: dict[tuple[int, int], str] = {}
     kind, place = 0, 0
     while kind != _EOF:

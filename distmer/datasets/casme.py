@@ -1,6 +1,9 @@
-"""CASME (Yan et al. 2013): 60 fps, 19 subjects; sheet CASME-coded-20190721.xls, frames <raw folder>/sub01/EP01_5/.
+"""CASME (Yan et al. 2013): 60 fps, 19 subjects.
 
-The sheet has two apex columns. ApexF1 is the one used, as meb does: ApexF2 is a second apex that few clips have ("\\" elsewhere).
+The sheet is CASME-coded-20190721.xls, frames lie in <raw folder>/sub01/EP01_5/.
+
+The sheet has two apex columns. ApexF1 is the one used, as meb does: ApexF2 is a second apex that few clips
+have ("\\" elsewhere).
 """
 
 from __future__ import annotations
@@ -27,6 +30,6 @@ DATASET = DatasetInfo(
     title="CASME",
     citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",
     folders=("CASME", "CASME1", "CASMEI"),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

@@ -1,6 +1,8 @@
-"""CASME II (Yan et al. 2014): 200 fps, 26 subjects; sheet CASME2-coding-20140508.xlsx, frames CASME2_RAW_selected/sub01/EP02_01f/img46.jpg.
+"""CASME II (Yan et al. 2014): 200 fps, 26 subjects; sheet CASME2-coding-20140508.xlsx, frames
+CASME2_RAW_selected/sub01/EP02_01f/img46.jpg.
 
-The apex is "/" in some rows: the policy ``data.missing_apex`` decides. The sheet exists in editions of 255 and 256 rows.
+The apex is "/" in some rows: the policy ``data.missing_apex`` decides. The sheet exists in editions of 255
+and 256 rows.
 """
 
 from __future__ import annotations
@@ -27,6 +29,6 @@ DATASET = DatasetInfo(
     title="CASME II",
     citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi 10.1371/journal.pone.0086041",
     folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

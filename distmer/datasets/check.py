@@ -1,4 +1,4 @@
-"""What a manifest holds against what was published, as values and as the plain text of ``distmer data check``."""
+"""What a manifest holds against what was published: values, and the text of ``distmer data check``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def mismatches(manifest: Manifest) -> list[str]:
-    """Each count that differs from the published one, as a sentence; a run is stamped ``counts-mismatch`` when there is any."""
+    """Each count that differs from the published one, as a sentence.
+
+    A run is stamped ``counts-mismatch`` when there is any.
+    """
     found = by_class(manifest)
-    people = counts(manifest)
+    subjects = counts(manifest)
     lines = [
         f"{dataset}: {found[dataset][name]} {name} clips, published {number}"
         for dataset, expected in manifest.expected.items()
@@ -39,30 +42,30 @@ def mismatches(manifest: Manifest) -> list[str]:
         if found[dataset][name] != number
     ]
     for dataset, number in manifest.expected_subjects.items():
-        if len(people.get(dataset, {})) != number:
-            lines.append(f"{dataset}: {len(people.get(dataset, {}))} subjects, published {number}")
+        if len(subjects.get(dataset, {})) != number:
+            lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
     return lines
 
 
-def silent_subjects(manifest: Manifest) -> list[SubjectKey]:
+def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
     """The subjects of whom no clip can be used: they make no fold."""
-    heard = {clip.subject_key for clip in manifest.clips}
+    usable = {clip.subject_key for clip in manifest.clips}
     lost = {SubjectKey.of(failure.clip) for failure in manifest.failures}
-    return sorted(key for key in lost - heard if key.subject)
+    return sorted(key for key in lost - usable if key.subject)
 
 
 def check_report(manifest: Manifest) -> str:
-    """Counts by data set, class and subject against the published ones, and what was not used, with the reason."""
-    people = {clip.subject_key for clip in manifest.clips}
-    head = f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be used, {len(people)} subjects."
+    """Counts by data set, class and subject against the published ones, and what was not used, and why."""
+    subjects = {clip.subject_key for clip in manifest.clips}
+    head = f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be used, {len(subjects)} subjects."
     wrong = mismatches(manifest)
     verdict = ["Counts that differ from the published ones (the run is stamped counts-mismatch):", *(f"  {line}" for line in wrong)]
     if not wrong:
         verdict = ["Every published count is met." if manifest.expected else "No count is published for this protocol."]
-    silent = silent_subjects(manifest)
+    without = subjects_without_clips(manifest)
     blocks = [[head], _class_table(manifest), verdict, _subject_table(manifest)]
-    if silent:
-        blocks.append(["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, silent))}"])
+    if without:
+        blocks.append(["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, without))}"])
     if manifest.failures:
         blocks.append([f"Could not be used ({len(manifest.failures)}):", *(f"  {f.clip}: {f.reason}" for f in manifest.failures)])
     if manifest.excluded:
@@ -74,13 +77,13 @@ def check_report(manifest: Manifest) -> str:
 
 
 def _class_table(manifest: Manifest) -> list[str]:
-    people = counts(manifest)
+    subjects = counts(manifest)
     rows = [("data set", "class", "clips", "published")]
     for dataset, table in by_class(manifest).items():
         expected = manifest.expected.get(dataset, {})
         rows += [(dataset, name, str(n), str(expected.get(name, "-"))) for name, n in table.items()]
         rows.append((dataset, "(all)", str(sum(table.values())), str(sum(expected.values()) or "-")))
-        rows.append((dataset, "(subjects)", str(len(people.get(dataset, {}))), str(manifest.expected_subjects.get(dataset, "-"))))
+        rows.append((dataset, "(subjects)", str(len(subjects.get(dataset, {}))), str(manifest.expected_subjects.get(dataset, "-"))))
     return _aligned(rows)
 
 

@@ -1,23 +1,29 @@
-"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, min-max scaled for the clip.
+"""Published flow maps (STSTNet, HTNet): one RGB image a clip.
 
-Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1 positive, 2 surprise.
-``u_train`` beside it holds everybody else's maps, for a trainer that knows only folders: redundant, and ignored here. A
-composite folder mixes subjects of several sets (s1, sub01, 006); their spellings keep them apart.
+R = u, G = v, B = optical strain, each min-max scaled for the clip.
+
+Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1
+positive, 2 surprise. ``u_train`` beside it holds everybody else's maps, for a trainer that knows only
+folders: redundant, and ignored here. A composite folder mixes subjects of several sets (s1, sub01, 006);
+their spellings keep them apart.
 """
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, ReadOptions, Row, by_number
+from distmer.datasets.base import DatasetInfo, ReadOptions, by_number
 from distmer.datasets.frame_files import IMAGES
-from distmer.datasets.sheets import listing, natural, tidy
+from distmer.datasets.sheets import Annotation, listing, natural, tidy
 from distmer.remote import Place, below
 from distmer.types import BadInput, FlowMap
 
 _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}
 
 
-def read(root: Place, options: ReadOptions) -> list[Row]:
-    """Every map under some subject's u_test. There is no frame, so the missing-apex policy and errata do not apply."""
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
+    """Every map under some subject's u_test.
+
+    There is no frame, so the missing-apex policy and errata do not apply.
+    """
     subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
     if not subjects:
         there = listing(p.name for p in root.iterdir())
@@ -25,31 +31,24 @@ def read(root: Place, options: ReadOptions) -> list[Row]:
     return [row for subject in subjects for row in _of_subject(root, subject)]
 
 
-def _of_subject(root: Place, subject: Place) -> list[Row]:
+def _of_subject(root: Place, subject: Place) -> list[Annotation]:
     own = subject / "u_test"
     if not own.is_dir():
         where = below(subject, root) or subject.name
-        return [
-            Row(
-                subject.name,
-                "u_test",
-                "",
-                where,
-                problem=f"{where}: it has u_train but no u_test, the subject's own maps; copy u_test too.",
-            )
-        ]
+        problem = f"{where}: it has u_train but no u_test, the subject's own maps; copy u_test too."
+        return [Annotation(subject.name, "u_test", "", where, problem=problem)]
     files = (p for folder in by_number(own) for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
     return [_row(root, subject.name, path) for path in sorted(files, key=lambda p: natural(p.name))]
 
 
-def _row(root: Place, subject: str, path: Place) -> Row:
+def _row(root: Place, subject: str, path: Place) -> Annotation:
     where = below(path, root) or path.name
     clip = path.stem.strip().removeprefix(f"{subject}_") or path.stem
     label = tidy(path.parent.name)
     if label not in _CLASSES:
         problem = f"{where}: the label folder {label!r} is none of 0 (negative), 1 (positive), 2 (surprise); rename it."
-        return Row(subject, clip, "", where, problem=problem)
-    return Row(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))
+        return Annotation(subject, clip, "", where, problem=problem)
+    return Annotation(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))
 
 
 DATASET = DatasetInfo(
@@ -57,6 +56,6 @@ DATASET = DatasetInfo(
     title="Published flow maps",
     citation="Liong, Gan, See, Khor, Huang: STSTNet. IEEE FG 2019, arXiv 1902.03634 (folders as its repository and HTNet's publish them)",
     folders=("flowmaps", "norm_u_v_os", "three_norm_u_v_os"),
-    signs=(),
+    markers=(),
     read=read,
 )

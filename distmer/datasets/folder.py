@@ -1,6 +1,7 @@
-"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex and, if wanted, dataset.
+"""Bring your own clips: a ``manifest.csv`` with the columns subject, clip, label, onset, apex[, dataset].
 
-Onset and apex are image files, relative to the folder of the csv. Labels are taken as they stand (in lower case).
+Onset and apex are image files, relative to the folder of the csv. Labels are taken as they stand (in lower
+case).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 
-from distmer.datasets.base import DatasetInfo, ReadOptions, Row, emotion_name, inside, safe_name
+from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
 from distmer.datasets.frame_files import IMAGES, Unusable
-from distmer.datasets.sheets import listing, tidy
+from distmer.datasets.sheets import Annotation, listing, tidy
 from distmer.registry import nearest
 from distmer.remote import Place
 from distmer.types import BadInput, KeyFrames
@@ -24,7 +25,7 @@ _NEEDED = ("subject", "clip", "label", "onset", "apex")
 _KNOWN = (*_NEEDED, "dataset")
 
 
-def read(root: Place, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
     """Every row of manifest.csv. Both frames are named, so the missing-apex policy and errata do not apply."""
     path = root / MANIFEST
     if not path.is_file():
@@ -48,7 +49,10 @@ def _records(path: Place) -> list[list[str]]:
 
 
 def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
-    """Column → index. Columns of one's own are welcome, unless one looks like a misspelt known column that is absent."""
+    """Column → index.
+
+    Columns of one's own are welcome, unless one looks like a misspelt known column that is absent.
+    """
     names = [tidy(cell).lower() for cell in cells]
     if len(names) == 1 and (";" in cells[0] or "\t" in cells[0]):
         raise BadInput(f"{path}: row 1 is separated by semicolons or tabs; save it with commas.")
@@ -61,12 +65,12 @@ def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
     return {name: names.index(name) for name in _KNOWN if name in names}
 
 
-def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Row:
+def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], width: int) -> Annotation:
     where = f"{MANIFEST} row {number}"
     given = {name: cells[place].strip() if place < len(cells) else "" for name, place in index.items()}
     subject, clip, label = tidy(given["subject"]), tidy(given["clip"]), emotion_name(given["label"])
     dataset = tidy(given.get("dataset", "")) or DATASET.name
-    row = Row(subject, clip, label, where, dataset=dataset)
+    row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
         if len(cells) != width:
             raise Unusable(f"it has {len(cells)} cells, the header {width}; put quotes around cells that contain a comma.")
@@ -96,6 +100,6 @@ DATASET = DatasetInfo(
     title="Your own clips",
     citation="none: a manifest.csv of one's own",
     folders=("folder",),
-    signs=(MANIFEST,),
+    markers=(MANIFEST,),
     read=read,
 )

@@ -13,11 +13,17 @@ IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
 
 
 class Unusable(Exception):
-    """This row cannot become a clip: the end of a sentence that begins with file and row, with the remedy."""
+    """This row cannot become a clip.
+
+    The message ends a sentence that begins with file and row, and has the remedy.
+    """
 
 
 def frame_number(path: Place) -> int | None:
-    """The frame number of an image file, the last integer of its stem ("reg_EP01_5-113.jpg" is 113); None for anything else."""
+    """The frame number of an image file, None for any other file.
+
+    It is the last integer of the name: "reg_EP01_5-113.jpg" is 113.
+    """
     if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
         return None
     digits = re.findall(r"\d+", path.stem)
@@ -25,7 +31,10 @@ def frame_number(path: Place) -> int | None:
 
 
 def frames_of(folder: Place) -> dict[int, str]:
-    """Frame number → image file of a clip's folder, in numeric order; Thumbs.db, shortcuts and the like are no frames."""
+    """Frame number → image file of a clip's folder, in numeric order.
+
+    Thumbs.db, shortcuts and the like are no frames. Unusable where there is none, or two have one number.
+    """
     if not folder.is_dir():
         raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")
     frames: dict[int, str] = {}
@@ -42,10 +51,22 @@ def frames_of(folder: Place) -> dict[int, str]:
 
 
 def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
-    """Onset and apex as files, and a note on what was done to get them. Frame numbers are those of the files, absolute in SAMM.
+    """Onset and apex as files, and a note on what was done to get them.
 
-    Without an apex the policy decides: ``midpoint`` (as meb does for SMIC: onset + (offset - onset) // 2), ``max-flow`` (left
-    to the feature extraction, among the frames after the onset), or ``error``.
+    Parameters
+    ----------
+    folder : path or remote place
+        The clip's frames.
+    onset, apex, offset : int
+        Frame numbers as in the files' names (absolute in SAMM); apex or offset may be None.
+    missing_apex : {"error", "midpoint", "max-flow"}
+        What to do without an apex: refuse the clip, take onset + (offset - onset) // 2 as meb does for SMIC,
+        or leave the choice among the frames after the onset to the feature extraction.
+
+    Raises
+    ------
+    Unusable
+        A frame is not there, or the numbers are in no order.
     """
     if apex is None and missing_apex == "error":
         raise Unusable("the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex.")

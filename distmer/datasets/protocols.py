@@ -1,7 +1,7 @@
-"""Protocols: which sets, which emotions make which class, which clips are left out by name, and what was published.
+"""Protocols: which sets, which emotions make which class, which clips are left out, what was published.
 
-A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The tables it draws on are ``labels.yaml`` (emotions
-to classes) and ``errata.yaml`` (corrections keyed by subject and clip).
+A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The tables it draws on are
+``labels.yaml`` (emotions to classes) and ``errata.yaml`` (corrections keyed by subject and clip).
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Correction(Section):
 
 
 class ProtocolSet(Section):
-    """A data set's part in a protocol. ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out."""
+    """A data set's part in a protocol.
+
+    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out.
+    """
 
     labels: str | dict[str, tuple[str, ...]]
     exclude: tuple[NamedClip, ...] = ()
@@ -58,7 +61,10 @@ class ProtocolSet(Section):
 
 
 class Protocol(Section):
-    """A protocol as its file states it. ``classes`` in label order; empty: the labels that are found, in natural order."""
+    """A protocol as its file states it.
+
+    ``classes`` in label order; empty: the labels that are found, in natural order.
+    """
 
     name: str
     title: str = ""
@@ -94,7 +100,10 @@ def protocol_names() -> list[str]:
 
 
 def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
-    """The protocol of a built-in name or a YAML path; BadInput names the nearest built-in one, or the field that is wrong."""
+    """The protocol of a built-in name or a YAML path.
+
+    BadInput names the nearest built-in one, or the field that is wrong.
+    """
     own = name.endswith((".yaml", ".yml"))
     if not own and name not in protocol_names():
         hint = nearest(name, protocol_names())
@@ -102,7 +111,8 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
     path = place(name) if own else _HERE / "protocols" / f"{name}.yaml"
     tree = _mapping(path)
     if isinstance(tree.get("sets"), dict):
-        for dataset, part in tree["sets"].items():  # one by one first: an unknown key is then told the keys of a set
+        # one by one first: an unknown key is then told the keys of a set
+        for dataset, part in tree["sets"].items():
             parse(ProtocolSet, part, str(path), f"sets.{dataset}")
     protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
     for dataset, part in protocol.sets.items():
@@ -117,7 +127,10 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
 
 
 def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
-    """Emotion → class for one set of a protocol. An ``as-is`` set maps every class to itself (empty where classes are found)."""
+    """Emotion → class for one set of a protocol.
+
+    An ``as-is`` set maps every class to itself (empty where classes are found).
+    """
     labels = protocol.sets[dataset].labels
     if labels == AS_IS:
         return {name: name for name in protocol.classes}
@@ -136,7 +149,7 @@ def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
 
 
 def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[Erratum, ...]]:
-    """The corrections of one set, (subject, clip) → errata: the published ones of errata.yaml, then the protocol's own."""
+    """The corrections of one set by (subject, clip): those of errata.yaml, then the protocol's own."""
     published = parse(_Published, {"entries": _mapping(_HERE / "errata.yaml").get(dataset, [])}, str(_HERE / "errata.yaml")).entries
     errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
     for entry in (*published, *protocol.sets[dataset].errata):

@@ -10,10 +10,12 @@ from distmer.types import BadInput
 
 
 def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
-    """The folder of a data set: ``data.roots.<set>``, else ``data.root`` itself if it is the set's folder, else one below it.
+    """The folder of a data set.
 
-    ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own. BadInput names the
-    option, and what was looked for.
+    That is ``data.roots.<set>``, else ``data.root`` itself if it is the set's folder, else one below it.
+
+    ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own.
+    BadInput names the option, and what was looked for.
     """
     if info.name in data.roots:
         return _folder(data.roots[info.name], f"data.roots.{info.name}", info)

@@ -1,6 +1,9 @@
-"""SAMM (Davison et al. 2018): 200 fps, gray, 32 subjects; sheet SAMM_Micro_FACS_Codes_v2.xlsx, frames SAMM/006/006_1_2/006_05562.jpg.
+"""SAMM (Davison et al. 2018): 200 fps, gray, 32 subjects.
 
-The sheet's header stands on line 14, frame numbers are absolute, and subjects lose their zeros in Excel ("6" is "006").
+The sheet is SAMM_Micro_FACS_Codes_v2.xlsx, frames lie in SAMM/006/006_1_2/006_05562.jpg.
+
+The sheet's header stands on line 14, frame numbers are absolute, and subjects lose their zeros in Excel ("6"
+is "006").
 """
 
 from __future__ import annotations
@@ -27,6 +30,6 @@ DATASET = DatasetInfo(
     title="SAMM",
     citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129, 2018, doi 10.1109/TAFFC.2016.2573832",
     folders=("SAMM",),
-    signs=_LAYOUT.sheets,
+    markers=_LAYOUT.sheets,
     read=_LAYOUT.read,
 )

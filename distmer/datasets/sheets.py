@@ -1,7 +1,8 @@
 """Annotation sheets: finding the coding sheet in a data set's folder, and reading its rows by column name.
 
-The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in between, and
-copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what it means.
+The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in
+between, and copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what
+it means.
 """
 
 from __future__ import annotations
@@ -13,31 +14,68 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from typing import Any
 
 from python_calamine import CalamineError
 
 from distmer.datasets import biff2
 from distmer.registry import nearest
 from distmer.remote import Place
-from distmer.types import BadInput
+from distmer.types import BadInput, Source
 
-# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing in SAMM.
+# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing
+# in SAMM.
 MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
 _SHEETS = (".xls", ".xlsx", ".xlsm")
-# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at all.
+# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at
+# all.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 
 
 @dataclass(frozen=True, slots=True)
-class SheetRow:
-    """One row below the header: its cells by field, and where a user finds it (file name and Excel row number)."""
+class Annotation:
+    """What a data set says of one clip: a row of its sheet, or a folder of frames.
 
+    Of any emotion, usable or not.
+
+    `read_sheet` fills in the cells as they are typed. A loader then spells subject, clip and emotion in one
+    way, and adds ``source`` if the clip can be used, else ``problem``.
+
+    Attributes
+    ----------
+    subject, clip, emotion : str
+        Who shows what in which clip; the emotion is in lower case once a loader has read it.
+    where : str
+        File and row, for messages.
+    onset, apex, offset : str
+        Frame numbers as typed; "" where the data set has no such column.
+    source : Source, optional
+        The frames to extract features from.
+    problem : str
+        Why the clip cannot be used, as a sentence; "" if it can.
+    note : str
+        What was done to the clip: an erratum, an apex that was chosen.
+    dataset : str
+        Only where one loader reads several data sets (manifest.csv).
+    """
+
+    subject: str
+    clip: str
+    emotion: str
     where: str
-    cells: Mapping[str, str]
+    onset: str = ""
+    apex: str = ""
+    offset: str = ""
+    source: Source | None = None
+    problem: str = ""
+    note: str = ""
+    dataset: str = ""
 
 
 def tidy(text: str) -> str:
-    """A cell without the typing accidents of the published sheets: blanks, full-width commas, trailing dots and commas.
+    """A cell without the typing errors of the published sheets.
+
+    These are blanks, full-width commas, trailing dots and commas.
 
     NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
     """
@@ -58,7 +96,10 @@ def listing(names: Iterable[str], limit: int = 8) -> str:
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
-    """The entries of a folder that fit the first fitting glob pattern, whatever their case; lock files and links are passed over."""
+    """The entries of a folder that fit the first fitting glob pattern, in any case.
+
+    Lock files and links are passed over.
+    """
     entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
     for pattern in patterns:
         found = [p for p in entries if fnmatch(p.name.lower(), pattern.lower())]
@@ -78,10 +119,23 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     return found[0]
 
 
-def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetRow]:
-    """The rows below the header that names every one of ``columns`` (field → accepted headings, blanks and case ignored).
+def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[Annotation]:
+    """The rows below the header, with the text of their cells.
 
-    Rows with at most one filled cell among those columns are notes or leftovers, not clips, and are passed over.
+    Rows with at most one filled cell among the columns are notes or leftovers, not clips, and are passed
+    over.
+
+    Parameters
+    ----------
+    path : path or remote place
+        An Excel sheet.
+    columns : mapping
+        Field of `Annotation` → accepted headings; blanks and case do not count.
+
+    Raises
+    ------
+    BadInput
+        The file is no sheet, or no row of it names all columns.
     """
     grids = worksheets(path)
     for grid in grids.values():
@@ -93,7 +147,10 @@ def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[SheetR
 
 
 def worksheets(path: Place) -> dict[str, list[list[str]]]:
-    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1. BadInput for what is no sheet."""
+    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1.
+
+    BadInput for what is no sheet.
+    """
     import pandas as pd  # half a second, and no worker reads a sheet
 
     try:
@@ -102,7 +159,8 @@ def worksheets(path: Place) -> dict[str, list[list[str]]]:
             return {"Sheet1": biff2.read(data)}
         file = io.BytesIO(data)
         frames = pd.read_excel(file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine")
-    except BaseException as error:  # of an .xls that is cut short, calamine panics, in a class that cannot be imported
+    except BaseException as error:
+        # Of an .xls that is cut short, calamine panics, in a class that cannot be imported.
         if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())[:120]
@@ -126,12 +184,12 @@ def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
 
 
-def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[SheetRow]:
-    rows: list[SheetRow] = []
+def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[Annotation]:
+    rows: list[Annotation] = []
     for number in range(header + 1, len(grid)):
-        cells = {field: grid[number][place] for field, place in index.items()}
+        cells: dict[str, Any] = {field: grid[number][place] for field, place in index.items()}
         if sum(bool(tidy(cell)) for cell in cells.values()) > 1:
-            rows.append(SheetRow(f"{path.name} row {number + 1}", cells))
+            rows.append(Annotation(where=f"{path.name} row {number + 1}", **cells))
     return rows
 
 

@@ -1,14 +1,17 @@
-"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
+"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders
+HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
 
-There is no apex, and officially no sheet: onset and offset are a clip's first and last frame, the emotion is a folder. A
-smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset) overrides that.
+There is no apex, and officially no sheet: onset and offset are a clip's first and last frame, the emotion is
+a folder. A smic.xlsx of one's own (meb's columns: subject, material, emotion, onset, offset) overrides that.
 """
 
 from __future__ import annotations
 
-from distmer.datasets.base import Annotation, DatasetInfo, ReadOptions, Row, annotated, by_number, image_folder, inside
+from dataclasses import replace
+
+from distmer.datasets.base import DatasetInfo, ReadOptions, by_number, image_folder, inside, with_frames
 from distmer.datasets.frame_files import Unusable, frames_of
-from distmer.datasets.sheets import matching, read_sheet, tidy
+from distmer.datasets.sheets import Annotation, matching, read_sheet, tidy
 from distmer.remote import Place, below
 from distmer.types import BadInput
 
@@ -23,7 +26,7 @@ _COLUMNS = {
 _IMAGES = ("HS", "SMIC_all_raw/HS", "SMIC-HS", "SMIC_HS", "", "SMIC_all_cropped/HS")
 
 
-def read(root: Place, options: ReadOptions) -> list[Row]:
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
     """Every clip of the sheet if there is one, else of the folders; the apex by policy, for no clip has one."""
     if options.missing_apex == "error":
         raise BadInput(f"{root}: SMIC has no annotated apex; set data.missing_apex to midpoint or max-flow.")
@@ -33,16 +36,16 @@ def read(root: Place, options: ReadOptions) -> list[Row]:
         raise BadInput(f"{root}: {', '.join(p.name for p in sheets)} could each be the sheet of SMIC; leave only one there.")
     if not sheets:
         return _from_folders(images, options)
-    rows: list[Row] = []
-    for row in read_sheet(sheets[0], _COLUMNS):
-        note = Annotation(row.where, apex="", **{k: tidy(v) if k == "subject" else v for k, v in row.cells.items()})
-        folder = images / note.subject / "micro" / tidy(note.emotion).lower() / tidy(note.clip)
-        rows.append(annotated(note, images, folder, options))
-    return rows
+    rows = [replace(row, subject=tidy(row.subject)) for row in read_sheet(sheets[0], _COLUMNS)]
+    return [with_frames(row, _folder(images, row), images, options) for row in rows]
 
 
-def _from_folders(images: Place, options: ReadOptions) -> list[Row]:
-    rows: list[Row] = []
+def _folder(images: Place, row: Annotation) -> Place:
+    return images / row.subject / "micro" / tidy(row.emotion).lower() / tidy(row.clip)
+
+
+def _from_folders(images: Place, options: ReadOptions) -> list[Annotation]:
+    rows: list[Annotation] = []
     for subject in (p for p in by_number(images) if (p / "micro").is_dir()):
         for emotion in by_number(subject / "micro"):
             for clip in by_number(emotion):
@@ -50,14 +53,15 @@ def _from_folders(images: Place, options: ReadOptions) -> list[Row]:
     return rows
 
 
-def _from_folder(images: Place, subject: str, emotion: str, clip: Place, options: ReadOptions) -> Row:
+def _from_folder(images: Place, subject: str, emotion: str, clip: Place, options: ReadOptions) -> Annotation:
     where = below(clip, images.parent) or clip.name
     try:
         frames = frames_of(inside(clip, images))
     except Unusable as problem:
-        return Row(subject, clip.name, emotion.lower(), where, problem=f"{where}: {problem}")
-    note = Annotation(where, subject, clip.name, emotion, str(min(frames)), "", str(max(frames)))
-    return annotated(note, images, clip, options)
+        return Annotation(subject, clip.name, emotion.lower(), where, problem=f"{where}: {problem}")
+    first, last = str(min(frames)), str(max(frames))
+    row = Annotation(subject, clip.name, emotion, where, onset=first, offset=last)
+    return with_frames(row, clip, images, options)
 
 
 DATASET = DatasetInfo(
@@ -65,6 +69,6 @@ DATASET = DatasetInfo(
     title="SMIC-HS",
     citation="Li, Pfister, Huang, Zhao, Pietikäinen: A spontaneous micro-expression database. IEEE FG 2013, doi 10.1109/FG.2013.6553717",
     folders=("SMIC", "SMIC-HS", "SMIC_HS", "SMIC_all_raw"),
-    signs=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
+    markers=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
     read=read,
 )

@@ -1,53 +1,40 @@
-"""Where the work is done: the two heavy arrows (features of many clips, many folds) behind one small interface."""
+"""Where the work is done: features of many clips and many folds, behind one interface.
+
+`distmer.experiment.local` does it in this process, `distmer.cluster.backend` on Ray.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Generator, Iterator, Sequence
+from typing import Protocol
 
 from distmer.config import ClusterConfig, FeatureConfig
-from distmer.experiment.local import LocalExecutor, extract_here
-from distmer.experiment.run import Executor
-from distmer.features.pipeline import FeatureRequest, FeatureRow
-from distmer.types import BadInput
+from distmer.experiment.run import Report
+from distmer.features.pipeline import FeatureRequest
+from distmer.features.row import FeatureRow
+from distmer.training.fold_inputs import Inputs
+from distmer.types import FoldJob
 
 
 class Backend(Protocol):
-    """A context: what it started is ended with it. Nothing is started before it is needed."""
+    """Something that extracts features and trains folds. It starts nothing before that is needed."""
 
-    def __enter__(self) -> Self: ...
+    def require(self, config: ClusterConfig) -> None:
+        """BadInput where it cannot train folds as these settings say."""
+        ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def start(self) -> None:
+        """Start now what the first clip will need: for a caller who knows that there will be clips."""
+        ...
 
     def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
         """Features of clips, in batches as they come, in any order."""
         ...
 
-    def executor(self) -> Executor:
-        """Whoever trains the folds. BadInput where it cannot train them as configured."""
+    def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+        """Folds as they begin and as they end, in any order. Closing the generator stops what is under way."""
         ...
 
-
-class LocalBackend:
-    """This process, one thing after the other."""
-
-    def __init__(self, config: ClusterConfig) -> None:
-        self._workers = config.workers
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
-
-    def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
-        return extract_here(requests, config, batch=4)
-
-    def executor(self) -> Executor:
-        if self._workers > 1:
-            raise BadInput(
-                f"cluster.workers_per_fold={self._workers}: with --local one process trains a fold, and its numbers would be others; leave"
-                " --local out, or set cluster.workers_per_fold=1."
-            )
-        return LocalExecutor()
+    def close(self) -> None:
+        """End what was started."""
+        ...

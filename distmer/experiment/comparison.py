@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from distmer.config import ActsIf, Config, ModelConfig, Section, parse
-from distmer.config_layers import Layer, laid, left_behind, merge, nested
+from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
 from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare, holm
 from distmer.experiment.results_file import Results
@@ -178,9 +178,9 @@ def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
     """A sentence for each given setting that no row uses. BadInput for one that is asked for in vain."""
     finals = [row.config.model_dump() for row in rows if row.config is not None]
     trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-    stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
-    notes = [*left_behind(layers), *refuse_idle(trees, stacks, finals, is_network)]
-    options = {key: value for key, value in (laid(layers).get("model") or {}).items() if key != "name"}
+    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+    notes = [*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)]
+    options = {key: value for key, value in (merge_layers(layers).get("model") or {}).items() if key != "name"}
     for key, value in options.items():
         without = list(dict.fromkeys(row.label for row in rows if row.left and key in row.left))
         if without:

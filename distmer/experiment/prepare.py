@@ -1,4 +1,4 @@
-"""From a manifest to features in the store: what is there is left alone, what is missing is extracted, what fails is listed."""
+"""From a manifest to features in the store: what is missing is extracted, what fails is listed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from distmer.experiment.events import Observer, Observers, Step
 from distmer.features.frames import ClipError
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
-from distmer.features.pipeline import FeatureRequest, FeatureRow, clip_key, unit_of
+from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
+from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
 from distmer.storage import Store
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features lie: ``keys`` by clip id, those still ``missing``, and the clips that have none to give."""
+    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed."""
 
     store: FeatureStore
     keys: dict[str, str]
@@ -48,8 +49,8 @@ def locate(
 ) -> Features:
     """What the feature store at ``place`` has of a manifest's clips.
 
-    A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not changed is not read again.
-    With ``retry_failed``, clips whose failure is stored count as missing.
+    A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not
+    changed is not read again. With ``retry_failed``, clips whose failure is stored count as missing.
     """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
@@ -73,13 +74,12 @@ def extract_missing(
     """Extract what is missing, storing batch after batch; then make few parts of many small ones."""
     total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
     cached = done
+    observe = Observers(observers)
 
-    hear = Observers(observers)
+    def report_progress() -> None:
+        observe(Step("extracting features", done, total, cached, failed))
 
-    def tell() -> None:
-        hear(Step("extracting features", done, total, cached, failed))
-
-    tell()
+    report_progress()
     if not features.missing:  # what `locate` found is all there is to say
         _compact(features.store)
         return features
@@ -88,12 +88,12 @@ def extract_missing(
     lost: list[ClipFailure] = []
     for rows in backend.extract(requests, config):
         _store(features.store, rows)
-        # A file that changed after it was hashed: the row's own key is the true one. It has none where the file vanished, or where
-        # the extraction broke off for a reason that may pass.
+        # A file that changed after it was hashed: the row's own key is the true one. It has none where the
+        # file vanished, or where the extraction broke off for a reason that may pass.
         lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
         keys |= {row.clip_id: row.key for row in rows if row.key}
         done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
-        tell()
+        report_progress()
     gone = {failure.clip for failure in lost}
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
     _compact(features.store)
@@ -107,8 +107,8 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         store.write(rows)
     except OSError as error:
         raise RunError(
-            f"{store.store.uri}: the feature store cannot be written ({error.strerror or error}); what is stored is kept:"
-            " mend it (free space, permissions) and give the same command again."
+            f"{store.store.uri}: the feature store cannot be written ({error.strerror or error}); what is stored is"
+            " kept. Fix the cause (free space, permissions) and run again."
         ) from error
 
 

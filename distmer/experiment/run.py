@@ -1,4 +1,4 @@
-"""Running a plan: what the ledger holds is done, the rest goes to an executor, every finished fold is kept at once."""
+"""Running a plan: what the ledger holds is done, the rest is trained, every finished fold is kept at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
 
 from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observer, Observers, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
@@ -18,21 +17,13 @@ from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 
 _log = logging.getLogger(__name__)
 
-
 Report = FoldBegun | FoldResult | FoldFailure
-
-
-class Executor(Protocol):
-    """Something that trains folds: one after the other here, or many at once on a cluster."""
-
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        """Folds as they are taken up and as they end, in any order. Closing the generator stops what is under way."""
-        ...
+Train = Callable[[Sequence[FoldJob], Inputs], Generator[Report]]  # see `distmer.experiment.backend.Backend`
 
 
 def run(
     plan: Plan,
-    executor: Executor,
+    train: Train,
     inputs: Callable[[], Inputs],
     ledger: Ledger,
     observers: Sequence[Observer],
@@ -58,7 +49,7 @@ def run(
     for fold in folds:
         tell(FoldFinished(fold, cached=True))
     try:
-        for report in _reports(executor, missing, inputs):
+        for report in _reports(train, missing, inputs):
             match report:
                 case FoldResult():
                     ledger.put(report)
@@ -77,7 +68,7 @@ def run(
     return result
 
 
-def _reports(executor: Executor, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[Report]:
+def _reports(train: Train, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[Report]:
     if missing:  # a run that is all in the ledger loads no feature and starts no worker
-        with closing(executor.run(missing, inputs())) as reports:
+        with closing(train(missing, inputs())) as reports:
             yield from reports

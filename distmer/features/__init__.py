@@ -1,1 +1,1 @@
-"""From the frames of a clip to what a model is given: alignment, optical flow, optical strain, and the store that keeps them."""
+"""From a clip's frames to a model's inputs: alignment, optical flow, optical strain, and their store."""

@@ -1,4 +1,4 @@
-"""Bringing a face to a fixed place: one similarity transform, from the onset's eyes, for every frame of the clip."""
+"""Bringing a face to a fixed place: one similarity, from the onset's eyes, for all frames of a clip."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -11,25 +11,54 @@ import numpy.typing as npt
 from distmer.features.frames import ByteArray, ClipError
 from distmer.features.landmarks import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, PointArray
 
-TransformArray = npt.NDArray[np.float64]  # transform_23: [[a, -b, tx], [b, a, ty]], px of the frame → px of the crop
+# transform_23: [[a, -b, tx], [b, a, ty]], px of the frame → px of the crop
+TransformArray = npt.NDArray[np.float64]
 
-EYE_X, EYE_Y = 0.30, 0.37  # the left eye's centre in the crop; the right eye lies at 1 − EYE_X. Holds brows to chin.
+# the left eye's centre in the crop; the right eye lies at 1 − EYE_X. Holds brows to chin.
+EYE_X, EYE_Y = 0.30, 0.37
 _MIN_EYE_DISTANCE = 8.0  # px in the frame; below it the crop would be made of a handful of pixels
 
 
 def eye_centres(points_L2: PointArray) -> PointArray:
-    """The centres of the two eyes, eyes_22 (viewer's left, right; x, y): each the mean of its two corners.
+    """The centres of the two eyes: each is the mean of the eye's two corners.
 
-    Corners, and not the mean of the lids, for the centre must not follow a blink.
+    The lids are not averaged, because the centre must not follow a blink.
+
+    Parameters
+    ----------
+    points_L2 : float64 array (68, 2)
+        Landmarks, x and y in px.
+
+    Returns
+    -------
+    float64 array (2, 2)
+        The viewer's left eye, then the right one; x and y in px.
     """
     return np.stack([points_L2[list(LEFT_EYE_CORNERS)].mean(axis=0), points_L2[list(RIGHT_EYE_CORNERS)].mean(axis=0)])
 
 
 def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
-    """The similarity (rotation, one scale, translation) that puts the eyes at (.30, .37) and (.70, .37) of the crop.
+    """The similarity that puts the eyes at (.30, .37) and (.70, .37) of the crop.
 
-    Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a mirrored crop has its
-    eyes in the same two places. ClipError when the eyes nearly coincide.
+    Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a
+    mirrored crop has its eyes in the same two places.
+
+    Parameters
+    ----------
+    points_L2 : float64 array (68, 2)
+        Landmarks of the onset, x and y in px of the frame.
+    size : int
+        Side of the crop, px.
+
+    Returns
+    -------
+    float64 array (2, 3)
+        [[a, −b, tx], [b, a, ty]], from px of the frame to px of the crop.
+
+    Raises
+    ------
+    ClipError
+        The eyes lie less than 8 px apart.
     """
     left, right = (complex(x, y) for x, y in eye_centres(points_L2))
     if abs(right - left) < _MIN_EYE_DISTANCE:
@@ -43,10 +72,23 @@ def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
 
 
 def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteArray:
-    """The aligned crop_HW uint8 of a frame, ``size`` × ``size`` px; beyond the frame its edge is repeated.
+    """The aligned crop of a frame; beyond the frame its edge is repeated.
 
-    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2 px (aliasing
-    would flicker between onset and apex, and flow would read it as motion).
+    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2
+    px: aliasing would flicker between onset and apex, and flow would read it as motion.
+
+    Parameters
+    ----------
+    frame_HW : uint8 array (H, W)
+        A grey frame.
+    transform_23 : float64 array (2, 3)
+        From `eye_transform`.
+    size : int
+        Side of the crop, px.
+
+    Returns
+    -------
+    uint8 array (size, size)
     """
     factor = 1 / float(np.hypot(transform_23[0, 0], transform_23[1, 0]))
     if factor > 1:
@@ -56,5 +98,5 @@ def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteAr
 
 
 def transform_points(points_L2: PointArray, transform_23: TransformArray) -> PointArray:
-    """Points of the frame in px of the crop."""
+    """Points of the frame (L, 2), x and y in px, in px of the crop."""
     return points_L2 @ transform_23[:, :2].T + transform_23[:, 2]

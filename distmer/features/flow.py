@@ -1,6 +1,7 @@
 """Optical flow from onset to apex, in pixels, and the removal of the head's own motion from it.
 
-flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards): apex(x + u, y + v) = onset(x, y).
+flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards):
+apex(x + u, y + v) = onset(x, y).
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -22,22 +23,26 @@ from distmer.registry import lookup
 _DIS_FAST, _DIS_MEDIUM = 1, 2  # OpenCV's presets; their Python names differ between OpenCV 4 and 5
 _NEW: Any = None  # let OpenCV allocate the result; its stubs ask for an array
 _NEIGHBOURHOOD = 2  # px: each rigid point speaks through the 5 × 5 pixels about it
-_ROUNDS = 20  # of reweighting; the fit is settled to 1e-6 px after about ten
+_ROUNDS = 20  # of reweighting; the fit changes by less than 1e-6 px after about ten
 _MIN_SCALE = 0.02  # px: residuals below it are the flow's own noise, and are not weighed against each other
 
 
 def tvl1(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work. 0.15 to 0.5 s for 128² px.
+    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work.
 
-    It warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px a component at quarter-pixel shifts.
+    0.15 to 0.5 s for 128² px.
+
+    It warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px a component at
+    quarter-pixel shifts.
     """
     return _float32(cv2.optflow.DualTVL1OpticalFlow_create().calc(onset_HW, apex_HW, _NEW))
 
 
 def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 on a pyramid of three levels, each half the one before, where the default has five, each four fifths: a face that has
-    hardly moved needs no finer steps. Everything else is OpenCV's default. About 0.6 of the time of ``tvl1``; the flow differs by
-    a twentieth of its size (docs/speed.md)."""
+    """TV-L1 on a pyramid of three levels, each half the one before, where the default has five, each four
+    fifths: a face that has hardly moved needs no finer steps. Everything else is OpenCV's default. About 0.6
+    of the time of ``tvl1``; the flow differs by a twentieth of its size (docs/speed.md).
+    """
     method = cv2.optflow.DualTVL1OpticalFlow_create()
     method.setScalesNumber(3)
     method.setScaleStep(0.5)
@@ -45,7 +50,10 @@ def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03 s for 128² px."""
+    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements.
+
+    About 0.03 s for 128² px.
+    """
     method = cv2.DISOpticalFlow.create(_DIS_MEDIUM)
     method.setFinestScale(0)
     method.setPatchStride(2)
@@ -59,7 +67,10 @@ def farneback(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS, preset fast: about 1 ms for 128² px. Good enough to rank candidates for the apex, not to be a feature."""
+    """DIS, preset fast: about 1 ms for 128² px.
+
+    Good enough to rank candidates for the apex, not to be a feature.
+    """
     return _float32(cv2.DISOpticalFlow.create(_DIS_FAST).calc(onset_HW, apex_HW, _NEW))
 
 
@@ -72,17 +83,52 @@ FLOWS: dict[str, Callable[[ByteArray, ByteArray], Float32Array]] = {
 
 
 def compute_flow(onset_HW: ByteArray, apex_HW: ByteArray, method: str) -> Float32Array:
-    """flow_HW2 by the method of that name; BadInput for an unknown one."""
+    """The optical flow from onset to apex.
+
+    Parameters
+    ----------
+    onset_HW, apex_HW : uint8 arrays (H, W)
+        Aligned grey crops of one size.
+    method : str
+        A name in `FLOWS`.
+
+    Returns
+    -------
+    float32 array (H, W, 2)
+        u and v in px.
+
+    Raises
+    ------
+    BadInput
+        There is no such method.
+    """
     return lookup(FLOWS, method, "flow method")(onset_HW, apex_HW)
 
 
 def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Array:
-    """The flow without the head's own motion: minus the similarity that fits it robustly at the rigid points.
+    """The flow without the head's own motion: minus the similarity that fits the rigid points robustly.
 
-    ``points_L2`` are the 68 landmarks in px of the crop, of which the nose bridge and the outer eye corners are used, each
-    with the 5 × 5 pixels about it. Least squares reweighted with Geman-McClure weights, a fixed number of rounds, no random
-    sampling: the same bits every time. Points outside the crop are left out. With one or two rigid points left, which
-    cannot tell rotation from expression, the median translation is subtracted; with none, ClipError.
+    Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. The fit is
+    least squares reweighted with Geman-McClure weights, in a fixed number of rounds and without random
+    sampling: the same bits every time. Points outside the crop are left out. One or two rigid points cannot
+    tell rotation from expression: then the median translation is subtracted.
+
+    Parameters
+    ----------
+    flow_HW2 : float32 array (H, W, 2)
+        u and v in px.
+    points_L2 : float64 array (68, 2)
+        Landmarks, x and y in px of the crop.
+
+    Returns
+    -------
+    float32 array (H, W, 2)
+        u and v in px.
+
+    Raises
+    ------
+    ClipError
+        No rigid point lies in the crop.
     """
     height, width = flow_HW2.shape[:2]
     rigid_P2 = np.rint(points_L2[list(RIGID)]).astype(np.int64)
@@ -103,10 +149,22 @@ def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Arra
 
 
 def fit_similarity(samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """p_4 = (a, b, tx, ty) of the displacement u = a x − b y + tx, v = b x + a y + ty that fits most samples (px).
+    """The small similarity that fits most displacements: u = a x − b y + tx, v = b x + a y + ty.
 
-    a is zoom − 1, b rotation in rad, for small motion. Starts from the median translation; the scale of the weights
-    w = (s² / (s² + r²))² is 1.48 times the median residual, not below 0.02 px.
+    Starts from the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the
+    median residual, not below 0.02 px.
+
+    Parameters
+    ----------
+    samples_S2 : int64 array (S, 2)
+        Places x and y, px.
+    moved_S2 : float64 array (S, 2)
+        Their displacements u and v, px.
+
+    Returns
+    -------
+    float64 array (4,)
+        a (zoom − 1), b (rotation, rad), tx and ty (px).
     """
     x_S, y_S = samples_S2[:, 0].astype(np.float64), samples_S2[:, 1].astype(np.float64)
     zero_S, one_S = np.zeros_like(x_S), np.ones_like(x_S)

@@ -1,4 +1,7 @@
-"""Reading single frames: bytes from a file, pixels from bytes. Every failure is a ClipError a user can act on."""
+"""Reading single frames: bytes from a file, pixels from bytes.
+
+Every failure is a ClipError a user can act on.
+"""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -20,15 +23,20 @@ _SPARE = 256 * 2**20  # bytes, asked for and never touched
 
 
 class ClipError(Exception):
-    """This clip cannot be used; others can. The message is one sentence: the file, what is wrong, and the remedy.
+    """This clip cannot be used; others can.
 
-    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored under the bytes' key.
+    The message is one sentence: the file, what is wrong, and the remedy.
+
+    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored
+    under the bytes' key.
     """
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a frame file, at a path or an address. ClipError when it is missing, empty or cannot be opened; RunError where
-    an object store is away or refuses, for then no clip is at fault.
+    """The bytes of a frame file, at a path or an address.
+
+    ClipError when it is missing, empty or cannot be opened; RunError where an object store is away or
+    refuses, for then no clip is at fault.
 
     The message names the full path: it is never stored, for a clip without bytes has no content key.
     """
@@ -54,20 +62,43 @@ def frame_digest(path: str) -> str:
 
 
 def decode_gray(data: bytes, name: str) -> ByteArray:
-    """One frame as luma (BT.601, OpenCV's BGR2GRAY), frame_HW uint8, turned upright by its EXIF tag if it has one.
+    """One frame as luma (BT.601, OpenCV's BGR2GRAY), turned upright by its EXIF tag if it has one.
 
-    ``name`` is the file name for messages. ClipError for bytes that are no image, and for 16-bit images: which 8 of the
-    16 bits hold the face is not ours to guess.
+    Parameters
+    ----------
+    data : bytes
+        An image file.
+    name : str
+        Its file name, for messages.
+
+    Returns
+    -------
+    uint8 array (H, W)
+
+    Raises
+    ------
+    ClipError
+        The bytes are no image, or a 16-bit one: which 8 of the 16 bits hold the face is not ours to guess.
     """
     frame = _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     return np.ascontiguousarray(frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
 
 
 def decode_flow_map(data: bytes, name: str) -> Float32Array:
-    """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255 → map_HW3 float32 in 0..1.
+    """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255.
 
-    This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al. 2024).
-    ClipError for bytes that are no image, for 16-bit images and for images of another number of channels than three.
+    This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al.
+    2024).
+
+    Returns
+    -------
+    float32 array (H, W, 3)
+        u, v and strain in 0..1.
+
+    Raises
+    ------
+    ClipError
+        The bytes are no image, or one that is not of three channels of 8 bits.
     """
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if image.ndim != 3 or image.shape[2] != 3:
@@ -85,7 +116,8 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
             raise MemoryError(f"OpenCV has no memory to decode {name}") from error
         raise ClipError(f"{name}: OpenCV cannot decode the image ({error.err}); convert it to 8-bit PNG or JPEG.") from error
     if image is None:
-        np.empty(_SPARE, np.uint8)  # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
+        # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
+        np.empty(_SPARE, np.uint8)
         raise ClipError(f"{name}: not an image that OpenCV can decode, or cut short; copy it again or convert it to PNG or JPEG.")
     if image.dtype != np.uint8:
         depth = f"{8 * image.dtype.itemsize}-bit"

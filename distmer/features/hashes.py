@@ -1,8 +1,8 @@
-"""What frame files hold, remembered: the SHA-256 of each by its path, size and times, so that a run whose features are all stored
-reads no frame.
+"""The SHA-256 of frame files by path, size and times, kept so that a cached run reads no frame.
 
-One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it reads, and a file that is
-lost, damaged or deleted costs one more reading. Several runs may write it at once; the last one's is kept.
+One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it
+reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it at once;
+the last one's is kept.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmer.features.frames import ClipError, frame_digest
-from distmer.features.pipeline import frame_paths, passing
+from distmer.features.pipeline import frame_paths, transient_error
 from distmer.remote import Remote, listing
 from distmer.storage import Store
 from distmer.types import BadInput, Clip, RunError
@@ -33,10 +33,12 @@ from distmer.types import BadInput, Clip, RunError
 log = logging.getLogger(__name__)
 
 FILE = "frames.parquet"
-_SETTLED = 10 * 10**9  # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
+# ns: a file changed that lately may change again within one tick of its clock, and is not remembered
+_MIN_AGE = 10 * 10**9
 _SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("ctime", pa.int64()), ("sha256", pa.string())])
 
-Stamp = tuple[int, int, int]  # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
+# size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,12 @@ class Frames:
 
 
 def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
-    """The digests of all frames of these clips. Only files that are new to the memory at ``place``, or have changed, are read.
+    """The digests of all frames of these clips.
 
-    A file that cannot be read is a reason and no exception. RunError where an object store is away or refuses.
+    Only files that are new to the memory at ``place``, or have changed, are read.
+
+    A file that cannot be read is a reason and no exception. RunError where an object store is away or
+    refuses.
     """
     paths = list(dict.fromkeys(path for clip in clips for path in frame_paths(clip.source)))
     now = time.time_ns()
@@ -68,9 +73,9 @@ def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
         outcomes = list(pool.map(_digest_or_reason, new))
     read = {path: digest for path, (digest, _) in zip(new, outcomes, strict=True) if digest}
     unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
-    settled = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _SETTLED}
-    if settled:
-        _remember(place, {**remembered, **settled})
+    old_enough = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _MIN_AGE}
+    if old_enough:
+        _remember(place, {**remembered, **old_enough})
     return Frames({**digests, **read}, unreadable)
 
 
@@ -82,7 +87,7 @@ def _digest_or_reason(path: str) -> tuple[str, str]:
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # as in `extract`: one file must not end the run of all
-        return "", passing(error)
+        return "", transient_error(error)
 
 
 def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
@@ -103,7 +108,7 @@ def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
 
 
 def _listed(scheme: str, keys: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand, and opens none."""
+    """The stamps of objects, from a listing of their common folder: one request tells of a thousand."""
     wanted = set(keys)
     folder = Remote(f"{scheme}://{posixpath.commonpath([posixpath.dirname(key) for key in wanted])}")
     filesystem, base = folder.arrow
@@ -128,5 +133,6 @@ def _remember(place: Store, entries: Mapping[str, tuple[Stamp, str]]) -> None:
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
         place.write(FILE, buffer.getvalue())
-    except (OSError, RunError) as error:  # a place that may only be read, a full disk: whatever must be written will tell
+    # a place that may only be read, a full disk: whatever must be written will tell
+    except (OSError, RunError) as error:
         log.warning("%s cannot be written (%s); the frames will be read again by the next run.", place.path(FILE), error)

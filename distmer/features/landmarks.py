@@ -1,7 +1,7 @@
 """Where the face is: dlib's HOG detector and its 68-landmark regression, on the onset frame only.
 
-Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far more than a
-micro-expression. So onset and apex share the landmarks of the onset.
+Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far
+more than a micro-expression. So onset and apex share the landmarks of the onset.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -29,24 +29,52 @@ PointArray = npt.NDArray[np.float64]  # points_L2: x, y in px of the frame, or o
 # Indices of the 68 landmarks (iBUG 300-W order; "left" is the viewer's left).
 LEFT_EYE_CORNERS = (36, 39)
 RIGHT_EYE_CORNERS = (42, 45)
-RIGID = (27, 28, 29, 30, 36, 45)  # nose bridge and outer eye corners: they move with the head, hardly with the face
+# nose bridge and outer eye corners: they move with the head, hardly with the face
+RIGID = (27, 28, 29, 30, 36, 45)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Face:
-    """The landmarks of the best-scoring face: points_L2 (68 × x, y) in px of the full frame, and what was noticed."""
+class FaceLandmarks:
+    """The landmarks of one face.
+
+    Attributes
+    ----------
+    points_L2 : float64 array (68, 2)
+        x and y in px of the full frame.
+    note : str
+        What was noticed: several faces in the frame.
+    """
 
     points_L2: PointArray
     note: str = ""
 
 
-def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -> Face:
-    """The 68 landmarks of the face in a frame; ClipError when there is none.
+def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -> FaceLandmarks:
+    """The 68 landmarks of the face in a frame.
 
-    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged): HOG needs a face
-    of 80 px, and time grows with the area. Where nothing is found, one more try at twice that scale follows, which is an
-    enlargement for frames smaller than twice ``detector_side``. Landmarks are then fitted on the full frame, inside the box.
-    Of several faces the best-scoring one is taken (then the larger, then the left one), and the note says so.
+    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged):
+    HOG needs a face of 80 px, and time grows with the area. Where nothing is found, one more try at twice
+    that scale follows, which is an enlargement for frames smaller than twice ``detector_side``. Landmarks
+    are then fitted on the full frame, inside the box. Of several faces the best-scoring one is taken (then
+    the larger, then the left one), and the note says so.
+
+    Parameters
+    ----------
+    frame_HW : uint8 array (H, W)
+        A grey frame.
+    model : Path
+        The landmark model's file.
+    detector_side : int
+        The frame's longer side for the detector, px.
+    name : str
+        The frame's file name, for messages.
+
+    Raises
+    ------
+    ClipError
+        There is no face.
+    BadInput
+        The model cannot be loaded, or gives another number of landmarks than 68.
     """
     height, width = frame_HW.shape
     scale = min(1.0, detector_side / max(height, width))
@@ -62,13 +90,14 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
     points_L2 = np.array([(shape.part(i).x, shape.part(i).y) for i in range(shape.num_parts)], dtype=np.float64)
     if len(points_L2) != 68:
         raise BadInput(f"{model}: the model gives {len(points_L2)} landmarks, not 68; give features.landmarks a 68-landmark model.")
-    return Face(points_L2, note)
+    return FaceLandmarks(points_L2, note)
 
 
 def model_path(landmarks: str | None) -> Path:
-    """The landmark model: the configured file, else the one installed with ``face-recognition-models``. BadInput if absent.
+    """The landmark model: the configured file, else the one installed with ``face-recognition-models``.
 
-    The package cannot be imported (its __init__ wants pkg_resources, which setuptools dropped), but its file can be found.
+    BadInput where there is none. The package cannot be imported (its __init__ wants pkg_resources, which
+    setuptools dropped), but its file can be found.
     """
     if landmarks is not None:
         if "://" in landmarks:
@@ -87,7 +116,10 @@ def model_path(landmarks: str | None) -> Path:
 
 
 def model_hash(path: Path) -> str:
-    """SHA-256 of the model's bytes: the model's identity in the feature key. Read once per process for a path and its time."""
+    """SHA-256 of the model's bytes: the model's identity in the feature key.
+
+    Read once per process for a path and its time.
+    """
     return _hash(str(path), *_stamp(path))
 
 
@@ -121,7 +153,7 @@ def _predictor(path: str, mtime_ns: int, size: int) -> Any:
 
 
 def _detect(frame_HW: ByteArray, scale: float) -> list[tuple[float, int, int, int, int, int]]:
-    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame, so that the least is the best."""
+    """Faces as (−score, −area, left, top, right, bottom) in px of the full frame: the least is the best."""
     height, width = frame_HW.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -1,4 +1,4 @@
-"""From a clip's files to its features: the one function that Ray maps over clips, and the content key of its result."""
+"""From a clip's files to its features: what Ray maps over clips, and the content key of the result."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportAttributeAccessIssue=false
@@ -18,14 +18,24 @@ import numpy as np
 from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
-from distmer.features.featureset import Status, Unit
+from distmer.features.featureset import Unit
 from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
-from distmer.features.frames import ByteArray, ClipError, Float32Array, content, decode_flow_map, decode_gray, frame_digest, read_bytes
+from distmer.features.frames import (
+    ByteArray,
+    ClipError,
+    content,
+    decode_flow_map,
+    decode_gray,
+    frame_digest,
+    read_bytes,
+)
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.row import FeatureRow
 from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
-FEATURE_EPOCH = 1  # raise by one whenever code in this package changes what is extracted: old features are then not reused
+# raise by one whenever code in this package changes what is extracted: old features are then not reused
+FEATURE_EPOCH = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +46,46 @@ class FeatureRequest:
     source: Source
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FeatureRow:
-    """What came of one clip. A failed one has an error and no arrays. It has a key, and is stored, if its failure is a function of
-    the clip's bytes; without one (a file is missing, memory ran out) it is never stored, and the next run tries the clip again.
-
-    Crops are aligned grey images, uint8; flow_HW2 is float32 with u = [..., 0] to the right and v = [..., 1] downwards;
-    strain_HW is float32. ``apex`` is the name of the frame that the max-flow search chose, else "".
-    ``seconds`` is wall time, and the one field that differs between two extractions.
-    """
-
-    clip_id: str
-    key: str
-    unit: Unit
-    status: Status
-    error: str = ""
-    note: str = ""
-    onset_HW: ByteArray | None = None
-    apex_HW: ByteArray | None = None
-    flow_HW2: Float32Array | None = None
-    strain_HW: Float32Array | None = None
-    apex: str = ""
-    seconds: float = 0.0
-
-
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
     """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
 
-    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the hash of the
-    landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have changed how warps round) and
-    dlib's major version (its detector and regression have not changed within one). Never a path, a name or a time.
-    ``digest_of`` gives the SHA-256 of a frame file's bytes, and by default reads them.
-    ClipError when a file is missing or unreadable; BadInput when the landmark model is.
+    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings,
+    the hash of the landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have
+    changed how warps round) and dlib's major version (its detector and regression have not changed within
+    one). Never a path, a name or a time.
+
+    Parameters
+    ----------
+    source : Source
+        The clip's frame files.
+    cfg : FeatureConfig
+    digest_of : callable
+        Gives the SHA-256 of a frame file's bytes; by default it reads them.
+
+    Raises
+    ------
+    ClipError
+        A frame file is missing or unreadable.
+    BadInput
+        The landmark model is missing or unreadable.
     """
     return _key(source, [digest_of(path) for path in frame_paths(source)], cfg)
 
 
 def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
-    """The features of one clip. A clip that cannot be used is a failed row, not an exception; the same bits in any process.
+    """The features of one clip, with the same bits in any process.
 
-    A ClipError is a function of the clip's bytes, and its row has their key. Any other exception may pass (memory ran out, a disk
-    stumbled): its row has no key, so it is told and not stored. BadInput and RunError, which concern every clip, do leave: a
-    landmark model that is missing or cannot be loaded, an object store that is away.
-    OpenCV works on one thread meanwhile, for sums over two threads differ in the last digits.
+    A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's
+    bytes, and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row
+    has no key, so the user is told and nothing is stored. OpenCV works on one thread meanwhile, because sums
+    over two threads differ in the last digits.
+
+    Raises
+    ------
+    BadInput
+        The landmark model is missing or cannot be loaded, which concerns every clip.
+    RunError
+        An object store is away, which concerns every clip too.
     """
     with one_thread():
         return _extracted(request, cfg)
@@ -110,22 +117,26 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        return FeatureRow(request.clip_id, "", unit, "failed", error=passing(error), seconds=time.perf_counter() - begin)
+        return FeatureRow(request.clip_id, "", unit, "failed", error=transient_error(error), seconds=time.perf_counter() - begin)
     return replace(row, seconds=time.perf_counter() - begin)
 
 
-def passing(error: Exception) -> str:
+def transient_error(error: Exception) -> str:
     """The sentence for an exception that says nothing about the clip's bytes."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip again."
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
-    """The settings that change what is extracted from frames. Where the landmark model lies is not one; its bytes are, in the key."""
+    """The settings that change what is extracted from frames.
+
+    Where the landmark model lies is not one; its bytes are, in the key.
+    """
     return cfg.model_dump(mode="json", exclude={"landmarks"})
 
 
 def unit_of(source: Source) -> Unit:
+    """The scale of a clip's flow and strain: px and px/px, or 0..1 of a published map."""
     return "minmax" if isinstance(source, FlowMap) else "px"
 
 
@@ -199,12 +210,12 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
         strain_HW=optical_strain(flow_HW2, cfg.strain),
-        apex=names[chosen] if isinstance(request.source, ApexSearch) else "",
+        apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 
 
 def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
-    """How far the face has moved since the onset: mean flow in px inside the hull of the landmarks, the head's motion removed.
+    """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
     """

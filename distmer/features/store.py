@@ -1,12 +1,13 @@
-"""The feature store: Parquet parts keyed by content, so a clip is extracted once however often its list changes.
+"""The feature store: Parquet parts keyed by content, so that a clip is extracted once.
 
-    features/<folder>/parts/<digest of what the part says>.parquet      rows of one map size, written at once, never changed
+    features/<folder>/parts/<digest of what the part says>.parquet
 
-A key may be in several parts: features win over a failure, and of two failures the one that was written later. `compact` makes one
-part of many small ones. ``<folder>`` is a digest of the extraction settings, so that a user can delete one extraction; identity is
-in the keys alone. Parts hold Arrow's own fixed-shape tensor type, which pyarrow reads without Ray. Its columns are never null: a null
-in a fixed-size list can be written to Parquet but not read back (apache/arrow#35692, pyarrow 25 still), so a failed row holds zeros,
-and ``status`` says that they mean nothing. So do the crops of rows whose ``unit`` is "minmax".
+A part holds rows of one map size, is written at once, and is never changed.
+
+A key may be in several parts: features win over a failure, and of two failures the one that was written
+later. `compact` makes one part of many small ones. ``<folder>`` is a digest of the extraction settings, so
+that a user can delete one extraction; identity is in the keys alone. What a part's columns are is told in
+``row.py``.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -31,15 +32,16 @@ from pyarrow import fs
 from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
-from distmer.features.pipeline import FEATURE_EPOCH, FeatureRow, extraction
+from distmer.features.pipeline import FEATURE_EPOCH, extraction
+from distmer.features.row import STORED, TEXTS, FeatureRow, tensor, to_table
 from distmer.storage import Store
 from distmer.types import BadInput, ClipFailure, RunError
 
 log = logging.getLogger(__name__)
 
-_TEXTS = ("key", "status", "error", "note", "unit", "apex_file")
 _Entries = Sequence[tuple[str, str]]  # (clip id, key)
-_SMALL, _FULL = 32 * 2**20, 64 * 2**20  # bytes: a part below the first is worth merging, and is merged up to the second
+# bytes: a part below the first is worth merging, and is merged up to the second
+_SMALL, _FULL = 32 * 2**20, 64 * 2**20
 _MANY = 8  # small parts
 
 
@@ -51,23 +53,18 @@ class Stored:
     status: Status
     error: str
     note: str  # what was noticed: several faces in the onset
-    apex: str  # the frame that the max-flow search chose, else ""
+    apex_file: str  # the frame that the max-flow search chose, else ""
 
 
 class _Removed(Exception):
     """A part that was there has been removed: another run has merged it."""
 
 
-def part_schema(height: int, width: int) -> pa.Schema:
-    """The one schema of parts with maps of this size: text columns, u, v, strain (float32) and onset, apex (uint8) tensors."""
-    texts = [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
-    maps = [pa.field(name, pa.fixed_shape_tensor(pa.float32(), (height, width)), nullable=False) for name in MAPS]
-    crops = [pa.field(name, pa.fixed_shape_tensor(pa.uint8(), (height, width)), nullable=False) for name in CROPS]
-    return pa.schema([*texts, *maps, *crops])
-
-
 class FeatureStore:
-    """The features of one extraction. ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own."""
+    """The features of one extraction.
+
+    ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own.
+    """
 
     def __init__(self, store: Store, cfg: FeatureConfig, unit: Unit = "px") -> None:
         settings = extraction(cfg) if unit == "px" else {"flow-maps": True}
@@ -76,21 +73,24 @@ class FeatureStore:
         self.unit: Unit = unit
         self._size = cfg.size
         self._known: dict[str, Stored] | None = None
-        self._told: set[str] = set()  # parts that were warned about
+        self._warned: set[str] = set()  # parts that were warned about
 
     @property
     def index(self) -> Mapping[str, Stored]:
-        """Every stored key → what is said of it. Read once, from the text columns alone, and kept up to date by what this object
-        writes; an unreadable part is warned about, and absent."""
+        """Every stored key → what is said of it.
+
+        Read once, from the text columns alone, and kept up to date by what this object writes; an unreadable
+        part is warned about, and absent.
+        """
         if self._known is None:
             self._known = self._read_index()
         return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
-        """Store rows as one atomic part (one for each size, where published maps differ in size); failed ones too.
+        """Store rows, failed ones too, as one atomic part for each size of maps.
 
-        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file has another key. Rows
-        without a key are passed over. OSError (full disk) leaves no trace.
+        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file
+        has another key. Rows without a key are passed over. OSError (full disk) leaves no trace.
         """
         unique = {row.key: row for row in rows if row.key}
         for row in unique.values():
@@ -104,10 +104,13 @@ class FeatureStore:
         if failed:  # they have no size: into the first part, or into one of their own
             shapes.setdefault(next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []).extend(failed)
         for (height, width), part in shapes.items():
-            self._write_part(_table(part, height, width))
+            self._write_part(to_table(part, height, width).select(STORED))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
-        """Those of a list of (clip id, key) whose extraction failed, with the reason. Reads no map. BadInput where one is not stored."""
+        """Those of a list of (clip id, key) whose extraction failed, with the reason.
+
+        Reads no map. BadInput where one is not stored.
+        """
         self._require(entries)
         stored = ((clip, self.index[key]) for clip, key in entries)
         return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
@@ -115,7 +118,8 @@ class FeatureStore:
     def load(self, entries: _Entries) -> FeatureSet:
         """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
 
-        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of several sizes.
+        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of
+        several sizes.
         """
         while True:
             try:
@@ -126,8 +130,8 @@ class FeatureStore:
     def compact(self) -> None:
         """Make one part of many small ones, so that the next run opens few files.
 
-        The new part is whole before the first of the old ones is removed, so a kill, or several runs that do this at once, leave rows
-        twice and lose none. A run that has looked up a removed part looks again.
+        The new part is whole before the first of the old ones is removed, so a kill, or several runs that do
+        this at once, leave rows twice and lose none. A run that has looked up a removed part looks again.
         """
         parts = {name: info.size for name, info in self._parts().items() if info.size < _SMALL}
         if len(parts) < _MANY:
@@ -145,7 +149,7 @@ class FeatureStore:
         shapes: dict[str, list[tuple[str, pa.Table]]] = {}
         for part in parts:
             try:
-                table = self._read(part, (*_TEXTS, *CHANNELS))
+                table = self._read(part, STORED)
             except BadInput as error:  # it stays as it is, for whoever asks for its rows to be told
                 log.warning("%s", error)
                 continue
@@ -174,8 +178,9 @@ class FeatureStore:
             table,
             buffer,
             compression="zstd",
-            use_dictionary=cast(Any, list(_TEXTS)),
-            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),  # a sixth smaller, and quicker
+            use_dictionary=cast(Any, list(TEXTS)),
+            # a sixth smaller, and quicker
+            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),
             write_page_checksum=True,
         )
         texts = table.select(("key", "status", "error")).to_pylist()
@@ -195,7 +200,7 @@ class FeatureStore:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for part in sorted({index[key].part for key in wanted}):
             table = self._read(part, ("key", *self._channels))
-            columns = {name: _ndarray(table.column(name)) for name in self._channels}
+            columns = {name: tensor(table, name) for name in self._channels}
             keys = cast(list[str], table.column("key").to_pylist())
             mine = [(i, row) for i, key in enumerate(keys) if key in wanted and index[key].part == part for row in wanted[key]]
             _place(arrays, columns, mine, len(usable))
@@ -216,7 +221,7 @@ class FeatureStore:
         return CHANNELS if self.unit == "px" else MAPS
 
     def _parts(self) -> dict[str, fs.FileInfo]:
-        """The parts, the oldest first: an object store's clock counts whole seconds, so equals are in the order of their names."""
+        """The parts, the oldest first, equals in the order of their names: some clocks count whole seconds."""
         found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
         order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
         return {name: found[name] for _, name in order}
@@ -225,24 +230,26 @@ class FeatureStore:
         index: dict[str, Stored] = {}
         parts = list(self._parts())
         try:
-            with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer, not for the bytes
+            # an object store takes its time for an answer, not for the bytes
+            with ThreadPoolExecutor(8) as pool:
                 for part, table in zip(parts, pool.map(self._texts, parts), strict=True):
                     if table is not None:
                         _enter(index, part, table)
-        except FileNotFoundError:  # another run has just merged it into a part that may be newer than our list
+        except FileNotFoundError:
+            # Another run has just merged it into a part that may be newer than our list.
             return self._read_index()
         return index
 
     def _texts(self, part: str) -> pa.Table | None:
         try:
-            return self._read_columns(part, _TEXTS)
+            return self._read_columns(part, TEXTS)
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException, KeyError) as error:
-            if part not in self._told:
+            if part not in self._warned:
                 reason = " ".join(str(error).split())[:160]
                 log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
-                self._told.add(part)
+                self._warned.add(part)
             return None
 
     def _require(self, entries: _Entries) -> None:
@@ -274,50 +281,18 @@ def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
 
 
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
-    """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order of their writing."""
-    for row in table.select(_TEXTS).to_pylist():
+    """Enter a part's rows, where the index has none or a failure for the key.
+
+    Parts are entered in the order of their writing.
+    """
+    for row in table.select(TEXTS).to_pylist():
         known = index.get(row["key"])
         if known is None or known.status == "failed":
             index[row["key"]] = Stored(part, row["status"], row["error"], row["note"], row["apex_file"])
 
 
-def _table(rows: list[FeatureRow], height: int, width: int) -> pa.Table:
-    schema = part_schema(height, width)
-    texts = {
-        "key": [row.key for row in rows],
-        "status": [row.status for row in rows],
-        "error": [row.error for row in rows],
-        "note": [row.note for row in rows],
-        "unit": [row.unit for row in rows],
-        "apex_file": [row.apex for row in rows],
-    }
-    columns: list[pa.Array] = [pa.array(texts[name], pa.string()) for name in _TEXTS]
-    for name in CHANNELS:
-        x_NHW = np.zeros((len(rows), height, width), np.uint8 if name in CROPS else np.float32)
-        for n, row in enumerate(rows):
-            plane_HW = _plane(row, name)
-            if plane_HW is not None:
-                x_NHW[n] = plane_HW
-        storage = pa.FixedSizeListArray.from_arrays(pa.array(x_NHW.reshape(-1)), height * width)
-        columns.append(pa.ExtensionArray.from_storage(schema.field(name).type, storage))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _plane(row: FeatureRow, channel: str) -> npt.NDArray[Any] | None:
-    if channel in CROPS:
-        return row.onset_HW if channel == "onset" else row.apex_HW
-    if channel == "strain":
-        return row.strain_HW
-    return None if row.flow_HW2 is None else row.flow_HW2[..., 0 if channel == "u" else 1]
-
-
-def _ndarray(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    chunks = [chunk.to_numpy_ndarray() for chunk in column.chunks]
-    return np.concatenate(chunks) if len(chunks) != 1 else chunks[0]
-
-
 def _place(arrays: dict[str, npt.NDArray[Any]], columns: dict[str, npt.NDArray[Any]], rows: list[tuple[int, int]], total: int) -> None:
-    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, which the first call allocates."""
+    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, made by the first call."""
     if not rows:
         return
     source, target = (list(side) for side in zip(*rows, strict=True))

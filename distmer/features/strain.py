@@ -1,18 +1,23 @@
 """Optical strain: how much the skin is stretched and sheared, from the spatial derivatives of the flow.
 
-ux is du/dx and so on; flow is in px, so strain is in px/px, without a unit. Published code disagrees on the formula, so each
-reading has a name:
+ux is du/dx and so on; flow is in px, so strain is in px/px, without a unit. Published code disagrees on the
+formula, so each reading has a name:
 
-- ``standard``   e = √(ux² + vy² + ½ (uy + vx)²): the magnitude of the infinitesimal strain tensor (Shreve et al. 2011).
-- ``smooth``     the same, of the flow after a Gaussian (sigma 2 px in a crop of 128): flow noise is differentiated less.
+- ``standard``   e = √(ux² + vy² + ½ (uy + vx)²): the magnitude of the infinitesimal strain tensor (Shreve et
+  al. 2011).
+- ``smooth``     the same, of the flow after a Gaussian (sigma 2 px in a crop of 128): flow noise is
+  differentiated less.
 - ``half-shear`` e = √(ux² + vy² + ¼ (uy + vx)²): the shear counted once.
-- ``meb``        e = √(ux² + vy² + ½ (uy² + vx²)) with axis 0 taken for x, by Sobel, as in tvaranka/meb: no cross term.
-- ``ecnu``       e = √(ux² + uy² + ½ (vx + uy)²) by Sobel of size 3, as in ECNU's Off-TANet: uy stands where vy belongs.
+- ``meb``        e = √(ux² + vy² + ½ (uy² + vx²)) with axis 0 taken for x, by Sobel, as in tvaranka/meb: no
+  cross term.
+- ``ecnu``       e = √(ux² + uy² + ½ (vx + uy)²) by Sobel of size 3, as in ECNU's Off-TANet: uy stands where
+  vy belongs.
 
-The first three take central differences. At the border, where flow is guesswork and differences are one-sided, a bright frame
-arises that says nothing about the face: they set the outermost 4 px (in a crop of 128) to zero. The two copies of published
-code keep their border, but divide Sobel by its gain of 8, which those leave in: all variants are in px/px, and for maps that
-are min-max scaled afterwards, as theirs are, the factor falls out.
+The first three take central differences. At the border, where flow is guesswork and differences are
+one-sided, a bright frame arises that says nothing about the face: they set the outermost 4 px (in a crop of
+128) to zero. The two copies of published code keep their border, but divide Sobel by its gain of 8, which
+those leave in: all variants are in px/px, and for maps that are min-max scaled afterwards, as theirs are,
+the factor falls out.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -31,9 +36,27 @@ _SOBEL_GAIN = np.float32(8)
 
 
 def optical_strain(flow_HW2: Float32Array, variant: str) -> Float32Array:
-    """strain_HW float32 ≥ 0, in px/px, of a flow in px, by the variant of that name; BadInput for an unknown one.
+    """The optical strain of a flow.
 
-    Give it the flow after stabilisation: a rotation cancels in (uy + vx), but a zoom of the head is strain everywhere.
+    Give it the flow after stabilisation: a rotation cancels in (uy + vx), but a zoom of the head is strain
+    everywhere.
+
+    Parameters
+    ----------
+    flow_HW2 : float32 array (H, W, 2)
+        u and v in px.
+    variant : str
+        A name in `STRAINS`; the formulas are above.
+
+    Returns
+    -------
+    float32 array (H, W)
+        Strain ≥ 0, px/px.
+
+    Raises
+    ------
+    BadInput
+        There is no such variant.
     """
     return lookup(STRAINS, variant, "strain variant")(flow_HW2)
 
@@ -67,7 +90,8 @@ def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Floa
 
 
 def _meb(flow_HW2: Float32Array) -> Float32Array:
-    # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names BORDER_REFLECT.
+    # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names
+    # BORDER_REFLECT.
     ux_HW, uy_HW = _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_REFLECT)
     vx_HW, vy_HW = _sobel(flow_HW2[..., 1], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_REFLECT)
     return np.sqrt(ux_HW**2 + vy_HW**2 + np.float32(0.5) * (uy_HW**2 + vx_HW**2)).astype(np.float32)

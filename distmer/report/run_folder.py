@@ -79,7 +79,7 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
     table.writerow(("clip", "subject", "label", "note", "apex"))
     for clip in plan.clips:
         note = "; ".join(part for part in (clip.note, stored[clip.id].note) if part)
-        table.writerow((clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex))
+        table.writerow((clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex_file))
     return text.getvalue()
 
 

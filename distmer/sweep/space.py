@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import Field, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
-from distmer.config_layers import Layer, laid, left_behind, merge, nested
+from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.process import only_errors_of
@@ -167,8 +167,8 @@ class Space:
     def unused(self, layers: Sequence[Layer]) -> list[str]:
         """A sentence for each given setting that no trial uses, or not every model. BadInput: see `refuse_idle`."""
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-        stacks = [laid(layers[: n + 1]) for n in range(len(layers))]
-        notes = [*left_behind(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
+        stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+        notes = [*unused_options(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
         model = self.base().model
         others = [str(name) for name in self.searched.get("model.name", ()) if name != model.name]
         if others and model.options:

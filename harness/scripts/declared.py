@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 from distmer.cluster.backend import RayBackend
@@ -33,7 +34,7 @@ def main(settings: list[str]) -> None:
     with (
         terminable(),
         Observers([LiveProgress()]) as live,
-        RayBackend(session.config.cluster, str(session.workspace.scratch), on_the_cpu) as backend,
+        closing(RayBackend(session.config.cluster, str(session.workspace.scratch), on_the_cpu)) as backend,
     ):
         print(json.dumps(run_with(session, backend, live).to_json()))
 

@@ -16,7 +16,7 @@ import pytest
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
-from distmer.experiment.local import LocalExecutor, attempt
+from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.run import Report
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
@@ -51,7 +51,7 @@ def on_ray(
 
 
 def here(model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
-    return ended(LocalExecutor().run(toy.jobs(toy.config(model, **sections), CLIPS), INPUTS))
+    return ended(LocalBackend().train(toy.jobs(toy.config(model, **sections), CLIPS), INPUTS))
 
 
 def same(a: dict[str, FoldResult | FoldFailure], b: dict[str, FoldResult | FoldFailure]) -> bool:

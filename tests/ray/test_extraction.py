@@ -15,7 +15,8 @@ import pytest
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, DataConfig, FeatureConfig, SyntheticConfig
 from distmer.datasets import load_manifest
-from distmer.features.pipeline import FeatureRequest, FeatureRow, extract
+from distmer.features.pipeline import FeatureRequest, extract
+from distmer.features.row import FeatureRow
 from distmer.types import KeyFrames
 
 pytestmark = pytest.mark.slow

@@ -42,7 +42,7 @@ def test_a_disk_that_fills_up_under_the_feature_store(say: Say, tmp_path: Path) 
         said = run(say, *on_maps(maps))
     assert said.code == 1
     assert "the feature store cannot be written (File too large); what is stored is kept" in said.sentence
-    assert "give the same command again" in said.sentence
+    assert "Fix the cause (free space, permissions) and run again." in said.sentence
     (part,) = [path for path in home(tmp_path).rglob("*") if path.is_file() and path.name != hashes.FILE]
     before = part.stat().st_mtime_ns
     again = run(say, *on_maps(maps))
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_under_the_run_folder(say: Say, maps: Path, tmp_pat
     with no_file_above(12_000):  # enough for folds, not for a figure
         said = run(say, *on_maps(maps))
     assert said.code == 1
-    assert ".png: File too large; mend it and give the same command again: what was finished is kept." in said.sentence
+    assert ".png: File too large; what was finished is kept. Fix this and run again." in said.sentence
     kept = command.ledger(home(tmp_path))
     assert len(kept) == 4
     assert run(say, *on_maps(maps)).code == 0

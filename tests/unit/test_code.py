@@ -15,7 +15,7 @@ import pytest
 import distmer.models
 from distmer.code import OF_KIND, OF_USERS, SHARED, code_of, digest_of_source
 from distmer.config import ModelConfig
-from distmer.experiment.local import LocalExecutor
+from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import shared_spec
 from distmer.models import models, resolve
 from distmer.training.fit import fit_fold
@@ -113,7 +113,7 @@ def test_whoever_has_other_code_than_the_plan_refuses_the_fold(module: str) -> N
     planned_elsewhere = replace(job, spec=spec)
     with pytest.raises(OtherCode, match=rf"fold toy/s0: {module} on \S+ is not the version .* use one version"):
         fit_fold(planned_elsewhere, toy.inputs(clips))
-    told = LocalExecutor().run([planned_elsewhere, *others[:1]], toy.inputs(clips))
+    told = LocalBackend().train([planned_elsewhere, *others[:1]], toy.inputs(clips))
     failure, result = (report for report in told if not isinstance(report, FoldBegun))
     assert isinstance(failure, FoldFailure) and module in failure.reason
     assert failure.lost  # a sweep will try it again

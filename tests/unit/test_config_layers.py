@@ -199,7 +199,7 @@ def test_no_setting_that_is_a_path_lacks_its_mark() -> None:
     named = {
         name
         for name, _ in sections(Config)
-        for line in re.findall(rf"^    {name.rpartition('.')[2]}: .*$", source, re.MULTILINE)
+        for line in re.findall(rf"(?:^    # .*\n)*^    {name.rpartition('.')[2]}: .*$", source, re.MULTILINE)
         if re.search(r"\b(str|ConfigPath)\b.*= ", line) and re.search(r"path|root|folder|file|uri|landmarks", line)
     }
     assert {"data.root", "data.include", "features.landmarks", "tracking.uri"} <= named

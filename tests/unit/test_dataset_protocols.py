@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from distmer.config import DataConfig
-from distmer.datasets import check_report, counts, datasets, load_manifest, mismatches, protocol_names, silent_subjects
+from distmer.datasets import check_report, counts, datasets, load_manifest, mismatches, protocol_names, subjects_without_clips
 from distmer.datasets.protocols import label_table, load_protocol
 from distmer.types import BadInput
 from tests.fixtures.dataset_layouts import CASME2_ROWS, casme, casme2, casme2_row, flowmaps, folder, samm, smic
@@ -249,7 +249,7 @@ def test_the_report_against_the_published_counts(tmp_path: Path) -> None:
         "casme2: 1 surprise clips, published 25",
         "casme2: 3 subjects, published 24",
     ]
-    assert [str(s) for s in silent_subjects(manifest)] == ["casme2/sub03"]
+    assert [str(s) for s in subjects_without_clips(manifest)] == ["casme2/sub03"]
     report = check_report(manifest)
     for part in (
         "Protocol casme2: 4 of 5 clips can be used, 3 subjects.",

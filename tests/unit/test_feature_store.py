@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distmer.config import FeatureConfig
-from distmer.features.pipeline import FeatureRow
+from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.features.store import FeatureStore
 from distmer.storage import Store
 from distmer.types import BadInput
@@ -50,7 +51,7 @@ def _parts(tmp_path: Path) -> list[Path]:
 
 def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    rows = [_row("a", 1), _row("b", 2, note="2 faces found", apex="img7.png"), _row("c", 3)]
+    rows = [_row("a", 1), _row("b", 2, note="2 faces found", apex_file="img7.png"), _row("c", 3)]
     store.write(rows[:2])
     store.write([_failed("f"), rows[2]])
     assert len(_parts(tmp_path)) == 2 and set(store.index) == {"a", "b", "c", "f"}
@@ -67,7 +68,14 @@ def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> 
         np.testing.assert_array_equal(features.crops["apex"][n], row.apex_HW)
     assert features.unit == "px" and features.channel("onset").max() <= 1
     assert [(f.clip, f.reason) for f in features.failures] == [("d/s/f", "img1.png: no face found; leave the clip out.")]
-    assert (store.index["b"].note, store.index["b"].apex) == ("2 faces found", "img7.png")
+    assert (store.index["b"].note, store.index["b"].apex_file) == ("2 faces found", "img7.png")
+
+
+def test_a_row_that_has_travelled_between_processes_is_what_it_was() -> None:
+    rows = [_row("a", 1, note="2 faces found", seconds=0.25), _failed("f"), _map_row("m", SIZE)]
+    came = to_rows(to_table(rows, SIZE, SIZE))
+    for row, other in zip(rows, came, strict=True):
+        assert all(np.array_equal(getattr(row, f.name), getattr(other, f.name)) for f in fields(FeatureRow))
 
 
 def test_plain_pyarrow_reads_a_part(tmp_path: Path) -> None:

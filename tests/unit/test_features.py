@@ -97,7 +97,7 @@ def test_eyes_that_coincide_are_refused() -> None:
 
 def test_extract_gives_crops_flow_and_strain(pair: KeyFrames) -> None:
     row = extract(FeatureRequest("d/s/c", pair), FeatureConfig())
-    assert (row.status, row.error, row.apex, row.unit) == ("ok", "", "", "px")
+    assert (row.status, row.error, row.apex_file, row.unit) == ("ok", "", "", "px")
     assert row.key == clip_key(pair, FeatureConfig())
     assert row.onset_HW is not None and row.onset_HW.shape == (128, 128) and row.onset_HW.dtype == np.uint8
     assert row.apex_HW is not None and row.flow_HW2 is not None and row.strain_HW is not None
@@ -131,7 +131,7 @@ def test_the_max_flow_search_finds_the_apex_and_names_it(tmp_path: Path) -> None
     names = [_save(tmp_path / f"{i + 2}.png", _smiled(onset_HW, *move)) for i, move in enumerate(moves)]
     source = ApexSearch(str(tmp_path / "1.png"), tuple(names))
     row = extract(FeatureRequest("d/s/c", source), DIS)
-    assert (row.status, row.apex) == ("ok", "3.png")
+    assert (row.status, row.apex_file) == ("ok", "3.png")
     direct = extract(FeatureRequest("d/s/c", KeyFrames(source.onset, names[1])), DIS)
     assert direct.flow_HW2 is not None and np.array_equal(row.flow_HW2, direct.flow_HW2)
     assert row.key != direct.key

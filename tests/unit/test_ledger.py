@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distmer.experiment.ledger import Ledger, from_parquet, remove_checkpoints, to_parquet
-from distmer.experiment.local import LocalExecutor
+from distmer.experiment.local import LocalBackend
 from distmer.remote import Remote
 from distmer.storage import Store
 from distmer.training.fit import fit_fold
@@ -111,7 +111,7 @@ def test_failures_of_a_model_do_not_end_a_run() -> None:
     clips = toy.clips()
     jobs = toy.jobs(toy.config(), clips)
     broken = replace(jobs[0], spec={**jobs[0].spec, "model": {"name": "atscnn", "options": {"hidden": -1, "size": 16}}})
-    kinds = [type(report).__name__ for report in LocalExecutor().run([broken, jobs[1]], toy.inputs(clips))]
+    kinds = [type(report).__name__ for report in LocalBackend().train([broken, jobs[1]], toy.inputs(clips))]
     assert kinds == ["FoldBegun", "FoldFailure", "FoldBegun", "FoldResult"]
 
 

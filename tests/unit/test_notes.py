@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import skimage
 
-from distmer.experiment.backend import LocalBackend
+from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing, locate
 from distmer.models import resolve
@@ -60,7 +60,7 @@ def test_the_chosen_apex_is_kept(tmp_path: Path) -> None:
     config = toy.config("linear", features={"size": 32, "flow": "dis"}, evaluation={"folds": "group_kfold", "k": 2})
     manifest = Manifest("own", ("a", "b"), clips)
     found = locate(manifest, Store(tmp_path / "features"), config.features)
-    features = extract_missing(manifest, found, config.features, LocalBackend(config.cluster), [])
+    features = extract_missing(manifest, found, config.features, LocalBackend(), [])
     begin_folder(tmp_path / "run", build_plan(config, manifest, resolve(config.model), features.keys, features.failures), features.stored)
     rows = list(csv.DictReader((tmp_path / "run" / "clips.csv").open()))
     assert [(row["clip"], row["apex"]) for row in rows] == [("d/s0/c", "2.png"), ("d/s1/c", "")]

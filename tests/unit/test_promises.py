@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from distmer.config import ClusterConfig
-from distmer.experiment.backend import LocalBackend
-from distmer.experiment.local import LocalExecutor, attempt
+from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.result import mixed_devices
 from distmer.training.estimate import describe_executor, uses_worker_group
 from distmer.training.network import SingleProcess
@@ -25,7 +24,7 @@ def job(model: str = "atscnn", **cluster: Any) -> FoldJob:
 
 
 def local(job: FoldJob) -> FoldResult | FoldFailure:
-    *_, last = LocalExecutor().run([job], toy.inputs(CLIPS))
+    *_, last = LocalBackend().train([job], toy.inputs(CLIPS))
     assert isinstance(last, FoldResult | FoldFailure)
     return last
 
@@ -35,13 +34,13 @@ def test_one_process_does_not_file_the_work_of_two() -> None:
     failure = local(job(workers_per_fold=2))
     assert isinstance(failure, FoldFailure) and "those of 2 workers, and 1 would train it here" in failure.reason
     with pytest.raises(BadInput, match="leave --local out"):
-        LocalBackend(ClusterConfig(workers_per_fold=2)).executor()
+        LocalBackend().require(ClusterConfig(workers_per_fold=2))
 
 
 @pytest.mark.parametrize("workers", ["auto", 0, 1])
 def test_one_worker_is_one_worker_however_it_is_said(workers: Any) -> None:
     assert job(workers_per_fold=workers).digest == job().digest
-    LocalBackend(ClusterConfig(workers_per_fold=workers)).executor()
+    LocalBackend().require(ClusterConfig(workers_per_fold=workers))
 
 
 def test_a_gpu_is_another_identity_for_networks_alone() -> None:

@@ -14,7 +14,7 @@ import pytest
 from distmer.config import DataConfig, FeatureConfig
 from distmer.datasets import datasets, load_manifest
 from distmer.experiment.ledger import Ledger
-from distmer.features.pipeline import FeatureRow
+from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore
 from distmer.remote import Place, below, place
 from distmer.report.jsonl import JsonLines

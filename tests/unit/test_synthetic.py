@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distmer.config import SyntheticConfig
+from distmer.commands.run import extract_features
+from distmer.commands.session import Session
+from distmer.config import ClusterConfig, SyntheticConfig
 from distmer.datasets.synthetic import MARKER, ensure, expected_counts, expected_subjects, root_of
 from distmer.datasets.synthetic.annotations import CLASSES, annotated_clips, stream
 from distmer.datasets.synthetic.expressions import IOD, MIRROR_P, UNITS, displacement, manner
 from distmer.datasets.synthetic.faces import EYES
+from distmer.experiment.events import Step
+from distmer.experiment.local import LocalBackend
 from distmer.features.landmarks import find_face, model_path
 from distmer.remote import Remote
 from distmer.storage import Store
+from distmer.types import RunError
+from harness import command
 
 TINY = SyntheticConfig(subjects=3, clips_per_subject=2)
 
@@ -211,6 +220,70 @@ def test_two_may_generate_at_once(tiny: Path, tmp_path: Path) -> None:
         first, second = pool.map(lambda _: ensure(TINY, tmp_path), range(2))
     assert first == second and hashes(first) == hashes(tiny)
     assert list(tmp_path.iterdir()) == [first]
+
+
+def test_ray_is_joined_while_the_set_is_being_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first clip waits for Ray's join: so it comes before the last clip, or after all of them and too late."""
+    record: list[str] = []
+    joining = threading.Event()
+
+    @contextmanager
+    def session(config: ClusterConfig, *, groups: bool) -> Iterator[None]:
+        record.append("joining Ray")
+        joining.set()
+        raise RunError("Ray cannot be reached")
+        yield
+
+    class Display:
+        def __call__(self, step: Step) -> None:
+            record.append(f"{step.done} of {step.total}")
+            if step.done == 1:
+                joining.wait(60)
+
+    monkeypatch.setattr("distmer.cluster.backend.session", session)
+    monkeypatch.setattr("distmer.commands.run.LiveProgress", Display)
+    with pytest.raises(RunError, match="Ray cannot be reached"):
+        extract_features(of_tiny(tmp_path))
+    assert record.index("joining Ray") < len(annotated_clips(TINY))
+
+
+def test_ray_is_not_started_where_it_may_not_be_needed(tiny: Path, tmp_path: Path) -> None:
+    class Backend(LocalBackend):
+        def start(self) -> None:
+            pytest.fail("it was started")
+
+    known = of_tiny(tmp_path / "features")
+    Store(known.workspace.features).write("01/parts/23.parquet", b"features of some clips")
+    complete = of_tiny(tmp_path / "set", "storage.data=" + str(tiny.parent))
+    for session in (known, complete):
+        assert len(session.manifest([], Backend()).clips) == TINY.subjects * TINY.clips_per_subject
+
+
+def of_tiny(home: Path, *settings: str) -> Session:
+    tiny = [f"data.synthetic.{name}={value}" for name, value in TINY if name not in ("seed", "difficulty")]
+    return Session.open(None, [*tiny, "tracking.enabled=false", *settings], str(home), {})
+
+
+def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(tiny: Path, tmp_path: Path) -> None:
+    second = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        if done == 2:
+            second.set()
+        if done >= 2:
+            time.sleep(1)  # for the other thread to be heard
+
+    def interrupted() -> None:
+        second.wait(command.PATIENCE)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure(TINY, tmp_path, progress, interrupted)
+    root = root_of(TINY, tmp_path)
+    finished = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+    assert 2 <= len({path.parent for path in finished}) < len(annotated_clips(TINY)) and not (root / MARKER).exists()
+    assert hashes(ensure(TINY, tmp_path)) == hashes(tiny)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
 def test_on_an_object_store_too_a_killed_generation_goes_on_where_it_was(tiny: Path, remote: str) -> None:

@@ -19,10 +19,9 @@ from rich.console import Console
 from distmer.commands.session import Session
 from distmer.commands.sweep import _hours, _plan, _whole_fold, _worth_keeping
 from distmer.config_layers import merge
-from distmer.experiment.backend import LocalBackend
 from distmer.experiment.events import Observers
 from distmer.experiment.ledger import Ledger
-from distmer.experiment.local import attempt
+from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.results_file import Results
@@ -145,7 +144,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepPlan, Any]:
     manifest = session.manifest()
 
     def extract(own: Session, features: Any) -> Any:
-        return extract_missing(manifest, features, own.config.features, LocalBackend(own.config.cluster), [])
+        return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
 
     plan, found = _plan(session, space, manifest, extract)
     (features,) = found.values()
@@ -261,7 +260,7 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
 
     def extract(own: Session, features: Any) -> Any:
         extracted.append(len(features.missing))
-        return extract_missing(manifest, features, own.config.features, LocalBackend(own.config.cluster), [])
+        return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
 
     plan, found = _plan(session, space, manifest, extract)
     assert len(plan.keys) == 2 and len(hashed) == len(set(hashed)) > 0  # a frame is read once for all settings

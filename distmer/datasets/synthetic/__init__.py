@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
+
+from threadpoolctl import threadpool_limits
 
 from distmer.config import SyntheticConfig
 from distmer.datasets.synthetic.annotations import (
@@ -49,22 +52,58 @@ def root_of(options: SyntheticConfig, folder: Place) -> Place:
     return folder / f"synthetic-{key[:12]}"
 
 
-def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int], None] = _silent) -> Place:
+def _nothing() -> None:
+    """Nothing else to do."""
+
+
+def ensure(
+    options: SyntheticConfig,
+    folder: Place,
+    progress: Callable[[int, int], None] = _silent,
+    meanwhile: Callable[[], None] = _nothing,
+) -> Place:
     """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
 
-    ``progress(done, total)`` hears of every clip. A clip gets its place when all its frames are written, and the marker
-    comes last. So a root without the marker is never taken for the set; what an interruption left in it is kept, and
-    the next call goes on from there. Several processes may generate at once: their bytes are the same.
+    A clip gets its place when all its frames are written, and the marker comes last. So a root without the marker is
+    never taken for the set; what an interruption left in it is kept, and the next call goes on from there. Several
+    processes may generate at once: their bytes are the same.
+
+    Parameters
+    ----------
+    options : SyntheticConfig
+    folder : path or remote place
+        Where sets of several options may lie side by side.
+    progress : callable
+        Called with (clips done, clips in all) after every clip, in the thread that generates.
+    meanwhile : callable
+        What this thread does while another one generates; not called where the set is complete. If it raises, or is
+        interrupted, the generation stops after the clip under way.
     """
     root = root_of(options, folder)
     if (root / MARKER).is_file():
         return root
+    stopped = threading.Event()
+    # Whoever starts Ray forks. OpenBLAS can hang for ever in a fork while another thread multiplies on several
+    # threads of its own (seen with numpy 2's OpenBLAS); on one it cannot.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as pool:
+        generation = pool.submit(_generate, options, root, progress, stopped)
+        try:
+            meanwhile()
+            generation.result()
+        finally:
+            stopped.set()
+    return root
+
+
+def _generate(options: SyntheticConfig, root: Place, progress: Callable[[int, int], None], stopped: threading.Event) -> None:
     clips, store = annotated_clips(options), Store(root)
     site = _Disk(root) if isinstance(root, Path) else _ObjectStore(store)
     done = 0
     for subject_index, own_clips in itertools.groupby(clips, key=lambda clip: clip.subject_index):
         subject: Subject | None = None
         for clip in own_clips:
+            if stopped.is_set():
+                return
             if not site.holds(clip):
                 subject = subject or Subject(options, subject_index)
                 site.put(clip, subject.frames_of(clip))
@@ -74,7 +113,6 @@ def ensure(options: SyntheticConfig, folder: Place, progress: Callable[[int, int
         store.write(name, data)
     marker = {"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION, "clips": len(clips)}
     store.write(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
-    return root
 
 
 class _Site(Protocol):
