@@ -33,14 +33,6 @@ __all__ = [
 ]
 
 
-def _no_progress(done: int, total: int) -> None:
-    """No progress report."""
-
-
-def _nothing() -> None:
-    """Nothing else to do."""
-
-
 @cache
 def datasets() -> dict[str, DatasetInfo]:
     """Every data set that can be loaded, by name."""
@@ -50,8 +42,8 @@ def datasets() -> dict[str, DatasetInfo]:
 def load_manifest(
     data: DataConfig,
     workspace_data: Place,
-    progress: Callable[[int, int], None] = _no_progress,
-    meanwhile: Callable[[], None] = _nothing,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 

@@ -42,25 +42,17 @@ GENERATOR_VERSION = 1  # raise it whenever other bytes come out for the same opt
 MARKER = "COMPLETE.json"
 
 
-def _silent(done: int, total: int) -> None:
-    """No progress report."""
-
-
 def root_of(options: SyntheticConfig, folder: Place) -> Place:
     """Where the set of these options lies in ``folder``, whether it has been generated or not."""
     key = digest({"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION})
     return folder / f"synthetic-{key[:12]}"
 
 
-def _nothing() -> None:
-    """Nothing else to do."""
-
-
 def ensure(
     options: SyntheticConfig,
     folder: Place,
-    progress: Callable[[int, int], None] = _silent,
-    meanwhile: Callable[[], None] = _nothing,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Place:
     """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
 
