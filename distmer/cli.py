@@ -167,8 +167,8 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
     """Several experiments side by side, with paired tests. PATHS: one configuration with a `compare:` section (without one:
     every registered model), or the folders of finished runs."""
     from distmer.commands.compare import compare_runs, run_comparison
-    from distmer.remote import place
     from distmer.report.comparison import comparison_text
+    from distmer.storage import place
 
     if local:
         keep_freed_memory()
@@ -273,7 +273,7 @@ def track(run_dir: str, workspace: str | None) -> int:
     """Write a finished run or sweep to MLflow (again): from the ledger, exactly once. For when the server was away."""
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
-    from distmer.remote import place
+    from distmer.storage import place
 
     folder = place(run_dir)
     if (folder / "sweep.yaml").exists():

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distmer.remote import Place, Remote, place
-from distmer.storage import Store
+from distmer.storage import Place, RemotePath, place, write
 from distmer.types import BadInput, RunError
 
 
@@ -63,7 +62,7 @@ class Workspace:
     @property
     def mlflow_uri(self) -> str:
         """The workspace's own data base; BadInput where it can have none."""
-        if isinstance(self.root, Remote):
+        if isinstance(self.root, RemotePath):
             raise BadInput(
                 f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in tracking.uri or MLFLOW_TRACKING_URI, or set"
                 " tracking.enabled=false."
@@ -93,7 +92,7 @@ def _require(where: Place, what: str, remedy: str) -> None:
             with tempfile.TemporaryFile(dir=where):
                 pass
         else:  # by a write: a refused look has no reason with it, and whoever may write need not be allowed to delete
-            Store(where).write(".writable", b"")
+            write(where / ".writable", b"")
     except OSError as error:
         raise BadInput(f"{where}: {what} cannot be written ({error.strerror}); {remedy}.") from error
     except RunError as error:

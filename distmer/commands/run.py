@@ -70,7 +70,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
     lines += [f"apex chosen: {clip}: {row.apex}" for clip, row in after.stored.items() if row.apex]
-    return "\n".join([*lines, f"store: {after.store.store.uri}"])
+    return "\n".join([*lines, f"store: {after.store.folder}"])
 
 
 def describe_plan(session: Session) -> str:

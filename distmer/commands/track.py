@@ -10,8 +10,8 @@ from distmer.commands.session import Session, tracking_of
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude
-from distmer.remote import Place
 from distmer.report.run_folder import finish_folder, planned_digest
+from distmer.storage import Place
 from distmer.types import BadInput, FoldFailure, FoldResult
 
 

@@ -9,7 +9,7 @@ from distmer.datasets.base import Row
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import natural
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 

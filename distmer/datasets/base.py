@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from distmer.datasets.frames import Unusable, key_frames
 from distmer.datasets.sheets import MISSING, find_sheet, listing, matching, natural, read_sheet, tidy
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput, Source
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from distmer.datasets.base import DatasetInfo, ReadOptions, Row, by_number
 from distmer.datasets.frames import IMAGES
 from distmer.datasets.sheets import listing, natural, tidy
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput, FlowMap
 
 _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}

@@ -16,7 +16,7 @@ from distmer.datasets.base import DatasetInfo, ReadOptions, Row, emotion_name, i
 from distmer.datasets.frames import IMAGES, Unusable
 from distmer.datasets.sheets import listing, tidy
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import BadInput, KeyFrames
 
 MANIFEST = "manifest.csv"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from distmer.datasets.base import Annotation, DatasetInfo, ReadOptions, Row, annotated, by_number, image_folder, inside
 from distmer.datasets.frames import Unusable, frames_of
 from distmer.datasets.sheets import matching, read_sheet, tidy
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput
 
 _SHEETS = ("smic.xls*", "SMIC-HS*.xls*", "SMIC_HS*.xls*")

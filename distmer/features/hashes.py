@@ -15,7 +15,7 @@ import logging
 import os
 import posixpath
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from distmer.features.frames import ClipError, frame_digest
 from distmer.features.pipeline import frame_paths, passing
-from distmer.remote import Remote, listing
-from distmer.storage import Store
+from distmer.storage import Place, files, place, write
 from distmer.types import BadInput, Clip, RunError
 
 log = logging.getLogger(__name__)
@@ -53,15 +52,16 @@ class Frames:
         return self.digests[path]
 
 
-def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
-    """The digests of all frames of these clips. Only files that are new to the memory at ``place``, or have changed, are read.
+def hash_frames(clips: Sequence[Clip], folder: Place) -> Frames:
+    """The digests of all frames of these clips. Only files that are new to the memory in ``folder``, or have
+    changed, are read.
 
     A file that cannot be read is a reason and no exception. RunError where an object store is away or refuses.
     """
     paths = list(dict.fromkeys(path for clip in clips for path in frame_paths(clip.source)))
     now = time.time_ns()
     stamps = _stamps(clips)  # taken before the reading: what changes in between has another stamp next time
-    remembered = _recall(place)
+    remembered = _recall(folder / FILE)
     digests = {path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)}
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
@@ -70,7 +70,7 @@ def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
     unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
     settled = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _SETTLED}
     if settled:
-        _remember(place, {**remembered, **settled})
+        _remember(folder / FILE, {**remembered, **settled})
     return Frames({**digests, **read}, unreadable)
 
 
@@ -88,45 +88,47 @@ def _digest_or_reason(path: str) -> tuple[str, str]:
 def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
     """Size and times of the frames that are there."""
     found: dict[str, Stamp] = {}
-    remote: dict[tuple[str, str], set[str]] = {}  # by data set, for its frames lie in one folder
+    remote: dict[str, set[str]] = {}  # by data set, for its frames lie in one folder
     for clip in clips:
         for path in frame_paths(clip.source):
             if "://" in path:
-                remote.setdefault((path.partition("://")[0], clip.dataset), set()).add(path.partition("://")[2])
+                remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:
                 with suppress(OSError):  # the reading will tell
                     status = os.stat(path)
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    for (scheme, _), keys in remote.items():
-        found |= _listed(scheme, keys)
+    for addresses in remote.values():
+        found |= _listed(addresses)
     return found
 
 
-def _listed(scheme: str, keys: Iterable[str]) -> dict[str, Stamp]:
+def _listed(addresses: set[str]) -> dict[str, Stamp]:
     """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand, and opens none."""
-    wanted = set(keys)
-    folder = Remote(f"{scheme}://{posixpath.commonpath([posixpath.dirname(key) for key in wanted])}")
-    filesystem, base = folder.arrow
-    infos = (info for info in listing(filesystem, base, str(folder), recursive=True) if info.path in wanted)
-    return {f"{scheme}://{info.path}": (info.size, info.mtime_ns, 0) for info in infos if info.mtime_ns is not None}
+    common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
+    folder = place(common.rpartition("/")[0])
+    infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
+    there = [(address, infos[address]) for address in addresses & infos.keys()]
+    return {address: (info.size, info.mtime_ns, 0) for address, info in there if info.mtime_ns is not None}
 
 
-def _recall(place: Store) -> dict[str, tuple[Stamp, str]]:
+def _recall(memory: Place) -> dict[str, tuple[Stamp, str]]:
     """What is remembered; nothing where the file is not there or damaged."""
     try:
-        table = pq.read_table(io.BytesIO(place.read(FILE)), schema=_SCHEMA, page_checksum_verification=True)
+        data = io.BytesIO(memory.read_bytes())
+        table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return {}
     path, size, mtime, ctime, sha256 = (cast(list[Any], column.to_pylist()) for column in table.columns)
     return dict(zip(path, zip(zip(size, mtime, ctime, strict=True), sha256, strict=True), strict=True))
 
 
-def _remember(place: Store, entries: Mapping[str, tuple[Stamp, str]]) -> None:
+def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
     rows = [[path, *stamp, sha256] for path, (stamp, sha256) in sorted(entries.items())]
     buffer = io.BytesIO()
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
-        place.write(FILE, buffer.getvalue())
+        write(memory, buffer.getvalue())
     except (OSError, RunError) as error:  # a place that may only be read, a full disk: whatever must be written will tell
-        log.warning("%s cannot be written (%s); the frames will be read again by the next run.", place.path(FILE), error)
+        told = "%s cannot be written (%s); the frames will be read again by the next run."
+        log.warning(told, memory, error)

@@ -16,18 +16,16 @@ from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
-from distmer.remote import Place
 from distmer.report.tables import to_markdown
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.types import BadInput, JsonValue, Predictions
 
 
 def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
     """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
-    folder = Store(run_dir)
     try:
-        results = json.loads(folder.read("results.json"))
-        table = pq.read_table(io.BytesIO(folder.read("predictions.parquet")))
+        results = json.loads((run_dir / "results.json").read_bytes())
+        table = pq.read_table(io.BytesIO((run_dir / "predictions.parquet").read_bytes()))
     except FileNotFoundError as error:
         raise BadInput(f"{run_dir}: no finished run lies here (results.json and predictions.parquet); finish it first.") from error
     if "digest" not in results:  # a folder of before it was written there; its name begins with the digest
@@ -38,11 +36,11 @@ def read_folder(run_dir: Place) -> tuple[dict[str, JsonValue], Predictions]:
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
     """Keep what the run is: its settings, its clips with what the feature store noted of them, and the identities of its folds."""
-    folder = Store(run_dir)
-    folder.write("config.yaml", _settings(plan.config, plan.model))
-    folder.write("clips.csv", _clips_csv(plan, stored).encode())
+    write(run_dir / "config.yaml", _settings(plan.config, plan.model))
+    write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
-    folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
+    whole = {"digest": plan.digest, "data": plan.data_digest, "folds": folds}
+    write(run_dir / "plan.json", json.dumps(whole, indent=1).encode())
 
 
 def _settings(config: Config, model: ResolvedModel) -> bytes:
@@ -65,33 +63,31 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
     from distmer.report.figures import run_figures  # matplotlib takes half a second to load, and is needed at the end only
 
-    folder = Store(run_dir)
-    write_predictions(folder, result.predictions)
+    write_predictions(run_dir, result.predictions)
     for name, figure in run_figures(result).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
-        folder.write(f"figures/{name}.png", buffer.getvalue())
+        write(run_dir / "figures" / f"{name}.png", buffer.getvalue())
     write_results(run_dir, result)
 
 
-def write_predictions(folder: Store, predictions: Predictions | None) -> None:
+def write_predictions(folder: Place, predictions: Predictions | None) -> None:
     """``predictions.parquet``, which a comparison reads, if anything was predicted."""
     if predictions is not None:
         buffer = io.BytesIO()
         pq.write_table(predictions_table(predictions), buffer)
-        folder.write("predictions.parquet", buffer.getvalue())
+        write(folder / "predictions.parquet", buffer.getvalue())
 
 
 def write_results(run_dir: Place, result: RunResult) -> None:
     """The report and ``results.json``: again once the MLflow run is known."""
-    folder = Store(run_dir)
-    folder.write("report.md", to_markdown(result).encode())
-    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+    write(run_dir / "report.md", to_markdown(result).encode())
+    write(run_dir / "results.json", json.dumps(result.to_json(), indent=1).encode())
 
 
 def planned_digest(run_dir: Place) -> str:
     """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
     try:
-        return str(json.loads(Store(run_dir).read("plan.json"))["digest"])
+        return str(json.loads((run_dir / "plan.json").read_bytes())["digest"])
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise BadInput(f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below <workspace>/runs.") from error

@@ -25,7 +25,7 @@ from distmer.experiment.plan import acting_settings
 from distmer.process import only_errors_of
 from distmer.report.run_folder import write_predictions
 from distmer.report.tables import as_text, clock, rendered
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.sweep.plan import Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult
 from distmer.types import JsonValue
@@ -155,12 +155,12 @@ def search_record(outcome: Outcome) -> bytes:
     return json.dumps(tree, indent=1).encode()
 
 
-def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome]:
+def read_records(folder: Place, searches: Sequence[Search]) -> dict[str, Outcome]:
     """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as none."""
     found: dict[str, Outcome] = {}
     for search in searches:
         try:
-            tree = json.loads(folder.read(record_key(search)))
+            tree = json.loads((folder / record_key(search)).read_bytes())
             trials = tuple(Trial.of_json(trial) for trial in tree["trials"])
             chosen = next((trial for trial in trials if trial.index == tree["chosen"]), None)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -170,10 +170,10 @@ def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome
     return found
 
 
-def earlier_seconds(folder: Store) -> float | None:
+def earlier_seconds(folder: Place) -> float | None:
     """How long the sweep took when it was made; None where no earlier run came to an end."""
     try:
-        return float(json.loads(folder.read("results.json"))["seconds"])
+        return float(json.loads((folder / "results.json").read_bytes())["seconds"])
     except (FileNotFoundError, ValueError, KeyError):
         return None
 
@@ -182,23 +182,23 @@ def record_key(search: Search) -> str:
     return f"searches/{slug(search.id)}.json"
 
 
-def finish_sweep_folder(folder: Store, result: SweepResult) -> None:
+def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
     """Predictions, trials, figures, chosen settings, and last the report and ``results.json``."""
     write_predictions(folder, result.predictions)
-    folder.write("trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
+    write(folder / "trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
     for name, text in chosen_files(result).items():
-        folder.write(name, text.encode())
+        write(folder / name, text.encode())
     for name, draw in sweep_figures(result.plan, result.outcomes).items():
         buffer = io.BytesIO()
         draw().savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-        folder.write(f"figures/{name}.png", buffer.getvalue())
+        write(folder / "figures" / f"{name}.png", buffer.getvalue())
     write_sweep_results(folder, result)
 
 
-def write_sweep_results(folder: Store, result: SweepResult) -> None:
+def write_sweep_results(folder: Place, result: SweepResult) -> None:
     """The report and ``results.json``: again once the MLflow run is known."""
-    folder.write("report.md", sweep_markdown(result).encode())
-    folder.write("results.json", json.dumps(result.to_json(), indent=1).encode())
+    write(folder / "report.md", sweep_markdown(result).encode())
+    write(folder / "results.json", json.dumps(result.to_json(), indent=1).encode())
 
 
 def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
