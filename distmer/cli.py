@@ -55,10 +55,8 @@ def guarded(command: Any) -> Any:
     except OSError as error:
         if error.errno not in _OF_THE_WORLD:
             raise
-        click.echo(
-            f"error: {error.filename or 'a file'}: {error.strerror}; mend it and give the same command again: what was finished is kept.",
-            err=True,
-        )
+        told = f"{error.filename or 'a file'}: {error.strerror}"
+        click.echo(f"error: {told}. Fix this and run again; what was finished is kept.", err=True)
         sys.exit(ERROR)
     except click.ClickException as error:
         error.show()

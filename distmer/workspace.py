@@ -27,9 +27,10 @@ class Workspace:
 
     def require(self) -> None:
         """BadInput if one of the places cannot be written: better told now than after an hour of extraction."""
-        _require(self.root, "the workspace", "mend that, or name another folder by --workspace or in the environment variable DISTMER_HOME")
+        other = "name another folder by --workspace or in the environment variable DISTMER_HOME"
+        _require(self.root, "the workspace", f"fix that, or {other}")
         for name, where in self.elsewhere.items():
-            _require(place(where), f"storage.{name}", "mend that, or name another place there")
+            _require(place(where), f"storage.{name}", "fix that, or name another place there")
 
     @property
     def data(self) -> Place:

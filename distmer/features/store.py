@@ -67,7 +67,7 @@ def part_schema(height: int, width: int) -> pa.Schema:
 
 
 class FeatureStore:
-    """The features of one extraction, in its own folder below ``place``. Maps of unit "minmax" have one, too."""
+    """The features of one extraction, in its own folder in ``place``. Maps of unit "minmax" have one too."""
 
     def __init__(self, place: Place, cfg: FeatureConfig, unit: Unit = "px") -> None:
         settings = extraction(cfg) if unit == "px" else {"flow-maps": True}

@@ -16,6 +16,7 @@ from distmer.datasets import datasets, load_manifest
 from distmer.experiment.ledger import Ledger
 from distmer.features.pipeline import FeatureRow
 from distmer.features.store import FeatureStore
+from distmer.leftovers import temporary
 from distmer.report.jsonl import JsonLines
 from distmer.storage import Place, below, delete, files, place, write
 from distmer.training.fit import fit_fold
@@ -72,6 +73,9 @@ def test_a_folder_is_removed_and_nothing_beside_it(address: str) -> None:
     root = place(address)
     for key in ("a/1", "a/b/2", "ab/3"):
         write(root / key, b"")
+    if isinstance(root, Path):
+        temporary(root, "1").write_bytes(b"half")
+    assert list(files(root)) == ["a/1", "a/b/2", "ab/3"]  # what is half written is never listed
     delete(root / "a")
     delete(root / "a")
     assert list(files(root)) == ["ab/3"]
