@@ -33,15 +33,18 @@ from distmer.leftovers import temporary
 from distmer.types import BadInput, RunError
 
 _CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times, so a server that is away is told within 20 s or so
-_AGAIN = "Fix this and run again; what was finished is kept."
+_AGAIN = ", and run again; what was finished is kept."
 _NO_BUCKET = "the bucket does not exist; make it, or correct the address"
-# What the user is told, and the words of pyarrow's text that mean it; the first that fits. pyarrow raises
-# OSError for all of it.
+# What the user is told, and the words of pyarrow's text that mean it, in any case; the first that fits.
+# pyarrow raises OSError for all of it.
 _REASONS = (
     (_NO_BUCKET, ("NO_SUCH_BUCKET", "specified bucket does not exist")),
     (
         "the credentials have expired; renew them (AWS_SESSION_TOKEN)",
-        ("ExpiredToken", "EXPIRED_TOKEN", "token has expired", "token is expired", "Token has been expired"),
+        (
+            *("ExpiredToken", "expired_token", "token has expired", "token has been expired"),
+            *("token is expired", "token included in the request is expired"),
+        ),
     ),
     (
         "the storage refuses the access; check the credentials in the environment (AWS_ACCESS_KEY_ID and"
@@ -213,7 +216,7 @@ def write(path: Place, data: bytes) -> None:
             with _explained(path), path.filesystem.open_output_stream(path.key) as stream:
                 stream.write(data)
         except FileNotFoundError as error:  # Google's word for it: nothing else needs to be there
-            raise RunError(f"{path}: {_NO_BUCKET}. {_AGAIN}") from error
+            raise RunError(f"{path}: {_NO_BUCKET}{_AGAIN}") from error
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = temporary(path.parent, path.name)
@@ -305,5 +308,6 @@ def _explained(path: Place | str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if "AWS Error" not in text and "google::cloud" not in text:
             raise
-        known = (reason for reason, words in _REASONS if any(word in text for word in words))
-        raise RunError(f"{path}: {next(known, f'the storage failed ({text[:300]})')}. {_AGAIN}") from error
+        known = (reason for reason, words in _REASONS if any(word.lower() in text.lower() for word in words))
+        reason = next(known, f"the storage failed ({text[:300]}); fix that")
+        raise RunError(f"{path}: {reason}{_AGAIN}") from error

@@ -104,7 +104,7 @@ def test_a_ledger_that_refuses_within_a_run_ends_it(say: Say, maps: Path, server
         server.checking(False)
     assert said.code == 1 and f"error: {place}/" in said.sentence
     assert ".parquet: the storage refuses the access; check the credentials" in said.sentence
-    assert "Fix this and run again; what was finished is kept." in said.sentence
+    assert "may do with the bucket, and run again; what was finished is kept." in said.sentence
     again = run(say, *chosen)
     assert (again.code, again.json["status"]) == (0, "complete") and "12 cached" in again.err
 
