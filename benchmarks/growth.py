@@ -30,7 +30,6 @@ from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import build_plan
 from distmer.features.pipeline import FeatureRequest
 from distmer.models import resolve
-from distmer.storage import Store
 from distmer.types import FoldResult, Manifest
 from harness import toy
 
@@ -85,14 +84,14 @@ def folds(count: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory(prefix="growth-") as work:
         some, inputs = jobs(count)
-        ledger = Ledger(Store(work))
+        ledger = Ledger(Path(work))
         begun = time.perf_counter()
         for report in RayFoldExecutor(ClusterConfig(), work, Sleep(0)).run(some, inputs):
             if isinstance(report, FoldResult):
                 ledger.put(report)
         through = time.perf_counter() - begun
         begun = time.perf_counter()
-        assert len(Ledger(Store(work)).known(job.digest for job in some)) == count
+        assert len(Ledger(Path(work)).known(job.digest for job in some)) == count
         return {"through Ray into the ledger": through, "found again in the ledger": time.perf_counter() - begun}
 
 

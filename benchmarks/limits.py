@@ -22,7 +22,6 @@ from benchmarks.common import keep, machine
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import build_plan
 from distmer.models import resolve
-from distmer.storage import Store
 from distmer.training.fit import as_predictions
 from distmer.types import FoldJob, FoldResult, Manifest
 from harness import toy
@@ -51,7 +50,7 @@ def measure(clips: int, folds: str) -> dict[str, Any]:
     plan = build_plan(config, manifest, resolve(config.model), keys, ())
     memory = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    ledger = Ledger(Store(Path(tempfile.mkdtemp(prefix="ledger-"))))
+    ledger = Ledger(Path(tempfile.mkdtemp(prefix="ledger-")))
     started = time.perf_counter()
     for each in plan.jobs:
         ledger.put(result(each))

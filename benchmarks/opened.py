@@ -33,7 +33,8 @@ import distmer.datasets
 some = Session.open(None, sys.argv[2:], sys.argv[1], os.environ)
 manifest = some.manifest()
 begun = time.perf_counter()
-found = extract_missing(manifest, some.features(manifest), some.config.features, LocalBackend(), [])
+backend = LocalBackend(some.config.cluster)
+found = extract_missing(manifest, some.features(manifest), some.config.features, backend, [])
 print(time.perf_counter() - begun, len(found.missing))
 """
 

@@ -28,7 +28,6 @@ from distmer.config import ClusterConfig
 from distmer.experiment.events import FoldFinished
 from distmer.experiment.ledger import Ledger
 from distmer.report.jsonl import JsonLines
-from distmer.storage import Store
 from distmer.training.fit import as_predictions
 from distmer.training.fold_inputs import Inputs
 from distmer.training.network import Runtime
@@ -106,7 +105,7 @@ def many(cluster: nodes.Nodes, count: int) -> dict[str, Any]:
     cluster.add(cpus=2)
     folder = Path(tempfile.mkdtemp(prefix="many-"))
     some, inputs = jobs(count)
-    ledger, log = Ledger(Store(folder / "ledger")), JsonLines(folder / "events.jsonl")
+    ledger, log = Ledger(folder / "ledger"), JsonLines(folder / "events.jsonl")
     for _ in RayFoldExecutor(ClusterConfig(), str(folder), Sleep(0)).run(some[:4], inputs):
         pass  # the processes start
     process = psutil.Process()

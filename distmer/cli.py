@@ -56,10 +56,8 @@ def guarded(command: Any) -> Any:
     except OSError as error:
         if error.errno not in _OF_THE_WORLD:
             raise
-        click.echo(
-            f"error: {error.filename or 'a file'}: {error.strerror}; what was finished is kept. Fix this and run again.",
-            err=True,
-        )
+        reason = f"{error.filename or 'a file'}: {error.strerror}"
+        click.echo(f"error: {reason}. Fix this and run again; what was finished is kept.", err=True)
         sys.exit(ERROR)
     except click.ClickException as error:
         error.show()
@@ -174,8 +172,8 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
     of finished runs, also with files of predictions as `distmer score` reads them.
     """
     from distmer.commands.compare import compare_runs, run_comparison
-    from distmer.remote import place
     from distmer.report.comparison import comparison_report
+    from distmer.storage import place
 
     if local:
         keep_freed_memory()
@@ -303,7 +301,7 @@ def track(run_dir: str, workspace: str | None) -> int:
     """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
-    from distmer.remote import place
+    from distmer.storage import place
 
     folder = place(run_dir)
     if (folder / "sweep.yaml").exists():

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from distmer.config import Config, ModelConfig, PathMark, parse
 from distmer.idle import refuse_idle, sections
 from distmer.plugins import anchored_reference
-from distmer.remote import Place, anchored
+from distmer.storage import Place, anchored
 from distmer.types import BadInput
 
 _log = logging.getLogger(__name__)

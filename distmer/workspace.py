@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distmer.remote import Place, Remote, place
-from distmer.storage import Store
+from distmer.storage import Place, RemotePath, place, write
 from distmer.types import BadInput, RunError
 
 
@@ -28,9 +27,10 @@ class Workspace:
 
     def require(self) -> None:
         """BadInput if one of the places cannot be written: better told now than after an hour of extraction."""
-        _require(self.root, "the workspace", "mend that, or name another folder by --workspace or in the environment variable DISTMER_HOME")
+        other = "name another folder by --workspace or in the environment variable DISTMER_HOME"
+        _require(self.root, "the workspace", f"fix that, or {other}")
         for name, where in self.elsewhere.items():
-            _require(place(where), f"storage.{name}", "mend that, or name another place there")
+            _require(place(where), f"storage.{name}", "fix that, or name another place there")
 
     @property
     def data(self) -> Place:
@@ -63,7 +63,7 @@ class Workspace:
     @property
     def mlflow_uri(self) -> str:
         """The workspace's own data base; BadInput where it can have none."""
-        if isinstance(self.root, Remote):
+        if isinstance(self.root, RemotePath):
             raise BadInput(
                 f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in tracking.uri or MLFLOW_TRACKING_URI, or set"
                 " tracking.enabled=false."
@@ -93,7 +93,7 @@ def _require(where: Place, what: str, remedy: str) -> None:
             with tempfile.TemporaryFile(dir=where):
                 pass
         else:  # by a write: a refused look has no reason with it, and whoever may write need not be allowed to delete
-            Store(where).write(".writable", b"")
+            write(where / ".writable", b"")
     except OSError as error:
         raise BadInput(f"{where}: {what} cannot be written ({error.strerror}); {remedy}.") from error
     except RunError as error:

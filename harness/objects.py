@@ -18,7 +18,7 @@ from pathlib import Path
 
 import boto3
 
-from distmer.storage import Store
+from distmer.storage import place, write
 from harness import command
 
 BUCKET = "laboratory"
@@ -106,10 +106,10 @@ def fresh() -> str:
 
 
 def upload(folder: Path, address: str) -> str:
-    store = Store(address)
+    root = place(address)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            store.write(path.relative_to(folder).as_posix(), path.read_bytes())
+            write(root / path.relative_to(folder), path.read_bytes())
     return address
 
 

@@ -22,7 +22,7 @@ from distmer.config import ClusterConfig
 from distmer.experiment.local import attempt, failure_of
 from distmer.experiment.run import Report
 from distmer.leftovers import temporary_folder
-from distmer.storage import Store
+from distmer.storage import Place, arrow, delete, place, write
 from distmer.training.fold_inputs import Inputs
 from distmer.training.network import T, keep_memory, training_device
 from distmer.types import FoldBegun, FoldFailure, FoldJob
@@ -35,10 +35,9 @@ _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe
 def train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
     """Drive a fold's group. The workers' exceptions are a report; only what is lost is started again, by Ray Train."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    store = Store(scratch)
-    store.remove(_word(job))
+    delete(_word(scratch, job).parent)
     yield FoldBegun(job.digest, job.fold.id, job.seed)
-    filesystem, path = store.arrow
+    filesystem, path = arrow(place(scratch))
     gpu = job.spec["device"] == "cuda"
     resources = {"CPU": config.cpus_per_fold, "GPU": config.gpus_per_fold if gpu else 0.0}
     trainer = TorchTrainer(
@@ -60,15 +59,14 @@ def train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterCon
     try:
         report = cast(Report, trainer.fit().return_value)
     except TrainingFailedError as error:
-        report = _told(store, job) or _lost(job, error)
+        report = _told(scratch, job) or _lost(job, error)
     yield report
 
 
 def forget(scratch: str, job: FoldJob) -> None:
     """Remove the fold's checkpoints: they have done their work."""
-    store = Store(scratch)
-    store.remove(job.digest)
-    store.remove(_word(job))
+    delete(place(scratch) / job.digest)
+    delete(_word(scratch, job).parent)
 
 
 def _lost(job: FoldJob, error: TrainingFailedError) -> FoldFailure:
@@ -87,14 +85,14 @@ def first_line(error: BaseException) -> str:
     return next(iter(plain(str(error)).strip().splitlines()), "no reason given")
 
 
-def _word(job: FoldJob) -> str:
+def _word(scratch: str, job: FoldJob) -> Place:
     """Where the first worker of a group whose code raised leaves its word to the others."""
-    return f"{job.digest}.failure"
+    return place(scratch) / f"{job.digest}.failure" / "failure.json"
 
 
-def _told(store: Store, job: FoldJob) -> FoldFailure | None:
+def _told(scratch: str, job: FoldJob) -> FoldFailure | None:
     try:
-        return FoldFailure(**json.loads(store.read(f"{_word(job)}/failure.json")))
+        return FoldFailure(**json.loads(_word(scratch, job).read_bytes()))
     except FileNotFoundError:
         return None
 
@@ -111,7 +109,7 @@ def _in_worker(config: dict[str, Any]) -> Report:
     except Exception as error:  # noqa: BLE001  # as in `attempt`: a row, whatever it is
         return _agreed(config, failure_of(job, error))
     if runtime.world > 1:
-        told = _told(Store(config["scratch"]), job)
+        told = _told(config["scratch"], job)
         if told is not None:
             return told  # Ray Train has started the group again after an exception in the code: there is nothing to try again
     return _agreed(config, attempt(job, inputs, runtime))
@@ -121,9 +119,9 @@ def _agreed(config: dict[str, Any], report: Report) -> Report:
     """The report; of several workers, what the first to fail has said, by ending the group: the others wait for its gradients."""
     if not isinstance(report, FoldFailure) or train.get_context().get_world_size() == 1:
         return report
-    store, job = Store(config["scratch"]), config["job"]
-    if not _NEIGHBOUR.search(report.reason) and _told(store, job) is None:
-        store.write(f"{_word(job)}/failure.json", json.dumps(asdict(report)).encode())
+    scratch, job = config["scratch"], config["job"]
+    if not _NEIGHBOUR.search(report.reason) and _told(scratch, job) is None:
+        write(_word(scratch, job), json.dumps(asdict(report)).encode())
     raise RuntimeError(report.reason)
 
 

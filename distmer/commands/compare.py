@@ -16,11 +16,10 @@ from distmer.config_layers import load_layers, merge_layers, origin, with_enviro
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
 from distmer.experiment.events import Observer, Observers
-from distmer.remote import Place
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_folder
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.types import BadInput
 from distmer.workspace import Workspace
 
@@ -110,7 +109,7 @@ def _share_features(one: Config | None, other: Config) -> bool:
 def _keep(comparison: Comparison, base: Session) -> Place:
     folder = base.workspace.comparison_dir(comparison.digest)
     for name, text in comparison_files(comparison).items():
-        Store(folder).write(name, text.encode())
+        write(folder / name, text.encode())
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 

@@ -16,7 +16,6 @@ from distmer.experiment.run import run
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
-from distmer.storage import Store
 from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.tryout import try_out
 
@@ -57,7 +56,7 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
             partial(finish_folder, run_dir),
         )
         result = tracker.signed(result)
-    write_results(Store(run_dir), result.results)
+    write_results(run_dir, result.results)
     return result
 
 
@@ -73,7 +72,7 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
     lines += [f"apex chosen: {clip}: {row.apex_file}" for clip, row in after.stored.items() if row.apex_file]
-    return "\n".join([*lines, f"store: {after.store.store.uri}"])
+    return "\n".join([*lines, f"store: {after.store.folder}"])
 
 
 def describe_plan(session: Session) -> str:

@@ -24,8 +24,7 @@ from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
-from distmer.remote import Place
-from distmer.storage import Store
+from distmer.storage import Place, files
 from distmer.types import BadInput, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -70,7 +69,7 @@ class Session:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(Store(self.workspace.ledger))
+        return Ledger(self.workspace.ledger)
 
     def model(self) -> ResolvedModel:
         return resolve(self.config.model)
@@ -84,17 +83,18 @@ class Session:
             tell(Step("generating the embedded data set", done, total))
 
         def meanwhile() -> None:
-            if backend is not None and not Store(self.workspace.features).keys():
+            if backend is not None and not files(self.workspace.features):
                 backend.start()
 
         return load_manifest(self.config.data, self.workspace.data, progress, meanwhile)
 
     def frames(self, manifest: Manifest) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""
-        return hash_frames(manifest.clips, Store(self.workspace.features))
+        return hash_frames(manifest.clips, self.workspace.features)
 
     def features(self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False) -> Features:
-        return locate(manifest, Store(self.workspace.features), self.config.features, frames, retry_failed=retry_failed)
+        folder, config = self.workspace.features, self.config.features
+        return locate(manifest, folder, config, frames, retry_failed=retry_failed)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()

@@ -21,7 +21,6 @@ from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.models import ResolvedModel
-from distmer.remote import Place
 from distmer.report.live_sweep import SweepProgress
 from distmer.report.run_folder import planned_digest, write_results
 from distmer.report.sweep import (
@@ -34,7 +33,7 @@ from distmer.report.sweep import (
     sweep_report,
 )
 from distmer.report.tables import clock
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent
 from distmer.sweep.loop import Sweep
 from distmer.sweep.plan import Search, SweepPlan, feature_digest, plan_sweep
@@ -68,11 +67,11 @@ def run_sweep(
 
         plan, features = _plan(session, space, manifest, extract, retry_failed=retry_failed)
         folder = session.workspace.sweep_dir(plan.digest)
-        _begin(Store(folder), plan)
+        _begin(folder, plan)
         with tracking_of(session) as tracker:
             result = _sweep(session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder))
             result = tracker.signed(result)
-    write_results(Store(folder), result.results, sweep_report(result))
+    write_results(folder, result.results, sweep_report(result))
     return result
 
 
@@ -84,7 +83,7 @@ def plan_of_sweep(
     manifest = session.manifest()
     plan, _ = _plan(session, space, manifest, lambda own, features: features)
     folder = session.workspace.sweep_dir(plan.digest)
-    recorded = read_records(Store(folder), plan.searches)
+    recorded = read_records(folder, plan.searches)
     jobs = _foreseen(plan)
     known = session.ledger.known(jobs)
     refits = len(plan.base.folds) * len(session.config.seeds)
@@ -103,14 +102,14 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     plan, features = _plan(session, space, manifest, lambda own, features: features)
     if planned_digest(folder) != plan.digest:
         raise BadInput(f"{folder}: the clips, the code or the settings have changed since this sweep was made; run it again.")
-    recorded = read_records(Store(folder), plan.searches)
+    recorded = read_records(folder, plan.searches)
     chosen = [job.digest for o in recorded.values() if o.chosen for job in plan.refits(o.search, o.chosen.setting)]
     if len(recorded) < len(plan.searches) or len(session.ledger.known(chosen)) < len(chosen):
-        raise BadInput(f"{folder}: this sweep is not finished; give the same `distmer sweep` command again.")
+        raise BadInput(f"{folder}: this sweep is not finished; run the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
         backend = _backend(session)
         result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
-    write_results(Store(folder), result.results, sweep_report(result))
+    write_results(folder, result.results, sweep_report(result))
     tracker.require_written()
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
@@ -168,7 +167,7 @@ def _sweep(
     busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.search(plan.space), session.ledger, inputs, observers, at_once, keep)
-    return sweep.run(read_records(Store(folder), plan.searches), str(folder), earlier_seconds(folder))
+    return sweep.run(read_records(folder, plan.searches), str(folder), earlier_seconds(folder))
 
 
 def _backend(session: Session) -> RayBackend:
@@ -177,9 +176,10 @@ def _backend(session: Session) -> RayBackend:
     return RayBackend(cluster, str(session.workspace.scratch), groups=cluster.workers_per_fold != 0)
 
 
-def _begin(folder: Store, plan: SweepPlan) -> None:
-    folder.write("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
-    folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.base.data_digest}, indent=1).encode())
+def _begin(folder: Place, plan: SweepPlan) -> None:
+    write(folder / "sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
+    digests = {"digest": plan.digest, "data": plan.base.data_digest}
+    write(folder / "plan.json", json.dumps(digests, indent=1).encode())
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:
@@ -187,9 +187,9 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
     def keep(event: SweepEvent) -> None:
         if isinstance(event, SearchEnded) and not event.recorded and _worth_keeping(event.outcome):
-            Store(folder).write(record_key(event.outcome.search), search_record(event.outcome))
+            write(folder / record_key(event.outcome.search), search_record(event.outcome))
         elif isinstance(event, SweepEnded):
-            finish_sweep_folder(Store(folder), event.result)
+            finish_sweep_folder(folder, event.result)
 
     return keep
 

@@ -9,8 +9,8 @@ from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude
 from distmer.experiment.results_file import FoldLeftOut
-from distmer.remote import Place
 from distmer.report.run_folder import finish_folder, planned_digest, read_results
+from distmer.storage import Place
 from distmer.types import BadInput, FoldFailure
 
 

@@ -17,7 +17,7 @@ from distmer.datasets.check import Counts, check_report, counts, mismatches, sub
 from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
 from distmer.datasets.roots import find_root
 from distmer.registry import discover, lookup, nearest
-from distmer.remote import Place, place
+from distmer.storage import Place, place
 from distmer.types import BadInput, Manifest
 
 __all__ = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation, natural
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 

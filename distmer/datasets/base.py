@@ -22,7 +22,7 @@ from distmer.datasets.sheets import (
     read_sheet,
     tidy,
 )
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from distmer.datasets.base import DatasetInfo, ReadOptions, by_number
 from distmer.datasets.frame_files import IMAGES
 from distmer.datasets.sheets import Annotation, listing, natural, tidy
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput, FlowMap
 
 _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}

@@ -17,7 +17,7 @@ from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside
 from distmer.datasets.frame_files import IMAGES, Unusable
 from distmer.datasets.sheets import Annotation, listing, tidy
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import BadInput, KeyFrames
 
 MANIFEST = "manifest.csv"

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 
 from distmer.datasets.sheets import natural
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import ApexSearch, KeyFrames, Source
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from distmer.config import Section, parse
 from distmer.datasets.base import Erratum
 from distmer.registry import nearest
-from distmer.remote import Place, place
+from distmer.storage import Place, place
 from distmer.types import BadInput
 
 AS_IS = "as-is"  # the label table of sets whose labels are classes already

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distmer.config import DataConfig
 from distmer.datasets.base import DatasetInfo, by_number
 from distmer.datasets.sheets import listing
-from distmer.remote import Place, place
+from distmer.storage import Place, place
 from distmer.types import BadInput
 
 

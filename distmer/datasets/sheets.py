@@ -20,7 +20,7 @@ from python_calamine import CalamineError
 
 from distmer.datasets import biff2
 from distmer.registry import nearest
-from distmer.remote import Place
+from distmer.storage import Place
 from distmer.types import BadInput, Source
 
 # What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing

@@ -12,7 +12,7 @@ from dataclasses import replace
 from distmer.datasets.base import DatasetInfo, ReadOptions, by_number, image_folder, inside, with_frames
 from distmer.datasets.frame_files import Unusable, frames_of
 from distmer.datasets.sheets import Annotation, matching, read_sheet, tidy
-from distmer.remote import Place, below
+from distmer.storage import Place, below
 from distmer.types import BadInput
 
 _SHEETS = ("smic.xls*", "SMIC-HS*.xls*", "SMIC_HS*.xls*")

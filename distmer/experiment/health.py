@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distmer import __version__
-from distmer.remote import place
-from distmer.storage import Store
+from distmer.storage import delete, place, write
 from distmer.types import BadInput, RunError
 
 FREE = 5 * 2**30  # bytes: Ray spills objects to the temporary folder, and refuses to when the disk is nearly full
@@ -90,24 +89,25 @@ def examine(probe: Probe, name: str) -> NodeReport:
 def place_probe(probe: Probe) -> str:
     """Write the driver's key, that every node is to find; what keeps it from that, if anything does."""
     try:
-        Store(probe.store).write(f"{probe.key}/driver", _PROBE)
+        write(place(probe.store) / probe.key / "driver", _PROBE)
     except UNFIT as error:
         return _told(error)
     return ""
 
 
 def remove_probe(probe: Probe) -> None:
-    Store(probe.store).remove(probe.key)
+    delete(place(probe.store) / probe.key)
 
 
 def _storage(probe: Probe, name: str) -> str:
     try:
-        store = Store(probe.store)
-        if not store.exists(f"{probe.key}/driver"):
-            return f"what the driver wrote to {store.uri} is not there"
-        store.write(f"{probe.key}/{name}", _PROBE)
-        if store.read(f"{probe.key}/{name}") != _PROBE:
-            return f"{store.uri} gives back other bytes than were written"
+        store = place(probe.store)
+        own = store / probe.key / name
+        if not (store / probe.key / "driver").is_file():
+            return f"what the driver wrote to {store} is not there"
+        write(own, _PROBE)
+        if own.read_bytes() != _PROBE:
+            return f"{store} gives back other bytes than were written"
     except UNFIT as error:
         return _told(error)
     return ""

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 
 from distmer import __version__
 from distmer.leftovers import Removed, remove
-from distmer.remote import Place
-from distmer.storage import Store
+from distmer.storage import Place, delete, write
 from distmer.types import FoldResult, Predictions, RunError, SubjectKey
 
 _log = logging.getLogger(__name__)
@@ -35,29 +34,35 @@ _META, _SUM = b"distmer", b"sha256"
 class Ledger:
     """Finished folds by digest, in a local or remote folder."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+
+    def entry(self, digest: str) -> Place:
+        """Where a fold's file lies, or will."""
+        return self.folder / digest[:2] / f"{digest}.parquet"
 
     def put(self, result: FoldResult) -> None:
         """Keep a finished fold; RunError in one sentence when the place cannot take it."""
+        entry = self.entry(result.digest)
         try:
-            self.store.write(_key(result.digest), to_parquet(result))
+            write(entry, to_parquet(result))
         except OSError as error:
             raise RunError(
-                f"{self.store.path(_key(result.digest))}: the ledger cannot be written ({error.strerror or error}); every fold finished"
-                " before is kept: mend it (free space, permissions) and give the same command again."
+                f"{entry}: the ledger cannot be written ({error.strerror or error});"
+                " every fold finished before is kept. Fix the place (free space, permissions) and run again."
             ) from error
 
     def get(self, digest: str) -> FoldResult | None:
         """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is trained again."""
+        entry = self.entry(digest)
         try:
-            data = self.store.read(_key(digest))
+            data = entry.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:  # no word on the entry: training it again would hide that the place is away
             raise RunError(
-                f"{self.store.path(_key(digest))}: the ledger cannot be read ({error.strerror or error}); mend it (permissions, connection)"
-                " and give the same command again."
+                f"{entry}: the ledger cannot be read ({error.strerror or error}); finished folds are kept."
+                " Fix the place (permissions, connection) and run again."
             ) from error
         try:
             result = from_parquet(data)
@@ -65,7 +70,7 @@ class Ledger:
                 raise ValueError(f"it holds the fold {result.digest[:12]}…")
         except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:  # OSError: a page or header that makes no sense
             reason = " ".join(str(error).split())[:160]
-            _log.warning("%s is damaged (%s): this fold is trained again.", self.store.path(_key(digest)), reason)
+            _log.warning("%s is damaged (%s): this fold is trained again.", entry, reason)
             return None
         return result
 
@@ -167,11 +172,11 @@ def remove_checkpoints(scratch: Place, ledger: Ledger) -> Removed:
     for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
         if not re.fullmatch(r"[0-9a-f]{64}", folder.name):
             continue
-        done = ledger.store.exists(_key(folder.name))
+        done = ledger.entry(folder.name).is_file()
         if isinstance(folder, Path):
             removed += remove(folder) if done or _untouched(folder) > _WEEK else Removed()
         elif done:
-            Store(scratch).remove(folder.name)
+            delete(folder)
             removed += Removed(1)
     return removed
 
@@ -181,7 +186,3 @@ def _untouched(folder: Path) -> float:
     with suppress(OSError):
         return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
     return 0.0
-
-
-def _key(digest: str) -> str:
-    return f"{digest[:2]}/{digest}.parquet"

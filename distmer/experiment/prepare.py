@@ -16,7 +16,7 @@ from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
 from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
-from distmer.storage import Store
+from distmer.storage import Place
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, Clip, ClipFailure, Manifest, RunError
 
@@ -45,7 +45,12 @@ class Features:
 
 
 def locate(
-    manifest: Manifest, place: Store, config: FeatureConfig, frames: Frames | None = None, *, retry_failed: bool = False
+    manifest: Manifest,
+    place: Place,
+    config: FeatureConfig,
+    frames: Frames | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> Features:
     """What the feature store at ``place`` has of a manifest's clips.
 
@@ -107,7 +112,7 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         store.write(rows)
     except OSError as error:
         raise RunError(
-            f"{store.store.uri}: the feature store cannot be written ({error.strerror or error}); what is stored is"
+            f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is stored is"
             " kept. Fix the cause (free space, permissions) and run again."
         ) from error
 
@@ -116,7 +121,8 @@ def _compact(store: FeatureStore) -> None:
     try:
         store.compact()
     except (OSError, RunError) as error:  # every row is stored as it is
-        log.warning("%s: its small parts cannot be merged (%s); the features are all there, and the run goes on.", store.store.uri, error)
+        told = "%s: its small parts cannot be merged (%s); the features are all there, and the run goes on."
+        log.warning(told, store.folder, error)
 
 
 def _key_or_reason(clip: Clip, config: FeatureConfig, frames: Frames) -> tuple[str, str]:

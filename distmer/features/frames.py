@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from distmer.remote import place
+from distmer.storage import place
 
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]

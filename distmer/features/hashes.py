@@ -15,7 +15,7 @@ import logging
 import os
 import posixpath
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from distmer.features.frames import ClipError, frame_digest
 from distmer.features.pipeline import frame_paths, transient_error
-from distmer.remote import Remote, listing
-from distmer.storage import Store
+from distmer.storage import Place, files, place, write
 from distmer.types import BadInput, Clip, RunError
 
 log = logging.getLogger(__name__)
@@ -55,8 +54,9 @@ class Frames:
         return self.digests[path]
 
 
-def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
+def hash_frames(clips: Sequence[Clip], folder: Place) -> Frames:
     """The digests of all frames of these clips.
+
 
     Only files that are new to the memory at ``place``, or have changed, are read.
 
@@ -66,7 +66,7 @@ def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
     paths = list(dict.fromkeys(path for clip in clips for path in frame_paths(clip.source)))
     now = time.time_ns()
     stamps = _stamps(clips)  # taken before the reading: what changes in between has another stamp next time
-    remembered = _recall(place)
+    remembered = _recall(folder / FILE)
     digests = {path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)}
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
@@ -75,7 +75,7 @@ def hash_frames(clips: Sequence[Clip], place: Store) -> Frames:
     unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
     old_enough = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _MIN_AGE}
     if old_enough:
-        _remember(place, {**remembered, **old_enough})
+        _remember(folder / FILE, {**remembered, **old_enough})
     return Frames({**digests, **read}, unreadable)
 
 
@@ -93,46 +93,47 @@ def _digest_or_reason(path: str) -> tuple[str, str]:
 def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
     """Size and times of the frames that are there."""
     found: dict[str, Stamp] = {}
-    remote: dict[tuple[str, str], set[str]] = {}  # by data set, for its frames lie in one folder
+    remote: dict[str, set[str]] = {}  # by data set, for its frames lie in one folder
     for clip in clips:
         for path in frame_paths(clip.source):
             if "://" in path:
-                remote.setdefault((path.partition("://")[0], clip.dataset), set()).add(path.partition("://")[2])
+                remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:
                 with suppress(OSError):  # the reading will tell
                     status = os.stat(path)
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    for (scheme, _), keys in remote.items():
-        found |= _listed(scheme, keys)
+    for addresses in remote.values():
+        found |= _listed(addresses)
     return found
 
 
-def _listed(scheme: str, keys: Iterable[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of their common folder: one request tells of a thousand."""
-    wanted = set(keys)
-    folder = Remote(f"{scheme}://{posixpath.commonpath([posixpath.dirname(key) for key in wanted])}")
-    filesystem, base = folder.arrow
-    infos = (info for info in listing(filesystem, base, str(folder), recursive=True) if info.path in wanted)
-    return {f"{scheme}://{info.path}": (info.size, info.mtime_ns, 0) for info in infos if info.mtime_ns is not None}
+def _listed(addresses: set[str]) -> dict[str, Stamp]:
+    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand, and opens none."""
+    common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
+    folder = place(common.rpartition("/")[0])
+    infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
+    there = [(address, infos[address]) for address in addresses & infos.keys()]
+    return {address: (info.size, info.mtime_ns, 0) for address, info in there if info.mtime_ns is not None}
 
 
-def _recall(place: Store) -> dict[str, tuple[Stamp, str]]:
+def _recall(memory: Place) -> dict[str, tuple[Stamp, str]]:
     """What is remembered; nothing where the file is not there or damaged."""
     try:
-        table = pq.read_table(io.BytesIO(place.read(FILE)), schema=_SCHEMA, page_checksum_verification=True)
+        data = io.BytesIO(memory.read_bytes())
+        table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return {}
     path, size, mtime, ctime, sha256 = (cast(list[Any], column.to_pylist()) for column in table.columns)
     return dict(zip(path, zip(zip(size, mtime, ctime, strict=True), sha256, strict=True), strict=True))
 
 
-def _remember(place: Store, entries: Mapping[str, tuple[Stamp, str]]) -> None:
+def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
     rows = [[path, *stamp, sha256] for path, (stamp, sha256) in sorted(entries.items())]
     buffer = io.BytesIO()
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
-        place.write(FILE, buffer.getvalue())
+        write(memory, buffer.getvalue())
     # a place that may only be read, a full disk: whatever must be written will tell
     except (OSError, RunError) as error:
-        log.warning("%s cannot be written (%s); the frames will be read again by the next run.", place.path(FILE), error)
+        log.warning("%s cannot be written (%s); the frames will be read again by the next run.", memory, error)

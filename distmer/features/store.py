@@ -34,7 +34,7 @@ from distmer.digests import digest
 from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.features.row import STORED, TEXTS, FeatureRow, tensor, to_table
-from distmer.storage import Store
+from distmer.storage import Place, delete, files, write
 from distmer.types import BadInput, ClipFailure, RunError
 
 log = logging.getLogger(__name__)
@@ -61,15 +61,11 @@ class _Removed(Exception):
 
 
 class FeatureStore:
-    """The features of one extraction.
+    """The features of one extraction, in its own folder in ``place``. Maps of unit "minmax" have one too."""
 
-    ``store`` is the place of all of them; maps of unit "minmax" have a folder of their own.
-    """
-
-    def __init__(self, store: Store, cfg: FeatureConfig, unit: Unit = "px") -> None:
+    def __init__(self, place: Place, cfg: FeatureConfig, unit: Unit = "px") -> None:
         settings = extraction(cfg) if unit == "px" else {"flow-maps": True}
-        folder = digest({"settings": settings, "epoch": FEATURE_EPOCH})[:12]
-        self.store = store / folder
+        self.folder = place / digest({"settings": settings, "epoch": FEATURE_EPOCH})[:12]
         self.unit: Unit = unit
         self._size = cfg.size
         self._known: dict[str, Stored] | None = None
@@ -170,7 +166,7 @@ class FeatureStore:
                 self._known = {key: row for key, row in self._known.items() if row.part not in old}
                 _enter(self._known, merged, table)
             for part in sorted(old):
-                self.store.remove(part)
+                delete(self.folder / part)
 
     def _write_part(self, table: pa.Table) -> str:
         buffer = io.BytesIO()
@@ -185,7 +181,7 @@ class FeatureStore:
         )
         texts = table.select(("key", "status", "error")).to_pylist()
         part = f"parts/{digest(sorted([row['key'], row['status'], row['error']] for row in texts))}.parquet"
-        self.store.write(part, buffer.getvalue())
+        write(self.folder / part, buffer.getvalue())
         if self._known is not None:
             _enter(self._known, part, table)
         return part
@@ -222,7 +218,7 @@ class FeatureStore:
 
     def _parts(self) -> dict[str, fs.FileInfo]:
         """The parts, the oldest first, equals in the order of their names: some clocks count whole seconds."""
-        found = {f"parts/{name}": info for name, info in (self.store / "parts").files(".parquet").items()}
+        found = {f"parts/{name}": info for name, info in files(self.folder / "parts", ".parquet").items()}
         order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
         return {name: found[name] for _, name in order}
 
@@ -248,31 +244,32 @@ class FeatureStore:
         except (OSError, pa.ArrowException, KeyError) as error:
             if part not in self._warned:
                 reason = " ".join(str(error).split())[:160]
-                log.warning("%s is not a readable feature part and counts as absent (%s); delete it.", self.store.path(part), reason)
+                unreadable = "%s is not a readable feature part and counts as absent (%s); delete it."
+                log.warning(unreadable, self.folder / part, reason)
                 self._warned.add(part)
             return None
 
     def _require(self, entries: _Entries) -> None:
         missing = [clip for clip, key in entries if key not in self.index]
         if missing:
-            raise BadInput(
-                f"{self.store.uri}: {len(missing)} of {len(entries)} clips have no stored features (first: {missing[0]}); extract them."
-            )
+            lacking = f"{len(missing)} of {len(entries)} clips have no stored features (first: {missing[0]})"
+            raise BadInput(f"{self.folder}: {lacking}; extract them.")
 
     def _read(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         try:
             return self._read_columns(part, columns)
         except (OSError, pa.ArrowException, RunError) as error:
-            if not self.store.exists(part):
+            if not (self.folder / part).is_file():
                 raise _Removed(part) from error
             if isinstance(error, RunError):
                 raise
             reason = " ".join(str(error).split())[:160]
-            raise BadInput(f"{self.store.path(part)}: the feature part is damaged ({reason}); delete it and extract again.") from error
+            told = f"{self.folder / part}: the feature part is damaged ({reason})"
+            raise BadInput(f"{told}; delete it and extract again.") from error
 
     def _read_columns(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         """Some columns of a part; the bytes of the others are not fetched."""
-        with self.store.open(part) as file:
+        with (self.folder / part).open("rb") as file:
             return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True).read(columns=list(columns))
 
 

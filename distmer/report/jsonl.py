@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
-from distmer.remote import Place, Remote
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.types import JsonValue, RunError
 
 _log = logging.getLogger(__name__)
@@ -45,18 +44,18 @@ class JsonLines:
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(line)
             else:
-                self._hold(self._path, line, last=isinstance(event, RunEnded))
+                self._hold(line, last=isinstance(event, RunEnded))
         except (OSError, RunError) as error:
             # Only a log: the folds are in the ledger, whose own failure to write does end a run.
             self._broken = True
             _log.warning("%s cannot be written (%s); the run goes on without it.", self._path, getattr(error, "strerror", None) or error)
 
-    def _hold(self, path: Remote, line: str, *, last: bool) -> None:
+    def _hold(self, line: str, *, last: bool) -> None:
         if self._held is None:
-            self._held = path.read_text() if path.is_file() else ""
+            self._held = self._path.read_text() if self._path.is_file() else ""
         self._held += line
         if last or time.monotonic() - self._written_at >= self._every:
-            Store(path.parent).write(path.name, self._held.encode())
+            write(self._path, self._held.encode())
             self._written_at = time.monotonic()
 
 

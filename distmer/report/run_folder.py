@@ -19,10 +19,9 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.results_file import Results
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
-from distmer.remote import Place
 from distmer.report.document import Document
 from distmer.report.tables import run_report
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.types import BadInput, Predictions
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 def read_results(run_dir: Place) -> Results | None:
     """``results.json`` of a run or a sweep; None where there is none. BadInput where it cannot be read."""
     try:
-        results = Results.model_validate_json(Store(run_dir).read("results.json"))
+        results = Results.model_validate_json((run_dir / "results.json").read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -49,7 +48,7 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
     """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
     results = read_results(run_dir)
     try:
-        table = pq.read_table(io.BytesIO(Store(run_dir).read("predictions.parquet")))
+        table = pq.read_table(io.BytesIO((run_dir / "predictions.parquet").read_bytes()))
     except FileNotFoundError:
         table = None
     if results is None or table is None:
@@ -60,11 +59,11 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
     """Keep what the run is: its settings, its clips with what the feature store noted of them, and the identities of its folds."""
-    folder = Store(run_dir)
-    folder.write("config.yaml", _settings(plan.config, plan.model))
-    folder.write("clips.csv", _clips_csv(plan, stored).encode())
+    write(run_dir / "config.yaml", _settings(plan.config, plan.model))
+    write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
-    folder.write("plan.json", json.dumps({"digest": plan.digest, "data": plan.data_digest, "folds": folds}, indent=1).encode())
+    whole = {"digest": plan.digest, "data": plan.data_digest, "folds": folds}
+    write(run_dir / "plan.json", json.dumps(whole, indent=1).encode())
 
 
 def _settings(config: Config, model: ResolvedModel) -> bytes:
@@ -87,37 +86,36 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, figures, and last the report and ``results.json``."""
     from distmer.report.figures import drawings  # matplotlib takes half a second to load
 
-    folder = Store(run_dir)
-    write_predictions(folder, result.predictions)
-    write_figures(folder, drawings(result), dpi=150)
-    write_results(folder, result.results)
+    write_predictions(run_dir, result.predictions)
+    write_figures(run_dir, drawings(result), dpi=150)
+    write_results(run_dir, result.results)
 
 
-def write_figures(folder: Store, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
+def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
     """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
     for name, draw in drawings.items():
         buffer = io.BytesIO()
         draw().savefig(buffer, format="png", **how)
-        folder.write(f"figures/{name}.png", buffer.getvalue())
+        write(folder / "figures" / f"{name}.png", buffer.getvalue())
 
 
-def write_predictions(folder: Store, predictions: Predictions | None) -> None:
+def write_predictions(folder: Place, predictions: Predictions | None) -> None:
     """``predictions.parquet``, which a comparison reads, if anything was predicted."""
     if predictions is not None:
         buffer = io.BytesIO()
         pq.write_table(predictions_table(predictions), buffer)
-        folder.write("predictions.parquet", buffer.getvalue())
+        write(folder / "predictions.parquet", buffer.getvalue())
 
 
-def write_results(folder: Store, results: Results, report: Document | None = None) -> None:
+def write_results(folder: Place, results: Results, report: Document | None = None) -> None:
     """The report (if not given, that of a run) and ``results.json``: again once the MLflow run is known."""
-    folder.write("report.md", (report or run_report(results)).markdown().encode())
-    folder.write("results.json", json.dumps(results.to_json(), indent=1).encode())
+    write(folder / "report.md", (report or run_report(results)).markdown().encode())
+    write(folder / "results.json", json.dumps(results.to_json(), indent=1).encode())
 
 
 def planned_digest(run_dir: Place) -> str:
     """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
     try:
-        return str(json.loads(Store(run_dir).read("plan.json"))["digest"])
+        return str(json.loads((run_dir / "plan.json").read_bytes())["digest"])
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise BadInput(f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below <workspace>/runs.") from error

@@ -21,12 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from distmer.experiment.plan import acting_settings
 from distmer.process import only_errors_of
-from distmer.remote import Place
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.run_folder import read_results, write_figures, write_predictions, write_results
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import clock, run_report
-from distmer.storage import Store
+from distmer.storage import Place, write
 from distmer.sweep.plan import Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult
 from distmer.types import BadInput, JsonValue
@@ -154,12 +153,12 @@ def search_record(outcome: Outcome) -> bytes:
     return json.dumps(tree, indent=1).encode()
 
 
-def read_records(folder: Store, searches: Sequence[Search]) -> dict[str, Outcome]:
+def read_records(folder: Place, searches: Sequence[Search]) -> dict[str, Outcome]:
     """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as none."""
     found: dict[str, Outcome] = {}
     for search in searches:
         try:
-            tree = json.loads(folder.read(record_key(search)))
+            tree = json.loads((folder / record_key(search)).read_bytes())
             trials = tuple(Trial.of_json(trial) for trial in tree["trials"])
             chosen = next((trial for trial in trials if trial.index == tree["chosen"]), None)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -182,12 +181,12 @@ def record_key(search: Search) -> str:
     return f"searches/{slug(search.id)}.json"
 
 
-def finish_sweep_folder(folder: Store, result: SweepResult) -> None:
+def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
     """Predictions, trials, figures, chosen settings, and last the report and ``results.json``."""
     write_predictions(folder, result.predictions)
-    folder.write("trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
+    write(folder / "trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
     for name, text in chosen_files(result).items():
-        folder.write(name, text.encode())
+        write(folder / name, text.encode())
     write_figures(folder, sweep_figures(result.plan, result.outcomes), dpi=130, bbox_inches="tight")
     write_results(folder, result.results, sweep_report(result))
 

@@ -16,7 +16,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from distmer.storage import Store
+from distmer.storage import files, place
 from harness import command, objects, toy
 from tests.within import loso, within
 
@@ -53,21 +53,21 @@ def settings(root: object, *more: str, epochs: int = 12) -> list[str]:
 
 
 def predictions(home: str) -> Sequence[dict[str, Any]]:
-    runs = Store(f"{home}/runs")
-    (key,) = runs.keys("predictions.parquet")
-    return pq.read_table(io.BytesIO(runs.read(key))).to_pylist()
+    runs = place(f"{home}/runs")
+    (name,) = files(runs, "predictions.parquet")
+    return pq.read_table(io.BytesIO((runs / name).read_bytes())).to_pylist()
 
 
 def ledger(home: str) -> dict[str, bytes]:
     """The finished folds: digest → the bytes of the entry, which hold the seconds it took."""
-    store = Store(f"{home}/ledger")
-    return {Path(key).stem: store.read(key) for key in store.keys()}  # noqa: SIM118
+    folder = place(f"{home}/ledger")
+    return {Path(name).stem: (folder / name).read_bytes() for name in files(folder)}
 
 
 def events(home: str) -> list[dict[str, Any]]:
-    runs = Store(f"{home}/runs")
-    (key,) = runs.keys("events.jsonl")
-    return [json.loads(line) for line in runs.read(key).decode().splitlines()]
+    runs = place(f"{home}/runs")
+    (name,) = files(runs, "events.jsonl")
+    return [json.loads(line) for line in (runs / name).read_text().splitlines()]
 
 
 @pytest.mark.parametrize("how", ["ray", "local"])
@@ -81,7 +81,7 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_
     assert predictions(home) == command.predictions(on_disk)
     before = ledger(home)
     assert before.keys() == command.ledger(on_disk).keys()
-    assert {key.split("/")[0] for key in Store(home).keys()} == {"features", "ledger", "runs"}  # noqa: SIM118
+    assert {name.split("/")[0] for name in files(place(home))} == {"features", "ledger", "runs"}
     assert not (tmp_path / "unused").exists() and not list(tmp_path.glob("**/*.parquet"))
 
     again = loso(*words, home=tmp_path / "unused")
@@ -114,15 +114,15 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     process = command.start(
         *settings(far_maps, *words, epochs=long), "--fold", "flowmaps/sub02", "--workspace", home, "--json", home=tmp_path / "unused"
     )
-    checkpoints = Store(f"{home}/elsewhere")
-    command.wait_for(lambda: bool(checkpoints.keys("state.pt")), process)
+    checkpoints = place(f"{home}/elsewhere")
+    command.wait_for(lambda: bool(files(checkpoints, "state.pt")), process)
     family = psutil.Process(process.pid).children(recursive=True)
     (victim,) = [p for p in family if any("RayTrainWorker" in part for part in p.cmdline()[:1])]
     victim.kill()
     ended = command.finish(process)
     assert (ended.code, ended.json["status"]) == (0, "some-folds"), ended.err  # one fold of five
     assert len(ledger(home)) == 1
-    assert checkpoints.keys() == []  # they have done their work
+    assert files(checkpoints) == {}  # they have done their work
     alone = loso(*settings(far_maps, epochs=long), "--fold", "flowmaps/sub02", "--local", "--workspace", f"{home}/alone", home=tmp_path)
     assert alone.code == 0
     assert predictions(home) == predictions(f"{home}/alone")
@@ -137,7 +137,7 @@ def test_the_embedded_set_is_generated_onto_s3(tmp_path: Path, server: objects.S
     near = loso(*words, "--local", "--json", home=tmp_path / "near")
     assert (far.code, near.code) == (0, 0), far.err + near.err
     assert predictions(home) == command.predictions(tmp_path / "near")
-    clips = Store(f"{home}/data").keys()
+    clips = list(files(place(f"{home}/data")))
     here = sorted(p.relative_to(tmp_path / "near/data").as_posix() for p in (tmp_path / "near/data").rglob("*") if p.is_file())
     assert clips == here and clips[-1].endswith("SAMM_Micro_FACS_Codes_v2.xlsx")
     assert not (tmp_path / "unused").exists()
@@ -158,7 +158,7 @@ def test_a_run_on_s3_is_compared_and_tracked_by_its_address(far_maps: str, tmp_p
     compared = within("compare", *run_dirs, "--set", "tracking.enabled=false", home=tmp_path)
     assert compared.code == 0, compared.err
     (folder,) = re.findall(rf"tables: ({home}/comparisons/\w+)", compared.out)
-    assert "comparison.md" in Store(folder).keys()  # noqa: SIM118
+    assert "comparison.md" in files(place(folder))
     tracked = within("track", run_dirs[0], home=tmp_path, MLFLOW_TRACKING_URI=data_base)
     assert tracked.code == 0 and "5 of 5 folds; MLflow run " in tracked.out and "not written" not in tracked.out, tracked.err
     assert list((tmp_path / "tracking").glob("mlartifacts/*/artifacts/results.json"))  # beside the data base

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from distmer.addresses import holds_secret, mask, masked
 from distmer.config import TrackingConfig
-from distmer.remote import filesystem
+from distmer.storage import place
 from distmer.types import BadInput
 
 # Letters that stand in no other part of the address below, so that finding them means finding the password.
@@ -82,5 +82,5 @@ def test_an_address_without_a_password_is_taken(address: str) -> None:
 @pytest.mark.parametrize("address", ["s3://key:sec@bucket/x", "s3://key:sec/ret@bucket/x", "gs://a:b/c/d@bucket"])
 def test_a_storage_address_with_credentials_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(BadInput, match=r"s://\*\*\*|s3://\*\*\*") as refused:
-        filesystem(address)
+        place(address)
     assert "sec" not in str(refused.value)

@@ -68,7 +68,7 @@ def test_a_disk_that_fills_up_under_the_ledger(say: Say, tmp_path: Path) -> None
         said = run(say, *chosen)
     assert said.code == 1
     assert "the ledger cannot be written (File too large); every fold finished before is kept" in said.sentence
-    assert "give the same command again" in said.sentence
+    assert "Fix the place (free space, permissions) and run again." in said.sentence
     kept = command.ledger(home(tmp_path))
     assert len(kept) == 3
     assert not list(home(tmp_path).glob("ledger/*/.*"))
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_under_the_run_folder(say: Say, maps: Path, tmp_pat
     with no_file_above(12_000):  # enough for folds, not for a figure
         said = run(say, *on_maps(maps))
     assert said.code == 1
-    assert ".png: File too large; what was finished is kept. Fix this and run again." in said.sentence
+    assert ".png: File too large. Fix this and run again; what was finished is kept." in said.sentence
     kept = command.ledger(home(tmp_path))
     assert len(kept) == 4
     assert run(say, *on_maps(maps)).code == 0
@@ -145,7 +145,8 @@ def test_a_workspace_without_permission(maps: Path, tmp_path: Path) -> None:
     )
     said = Said(ended.returncode, ended.stdout, ended.stderr)
     assert said.code == 2
-    assert f"{place}: the workspace cannot be written (Permission denied); mend that, or name another folder" in said.sentence
+    told = f"{place}: the workspace cannot be written (Permission denied); fix that, or name another folder"
+    assert told in said.sentence
 
 
 # What a former run left.

@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,6 @@ import pytest
 from distmer.config import FeatureConfig
 from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.features.store import FeatureStore
-from distmer.storage import Store
 from distmer.types import BadInput
 
 SIZE = 16
@@ -42,7 +42,7 @@ def _map_row(key: str, size: int) -> FeatureRow:
 
 
 def _store(tmp_path: Path, unit: str = "px") -> FeatureStore:
-    return FeatureStore(Store(tmp_path / "features"), CFG, unit)  # type: ignore[arg-type]
+    return FeatureStore(tmp_path / "features", CFG, unit)  # type: ignore[arg-type]
 
 
 def _parts(tmp_path: Path) -> list[Path]:
@@ -105,7 +105,7 @@ def test_a_truncated_part_counts_as_absent(tmp_path: Path, caplog: pytest.LogCap
     store = _store(tmp_path)
     store.write([_row("a")])
     store.write([_row("b")])
-    part = Path(store.store.path(store.index["a"].part))
+    part = Path(store.folder / store.index["a"].part)
     part.write_bytes(part.read_bytes()[:keep])
     store = _store(tmp_path)  # the next run's
     with caplog.at_level(logging.WARNING):
@@ -170,7 +170,7 @@ def test_a_damaged_part_is_left_where_it_is_when_others_are_merged(tmp_path: Pat
     store = _store(tmp_path)
     for n in range(9):
         store.write([_row(f"k{n}", n)])
-    rotten = Path(store.store.path(store.index["k4"].part))
+    rotten = Path(store.folder / store.index["k4"].part)
     rotten.write_bytes(rotten.read_bytes()[:-20])
     store.compact()
     assert len(_parts(tmp_path)) == 2 and rotten in _parts(tmp_path)
@@ -181,9 +181,14 @@ def test_the_parts_are_opened_once_a_run(tmp_path: Path, monkeypatch: pytest.Mon
     store = _store(tmp_path)
     for n in range(5):
         store.write([_row(f"k{n}", n)])
-    opened: list[str] = []
-    opening = Store.open
-    monkeypatch.setattr(Store, "open", lambda self, key: opened.append(key) or opening(self, key))
+    opened: list[Path] = []
+    opening = Path.open
+
+    def counted(path: Path, mode: str = "r", **rest: Any) -> Any:
+        opened.extend([path] if mode == "rb" else [])
+        return opening(path, mode, **rest)
+
+    monkeypatch.setattr(Path, "open", counted)
     run = _store(tmp_path)
     entries = [(f"d/s/k{n}", f"k{n}") for n in range(5)]
     assert len(run.index) == 5 and not run.failures(entries) and not run.failures(entries[:2])
@@ -231,9 +236,9 @@ def test_flow_maps_of_two_sizes_are_stored_apart_and_not_mixed(tmp_path: Path) -
 
 def test_settings_have_folders_of_their_own(tmp_path: Path) -> None:
     _store(tmp_path).write([_row("a")])
-    other = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, flow="dis"))
+    other = FeatureStore(tmp_path / "features", FeatureConfig(size=SIZE, flow="dis"))
     assert other.index == {}
-    elsewhere = FeatureStore(Store(tmp_path / "features"), FeatureConfig(size=SIZE, landmarks="/a/model.dat"))
+    elsewhere = FeatureStore(tmp_path / "features", FeatureConfig(size=SIZE, landmarks="/a/model.dat"))
     assert set(elsewhere.index) == {"a"}  # where the model lies is no setting; which one it is, the keys know
 
 

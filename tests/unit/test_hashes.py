@@ -13,7 +13,7 @@ import pytest
 from distmer.features import hashes
 from distmer.features.frames import ClipError
 from distmer.features.hashes import FILE, hash_frames
-from distmer.storage import Store
+from distmer.storage import files, place, write
 from distmer.types import ApexSearch, Clip, KeyFrames
 from tests.saying import Say, on_maps, run
 
@@ -45,7 +45,7 @@ def clips_of(root: object) -> list[Clip]:
 
 def fill(root: object) -> None:
     for name in ("a/1.png", "a/2.png", "b/3.png"):
-        Store(str(root)).write(name, name.encode())
+        write(place(str(root)) / name, name.encode())
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["disk", "S3"])
@@ -54,18 +54,18 @@ def test_a_frame_is_read_once_and_again_when_it_has_changed(
 ) -> None:
     root = request.getfixturevalue("remote") if far else str(tmp_path / "data")
     fill(root)
-    clips, memory = clips_of(root), Store(tmp_path / "features")
+    clips, memory = clips_of(root), tmp_path / "features"
     first = hash_frames(clips, memory)
     assert sorted(read) == ["1.png", "2.png", "3.png"]  # a frame of two clips once
     assert first.digests == {f"{root}/{name}": hashlib.sha256(name.encode()).hexdigest() for name in ("a/1.png", "a/2.png", "b/3.png")}
-    assert not memory.keys()  # so fresh a file may change unseen: nothing is remembered of it
+    assert not files(memory)  # so fresh a file may change unseen: nothing is remembered of it
     settle(tmp_path, monkeypatch)
     hash_frames(clips, memory)
     read.clear()
     assert hash_frames(clips, memory) == first and read == []
     if far:
         time.sleep(1.1)  # S3 counts whole seconds; an object that was just written is not remembered, so this is no race
-    Store(str(root)).write("a/2.png", b"a/X.png")  # of the same size
+    write(place(str(root)) / "a/2.png", b"a/X.png")  # of the same size
     changed = hash_frames(clips, memory)
     assert read == ["2.png"] and changed.digests[f"{root}/a/2.png"] == hashlib.sha256(b"a/X.png").hexdigest()
 
@@ -73,7 +73,7 @@ def test_a_frame_is_read_once_and_again_when_it_has_changed(
 def test_a_file_that_was_given_its_old_time_back_is_read_again(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "data")
     settle(tmp_path, monkeypatch)
-    memory, frame = Store(tmp_path / "features"), tmp_path / "data" / "a" / "1.png"
+    memory, frame = tmp_path / "features", tmp_path / "data" / "a" / "1.png"
     hash_frames(clips_of(tmp_path / "data"), memory)
     before, copy = frame.stat(), tmp_path / "data" / "copy"
     copy.write_bytes(b"X/1.png")
@@ -89,12 +89,12 @@ def test_a_damaged_memory_is_an_absent_one_and_racing_writers_leave_a_whole_one(
 ) -> None:
     fill(tmp_path / "data")
     settle(tmp_path, monkeypatch)
-    clips, memory = clips_of(tmp_path / "data"), Store(tmp_path / "features")
+    clips, memory = clips_of(tmp_path / "data"), tmp_path / "features"
     whole = hash_frames(clips, memory)
-    data = bytearray(memory.read(FILE))
+    data = bytearray((memory / FILE).read_bytes())
     data[len(data) // 4] ^= 0x10
     for damaged in (b"", b"nonsense", bytes(data), bytes(data[:-9])):
-        memory.write(FILE, damaged)
+        write(memory / FILE, damaged)
         with ThreadPoolExecutor(4) as pool:
             assert set(map(str, pool.map(lambda _: hash_frames(clips, memory), range(4)))) == {str(whole)}
         read.clear()
@@ -105,13 +105,14 @@ def test_a_file_that_cannot_be_read_is_a_reason(tmp_path: Path, monkeypatch: pyt
     fill(tmp_path / "data")
     settle(tmp_path, monkeypatch)
     (tmp_path / "data" / "b" / "3.png").unlink()
-    memory = Store(tmp_path / "features")
+    memory = tmp_path / "features"
     for _ in range(2):
         frames = hash_frames(clips_of(tmp_path / "data"), memory)
         with pytest.raises(ClipError, match=r"3\.png: the file does not exist"):
             frames.digest(str(tmp_path / "data" / "b" / "3.png"))
     (tmp_path / "file").write_text("")
-    frames = hash_frames(clips_of(tmp_path / "data"), Store(tmp_path / "file" / "below"))  # a memory that cannot be written is no failure
+    # A memory that cannot be written is no failure.
+    frames = hash_frames(clips_of(tmp_path / "data"), tmp_path / "file" / "below")
     assert len(frames.digests) == 2
 
 

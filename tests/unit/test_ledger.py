@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from distmer.experiment.ledger import Ledger, from_parquet, remove_checkpoints, to_parquet
 from distmer.experiment.local import LocalBackend
-from distmer.remote import Remote
-from distmer.storage import Store
+from distmer.storage import files, place, write
 from distmer.training.fit import fit_fold
 from distmer.types import BadInput, FoldResult
 from harness import toy
@@ -37,7 +36,7 @@ def equal(a: FoldResult, b: FoldResult) -> bool:
 
 
 def test_an_entry_comes_back_to_the_bit(result: FoldResult, tmp_path: Path) -> None:
-    ledger = Ledger(Store(tmp_path))
+    ledger = Ledger(tmp_path)
     ledger.put(result)
     kept = ledger.get(result.digest)
     assert kept is not None
@@ -54,7 +53,7 @@ def test_half_an_entry_is_none(cut: float, result: FoldResult) -> None:
 
 
 def test_a_damaged_entry_is_said_and_the_fold_trained_again(result: FoldResult, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Ledger(Store(tmp_path))
+    ledger = Ledger(tmp_path)
     ledger.put(result)
     (path,) = tmp_path.glob("*/*.parquet")
     path.write_bytes(path.read_bytes()[:-20])
@@ -67,7 +66,7 @@ def test_a_damaged_entry_is_said_and_the_fold_trained_again(result: FoldResult, 
 
 def test_a_write_that_fails_leaves_no_trace_and_what_was_there_stays(result: FoldResult, tmp_path: Path) -> None:
     """A real failure of the system call: the process may not write files above 1 kB."""
-    Ledger(Store(tmp_path)).put(result)
+    Ledger(tmp_path).put(result)
     code = f"""
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -75,36 +74,34 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 from dataclasses import replace
 from pathlib import Path
 from distmer.experiment.ledger import Ledger, from_parquet
-from distmer.remote import Remote
-from distmer.storage import Store
 from distmer.types import RunError
 (path,) = Path({str(tmp_path)!r}).glob("*/*.parquet")
 result = from_parquet(path.read_bytes())
 try:
-    Ledger(Store({str(tmp_path)!r})).put(replace(result, digest="f" * 64))
+    Ledger(Path({str(tmp_path)!r})).put(replace(result, digest="f" * 64))
 except RunError as error:
     print(error)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "the ledger cannot be written (File too large)" in said
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
-    assert Ledger(Store(tmp_path)).get(result.digest) is not None
+    assert Ledger(tmp_path).get(result.digest) is not None
 
 
 def test_two_writers_of_one_fold_leave_one_whole_entry(result: FoldResult, tmp_path: Path) -> None:
-    ledger = Ledger(Store(tmp_path))
+    ledger = Ledger(tmp_path)
     for seconds in (1.0, 2.0):
         ledger.put(replace(result, seconds=seconds))
     kept = ledger.get(result.digest)
     assert kept is not None
     assert kept.seconds == 2.0
-    assert Store(tmp_path).keys() == [f"{result.digest[:2]}/{result.digest}.parquet"]
+    assert list(files(tmp_path)) == [f"{result.digest[:2]}/{result.digest}.parquet"]
 
 
 def test_a_store_that_is_no_address_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="nowhere://x: not a storage address"):
-        Store("nowhere://x")
-    assert Store(tmp_path / "not there").keys() == []
+        place("nowhere://x")
+    assert files(tmp_path / "not there") == {}
 
 
 def test_failures_of_a_model_do_not_end_a_run() -> None:
@@ -116,7 +113,7 @@ def test_failures_of_a_model_do_not_end_a_run() -> None:
 
 
 def test_checkpoints_of_folds_that_are_kept_go(result: FoldResult, tmp_path: Path) -> None:
-    ledger, scratch = Ledger(Store(tmp_path / "ledger")), tmp_path / "scratch"
+    ledger, scratch = Ledger(tmp_path / "ledger"), tmp_path / "scratch"
     assert remove_checkpoints(scratch, ledger).number == 0
     ledger.put(result)
     done, under_way, forgotten = (scratch / digest for digest in (result.digest, "0" * 64, "1" * 64))
@@ -131,9 +128,9 @@ def test_checkpoints_of_folds_that_are_kept_go(result: FoldResult, tmp_path: Pat
 
 
 def test_checkpoints_on_an_object_store(result: FoldResult, remote: str) -> None:
-    ledger, scratch = Ledger(Store(f"{remote}/ledger")), Store(f"{remote}/scratch")
+    ledger, scratch = Ledger(place(f"{remote}/ledger")), place(f"{remote}/scratch")
     ledger.put(result)
     for digest in (result.digest, "0" * 64):
-        scratch.write(f"{digest}/state.pt", b"x")
-    assert remove_checkpoints(Remote(scratch.uri), ledger).number == 1
-    assert scratch.keys() == ["0" * 64 + "/state.pt"]
+        write(scratch / digest / "state.pt", b"x")
+    assert remove_checkpoints(scratch, ledger).number == 1
+    assert list(files(scratch)) == ["0" * 64 + "/state.pt"]

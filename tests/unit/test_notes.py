@@ -14,7 +14,6 @@ from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing, locate
 from distmer.models import resolve
 from distmer.report.run_folder import begin_folder
-from distmer.storage import Store
 from distmer.types import ApexSearch, Clip, KeyFrames, Manifest
 from harness import toy
 from tests.saying import Say, home, settings
@@ -59,7 +58,7 @@ def test_the_chosen_apex_is_kept(tmp_path: Path) -> None:
     clips = tuple(Clip("d", f"s{n}", "c", n, "happiness", source, "row") for n, source in enumerate(sources))
     config = toy.config("linear", features={"size": 32, "flow": "dis"}, evaluation={"folds": "group_kfold", "k": 2})
     manifest = Manifest("own", ("a", "b"), clips)
-    found = locate(manifest, Store(tmp_path / "features"), config.features)
+    found = locate(manifest, tmp_path / "features", config.features)
     features = extract_missing(manifest, found, config.features, LocalBackend(), [])
     begin_folder(tmp_path / "run", build_plan(config, manifest, resolve(config.model), features.keys, features.failures), features.stored)
     rows = list(csv.DictReader((tmp_path / "run" / "clips.csv").open()))

@@ -16,9 +16,9 @@ from distmer.datasets import datasets, load_manifest
 from distmer.experiment.ledger import Ledger
 from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore
-from distmer.remote import Place, below, place
+from distmer.leftovers import temporary
 from distmer.report.jsonl import JsonLines
-from distmer.storage import Store
+from distmer.storage import Place, below, delete, files, place, write
 from distmer.training.fit import fit_fold
 from distmer.types import Manifest, RunError
 from harness import command, objects, toy
@@ -34,7 +34,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path, server: objects.Serv
 
 
 def test_what_is_written_is_read_and_listed(address: str) -> None:
-    store = Store(address)
+    root = place(address)
     written = {
         "a/b/c.bin": b"1",
         "a/empty": b"",
@@ -44,60 +44,64 @@ def test_what_is_written_is_read_and_listed(address: str) -> None:
         "big": random.Random(0).randbytes(12_000_000),
     }
     for key, data in written.items():
-        store.write(key, data)
-    listed = store.keys()
-    assert listed == sorted(written) and {key: store.read(key) for key in listed} == written
-    assert store.keys(".bin") == ["a/b/c.bin"]
-    assert (store / "a").keys() == ["b/c.bin", "empty"] and (store / "a/b").read("c.bin") == b"1"
-    with store.open("big") as file:
+        write(root / key, data)
+    listed = files(root)
+    assert list(listed) == sorted(written) and {key: (root / key).read_bytes() for key in listed} == written
+    assert [info.size for info in listed.values()] == [len(written[key]) for key in listed]
+    assert list(files(root, ".bin")) == ["a/b/c.bin"]
+    assert list(files(root / "a")) == ["b/c.bin", "empty"] and (root / "a/b" / "c.bin").read_bytes() == b"1"
+    with (root / "big").open("rb") as file:
         assert file.seek(11_000_000) and file.read(5) == written["big"][11_000_000:11_000_005]
-    store.write("top", b"other")
-    assert store.read("top") == b"other"
-    assert [store.exists(key) for key in ("top", "a", "none", "a/b/c.bin")] == [True, False, False, True]
+    write(root / "top", b"other")
+    assert (root / "top").read_bytes() == b"other"
+    assert [(root / key).is_file() for key in ("top", "a", "none", "a/b/c.bin")] == [True, False, False, True]
 
 
 def test_a_missing_key_is_a_file_not_found_and_a_missing_folder_is_empty(address: str) -> None:
-    store = Store(address)
-    assert store.keys() == [] and not store.exists("x")
-    store.write("x/y", b"")
+    root = place(address)
+    assert files(root) == {} and not (root / "x").exists()
+    write(root / "x/y", b"")
     for key in ("none", "x/none", "x"):
         with pytest.raises(OSError) as error:
-            store.read(key)
+            (root / key).read_bytes()
         assert isinstance(error.value, FileNotFoundError) or key == "x"
-    with pytest.raises(FileNotFoundError), store.open("none"):
+    with pytest.raises(FileNotFoundError), (root / "none").open("rb"):
         pass
 
 
 def test_a_folder_is_removed_and_nothing_beside_it(address: str) -> None:
-    store = Store(address)
+    root = place(address)
     for key in ("a/1", "a/b/2", "ab/3"):
-        store.write(key, b"")
-    store.remove("a")
-    store.remove("a")
-    assert store.keys() == ["ab/3"]
+        write(root / key, b"")
+    if isinstance(root, Path):
+        temporary(root, "1").write_bytes(b"half")
+    assert list(files(root)) == ["a/1", "a/b/2", "ab/3"]  # what is half written is never listed
+    delete(root / "a")
+    delete(root / "a")
+    assert list(files(root)) == ["ab/3"]
 
 
 @pytest.mark.parametrize("size", [300_000, 12_000_000], ids=["one request", "in parts"])
 def test_half_a_write_leaves_what_was_there(size: int, address: str, server: objects.Server) -> None:
     """Locally a file may not grow beyond 100 kB; on S3 the line breaks after that many bytes."""
-    store = Store(address)
-    store.write("old", b"old")
+    root = place(address)
+    write(root / "old", b"old")
     data = random.Random(1).randbytes(size)
     if "://" in address:
         with objects.breaking(server, 100_000) as url, objects.surroundings({"AWS_ENDPOINT_URL": url}):
             for key in ("old", "new"):
                 with pytest.raises(RunError, match=f"{key}: the storage (does not answer|failed)"):
-                    Store(address).write(key, data)
+                    write(place(address) / key, data)
     else:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
             for key in ("old", "new"):
                 with pytest.raises(OSError, match="File too large"):
-                    store.write(key, data)
+                    write(root / key, data)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (store.keys(), store.read("old")) == (["old"], b"old")
+    assert (list(files(root)), (root / "old").read_bytes()) == (["old"], b"old")
 
 
 # What stands on it.
@@ -106,28 +110,29 @@ def test_half_a_write_leaves_what_was_there(size: int, address: str, server: obj
 def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(address: str, caplog: pytest.LogCaptureFixture) -> None:
     clips = toy.clips()
     result = fit_fold(toy.jobs(toy.config("linear"), clips)[0], toy.inputs(clips))
-    ledger = Ledger(Store(address) / "ledger")
+    ledger = Ledger(place(address) / "ledger")
     other = replace(result, digest="f" * 64)
     ledger.put(result)
     ledger.put(other)
-    (key, _) = ledger.store.keys()
-    ledger.store.write(key, ledger.store.read(key)[:-20])
-    damaged, whole = (result, other) if result.digest in key else (other, result)
-    assert ledger.known([damaged.digest, whole.digest, "0" * 64]).keys() == {whole.digest}
+    entry = ledger.entry(result.digest)
+    write(entry, entry.read_bytes()[:-20])
+    assert ledger.known([result.digest, other.digest, "0" * 64]).keys() == {other.digest}
     assert caplog.text.count("is damaged") == 1
-    features = FeatureStore(Store(address) / "features", FeatureConfig(size=16), "minmax")
+    features = FeatureStore(place(address) / "features", FeatureConfig(size=16), "minmax")
     map_HW3 = np.random.default_rng(0).random((28, 28, 3)).astype(np.float32)
     row = FeatureRow("d/s/a", "a", "minmax", "ok", flow_HW2=map_HW3[..., :2], strain_HW=map_HW3[..., 2])
     features.write([row])
     features.write([replace(row, key="b")])
     np.testing.assert_array_equal(features.load([("d/s/a", "a")]).channel("strain")[0], map_HW3[..., 2])
     part = features.index["b"].part
-    features.store.write(part, features.store.read(part)[:-20])
-    again = FeatureStore(Store(address) / "features", FeatureConfig(size=16), "minmax")
+    write(features.folder / part, (features.folder / part).read_bytes()[:-20])
+    again = FeatureStore(place(address) / "features", FeatureConfig(size=16), "minmax")
     assert again.index.keys() == {"a"} and "is not a readable feature part and counts as absent" in caplog.text
     if "://" in address:  # away: what it holds is not known, and must not be made again
         with objects.surroundings({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{command.free_port()}"}):
-            for look in (lambda: Ledger(Store(address)).known(["0" * 64]), lambda: FeatureStore(Store(address), FeatureConfig()).index):
+            away = place(address)
+            ledger, features = Ledger(away), FeatureStore(away, FeatureConfig())
+            for look in (lambda: ledger.known(["0" * 64]), lambda: features.index):
                 with pytest.raises(RunError, match="the storage does not answer; check the network"):
                     look()
 
@@ -141,8 +146,8 @@ def test_a_data_set_on_s3_is_the_one_on_disk(name: str, layout: str, tmp_path: P
     objects.upload(tmp_path, remote)
     given = (tmp_path, remote) if layout == "among others" else (root, f"{remote}/{root.relative_to(tmp_path)}")
 
-    def load(place: object) -> Manifest:
-        return load_manifest(DataConfig(protocol=name, root=str(place), missing_apex="max-flow"), tmp_path)
+    def load(root: object) -> Manifest:
+        return load_manifest(DataConfig(protocol=name, root=str(root), missing_apex="max-flow"), tmp_path)
 
     near, far = (load(root) for root in given)
     assert repr(far.clips).replace(remote, str(tmp_path)) == repr(near.clips)
@@ -150,7 +155,6 @@ def test_a_data_set_on_s3_is_the_one_on_disk(name: str, layout: str, tmp_path: P
 
 
 def test_a_row_of_a_sheet_cannot_lead_out_of_the_data_root(tmp_path: Path, address: str) -> None:
-    store = Store(address)
     rows = ["subject,clip,label,onset,apex"]
     names = ["in.png", "a/../in.png", "../out.png", "../rooted/out.png", "a/../../out.png", "a/../../root/in.png", "..", "../../../x.png"]
     rows += [f"s{n},c{n},{'ab'[n % 2]},in.png,{name}" for n, name in enumerate(names)]
@@ -161,7 +165,7 @@ def test_a_row_of_a_sheet_cannot_lead_out_of_the_data_root(tmp_path: Path, addre
         "out.png": "x",
         "rooted/out.png": "x",
     }.items():
-        store.write(key, data.encode())
+        write(place(address) / key, data.encode())
     manifest = load_manifest(DataConfig(protocol="folder", root=f"{address}/root"), tmp_path)
     assert [clip.name for clip in manifest.clips] == ["c0", "c1", "c5"]
     assert [failure.clip[-2:] for failure in manifest.failures] == ["c2", "c3", "c4", "c6", "c7"]
@@ -169,9 +173,8 @@ def test_a_row_of_a_sheet_cannot_lead_out_of_the_data_root(tmp_path: Path, addre
 
 
 def test_a_place_looks_the_same_near_and_far(address: str) -> None:
-    store = Store(address)
     for key in ("root/b/2.txt", "root/b/1.txt", "root/a.b.txt", "beside/x"):
-        store.write(key, key.encode())
+        write(place(address) / key, key.encode())
 
     def look(root: Place) -> object:
         inside = [root, root / "b", root / "b/1.txt", root / "a.b.txt", root / "none", root / "none/x", root / "b" / "c"]
@@ -187,7 +190,7 @@ def test_a_place_looks_the_same_near_and_far(address: str) -> None:
 
     kept = place(f"{address}/root", still=True) if "://" in address else place(f"{address}/root")
     expected = look(kept)
-    store.write("root/late.txt", b"")
+    write(place(f"{address}/root/late.txt"), b"")
     assert look(kept) == expected or "://" not in address  # told to be still, it asks once
     facts, listed, text, *outside = look(place(f"{address}/root"))  # type: ignore[misc]
     assert [name for name, *_ in listed] == ["a.b.txt", "b", "late.txt"] and text == "root/b/2.txt" and outside == [None, None]

@@ -27,8 +27,7 @@ from distmer.datasets.synthetic.faces import EYES
 from distmer.experiment.events import Step
 from distmer.experiment.local import LocalBackend
 from distmer.features.landmarks import find_face, model_path
-from distmer.remote import Remote
-from distmer.storage import Store
+from distmer.storage import Place, files, place, write
 from distmer.types import RunError
 from harness import command
 
@@ -181,7 +180,7 @@ class Killed(BaseException):
     """Nobody is meant to catch it."""
 
 
-def killed_after(clips: int, folder: Path | Remote) -> None:
+def killed_after(clips: int, folder: Place) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == clips:
             raise Killed
@@ -253,7 +252,7 @@ def test_ray_is_not_started_where_it_may_not_be_needed(tiny: Path, tmp_path: Pat
             pytest.fail("it was started")
 
     known = of_tiny(tmp_path / "features")
-    Store(known.workspace.features).write("01/parts/23.parquet", b"features of some clips")
+    write(known.workspace.features / "01/parts/23.parquet", b"features of some clips")
     complete = of_tiny(tmp_path / "set", "storage.data=" + str(tiny.parent))
     for session in (known, complete):
         assert len(session.manifest([], Backend()).clips) == TINY.subjects * TINY.clips_per_subject
@@ -287,13 +286,14 @@ def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(tin
 
 
 def test_on_an_object_store_too_a_killed_generation_goes_on_where_it_was(tiny: Path, remote: str) -> None:
-    killed_after(3, Remote(remote))
-    store = Store(str(root_of(TINY, Remote(remote))))
-    finished = store.keys(".jpg")
-    assert not store.exists(MARKER) and len({key.rpartition("/")[0] for key in finished}) == 3
-    store.write(finished[0], b"told apart")
-    assert str(ensure(TINY, Remote(remote))) == store.uri
-    assert store.read(finished[0]) == b"told apart"  # it was not written again
-    store.write(finished[0], (tiny / finished[0]).read_bytes())
-    there = store.keys()
-    assert {key: hashlib.sha256(store.read(key)).hexdigest() for key in there} == hashes(tiny)
+    folder = place(remote)
+    killed_after(3, folder)
+    root = root_of(TINY, folder)
+    finished = list(files(root, ".jpg"))
+    assert not (root / MARKER).exists() and len({name.rpartition("/")[0] for name in finished}) == 3
+    write(root / finished[0], b"told apart")
+    assert ensure(TINY, folder) == root
+    assert (root / finished[0]).read_bytes() == b"told apart"  # it was not written again
+    write(root / finished[0], (tiny / finished[0]).read_bytes())
+    there = {name: (root / name).read_bytes() for name in files(root)}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in there.items()} == hashes(tiny)

@@ -30,7 +30,6 @@ from distmer.features import hashes
 from distmer.features.frames import frame_digest
 from distmer.report.live_sweep import SweepProgress
 from distmer.report.sweep import chosen_files, sweep_report
-from distmer.storage import Store
 from distmer.sweep.events import TrialReported
 from distmer.sweep.loop import Sweep
 from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, plan_sweep
@@ -157,7 +156,14 @@ def run(
 ) -> tuple[SweepResult, list[Any]]:
     plan, inputs = planned
     heard: list[Any] = []
-    sweep = Sweep(plan, lambda: (Halving(plan.space, seed), Shuffled(seed, room)), Ledger(Store(home)), inputs, [heard.append], at_once)
+    sweep = Sweep(
+        plan,
+        lambda: (Halving(plan.space, seed), Shuffled(seed, room)),
+        Ledger(home),
+        inputs,
+        [heard.append],
+        at_once,
+    )
     return sweep.run(more.get("recorded", {}), str(home)), heard
 
 
@@ -191,7 +197,7 @@ def test_what_is_in_ledger_and_records_is_not_trained_again(planned: tuple[Sweep
 
     plan, inputs = planned
     records = {outcome.search.id: outcome for outcome in first.outcomes}
-    read = Sweep(plan, refuse, Ledger(Store(tmp_path)), inputs, [], 1).run(records, str(tmp_path))
+    read = Sweep(plan, refuse, Ledger(tmp_path), inputs, [], 1).run(records, str(tmp_path))
     assert comparable(read) == comparable(first)
 
 
@@ -206,7 +212,8 @@ def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: t
     for lost in (False, True):
         heard: list[Any] = []
         both = (Halving(plan.space, 0), Shuffled(0, 5, lose=lost))
-        sweep = Sweep(plan, lambda both=both: both, Ledger(Store(tmp_path / str(lost))), inputs if lost else some, [heard.append], 2)
+        ledger = Ledger(tmp_path / str(lost))
+        sweep = Sweep(plan, lambda both=both: both, ledger, inputs if lost else some, [heard.append], 2)
         result = sweep.run({}, "folder")
         failed = [trial for outcome in result.outcomes for trial in outcome.trials if trial.state == "failed"]
         if lost:
@@ -273,7 +280,8 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
     def inputs(config: Any, model: Any) -> Any:
         return found[feature_digest(config.features)].inputs(ids, model, config.inputs)
 
-    sweep = Sweep(plan, lambda: (Halving(space, 1), Shuffled(1, 3)), Ledger(Store(tmp_path / "ledger")), inputs, [], 1)
+    ledger = Ledger(tmp_path / "ledger")
+    sweep = Sweep(plan, lambda: (Halving(space, 1), Shuffled(1, 3)), ledger, inputs, [], 1)
     result = sweep.run({}, str(tmp_path))
     assert result.status == "complete"
     assert {trial.setting["features.flow"] for outcome in result.outcomes for trial in outcome.trials} == {"dis", "farneback"}
@@ -320,7 +328,7 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     assert (metrics["uar"], metrics["inner_uf1"]) == (tree["uar"], tree["inner"]["uf1"])
     assert metrics["trials"] == 14 and metrics["stopped"] == result.counts["stopped"] > 0
     outcome = result.outcomes[0]
-    folds = list(Ledger(Store(tmp_path)).known(outcome.trials[0].folds).values())
+    folds = list(Ledger(tmp_path).known(outcome.trials[0].folds).values())
     (trial,) = trial_items(outcome.trials[0], folds, result.plan, fold_runs=True)
     assert isinstance(trial, Child) and sum(isinstance(item, Child) for item in trial.items) == len(folds) > 0
     (table,) = [item.columns for item in trial.items if isinstance(item, Table)]

@@ -33,8 +33,7 @@ from distmer.datasets.synthetic.layout import (
 )
 from distmer.digests import digest
 from distmer.leftovers import temporary_folder
-from distmer.remote import Place
-from distmer.storage import Store
+from distmer.storage import Place, RemotePath, files, write
 
 __all__ = ["ensure", "expected_counts", "expected_subjects", "root_of"]
 
@@ -88,8 +87,8 @@ def ensure(
 
 
 def _generate(options: SyntheticConfig, root: Place, progress: Callable[[int, int], None], stopped: threading.Event) -> None:
-    clips, store = annotated_clips(options), Store(root)
-    site = _Disk(root) if isinstance(root, Path) else _ObjectStore(store)
+    clips = annotated_clips(options)
+    site = _Disk(root) if isinstance(root, Path) else _ObjectStore(root)
     done = 0
     for subject_index, own_clips in itertools.groupby(clips, key=lambda clip: clip.subject_index):
         subject: Subject | None = None
@@ -102,9 +101,9 @@ def _generate(options: SyntheticConfig, root: Place, progress: Callable[[int, in
             done += 1
             progress(done, len(clips))
     for name, data in beside_the_clips(clips).items():
-        store.write(name, data)
+        write(root / name, data)
     marker = {"options": options.model_dump(mode="json"), "generator": GENERATOR_VERSION, "clips": len(clips)}
-    store.write(MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+    write(root / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
 
 
 class _Site(Protocol):
@@ -112,7 +111,7 @@ class _Site(Protocol):
 
     def holds(self, clip: AnnotatedClip) -> bool: ...
 
-    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None: ...
+    def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None: ...
 
 
 class _Disk:
@@ -127,11 +126,11 @@ class _Disk:
             return all((folder / name).read_bytes().endswith(END_OF_JPEG) for name in frame_names(clip))
         return False
 
-    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None:
+    def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None:
         target = self._root / clip_folder(clip)
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(self._root.name, self._root.parent) as unfinished:
-            for name, data in files.items():
+            for name, data in frames.items():
                 (unfinished / name).write_bytes(data)
             unfinished.chmod(target.parent.stat().st_mode)
             if target.exists() and not self.holds(clip):
@@ -149,13 +148,14 @@ class _Disk:
 class _ObjectStore:
     """A clip is there when all its objects are. What was there is asked once, at the start."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._there = frozenset(store.keys())
+    def __init__(self, root: RemotePath) -> None:
+        self._root = root
+        self._there = frozenset(files(root))
 
     def holds(self, clip: AnnotatedClip) -> bool:
         return self._there.issuperset(f"{clip_folder(clip)}/{name}" for name in frame_names(clip))
 
-    def put(self, clip: AnnotatedClip, files: Mapping[str, bytes]) -> None:
+    def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None:
+        folder = self._root / clip_folder(clip)
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda name: self._store.write(f"{clip_folder(clip)}/{name}", files[name]), files))
+            list(pool.map(lambda name: write(folder / name, frames[name]), frames))
