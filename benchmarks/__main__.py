@@ -1,8 +1,10 @@
-"""Every measurement of speed, one after the other: `python -m benchmarks [--maps FOLDER] [--json FOLDER] [--only steps loso …]`.
+"""Every measurement of speed, one after the other: `python -m benchmarks [--maps FOLDER] [--json FOLDER]
+[--only steps loso …]`.
 
-An hour on two cores; let nothing else run. Each part is a command of its own, below, and prints its table; with ``--json`` its
-figures and the machine's description are kept, a file a part. Without ``--maps`` (flow maps as STSTNet publishes them) the three
-parts that need them are left out. Loss, autoscaling, schedulers and limits of the cluster are measured apart: docs/scale.md.
+An hour on two cores; let nothing else run. Each part is a command of its own, below, and prints its table;
+with ``--json`` its figures and the machine's description are kept, a file a part. Without ``--maps`` (flow
+maps as STSTNet publishes them) the three parts that need them are left out. Loss, autoscaling, schedulers and
+limits of the cluster are measured apart: docs/scale.md.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ PARTS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--maps", type=Path)
     parser.add_argument("--json", type=Path, help="a folder for the figures")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
@@ -39,7 +43,12 @@ def main() -> int:
         if needs_maps and asked.maps is None:
             print(f"\n{name}: left out, for it needs --maps FOLDER", flush=True)
             continue
-        command = [sys.executable, "-m", *PARTS[name], *(["--maps", str(asked.maps.resolve())] if needs_maps else [])]
+        command = [
+            sys.executable,
+            "-m",
+            *PARTS[name],
+            *(["--maps", str(asked.maps.resolve())] if needs_maps else []),
+        ]
         if asked.json:
             asked.json.mkdir(parents=True, exist_ok=True)
             command += ["--json", str(asked.json.resolve() / f"{name}.json")]

@@ -41,7 +41,8 @@ def machine() -> dict[str, Any]:
 
 
 def paired(rounds: int, plain: Callable[[], float], ours: Callable[[], float]) -> dict[str, Any]:
-    """Seconds of both, measured in turn: medians, and how many times faster ours is, with the least and the most of a round."""
+    """Seconds of both, measured in turn: medians, and how many times faster ours is, with the least and the
+    most of a round."""
     pairs: list[tuple[float, float]] = []
     for number in range(rounds):  # the one that goes first changes
         if number % 2:
@@ -62,9 +63,16 @@ def paired(rounds: int, plain: Callable[[], float], ours: Callable[[], float]) -
 
 
 def wall(*command: object, env: Mapping[str, str] | None = None) -> tuple[float, str]:
-    """Seconds of a whole process, start and end included, and what it printed; CalledProcessError when it fails."""
+    """Seconds of a whole process, start and end included, and what it printed; CalledProcessError when it
+    fails."""
     begun = time.perf_counter()
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **(env or {})}, text=True, capture_output=True)
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        text=True,
+        capture_output=True,
+    )
     if done.returncode:
         print(done.stderr[-4000:], file=sys.stderr)
     done.check_returncode()
@@ -76,7 +84,10 @@ def table(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names, *([_text(row.get(name, "")) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
@@ -90,4 +101,10 @@ def keep(path: str | None, begun: Mapping[str, Any], rows: Sequence[Row], **more
 
 
 def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 10 else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 10
+        else f"{value:.1f}"
+        if isinstance(value, float)
+        else str(value)
+    )

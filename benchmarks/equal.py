@@ -9,9 +9,15 @@ from distmer.config import ModelConfig
 from distmer.models import models, resolve
 
 
-def ours_like(plain: nn.Module, name: str, size: int, classes: int = 3, dropout: float | None = None) -> nn.Module:
+def ours_like(
+    plain: nn.Module, name: str, size: int, classes: int = 3, dropout: float | None = None
+) -> nn.Module:
     """distmer's network of this name with the very weights of the plain one."""
-    options = {"size": size} | ({"dropout": dropout} if dropout is not None and "dropout" in models()[name].options.model_fields else {})
+    options = {"size": size} | (
+        {"dropout": dropout}
+        if dropout is not None and "dropout" in models()[name].options.model_fields
+        else {}
+    )
     ours = resolve(ModelConfig.model_validate({"name": name, **options})).build(classes)
     with torch.no_grad():
         for target, weights in zip(ours.parameters(), stacked(plain, ours), strict=True):
@@ -20,8 +26,8 @@ def ours_like(plain: nn.Module, name: str, size: int, classes: int = 3, dropout:
 
 
 def stacked(plain: nn.Module, ours: nn.Module) -> list[Tensor]:
-    """The plain network's weights in the order and shapes of ours: as they are, or each with its like in the other streams, along
-    the output channels."""
+    """The plain network's weights in the order and shapes of ours: as they are, or each with its like in the
+    other streams, along the output channels."""
     named = list(plain.named_parameters())
     if len(named) == len(list(ours.parameters())):
         return [weights for _, weights in named]

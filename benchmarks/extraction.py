@@ -1,9 +1,11 @@
-"""Extraction, ours against the plain loop: `python -m benchmarks.extraction [--clips 288] [--memory 100 2000] [--json FILE]`.
+"""Extraction, ours against the plain loop: `python -m benchmarks.extraction [--clips 288] [--memory 100 2000]
+[--json FILE]`.
 
-Clips are the embedded data set's onset and apex frames, 640×480 px, and the same enlarged to 2040×1088 (padded). Rates: whole
-processes in turn, start included, and for ours also from the first stored batch to the last. ``--memory``: the most memory that
-the whole tree of processes holds at once (proportional set sizes, half a second apart), each clip with bytes of its own, with
-the flow method `dis`, for it is the number of clips that matters.
+Clips are the embedded data set's onset and apex frames, 640×480 px, and the same enlarged to 2040×1088
+(padded). Rates: whole processes in turn, start included, and for ours also from the first stored batch to the
+last. ``--memory``: the most memory that the whole tree of processes holds at once (proportional set sizes,
+half a second apart), each clip with bytes of its own, with the flow method `dis`, for it is the number of
+clips that matters.
 """
 
 from __future__ import annotations
@@ -40,8 +42,11 @@ def pairs(home: Path) -> list[tuple[str, str]]:
     return [(source.onset, source.apex) for source in sources if isinstance(source, KeyFrames)]
 
 
-def copies(known: list[tuple[str, str]], count: int, folder: Path, size: tuple[int, int] | None) -> list[tuple[str, str]]:
-    """A data set of ``count`` clips, each file of its own content, with the manifest.csv of bring-your-own clips."""
+def copies(
+    known: list[tuple[str, str]], count: int, folder: Path, size: tuple[int, int] | None
+) -> list[tuple[str, str]]:
+    """A data set of ``count`` clips, each file of its own content, with the manifest.csv of bring-your-own
+    clips."""
     folder.mkdir(parents=True)
     made: list[tuple[str, str]] = []
     with (folder / "manifest.csv").open("w", newline="") as file:
@@ -64,14 +69,22 @@ def _fitted(image: Any, size: tuple[int, int] | None) -> Any:
     if size is None:
         return image
     width, height = size
-    scaled = cv2.resize(image, (round(image.shape[1] * height / image.shape[0]), height), interpolation=cv2.INTER_CUBIC)
+    scaled = cv2.resize(
+        image, (round(image.shape[1] * height / image.shape[0]), height), interpolation=cv2.INTER_CUBIC
+    )
     left = (width - scaled.shape[1]) // 2
     return cv2.copyMakeBorder(scaled, 0, 0, left, width - scaled.shape[1] - left, cv2.BORDER_REPLICATE)
 
 
 def command(root: Path, home: Path, flow: str) -> list[str]:
     sets = ["data.protocol=folder", f"data.root={root}", f"features.flow={flow}"]
-    return [sys.executable, "jobs/extract.py", *(part for one in sets for part in ("--set", one)), "--workspace", str(home)]
+    return [
+        sys.executable,
+        "jobs/extract.py",
+        *(part for one in sets for part in ("--set", one)),
+        "--workspace",
+        str(home),
+    ]
 
 
 def rate(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, size: str, work: Path) -> Row:
@@ -89,7 +102,8 @@ def rate(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, size:
         with tempfile.TemporaryDirectory(prefix="features-") as home:
             seconds, _ = wall(*command(root, Path(home), flow))
             parts = sorted(
-                (part.stat().st_mtime, pq.read_metadata(part).num_rows) for part in Path(home).glob("features/*/parts/*.parquet")
+                (part.stat().st_mtime, pq.read_metadata(part).num_rows)
+                for part in Path(home).glob("features/*/parts/*.parquet")
             )
         # From the moment on at which each of the two actors has stored a batch.
         steady.append(sum(rows for _, rows in parts[2:]) / (parts[-1][0] - parts[1][0]))
@@ -112,7 +126,9 @@ def memory(known: list[tuple[str, str]], clips: int, work: Path) -> Row:
     root = work / f"many-{clips}"
     copies(known, clips, root, None)
     with tempfile.TemporaryDirectory(prefix="features-") as home:
-        process = subprocess.Popen(command(root, Path(home), "dis"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(root, Path(home), "dis"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         begun, most, driver = time.perf_counter(), 0, 0
         while process.poll() is None:
             now = {p.pid: bytes_held for p, bytes_held in _held(process.pid)}
@@ -138,7 +154,9 @@ def _held(pid: int) -> Iterator[tuple[psutil.Process, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=288)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--memory", type=int, nargs="*", default=[100, 2000])
@@ -147,13 +165,17 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.clips < 64:
         parser.error(
-            "--clips must be 64 or more: the larger frames are a quarter as many, in batches of 4, and the first two batches do not count"
+            "--clips must be 64 or more: the larger frames are a quarter as many, in batches of 4, and the"
+            " first two batches do not count"
         )
     begun = machine()
     with tempfile.TemporaryDirectory(prefix="clips-") as folder:
         work = Path(folder)
         known = pairs(Path(os.environ.get("DISTMER_BENCHMARKS", work)))
-        rows = [rate(known, asked.clips // (1 if size == "640×480" else 4), asked.rounds, "tvl1", size, work) for size in asked.sizes]
+        rows = [
+            rate(known, asked.clips // (1 if size == "640×480" else 4), asked.rounds, "tvl1", size, work)
+            for size in asked.sizes
+        ]
         rows += [rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-fast", "dis")]
         keep(None, begun, rows)
         held = [memory(known, clips, work) for clips in asked.memory]

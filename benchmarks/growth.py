@@ -1,9 +1,10 @@
-"""How time grows: `python -m benchmarks.growth [--json FILE]`, with the exponent b of seconds = a·n^b, fitted by least squares of logs.
+"""How time grows: `python -m benchmarks.growth [--json FILE]`, with the exponent b of seconds = a·n^b, fitted
+by least squares of logs.
 
-``clips``: 50 to 5,000 toy clips of 28 px through what a run does with all of them at once (keys of ready-made maps, the feature
-store, the plan of ten groups, and of LOSO with seven clips a person). ``folds``: as many folds of no length through Ray, ledger and
-event log. ``trials``: whole sweeps of a
-model that is fitted in milliseconds.
+``clips``: 50 to 5,000 toy clips of 28 px through what a run does with all of them at once (keys of ready-made
+maps, the feature store, the plan of ten groups, and of LOSO with seven clips a person). ``folds``: as many
+folds of no length through Ray, ledger and event log. ``trials``: whole sweeps of a model that is fitted in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def clips(count: int) -> dict[str, float]:
         took = {"manifest": lap()}
         found = some.features(manifest)
         took["keys"] = lap()
-        for rows in LocalBackend().extract([FeatureRequest(clip.id, clip.source) for clip in found.missing], some.config.features, 64):
+        for rows in LocalBackend().extract(
+            [FeatureRequest(clip.id, clip.source) for clip in found.missing], some.config.features, 64
+        ):
             found.store.write(rows)
         took["extract and store"] = lap()
         found = some.features(manifest)
@@ -71,7 +74,9 @@ def clips(count: int) -> dict[str, float]:
         took["load"] = lap()
     for name, folds in (("plan, ten groups", "group_kfold"), ("plan, LOSO of 7 clips a person", "loso")):
         people = Manifest("toy", ("a", "b", "c"), tuple(toy.clips(-(-count // 7), 7)[:count]))
-        config = toy.config(evaluation={"folds": folds, **({"k": min(10, count // 7)} if folds == "group_kfold" else {})})
+        config = toy.config(
+            evaluation={"folds": folds, **({"k": min(10, count // 7)} if folds == "group_kfold" else {})}
+        )
         keys = {clip.id: f"{n:064x}" for n, clip in enumerate(people.clips)}
         lap()
         build_plan(config, people, resolve(config.model), keys, ())
@@ -92,23 +97,38 @@ def folds(count: int) -> dict[str, float]:
         through = time.perf_counter() - begun
         begun = time.perf_counter()
         assert len(Ledger(Path(work)).known(job.digest for job in some)) == count
-        return {"through Ray into the ledger": through, "found again in the ledger": time.perf_counter() - begun}
+        return {
+            "through Ray into the ledger": through,
+            "found again in the ledger": time.perf_counter() - begun,
+        }
 
 
 def trials(count: int) -> dict[str, float]:
-    """A whole sweep of the linear model, flat, random, on the maps of six toy persons: its trials' trainings take milliseconds."""
+    """A whole sweep of the linear model, flat, random, on the maps of six toy persons: its trials' trainings
+    take milliseconds."""
     with tempfile.TemporaryDirectory(prefix="growth-") as work:
         path = Path(work) / "sweep.yaml"
-        sweep = {"mode": "flat", "searcher": "random", "trials": count, "inner_folds": 2, "space": {"model.c": {"loguniform": [1e-4, 1.0]}}}
+        sweep = {
+            "mode": "flat",
+            "searcher": "random",
+            "trials": count,
+            "inner_folds": 2,
+            "space": {"model.c": {"loguniform": [1e-4, 1.0]}},
+        }
         tree = {
-            "data": {"protocol": "flowmaps", "root": str(toy.write_flowmaps(Path(work) / "maps", subjects=6))},
+            "data": {
+                "protocol": "flowmaps",
+                "root": str(toy.write_flowmaps(Path(work) / "maps", subjects=6)),
+            },
             "inputs": {"normalise": "minmax"},
             "model": {"name": "linear"},
             "evaluation": {"folds": "group_kfold", "k": 2},
             "sweep": sweep,
         }
         path.write_text(yaml.safe_dump(tree))
-        return {"a whole sweep": wall(sys.executable, "jobs/tune.py", path, "--workspace", Path(work) / "home")[0]}
+        return {
+            "a whole sweep": wall(sys.executable, "jobs/tune.py", path, "--workspace", Path(work) / "home")[0]
+        }
 
 
 def grown(what: str, sizes: Iterable[int], measured: Callable[[int], dict[str, float]]) -> list[Row]:
@@ -117,16 +137,21 @@ def grown(what: str, sizes: Iterable[int], measured: Callable[[int], dict[str, f
     rows: list[Row] = []
     for name in took[0]:
         seconds = [each[name] for each in took]
-        # The smallest sizes hold what does not depend on the size at all: the slope of the last two is beside the fitted one.
+        # The smallest sizes hold what does not depend on the size at all: the slope of the last two is beside
+        # the fitted one.
         slope = float(np.polyfit(np.log(counts), np.log(seconds), 1)[0])
         last = float(np.log(seconds[-1] / seconds[-2]) / np.log(counts[-1] / counts[-2]))
-        by_size: dict[str, Any] = {f"{count:,}": second for count, second in zip(counts, seconds, strict=True)}
+        by_size: dict[str, Any] = {
+            f"{count:,}": second for count, second in zip(counts, seconds, strict=True)
+        }
         rows.append({what: name, **by_size, "exponent": f"{slope:.2f}", "of the last two": f"{last:.2f}"})
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json")
     asked = parser.parse_args()
     begun = machine()

@@ -1,8 +1,8 @@
 """What grows with clips and folds: `python -m benchmarks.limits [--clips 500 1000 2000 4000] [--json FILE]`.
 
-The plan of a LOSO run over ever more clips (7 a person, as in the published sets), beside one of ten groups: its
-seconds, its memory, the size of a job as it travels; and a ledger of as many entries as there are folds, written and
-read.
+The plan of a LOSO run over ever more clips (7 a person, as in the published sets), beside one of ten groups:
+its seconds, its memory, the size of a job as it travels; and a ledger of as many entries as there are folds,
+written and read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _MB = 1e6
 def result(job: FoldJob) -> FoldResult:
     prob_NK = np.full((len(job.fold.test), 3), 1 / 3)
     predictions = as_predictions(job.fold.test, job.labels, prob_NK, job.fold.id, job.seed)
-    return FoldResult(job.digest, job.fold.id, job.seed, predictions, 30, {"train_loss": (1.0,) * 30}, 1.0, "cpu")
+    return FoldResult(
+        job.digest, job.fold.id, job.seed, predictions, 30, {"train_loss": (1.0,) * 30}, 1.0, "cpu"
+    )
 
 
 def measure(clips: int, folds: str) -> dict[str, Any]:
@@ -72,7 +74,9 @@ def measure(clips: int, folds: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, nargs="*", default=[500, 1000, 2000, 4000])
     parser.add_argument("--json")
     asked = parser.parse_args()

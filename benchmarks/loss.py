@@ -1,14 +1,14 @@
 """The driver killed again and again: `python -m benchmarks.loss --kills 100 --seed 1 [--json FILE]`.
 
 Two kinds of work in turn, each begun in an empty workspace: LOSO on the embedded set (generation, extraction,
-folds), and a nested sweep on flow maps. At moments drawn from the seed the command is ended by SIGKILL, its driver
-alone or its whole process group, and the same command is given again, until it comes to its end; then the next.
-When the kills are used up, the last is left alone.
+folds), and a nested sweep on flow maps. At moments drawn from the seed the command is ended by SIGKILL, its
+driver alone or its whole process group, and the same command is given again, until it comes to its end; then
+the next. When the kills are used up, the last is left alone.
 
-What was finished at a kill must never be done again (the same files, of the same time), what is found must be an
-undisturbed run's to the bit, and nothing may be left: no temporary file, no process. A line a kill, then the counts;
-exit status 1 if one is not as it must be. The campaign ends only what it started: processes of its drivers'
-sessions, or with its mark in their environment.
+What was finished at a kill must never be done again (the same files, of the same time), what is found must be
+an undisturbed run's to the bit, and nothing may be left: no temporary file, no process. A line a kill, then
+the counts; exit status 1 if one is not as it must be. The campaign ends only what it started: processes of
+its drivers' sessions, or with its mark in their environment.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Round:
     work: Work
     home: Path
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
-    seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])  # kind → file → its time
+    # kind → file → its time
+    seen: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     sessions: set[int] = field(default_factory=set[int])  # of processes: those of its drivers
     repeated: Counter[str] = field(default_factory=Counter[str])
 
@@ -79,20 +80,27 @@ class Round:
 
     def start(self) -> subprocess.Popen[bytes]:
         self.temp.mkdir(exist_ok=True)
-        env = command.environment(self.home, TMPDIR=str(self.temp), PYTHONPATH=str(command.ROOT), **{MARK: self.mark})
+        env = command.environment(
+            self.home, TMPDIR=str(self.temp), PYTHONPATH=str(command.ROOT), **{MARK: self.mark}
+        )
         job = [sys.executable, str(command.ROOT / "jobs" / self.work.job), *self.work.arguments]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            process = subprocess.Popen(job, cwd=command.ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                job, cwd=command.ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+            )
         self.sessions.add(process.pid)
         return process
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever is of a session of ours, or has this round's mark. Ray's workers write over their environment."""
+        """Whatever is of a session of ours, or has this round's mark. Ray's workers write over their
+        environment."""
         ours = []
         for process in psutil.process_iter():
             try:
                 ours_by_session = os.getsid(process.pid) in self.sessions
-                if process.status() != psutil.STATUS_ZOMBIE and (ours_by_session or process.environ().get(MARK) == self.mark):
+                if process.status() != psutil.STATUS_ZOMBIE and (
+                    ours_by_session or process.environ().get(MARK) == self.mark
+                ):
                     ours.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -121,7 +129,9 @@ class Round:
             before = self.seen.setdefault(kind, {})
             self.repeated[kind] += sum(there.get(path) != at for path, at in before.items())
             before |= there
-        self.repeated["features in two parts"] = max(self.repeated["features in two parts"], self._extracted_twice())
+        self.repeated["features in two parts"] = max(
+            self.repeated["features in two parts"], self._extracted_twice()
+        )
         return {name: done(self.home) for name, done in self.work.phases}
 
     def _extracted_twice(self) -> int:
@@ -141,7 +151,8 @@ class Round:
         return sum(times - 1 for times in told.values())
 
     def leftovers(self) -> list[str]:
-        """Temporaries in the workspace and in the folder for temporary files, without what Ray and torch keep there."""
+        """Temporaries in the workspace and in the folder for temporary files, without what Ray and torch keep
+        there."""
         found = [str(path) for kind in ("*.tmp", "*.partial") for path in self.home.rglob(f".{kind}")]
         found += [str(path) for path in self.home.glob("scratch/*")]
         return found + [str(path) for path in self.temp.iterdir() if not path.name.startswith(_OF_OTHERS)]
@@ -198,7 +209,9 @@ def undisturbed(work: Work, home: Path) -> tuple[dict[str, int], Any, float]:
     finally:
         calm.end()
     seconds = time.perf_counter() - begun
-    print(f"{work.name} undisturbed: {seconds:.1f} s, {calm.look()}, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(
+        f"{work.name} undisturbed: {seconds:.1f} s, {calm.look()}, load {os.getloadavg()[0]:.1f}", flush=True
+    )
     return calm.look(), work.found(home), seconds
 
 
@@ -245,7 +258,9 @@ def concluded(this: Round, found: Any) -> dict[str, Any]:
 
 def good(rounds: list[dict[str, Any]], rows: list[dict[str, Any]]) -> bool:
     done_again = any(sum(r["repeated"].values()) or r["trained twice"] for r in rounds)
-    left = any(r["leftovers"] or r["processes left"] for r in rounds) or any(row["left processes"] for row in rows)
+    left = any(r["leftovers"] or r["processes left"] for r in rounds) or any(
+        row["left processes"] for row in rows
+    )
     return all(r["identical"] for r in rounds) and not done_again and not left
 
 
@@ -283,17 +298,23 @@ def campaign(asked: argparse.Namespace, folder: Path) -> bool:
         if asked.json:
             keep(asked.json, begun, rows, **told)
     print(
-        json.dumps({"kills": dict(kills), "in all": len(rows), "rounds": len(rounds), "good": good(rounds, rows)}),
+        json.dumps(
+            {"kills": dict(kills), "in all": len(rows), "rounds": len(rounds), "good": good(rounds, rows)}
+        ),
         flush=True,
     )
     return good(rounds, rows)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shortest", type=float, default=3.0, help="seconds from a start to its kill, at least")
+    parser.add_argument(
+        "--shortest", type=float, default=3.0, help="seconds from a start to its kill, at least"
+    )
     parser.add_argument("--longest", type=float, default=30.0, help="and at most")
     parser.add_argument("--only", choices=("LOSO", "sweep"))
     parser.add_argument("--json")

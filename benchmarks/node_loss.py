@@ -1,13 +1,13 @@
 """Nodes lost in the midst of work: `python -m benchmarks.node_loss --kills 20 --seed 1 [--json FILE]`.
 
-A Ray cluster of raylets on this machine: a head without CPUs, on which the driver is, and two workers of one CPU.
-Small extractions, LOSO runs and sweeps run on it as `jobs/*.py` do. Once in each, at a moment drawn from the seed, a
-node that has work running is ended by SIGKILL of all its processes, and a new one joins. The run must finish, with
-what the undisturbed run gave, to the bit.
+A Ray cluster of raylets on this machine: a head without CPUs, on which the driver is, and two workers of one
+CPU. Small extractions, LOSO runs and sweeps run on it as `jobs/*.py` do. Once in each, at a moment drawn from
+the seed, a node that has work running is ended by SIGKILL of all its processes, and a new one joins. The run
+must finish, with what the undisturbed run gave, to the bit.
 
-``repeated`` are tasks of this run's kind that Ray began again, by its own record (a fold is a task; so is a clip, in
-batches of one). ``lost`` is against the undisturbed run before it, start of the driver included; other people's load
-on the machine is in it.
+``repeated`` are tasks of this run's kind that Ray began again, by its own record (a fold is a task; so is a
+clip, in batches of one). ``lost`` is against the undisturbed run before it, start of the driver included;
+other people's load on the machine is in it.
 """
 
 from __future__ import annotations
@@ -55,13 +55,20 @@ def features(home: Path) -> dict[str, Any]:
 def searched(home: Path) -> Any:
     """A sweep's outer predictions and all that its searches recorded."""
     (path,) = home.glob("sweeps/*/predictions.parquet")
-    return pq.read_table(path).to_pylist(), {p.name: json.loads(p.read_text()) for p in home.glob("sweeps/*/searches/*.json")}
+    return pq.read_table(path).to_pylist(), {
+        p.name: json.loads(p.read_text()) for p in home.glob("sweeps/*/searches/*.json")
+    }
 
 
 def kinds(folder: Path) -> dict[str, Kind]:
     maps = toy.write_flowmaps(folder / "maps", subjects=8)
     quiet = ["tracking.enabled=false"]
-    extraction = ["data.synthetic.subjects=4", "data.synthetic.clips_per_subject=8", "cluster.extract_batch=1", *quiet]
+    extraction = [
+        "data.synthetic.subjects=4",
+        "data.synthetic.clips_per_subject=8",
+        "cluster.extract_batch=1",
+        *quiet,
+    ]
     sets = tuple(part for setting in extraction for part in ("--set", setting))
     return {
         "LOSO": Kind(
@@ -72,18 +79,36 @@ def kinds(folder: Path) -> dict[str, Kind]:
             command.predictions,
             nodes.FOLD,
         ),
-        "sweep": Kind("tune.py", (str(toy.sweep_file(folder, maps)),), 16, lambda home: len(command.ledger(home)), searched, nodes.FOLD),
-        "extraction": Kind("extract.py", sets, 32, lambda home: len(list(home.glob("features/*/parts/*.parquet"))), features, nodes.CLIPS),
+        "sweep": Kind(
+            "tune.py",
+            (str(toy.sweep_file(folder, maps)),),
+            16,
+            lambda home: len(command.ledger(home)),
+            searched,
+            nodes.FOLD,
+        ),
+        "extraction": Kind(
+            "extract.py",
+            sets,
+            32,
+            lambda home: len(list(home.glob("features/*/parts/*.parquet"))),
+            features,
+            nodes.CLIPS,
+        ),
     }
 
 
 def begin(cluster: nodes.Nodes, kind: Kind, home: Path, like: Path | None = None) -> Any:
     if like is not None and (like / "data").exists():
         shutil.copytree(like / "data", home / "data")
-    return command.start(*kind.arguments, home=home, script=command.ROOT / "jobs" / kind.job, **cluster.driver)
+    return command.start(
+        *kind.arguments, home=home, script=command.ROOT / "jobs" / kind.job, **cluster.driver
+    )
 
 
-def disturbed(cluster: nodes.Nodes, name: str, kind: Kind, rng: random.Random, calm: tuple[Path, float], home: Path) -> dict[str, Any]:
+def disturbed(
+    cluster: nodes.Nodes, name: str, kind: Kind, rng: random.Random, calm: tuple[Path, float], home: Path
+) -> dict[str, Any]:
     before = count(cluster, kind)
     after, delay = rng.randint(0, int(kind.units * 0.8)), rng.uniform(0, 1.5)
     started = time.perf_counter()
@@ -121,7 +146,9 @@ def count(cluster: nodes.Nodes, kind: Kind) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one kind: LOSO, sweep or extraction")
@@ -150,7 +177,13 @@ def main() -> None:
                 rows.append(disturbed(cluster, name, chosen[name], rng, calm[name], home))
             except command.EndedFirstError:  # the moment that was drawn came too late: draw another
                 shutil.rmtree(home)
-            keep(asked.json, begun, rows, seed=asked.seed, undisturbed={name: seconds for name, (_, seconds) in calm.items()})
+            keep(
+                asked.json,
+                begun,
+                rows,
+                seed=asked.seed,
+                undisturbed={name: seconds for name, (_, seconds) in calm.items()},
+            )
     shutil.rmtree(folder)
 
 

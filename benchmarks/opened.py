@@ -1,8 +1,10 @@
-"""What a command does before its first fold when all is cached: `python -m benchmarks.opened [--json FILE] [CLIPS …]`.
+"""What a command does before its first fold when all is cached: `python -m benchmarks.opened [--json FILE]
+[CLIPS …]`.
 
-Ready-made maps of 28 px, ten people, on disk and on an S3 server of this machine (moto's). A run fills the store, half a minute goes by, a
-second run sees the frames settled; of the third are told: the files it opens below its workspace and data root (strace), or the
-requests that the server answers; and the seconds of `features`, the lookup of all clips, in a process that has loaded its libraries.
+Ready-made maps of 28 px, ten people, on disk and on an S3 server of this machine (moto's). A run fills the
+store, half a minute goes by, a second run sees the frames settled; of the third are told: the files it opens
+below its workspace and data root (strace), or the requests that the server answers; and the seconds of
+`features`, the lookup of all clips, in a process that has loaded its libraries.
 """
 
 from __future__ import annotations
@@ -47,7 +49,12 @@ def server(log: Path) -> Iterator[dict[str, str]]:
         words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=lines)
         url = f"http://127.0.0.1:{port}"
-        given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+        given = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": "any",
+            "AWS_REGION": "us-east-1",
+        }
         try:
             deadline = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < deadline:
@@ -64,7 +71,13 @@ def server(log: Path) -> Iterator[dict[str, str]]:
 
 
 def measured(count: int, place: str, root: str, home: str, log: Path | None, traces: Path) -> Row:
-    settings = ["data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", "model.name=linear", "tracking.enabled=false"]
+    settings = [
+        "data.protocol=flowmaps",
+        f"data.root={root}",
+        "inputs.normalise=minmax",
+        "model.name=linear",
+        "tracking.enabled=false",
+    ]
     settings += ["evaluation.folds=group_kfold", "evaluation.k=2", "evaluation.bootstrap=100"]
     words = [sys.executable, "-m", "distmer.cli", "run", "--local", "--workspace", home]
     words += [part for setting in settings for part in ("--set", setting)]
@@ -77,9 +90,23 @@ def measured(count: int, place: str, root: str, home: str, log: Path | None, tra
     time.sleep(SETTLE)
     run()
     if log is None:
-        run("strace", "-f", "-qq", "-e", "trace=openat,open", "-e", "status=successful", "-o", str(traces / "trace"))
-        opened = re.findall(r'open(?:at)?\(.*?"([^"]+)", (\S+)', (traces / "trace").read_text(errors="replace"))
-        told = [name for name, flags in opened if name.startswith((root, home)) and "O_DIRECTORY" not in flags]
+        run(
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=openat,open",
+            "-e",
+            "status=successful",
+            "-o",
+            str(traces / "trace"),
+        )
+        opened = re.findall(
+            r'open(?:at)?\(.*?"([^"]+)", (\S+)', (traces / "trace").read_text(errors="replace")
+        )
+        told = [
+            name for name, flags in opened if name.startswith((root, home)) and "O_DIRECTORY" not in flags
+        ]
         requests = {"opened": len(told), "of them frames": sum(name.startswith(root) for name in told)}
     else:
         start = log.stat().st_size
@@ -89,12 +116,16 @@ def measured(count: int, place: str, root: str, home: str, log: Path | None, tra
         frames = root.partition("://")[2]
         requests = {
             "opened": len(lines),
-            "of them frames": sum(verb == "GET" and frames in path and ".png" in path for verb, path in lines),
+            "of them frames": sum(
+                verb == "GET" and frames in path and ".png" in path for verb, path in lines
+            ),
         }
     seconds = []
     for _ in range(3):
         words_of_lookup = [sys.executable, "-c", LOOK_UP, home, *settings]
-        said = subprocess.run(words_of_lookup, env=env, cwd=command.ROOT, check=True, text=True, capture_output=True).stdout
+        said = subprocess.run(
+            words_of_lookup, env=env, cwd=command.ROOT, check=True, text=True, capture_output=True
+        ).stdout
         second, missing = said.split()
         assert missing == "0"
         seconds.append(float(second))
@@ -102,7 +133,9 @@ def measured(count: int, place: str, root: str, home: str, log: Path | None, tra
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="*", type=int, default=[36, 5000])
     parser.add_argument("--json")
     asked = parser.parse_args()

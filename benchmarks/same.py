@@ -1,7 +1,9 @@
-"""The same numbers: `python -m benchmarks.same --maps FOLDER [--model ststnet] [--epochs 400] [--lr 5e-5] [--batch 256] [--json FILE]`.
+"""The same numbers: `python -m benchmarks.same --maps FOLDER [--model ststnet] [--epochs 400] [--lr 5e-5]
+[--batch 256] [--json FILE]`.
 
-Every LOSO fold of the published flow maps twice, plainly and our way, from the same initial weights, with the same batches and
-dropout: how many held-out clips are answered alike, and how far losses and probabilities part.
+Every LOSO fold of the published flow maps twice, plainly and our way, from the same initial weights, with the
+same batches and dropout: how many held-out clips are answered alike, and how far losses and probabilities
+part.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from distmer.training.network import SingleProcess, Task, batch_bounds, predict,
 from distmer.training.seeds import derive
 
 
-def both(name: str, x_NCHW: torch.Tensor, y_N: torch.Tensor, held_N: torch.Tensor, asked: argparse.Namespace) -> tuple[np.ndarray, ...]:
+def both(
+    name: str, x_NCHW: torch.Tensor, y_N: torch.Tensor, held_N: torch.Tensor, asked: argparse.Namespace
+) -> tuple[np.ndarray, ...]:
     """Losses and held-out probabilities of one fold, plain then ours."""
     x_train, y_train = x_NCHW[~held_N], y_N[~held_N]
     torch.manual_seed(0)
@@ -40,12 +44,16 @@ def both(name: str, x_NCHW: torch.Tensor, y_N: torch.Tensor, held_N: torch.Tenso
     with torch.no_grad():
         prob_NK = plain(x_NCHW[held_N]).double().softmax(1).numpy()
     task = Task(lambda: ours, x_train.numpy(), None, y_train.numpy(), 3)
-    net, our_curve = train_network(task, TrainConfig(batch_size=asked.batch, lr=asked.lr), asked.epochs, 0, SingleProcess())
+    net, our_curve = train_network(
+        task, TrainConfig(batch_size=asked.batch, lr=asked.lr), asked.epochs, 0, SingleProcess()
+    )
     return np.array(curve), prob_NK, np.array(our_curve), predict(net, x_NCHW[held_N].numpy())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--maps", type=Path, required=True)
     parser.add_argument("--model", default="ststnet", choices=NETS)
     parser.add_argument("--epochs", type=int, default=400)

@@ -1,11 +1,13 @@
-"""What is around the folds: `python -m benchmarks.scheduler [--lanes 8 16 32 64] [--gpu] [--many 2680] [--json FILE]`.
+"""What is around the folds: `python -m benchmarks.scheduler [--lanes 8 16 32 64] [--gpu] [--many 2680]
+[--json FILE]`.
 
-The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps instead of
-training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one declared GPU in a process
-that keeps it. Nodes of ``--node`` lanes each are raylets on this machine. Efficiency is Σ fold seconds ÷ (lanes × wall), warm
-from the moment on at which every lane has a process: a first fold in each waits for that. Until then it is the cold
-start, in which each process loads torch and Ray on the same two cores. ``--many N`` runs N folds of no length with
-ledger and event log instead: reports a second, memory of the driver.
+The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps
+instead of training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one
+declared GPU in a process that keeps it. Nodes of ``--node`` lanes each are raylets on this machine.
+Efficiency is Σ fold seconds ÷ (lanes × wall), warm from the moment on at which every lane has a process: a
+first fold in each waits for that. Until then it is the cold start, in which each process loads torch and Ray
+on the same two cores. ``--many N`` runs N folds of no length with ledger and event log instead: reports a
+second, memory of the driver.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ _MIB = 2**20
 
 
 class Sleep:
-    """A fold's body that holds its resources for so long, and answers as a training would. The first ``warming`` folds hold them
-    until the file ``go`` is there: until every lane has a fold."""
+    """A fold's body that holds its resources for so long, and answers as a training would. The first
+    ``warming`` folds hold them until the file ``go`` is there: until every lane has a fold."""
 
     def __init__(self, seconds: float, warming: int = 0, go: str = "") -> None:
         self.seconds, self.warming, self.go = seconds, warming, go
@@ -52,11 +54,14 @@ class Sleep:
             time.sleep(self.seconds)
         prob_NK = np.full((len(job.fold.test), 3), 1 / 3)
         predictions = as_predictions(job.fold.test, job.labels, prob_NK, job.fold.id, job.seed)
-        return FoldResult(job.digest, job.fold.id, job.seed, predictions, 1, {"train_loss": (1.0,)}, self.seconds, "cpu")
+        return FoldResult(
+            job.digest, job.fold.id, job.seed, predictions, 1, {"train_loss": (1.0,)}, self.seconds, "cpu"
+        )
 
 
 def jobs(count: int, **cluster: float) -> tuple[list[FoldJob], Inputs]:
-    """Fold jobs of 67 persons and 442 clips, again and again under other digests. ``cluster``: what a fold asks for."""
+    """Fold jobs of 67 persons and 442 clips, again and again under other digests. ``cluster``: what a fold
+    asks for."""
     clips = toy.clips(67, 7)[:442]
     folds = toy.jobs(toy.config(cluster=cluster), clips)
     many = [replace(folds[i % len(folds)], digest=f"{i:064x}", seed=i // len(folds)) for i in range(count)]
@@ -74,7 +79,9 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
     go = Path(tempfile.mkdtemp(prefix="lanes-")) / "go"
     before, started = psutil.Process().cpu_times(), time.perf_counter()
     begun, done, full = 0, 0, 0.0
-    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds, wanted, str(go))).run(some, inputs):
+    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds, wanted, str(go))).run(
+        some, inputs
+    ):
         begun += isinstance(report, FoldBegun)
         done += isinstance(report, FoldResult)
         if begun == wanted and not go.exists():
@@ -132,12 +139,16 @@ def many(cluster: nodes.Nodes, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lanes", type=int, nargs="*", default=[8, 16, 32, 64])
     parser.add_argument("--gpu", action="store_true", help="declared GPUs, a process a fold")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--each", type=int, default=8, help="folds a lane")
-    parser.add_argument("--node", type=int, default=8, help="lanes a node; fewer raylets leave more memory to their processes")
+    parser.add_argument(
+        "--node", type=int, default=8, help="lanes a node; fewer raylets leave more memory to their processes"
+    )
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--json")
     asked = parser.parse_args()

@@ -1,8 +1,9 @@
-"""One training step, ours against the plain one: `python -m benchmarks.steps [--models atscnn ststnet …] [--threads 1 2]`.
+"""One training step, ours against the plain one: `python -m benchmarks.steps [--models atscnn ststnet …]
+[--threads 1 2]`.
 
-A step is forward, backward and update on tensors in memory: `benchmarks.plain.loso.step`, and distmer's own epoch of one
-batch. Each side lives in a process of its own, as distmer's settles how its process keeps memory; they are asked in turn.
-Sizes are the networks' own (ATSCNN: 128 px).
+A step is forward, backward and update on tensors in memory: `benchmarks.plain.loso.step`, and distmer's own
+epoch of one batch. Each side lives in a process of its own, as distmer's settles how its process keeps
+memory; they are asked in turn. Sizes are the networks' own (ATSCNN: 128 px).
 """
 
 from __future__ import annotations
@@ -25,23 +26,45 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
-from distmer.training.network import SingleProcess, _one_epoch, keep_memory, make_optimiser, repeatable, to_device
+from distmer.training.network import (
+    SingleProcess,
+    _one_epoch,
+    keep_memory,
+    make_optimiser,
+    repeatable,
+    to_device,
+)
 
-BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}  # of the others 64
+# of the others 64
+BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}
 
 
 class Side:
     """A process that trains one network, plainly or our way."""
 
     def __init__(self, side: str, model: str, threads: int) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.steps", "--side", side, "--models", model, "--threads", str(threads)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "benchmarks.steps",
+            "--side",
+            side,
+            "--models",
+            model,
+            "--threads",
+            str(threads),
+        ]
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self._answer()  # it has loaded, and done a first step
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.communicate(timeout=60)
 
     def seconds(self) -> float:
@@ -93,7 +116,12 @@ def _serve(side: str, model: str) -> None:
             begun = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - begun)
-        print(json.dumps([statistics.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]), flush=True)
+        print(
+            json.dumps(
+                [statistics.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
+            ),
+            flush=True,
+        )
 
 
 def measure(models: list[str], threads: list[int], rounds: int) -> list[Row]:
@@ -104,12 +132,22 @@ def measure(models: list[str], threads: list[int], rounds: int) -> list[Row]:
                 figures: dict[str, Any] = paired(rounds, plain.seconds, ours.seconds)
                 figures |= {"plain peak MiB": f"{plain.mib:.0f}", "ours": f"{ours.mib:.0f}"}
             size = resolve(ModelConfig(name=name)).size
-            rows.append({"a training step": name, "px": size, "batch": BATCH.get(name, 64), "threads": count, **figures})
+            rows.append(
+                {
+                    "a training step": name,
+                    "px": size,
+                    "batch": BATCH.get(name, 64),
+                    "threads": count,
+                    **figures,
+                }
+            )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="*", default=list(NETS), choices=NETS)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)

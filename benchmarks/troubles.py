@@ -1,8 +1,8 @@
 """A fold out of memory, and a fold ten times as slow: `python -m benchmarks.troubles memory|slow`.
 
 ``memory``: of six folds one takes more and more memory, on a node whose Ray watches for it
-(`RAY_memory_usage_threshold` is set some GiB above what this machine uses now), until Ray ends its process; others go
-on. ``slow``: of six folds on two CPUs, one takes ten times as long as the others.
+(`RAY_memory_usage_threshold` is set some GiB above what this machine uses now), until Ray ends its process;
+others go on. ``slow``: of six folds on two CPUs, one takes ten times as long as the others.
 """
 
 from __future__ import annotations
@@ -53,17 +53,25 @@ class Slow(Sleep):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("trouble", choices=["memory", "slow"])
     parser.add_argument("--retries", type=int, default=2)
-    parser.add_argument("--gib", type=float, default=5.0, help="that the hungry fold takes; half of it is allowed")
+    parser.add_argument(
+        "--gib", type=float, default=5.0, help="that the hungry fold takes; half of it is allowed"
+    )
     parser.add_argument("--patience", type=float, default=150.0)
     asked = parser.parse_args()
     begun, marks = machine(), Path(tempfile.mkdtemp(prefix="marks-"))
     some, inputs = jobs(6)
     now = psutil.virtual_memory()
     allowed = (now.total - now.available + asked.gib / 2 * _GIB) / now.total
-    env = {"RAY_memory_usage_threshold": f"{allowed:.3f}", "RAY_memory_monitor_refresh_ms": 250} if asked.trouble == "memory" else {}
+    env = (
+        {"RAY_memory_usage_threshold": f"{allowed:.3f}", "RAY_memory_monitor_refresh_ms": 250}
+        if asked.trouble == "memory"
+        else {}
+    )
     body = Hungry(marks, asked.gib) if asked.trouble == "memory" else Slow(4.0)
     rows, started = [], time.perf_counter()
     with nodes.Nodes() as cluster:
@@ -76,9 +84,18 @@ def main() -> None:
             for report in RayFoldExecutor(config, str(marks), body).run(some, inputs):
                 if not isinstance(report, FoldBegun):
                     what = report.reason if isinstance(report, FoldFailure) else "done"
-                    rows.append({"second": time.perf_counter() - started, "fold": report.fold_id, "what": what})
+                    rows.append(
+                        {"second": time.perf_counter() - started, "fold": report.fold_id, "what": what}
+                    )
                     keep(None, begun, rows[-1:])
-            print("begun again:", cluster.repeated(), "hungry attempts:", len(list(marks.iterdir())), "threshold:", round(allowed, 3))
+            print(
+                "begun again:",
+                cluster.repeated(),
+                "hungry attempts:",
+                len(list(marks.iterdir())),
+                "threshold:",
+                round(allowed, 3),
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Whole runs: `python -m benchmarks.whole loso|orchestration|start [--json FILE]`.
 
-``loso``: STSTNet's LOSO on the published flow maps, from the command line to the scores in an empty workspace, against the plain
-script (which uses both cores through PyTorch's threads). ``orchestration``: what is around the training, of 72 folds of some
-seconds and of 960 tiny ones. ``start``: `distmer --help`, and a run that is all cached, with what it spends its time on.
+``loso``: STSTNet's LOSO on the published flow maps, from the command line to the scores in an empty
+workspace, against the plain script (which uses both cores through PyTorch's threads). ``orchestration``: what
+is around the training, of 72 folds of some seconds and of 960 tiny ones. ``start``: `distmer --help`, and a
+run that is all cached, with what it spends its time on.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from typing import Any
 
 from benchmarks.common import ROOT, Row, keep, machine, paired, wall
 
-RECIPE = ["model.name=ststnet", "model.size=28", "train.batch_size=256", "train.lr=5e-5"]  # its own; the epochs are cut
+# its own; the epochs are cut
+RECIPE = ["model.name=ststnet", "model.size=28", "train.batch_size=256", "train.lr=5e-5"]
 
 
-def run(home: Path, *settings: str, config: str = "configs/flowmaps.yaml", root: Path | None = None) -> tuple[float, dict[str, Any]]:
+def run(
+    home: Path, *settings: str, config: str = "configs/flowmaps.yaml", root: Path | None = None
+) -> tuple[float, dict[str, Any]]:
     """Seconds of the whole command, and its result."""
     chosen = [*settings, *([f"data.root={root}"] if root else [])]
     sets = [part for setting in chosen for part in ("--set", setting)]
@@ -47,7 +51,13 @@ def loso(root: Path, epochs: int, rounds: int) -> list[Row]:
         return seconds
 
     figures = paired(rounds, plain, ours)
-    return [{"LOSO": f"ststnet, {epochs} epochs", **figures, **{f"UAR {side}": statistics.mean(uar) for side, uar in scores.items()}}]
+    return [
+        {
+            "LOSO": f"ststnet, {epochs} epochs",
+            **figures,
+            **{f"UAR {side}": statistics.mean(uar) for side, uar in scores.items()},
+        }
+    ]
 
 
 def orchestration(root: Path, epochs: int) -> list[Row]:
@@ -60,7 +70,8 @@ def _around(root: Path, epochs: int, seeds: int) -> Row:
         whole, result = run(Path(home), *settings, root=root)
         (log,) = Path(home).glob("runs/*/events.jsonl")
         events = [json.loads(line) for line in log.read_text().splitlines()]
-    at = {event["event"]: datetime.fromisoformat(event["at"]) for event in reversed(events)}  # the first of each kind
+    # the first of each kind
+    at = {event["event"]: datetime.fromisoformat(event["at"]) for event in reversed(events)}
     last = max(datetime.fromisoformat(event["at"]) for event in events if event["event"] == "fold_finished")
     seconds = (last - at["fold_started"]).total_seconds()
     folds, cores = result["folds"] * seeds, os.cpu_count() or 1
@@ -80,21 +91,43 @@ def _around(root: Path, epochs: int, seeds: int) -> Row:
 def start(rounds: int) -> list[Row]:
     rows: list[Row] = []
     helps = [wall(sys.executable, "-m", "distmer.cli", "--help")[0] for _ in range(rounds)]
-    rows.append({"what": "distmer --help", "seconds": statistics.median(helps), "spread": f"[{min(helps):.2f}, {max(helps):.2f}]"})
+    rows.append(
+        {
+            "what": "distmer --help",
+            "seconds": statistics.median(helps),
+            "spread": f"[{min(helps):.2f}, {max(helps):.2f}]",
+        }
+    )
     with tempfile.TemporaryDirectory(prefix="demo-") as home:
         cold, _ = run(Path(home), config="configs/demo.yaml")
         rows.append({"what": "make demo's run, empty workspace (once)", "seconds": cold})
         again = [run(Path(home), config="configs/demo.yaml")[0] for _ in range(rounds)]
         rows.append(
-            {"what": "the same, all cached", "seconds": statistics.median(again), "spread": f"[{min(again):.2f}, {max(again):.2f}]"}
+            {
+                "what": "the same, all cached",
+                "seconds": statistics.median(again),
+                "spread": f"[{min(again):.2f}, {max(again):.2f}]",
+            }
         )
-        rows += [{"what": f"  of it, importing {name}", "seconds": seconds} for name, seconds in _imports(Path(home)).items()]
+        rows += [
+            {"what": f"  of it, importing {name}", "seconds": seconds}
+            for name, seconds in _imports(Path(home)).items()
+        ]
     return rows
 
 
 def _imports(home: Path) -> dict[str, float]:
-    """Seconds of the largest imports of a cached run, by Python's own clock; each may hold others that it imports first."""
-    command = [sys.executable, "-X", "importtime", "jobs/loso.py", "configs/demo.yaml", "--workspace", str(home)]
+    """Seconds of the largest imports of a cached run, by Python's own clock; each may hold others that it
+    imports first."""
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "jobs/loso.py",
+        "configs/demo.yaml",
+        "--workspace",
+        str(home),
+    ]
     log = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stderr
     found = dict.fromkeys(("torch", "sklearn.metrics", "mlflow", "pandas", "matplotlib.figure", "cv2"), 0.0)
     for _, total, name in re.findall(r"^import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)$", log, re.MULTILINE):
@@ -104,15 +137,21 @@ def _imports(home: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["loso", "orchestration", "start"])
-    parser.add_argument("--maps", type=Path, help="a folder of published flow maps, which `start` does not need")
+    parser.add_argument(
+        "--maps", type=Path, help="a folder of published flow maps, which `start` does not need"
+    )
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json")
     asked = parser.parse_args()
     if asked.what != "start" and asked.maps is None:
-        parser.error("--maps FOLDER is needed: flow maps as STSTNet publishes them, <subject>/u_test/<0|1|2>/*.png")
+        parser.error(
+            "--maps FOLDER is needed: flow maps as STSTNet publishes them, <subject>/u_test/<0|1|2>/*.png"
+        )
     begun = machine()
     match asked.what:
         case "loso":

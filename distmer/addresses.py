@@ -7,7 +7,9 @@ from urllib.parse import quote, quote_plus, unquote
 
 # Names in a query (`?`), in parameters (`;`, also within an encoded `odbc_connect`), or in what follows a
 # `#`.
-_NAMED = r"[^=&?;#\s]*(?:pass|pwd|secret|token|credential|signature|api_?key|access_?key)[^=&?;#\s]*|sig|auth|key"
+_NAMED = (
+    r"[^=&?;#\s]*(?:pass|pwd|secret|token|credential|signature|api_?key|access_?key)[^=&?;#\s]*|sig|auth|key"
+)
 _QUERY = re.compile(rf"(?i)([?&;#](?:{_NAMED})=)[^&]*")
 _WORDS = re.compile(r"(?i)((?:passw\w*|pwd|secret\w*|\w*token|\w*key)=)[^&\s]+")
 _USER = re.compile(r"://\S*@")
@@ -58,7 +60,16 @@ def _secrets(address: str) -> set[str]:
     """What is secret in an address, in every form that a library may write: as given, decoded, encoded."""
     _, _, rest = address.partition("://")
     _, _, password = rest.rpartition("@")[0].partition(":")
-    found = [match.group(0).partition("=")[2] for text in (address, unquote(address)) for match in _QUERY.finditer(text)]
+    found = [
+        match.group(0).partition("=")[2]
+        for text in (address, unquote(address))
+        for match in _QUERY.finditer(text)
+    ]
     values = {part for value in found for part in (value, value.partition(";")[0])}
     known = {form for value in {password, *values} for form in (value, unquote(value))}
-    return {form for value in known if value for form in (value, quote(value), quote(value, safe=""), quote_plus(value))}
+    return {
+        form
+        for value in known
+        if value
+        for form in (value, quote(value), quote(value, safe=""), quote_plus(value))
+    }

@@ -25,11 +25,21 @@ if TYPE_CHECKING:
 COMPLETE, ERROR, BAD_INPUT, PARTIAL = 0, 1, 2, 3
 # A full disk, a limit, no permission, a path through a file, a failing device: not distmer's fault, so no
 # traceback.
-_OF_THE_WORLD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO}
+_OF_THE_WORLD = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EIO,
+}
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit status, without a traceback, on foreseen errors."""
+    """A group whose commands end in one sentence and an exit status, without a traceback, on foreseen
+    errors."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
@@ -84,7 +94,13 @@ def experiment(command: Any) -> Any:
     """The arguments that every command on an experiment shares."""
     for decorator in (
         click.argument("config", type=click.Path(path_type=Path), required=False),
-        click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="a.b=value",
+            help="Override a setting; may be given again.",
+        ),
         click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."),
     ):
         command = decorator(command)
@@ -121,8 +137,16 @@ def main() -> None:
 
 @main.command()
 @experiment
-@click.option("--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers.")
-@click.option("--fold", "only", multiple=True, metavar="ID", help="Only this fold, e.g. casme2/sub01; may be given again.")
+@click.option(
+    "--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers."
+)
+@click.option(
+    "--fold",
+    "only",
+    multiple=True,
+    metavar="ID",
+    help="Only this fold, e.g. casme2/sub01; may be given again.",
+)
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def run(
@@ -140,7 +164,9 @@ def run(
 
     if local:
         keep_freed_memory()
-    result = run_experiment(open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed)
+    result = run_experiment(
+        open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed
+    )
     click.echo(run_report(result.results).text(colour=sys.stdout.isatty()))
     if as_json:
         click.echo(json.dumps(result.to_json()))
@@ -151,21 +177,33 @@ def run(
 @experiment
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
-def features(config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
+def features(
+    config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
+) -> int:
     """Align the clips and compute flow and strain, into the store; only those that are not there yet."""
     from distmer.commands.run import extract_features
 
-    click.echo(extract_features(open_session(config, overrides, workspace), local=local, retry_failed=retry_failed))
+    click.echo(
+        extract_features(open_session(config, overrides, workspace), local=local, retry_failed=retry_failed)
+    )
     return COMPLETE
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting of the base; may be given again.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="a.b=value",
+    help="Override a setting of the base; may be given again.",
+)
 @click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
-def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool) -> int:
+def compare(
+    paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
+) -> int:
     """Several experiments side by side, with paired tests.
 
     PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
@@ -179,9 +217,13 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
         keep_freed_memory()
     places = [place(path) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
-        comparison, folder = run_comparison(places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed)
+        comparison, folder = run_comparison(
+            places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed
+        )
     elif retry_failed:
-        raise click.UsageError("--retry-failed extracts clips, and finished runs are only read; give a configuration.")
+        raise click.UsageError(
+            "--retry-failed extracts clips, and finished runs are only read; give a configuration."
+        )
     else:
         comparison, folder = compare_runs(places, workspace, os.environ, overrides)
     click.echo(comparison_report(comparison).text(width=140, colour=sys.stdout.isatty()))
@@ -191,12 +233,18 @@ def compare(paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str |
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Of the bootstrap.")
-@click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables.")
+@click.option(
+    "--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Of the bootstrap."
+)
+@click.option(
+    "--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables."
+)
 def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: bool) -> int:
-    """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true, and y_pred or
-    one column prob_CLASS for each class; dataset, fold and seed if there are several."""
+    """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true,
+    and y_pred or one column prob_CLASS for each class; dataset, fold and seed if there are several."""
     from distmer.commands.score import read_predictions, score_report
 
     for file in files:
@@ -207,11 +255,15 @@ def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: b
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
+)
 @click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool) -> int:
+def sweep(
+    config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool
+) -> int:
     """Search settings on inner folds alone, and score what is chosen on subjects that the search has not
     seen. CONFIG is a configuration with a `sweep:` section. What is done already is not done again.
     """
@@ -229,10 +281,20 @@ def sweep(config: Path, overrides: tuple[str, ...], workspace: str | None, retry
 @experiment
 @click.option("--gpus", type=click.IntRange(0), default=0, help="Of a sweep: how long on so many GPUs.")
 @click.option(
-    "--speedup", type=click.FloatRange(0, min_open=True), default=1.0, help="How many times faster a GPU trains a fold than a core here."
+    "--speedup",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    help="How many times faster a GPU trains a fold than a core here.",
 )
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
-def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int, speedup: float, price: float) -> int:
+def plan(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    gpus: int,
+    speedup: float,
+    price: float,
+) -> int:
     """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it takes."""
     of_sweep = config is not None and is_sweep(config)
     if ((gpus or price) and not of_sweep) or (price and not gpus):
@@ -240,7 +302,9 @@ def plan(config: Path | None, overrides: tuple[str, ...], workspace: str | None,
     if config is not None and of_sweep:
         from distmer.commands.sweep import plan_of_sweep
 
-        click.echo(plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price))
+        click.echo(
+            plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price)
+        )
         return COMPLETE
     from distmer.commands.run import describe_plan
 
@@ -273,7 +337,9 @@ def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str |
 
 
 @main.command()
-@click.option("--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size.")
+@click.option(
+    "--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size."
+)
 @click.option("--model", "only", metavar="NAME", help="This model alone.")
 @click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -320,7 +386,13 @@ def track(run_dir: str, workspace: str | None) -> int:
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
 def doctor(
-    config: Path | None, overrides: tuple[str, ...], workspace: str | None, gpus: int | None, wait: float, timeout: float, as_json: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    gpus: int | None,
+    wait: float,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
     every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
@@ -329,11 +401,15 @@ def doctor(
     from distmer.commands.doctor import check_up
 
     checks = []
-    for check in check_up(open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout):
+    for check in check_up(
+        open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout
+    ):
         checks.append(asdict(check))
         if not as_json:
             remedy = f"; {check.remedy}" if check.remedy else ""
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{remedy}")
+            click.echo(
+                f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{remedy}"
+            )
     well = all(check["ok"] for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": checks}))

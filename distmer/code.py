@@ -49,8 +49,9 @@ _sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 def code_of(model: str, kind: str, own: Iterable[str] | None = None) -> dict[str, str]:
     """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared.
 
-    ``model`` is the name of the module that defines it; of a user's model, the modules of its own package or folder
-    that it imports count as well, or those in ``own`` where another process has found them. Each file counts as this process imported it.
+    ``model`` is the name of the module that defines it; of a user's model, the modules of its own package or
+    folder that it imports count as well, or those in ``own`` where another process has found them. Each file
+    counts as this process imported it.
     """
     if model.startswith("distmer."):
         names = (*SHARED, *OF_KIND[kind], model)

@@ -30,8 +30,8 @@ class PathMark:
     """The mark of a setting that holds a path: a relative one is made absolute when it is read.
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
-    ``database`` is a path only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and then
-    beside the file that names it.
+    ``database`` is a path only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and
+    then beside the file that names it.
     """
 
     kind: Literal["place", "protocol", "database", "plugin"]
@@ -64,10 +64,16 @@ def _may_be(protocol: str) -> Callable[[Any], bool]:
 
 _NETWORK = ActsIf("model.name", "the model is a network")
 _EMBEDDED = ActsIf("data.protocol", "the data are the embedded set's", _may_be("synthetic"))
-_NOT_EMBEDDED = ActsIf("data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic")
+_NOT_EMBEDDED = ActsIf(
+    "data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic"
+)
 _FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
 _FIXED = acts_if("inputs.normalise", "fixed")
-_ANNOTATED = ActsIf("data.protocol", "the data are frames with annotated apices", lambda value: value not in ("flowmaps", "folder"))
+_ANNOTATED = ActsIf(
+    "data.protocol",
+    "the data are frames with annotated apices",
+    lambda value: value not in ("flowmaps", "folder"),
+)
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
 
@@ -169,7 +175,9 @@ class TrainConfig(Section):
     mirror: bool = False  # half of the training clips of an epoch are mirrored left-right
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
     inner_folds: Annotated[int, acts_if("train.selection", "inner")] = Field(default=3, ge=2)
-    oracle: Annotated[Literal["per_subject", "global_epoch"], acts_if("train.selection", "oracle")] = "per_subject"
+    oracle: Annotated[Literal["per_subject", "global_epoch"], acts_if("train.selection", "oracle")] = (
+        "per_subject"
+    )
     threads: int = Field(default=1, ge=1)
 
 
@@ -206,7 +214,9 @@ class ClusterConfig(Section):
     # 0: a task; N: a Ray Train worker group of N, data-parallel; auto: by its length
     workers_per_fold: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], _NETWORK] = "auto"
     # s: with auto, a fold that is estimated above it is a worker group of one
-    checkpoint_after: Annotated[float, acts_if("cluster.workers_per_fold", "auto")] = Field(default=600.0, gt=0)
+    checkpoint_after: Annotated[float, acts_if("cluster.workers_per_fold", "auto")] = Field(
+        default=600.0, gt=0
+    )
     # at most; each takes one CPU. Ready-made maps need none
     extract_actors: Annotated[int, _FRAMES] = Field(default=2, ge=1)
     extract_batch: Annotated[int, _FRAMES] = Field(default=4, ge=1)
@@ -231,7 +241,8 @@ class TrackingConfig(Section):
         # The settings are written into the run's folder and to MLflow itself.
         if self.uri and holds_secret(self.uri):
             raise ValueError(
-                "uri holds a password, which would be kept with the run; give the address in MLFLOW_TRACKING_URI, or the password in"
+                "uri holds a password, which would be kept with the run; give the address in"
+                " MLFLOW_TRACKING_URI, or the password in"
                 " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return self
@@ -260,7 +271,9 @@ class Config(Section):
         return self
 
 
-def parse(kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()) -> S:
+def parse(
+    kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()
+) -> S:
     """``tree`` as a ``kind``.
 
     BadInput names the field by its dotted path, and the nearest one for an unknown key.

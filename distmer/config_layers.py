@@ -78,7 +78,9 @@ def origin(path: Place | None) -> str:
     return str(path) if path else "configuration"
 
 
-def load_tree(path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]) -> dict[str, Any]:
+def load_tree(
+    path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]
+) -> dict[str, Any]:
     """All settings of a file and the command line as one tree, not yet validated."""
     return with_environment(merge_layers(load_layers(path, overrides, workspace=workspace)), environ)
 
@@ -120,7 +122,9 @@ def with_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[s
     return tree
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = "") -> dict[str, Any]:
+def merge(
+    base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = ""
+) -> dict[str, Any]:
     """``over`` laid upon ``base``: mappings merge, everything else is replaced.
 
     A model of another name brings no old options.
@@ -134,8 +138,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "confi
             result[key] = value
         elif not isinstance(old, Mapping):
             below = f", but {at}{key}.{next(iter(value))} is set" if value else ""
-            raise BadInput(f"{origin}: {at}{key} is {old!r}{below}; {at}{key} must be a mapping of settings: correct it.")
-        elif key == "model" and "name" in value and value["name"] != old.get("name", value["name"] if at else _default_model()):
+            raise BadInput(
+                f"{origin}: {at}{key} is {old!r}{below}; {at}{key} must be a mapping of settings: correct it."
+            )
+        elif (
+            key == "model"
+            and "name" in value
+            and value["name"] != old.get("name", value["name"] if at else _default_model())
+        ):
             result[key] = dict(value)
         else:
             result[key] = merge(old, value, origin, f"{at}{key}.")
@@ -153,7 +163,8 @@ def unused_options(layers: Sequence[Layer]) -> list[str]:
         for option, value in old.items():
             if option != "name" and option not in tree["model"]:
                 notes.append(
-                    f"model.{option}={value} of {given[option]} belongs to {old.get('name', _default_model())} and is not used for"
+                    f"model.{option}={value} of {given[option]} belongs to"
+                    f" {old.get('name', _default_model())} and is not used for"
                     f" {new['name']}, which starts from its own defaults"
                 )
         if isinstance(new, Mapping):
@@ -175,9 +186,13 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     try:
         text = path.read_text()
     except OSError as error:
-        raise BadInput(f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file.") from error
+        raise BadInput(
+            f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file."
+        ) from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise BadInput(
+            f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -238,7 +253,9 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
             depth = min(len(keys), len(other))
             same = keys == other and type(value) is type(other_value) and value == other_value
             if keys[:depth] == other[:depth] and not same:
-                raise BadInput(f"{origin}{other_name} and {name} both set {'.'.join(keys[:depth])}; keep one of them.")
+                raise BadInput(
+                    f"{origin}{other_name} and {name} both set {'.'.join(keys[:depth])}; keep one of them."
+                )
         seen.append((keys, value, name))
         node = tree
         for key in keys[:-1]:
@@ -276,7 +293,8 @@ def _anchor(tree: dict[str, Any], at: str, base: Place, beside: Path) -> None:
 def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
     if isinstance(value, dict):  # of a sweep: {choice: [a, b]}
         return {
-            form: [_anchored(one, mark, base, beside) for one in some] if isinstance(some, list) else some for form, some in value.items()
+            form: [_anchored(one, mark, base, beside) for one in some] if isinstance(some, list) else some
+            for form, some in value.items()
         }
     if not isinstance(value, str):
         return value
@@ -289,7 +307,10 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
         if found is None:
             return value
         if not isinstance(base, Path):
-            raise BadInput(f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an absolute path.")
+            raise BadInput(
+                f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an"
+                f" absolute path."
+            )
         return f"{found[1]}{anchored(found[2], base)}{found[3]}"
     return anchored(value, base)
 
@@ -302,14 +323,18 @@ def path_settings() -> dict[str, PathMark]:
     """
     found: dict[str, PathMark] = {}
     for name, field in sections(Config):
-        in_mapping = any(typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation)))
+        in_mapping = any(
+            typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation))
+        )
         for mark in _marks(field.annotation, field.metadata):
             found[f"{name}.*" if in_mapping else name] = mark
     return found
 
 
 def _marks(annotation: Any, metadata: Iterable[Any] = ()) -> Iterable[PathMark]:
-    yield from (mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, PathMark))
+    yield from (
+        mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, PathMark)
+    )
     for arm in typing.get_args(annotation):
         if not (isinstance(arm, type) and issubclass(arm, BaseModel)):
             yield from _marks(arm)

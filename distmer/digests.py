@@ -20,5 +20,6 @@ def digest(value: JsonValue) -> str:
 
 
 def digest_of_list(items: Iterable[str]) -> str:
-    """`digest` of a list, from the canonical JSON of its items: a clip is written once, however many folds it is part of."""
+    """`digest` of a list, from the canonical JSON of its items: a clip is written once, however many folds it
+    is part of."""
     return hashlib.sha256(f"[{','.join(items)}]".encode()).hexdigest()

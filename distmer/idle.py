@@ -43,7 +43,11 @@ def conditions(root: type[BaseModel] = Config) -> dict[str, tuple[ActsIf, ...]]:
 
 
 def why_idle(
-    name: str, tree: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None, root: type[BaseModel] = Config
+    name: str,
+    tree: Mapping[str, Any],
+    is_network: IsNetwork,
+    searched: Searched | None = None,
+    root: type[BaseModel] = Config,
 ) -> str | None:
     """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
 
@@ -52,7 +56,9 @@ def why_idle(
     """
     for condition in conditions(root).get(name, ()):
         values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
-        if not any(is_network(str(value)) if condition.test is None else condition.test(value) for value in values):
+        if not any(
+            is_network(str(value)) if condition.test is None else condition.test(value) for value in values
+        ):
             return f"{name} acts only where {condition.words}, but {condition.setting} is {_said(values[0])}"
     return None
 
@@ -103,7 +109,9 @@ def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "")
             yield f"{at}{key}", value
 
 
-def acting(settings: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None) -> dict[str, Any]:
+def acting(
+    settings: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None
+) -> dict[str, Any]:
     """A full tree of settings without those that do nothing."""
 
     def kept(tree: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -111,7 +119,11 @@ def acting(settings: Mapping[str, Any], is_network: IsNetwork, searched: Searche
         for key, value in tree.items():
             name = f"{at}{key}"
             if why_idle(name, settings, is_network, searched) is None:
-                rest[key] = kept(value, f"{name}.") if isinstance(value, Mapping) and f"{name}." in _SECTIONS else value
+                rest[key] = (
+                    kept(value, f"{name}.")
+                    if isinstance(value, Mapping) and f"{name}." in _SECTIONS
+                    else value
+                )
         return rest
 
     return kept(settings, "")

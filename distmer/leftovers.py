@@ -45,11 +45,15 @@ class Removed:
         return Removed(self.number + other.number, self.size + other.size)
 
     def __str__(self) -> str:
-        return f"removed {self.number} leftover{'s' * (self.number != 1)} of ended runs, {self.size / 1e6:.1f} MB"
+        return (
+            f"removed {self.number} leftover{'s' * (self.number != 1)} of ended runs,"
+            f" {self.size / 1e6:.1f} MB"
+        )
 
 
 def temporary(folder: str | Path, name: str, kind: str = "tmp") -> Path:
-    """A new path in ``folder`` that names this process. ``kind``: "tmp" for a file, "partial" for a folder."""
+    """A new path in ``folder`` that names this process. ``kind``: "tmp" for a file, "partial" for a
+    folder."""
     pid = os.getpid()
     return Path(folder, f".{name}.{_host()}~{pid}~{_started(pid)}~{secrets.token_hex(4)}.{kind}")
 
@@ -83,7 +87,11 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
 
 def remove(path: Path) -> Removed:
     """Remove a file or a folder; nothing is removed, and nothing said, where that is not allowed."""
-    files = [path] if not path.is_dir() else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    files = (
+        [path]
+        if not path.is_dir()
+        else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    )
     size = 0
     for file in files:
         with suppress(OSError):  # gone in the meantime

@@ -1,8 +1,8 @@
 """Code that a user brings: found by a reference, imported once, and identified by its sources.
 
-A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file's folder is put on the import path, so that
-the file can import its neighbours, and the file is then imported under its own name. So a reference to a file and a
-reference to its module are the same thing, and no path gets into a result's identity.
+A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file's folder is put on the import path,
+so that the file can import its neighbours, and the file is then imported under its own name. So a reference
+to a file and a reference to its module are the same thing, and no path gets into a result's identity.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _FOUND: set[str] = set()  # the modules that references of this process led to
 class Plugin:
     """An object that lives outside distmer.
 
-    ``reference`` is ``module:NAME`` without a path. ``distribution`` is the installed package and its version,
-    ``mylab 1.2``, or empty for a file.
+    ``reference`` is ``module:NAME`` without a path. ``distribution`` is the installed package and its
+    version, ``mylab 1.2``, or empty for a file.
     """
 
     reference: str
@@ -59,8 +59,8 @@ def find(reference: str) -> Plugin:
     Raises
     ------
     BadInput
-        If there is no such file, module or name (the nearest name is given), or if importing it raises: then with
-        the error, and with the file and the line of the user's code that caused it.
+        If there is no such file, module or name (the nearest name is given), or if importing it raises: then
+        with the error, and with the file and the line of the user's code that caused it.
     """
     place, _, name = reference.rpartition(":")
     module = import_file(Path(place)) if place.endswith(".py") else _import(place, reference)
@@ -68,11 +68,14 @@ def find(reference: str) -> Plugin:
         own = [known for known in vars(module) if not known.startswith("_")]
         raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
     _FOUND.add(module.__name__)
-    return Plugin(f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__))
+    return Plugin(
+        f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__)
+    )
 
 
 def announced(name: str, group: str) -> Plugin | None:
-    """The entry that an installed package announces under ``name`` in an entry-point group; None where there is none.
+    """The entry that an installed package announces under ``name`` in an entry-point group; None where there
+    is none.
 
     Raises BadInput where two packages announce the name, or where importing it raises.
     """
@@ -91,19 +94,24 @@ def names_announced(group: str) -> list[str]:
 def import_file(path: Path) -> ModuleType:
     """The module of a Python file, imported under the file's own name.
 
-    Raises BadInput if there is no such file, if its name is no module's name, or if another module has the name.
+    Raises BadInput if there is no such file, if its name is no module's name, or if another module has the
+    name.
     """
     path = path.expanduser().resolve()
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; correct the path.")
     if not path.stem.isidentifier():
-        raise BadInput(f"{path}: {path.stem!r} cannot be imported; rename the file to letters, digits and underscores.")
+        raise BadInput(
+            f"{path}: {path.stem!r} cannot be imported; rename the file to letters, digits and underscores."
+        )
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
         importlib.invalidate_caches()
     module = _import(path.stem, str(path))
     if Path(str(getattr(module, "__file__", ""))).resolve() != path:
-        raise BadInput(f"{path}: a module named {path.stem!r} is there already ({module.__file__}); rename the file.")
+        raise BadInput(
+            f"{path}: a module named {path.stem!r} is there already ({module.__file__}); rename the file."
+        )
     return module
 
 
@@ -112,7 +120,9 @@ def _import(name: str, reference: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise BadInput(f"{reference}: there is no module {error.name!r}; install it, or give a file.") from error
+            raise BadInput(
+                f"{reference}: there is no module {error.name!r}; install it, or give a file."
+            ) from error
         raise BadInput(_why(reference, error)) from error
     except Exception as error:  # whatever a user's file raises is the user's to read
         raise BadInput(_why(reference, error)) from error
@@ -125,7 +135,10 @@ def _why(reference: str, error: Exception) -> str:
         own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
         where = f"{own[-1].filename}, line {own[-1].lineno}"
     said = " ".join(str(error).split())
-    return f"{reference}: importing it raised {type(error).__name__} ({said}) in {where}; correct the code and run again."
+    return (
+        f"{reference}: importing it raised {type(error).__name__} ({said}) in {where}; correct the code"
+        f" and run again."
+    )
 
 
 def distribution_of(module: str) -> str:
@@ -136,9 +149,9 @@ def distribution_of(module: str) -> str:
 
 @functools.cache
 def own_modules(module: str) -> list[str]:
-    """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of its own
-    top-level package (of a file: of its own folder). Read off the import statements, so that it is the same in
-    every process, whatever else was imported there."""
+    """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of
+    its own top-level package (of a file: of its own folder). Read off the import statements, so that it is
+    the same in every process, whatever else was imported there."""
     found: dict[str, None] = {}
     waiting = [module]
     while waiting:
@@ -150,8 +163,8 @@ def own_modules(module: str) -> list[str]:
 
 
 def places_to_ship() -> list[str]:
-    """The files and folders that a worker elsewhere needs, to import all that was found here: a top-level package's
-    folder, or a file and those of its neighbours that it imports."""
+    """The files and folders that a worker elsewhere needs, to import all that was found here: a top-level
+    package's folder, or a file and those of its neighbours that it imports."""
     tops = {name.partition(".")[0] for module in _FOUND for name in own_modules(module)}
     origins = [(spec, Path(str(spec.origin))) for spec in map(_spec, sorted(tops))]
     return [str(origin.parent if spec.submodule_search_locations else origin) for spec, origin in origins]
@@ -165,7 +178,13 @@ def _is_own(name: str, module: str) -> bool:
         return True
     # Of a file: its neighbours, but no package that happens to be installed in the same folder.
     spec, own = _spec(name.partition(".")[0]), _spec(top)
-    if spec is None or own is None or own.submodule_search_locations or not spec.origin or distribution_of(name):
+    if (
+        spec is None
+        or own is None
+        or own.submodule_search_locations
+        or not spec.origin
+        or distribution_of(name)
+    ):
         return False
     home, place = Path(str(own.origin)).parent, Path(spec.origin)
     return place.parent == home or (bool(spec.submodule_search_locations) and place.parent.parent == home)
@@ -182,7 +201,11 @@ def _imported_by(name: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            base = (
+                importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                if node.level
+                else node.module
+            )
             names = [str(base), *(f"{base}.{alias.name}" for alias in node.names)]
         for full in names:
             parts = full.split(".")

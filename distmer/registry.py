@@ -20,9 +20,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def discover(package: ModuleType, kind: type, attribute: str) -> dict[str, tuple[Any, ModuleType]]:
-    """Every ``attribute`` of type ``kind`` (or a tuple of them) in the modules of ``package``: name → (entry, its module).
+    """Every ``attribute`` of type ``kind`` (or a tuple of them) in the modules of ``package``: name → (entry,
+    its module).
 
-    Raises ValueError when two modules claim one name. Modules whose name begins with an underscore are passed over.
+    Raises ValueError when two modules claim one name. Modules whose name begins with an underscore are passed
+    over.
     """
     found: dict[str, tuple[Any, ModuleType]] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
@@ -32,7 +34,9 @@ def discover(package: ModuleType, kind: type, attribute: str) -> dict[str, tuple
         entries = getattr(module, attribute, ())
         for entry in entries if isinstance(entries, tuple) else (entries,):
             if not isinstance(entry, kind):
-                raise ValueError(f"{module.__name__}.{attribute} is a {type(entry).__name__}, not a {kind.__name__}")
+                raise ValueError(
+                    f"{module.__name__}.{attribute} is a {type(entry).__name__}, not a {kind.__name__}"
+                )
             name = getattr(entry, "name")
             if name in found:
                 raise ValueError(f"{module.__name__} and {found[name][1].__name__} both register {name!r}")

@@ -1,4 +1,5 @@
-"""The frozen values that travel between the layers. Nothing here knows torch, Ray, MLflow or a file system."""
+"""The frozen values that travel between the layers. Nothing here knows torch, Ray, MLflow or a file
+system."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ JsonValue = Any  # str | int | float | bool | None | list | dict, nested
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the remedy."""
+    """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the
+    remedy."""
 
 
 class OtherCode(BadInput):
@@ -25,7 +27,8 @@ class OtherCode(BadInput):
 
 
 class RunError(Exception):
-    """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the remedy."""
+    """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the
+    remedy."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,7 +63,8 @@ class KeyFrames:
 
 @dataclass(frozen=True, slots=True)
 class ApexSearch:
-    """The apex is not annotated and the policy is ``max-flow``: it is the candidate that moved most against the onset."""
+    """The apex is not annotated and the policy is ``max-flow``: it is the candidate that moved most against
+    the onset."""
 
     onset: str
     candidates: tuple[str, ...]
@@ -68,7 +72,8 @@ class ApexSearch:
 
 @dataclass(frozen=True, slots=True)
 class FlowMap:
-    """A published map instead of frames: an RGB image whose R, G, B are u, v and strain, min-max scaled for the clip."""
+    """A published map instead of frames: an RGB image whose R, G, B are u, v and strain, min-max scaled for
+    the clip."""
 
     image: str
 
@@ -78,7 +83,8 @@ Source = KeyFrames | ApexSearch | FlowMap
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One micro-expression clip. ``label`` indexes the manifest's classes; paths in ``source`` are absolute."""
+    """One micro-expression clip. ``label`` indexes the manifest's classes; paths in ``source`` are
+    absolute."""
 
     dataset: str
     subject: str
@@ -92,7 +98,10 @@ class Clip:
     def __post_init__(self) -> None:
         for part, value in (("data set", self.dataset), ("subject", self.subject), ("clip name", self.name)):
             if not value or "/" in value or "\\" in value or value in {".", ".."}:
-                raise BadInput(f"{self.where}: the {part} {value!r} is empty or would leave the data root; correct the row.")
+                raise BadInput(
+                    f"{self.where}: the {part} {value!r} is empty or would leave the data root;"
+                    f" correct the row."
+                )
 
     @property
     def id(self) -> str:
@@ -105,7 +114,8 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFailure:
-    """A clip (or a row that should have become one) that cannot be used, with the reason a user can act on."""
+    """A clip (or a row that should have become one) that cannot be used, with the reason a user can act
+    on."""
 
     clip: str
     reason: str
@@ -117,7 +127,8 @@ class Manifest:
 
     ``failures`` belong to the protocol and could not be used: they are counted beside every score.
     ``excluded`` do not belong to it (another emotion, a named exclusion): they are only reported.
-    ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set → subjects.
+    ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set →
+    subjects.
     """
 
     protocol: str
@@ -132,10 +143,16 @@ class Manifest:
         seen: dict[str, str] = {}
         for clip in self.clips:
             if clip.id in seen:
-                raise BadInput(f"{clip.where}: clip {clip.id} is listed twice (first in {seen[clip.id]}); remove one of the rows.")
+                raise BadInput(
+                    f"{clip.where}: clip {clip.id} is listed twice (first in {seen[clip.id]});"
+                    f" remove one of the rows."
+                )
             seen[clip.id] = clip.where
             if not 0 <= clip.label < len(self.classes):
-                raise BadInput(f"{clip.where}: clip {clip.id} has label {clip.label}, outside the {len(self.classes)} classes.")
+                raise BadInput(
+                    f"{clip.where}: clip {clip.id} has label {clip.label}, outside the"
+                    f" {len(self.classes)} classes."
+                )
 
     @property
     def clips_expected(self) -> int:
@@ -152,18 +169,24 @@ class Fold:
 
     def __post_init__(self) -> None:
         if not self.train or not self.test:
-            raise BadInput(f"fold {self.id}: it has {len(self.train)} training and {len(self.test)} test clips; both must be above 0.")
+            raise BadInput(
+                f"fold {self.id}: it has {len(self.train)} training and {len(self.test)} test"
+                f" clips; both must be above 0."
+            )
         shared = {SubjectKey.of(c) for c in self.train} & {SubjectKey.of(c) for c in self.test}
         if shared:
-            raise ValueError(f"fold {self.id}: {', '.join(map(str, sorted(shared)))} stand in training and in test")
+            raise ValueError(
+                f"fold {self.id}: {', '.join(map(str, sorted(shared)))} stand in training and in test"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class FoldJob:
     """One training, complete: whoever holds the job and the inputs gets the same result to the bit.
 
-    ``spec`` is everything that can change the numbers (model with all defaults filled in, training, inputs, seed, split,
-    labels, content keys of the features); ``digest`` is its content digest, and the fold's identity.
+    ``spec`` is everything that can change the numbers (model with all defaults filled in, training, inputs,
+    seed, split, labels, content keys of the features); ``digest`` is its content digest, and the fold's
+    identity.
     """
 
     digest: str
@@ -186,7 +209,13 @@ class Predictions:
 
     def __post_init__(self) -> None:
         n = len(self.clip_ids)
-        sizes = (len(self.y_true_N), len(self.y_pred_N), len(self.prob_NK), len(self.fold_ids), len(self.seed_N))
+        sizes = (
+            len(self.y_true_N),
+            len(self.y_pred_N),
+            len(self.prob_NK),
+            len(self.fold_ids),
+            len(self.seed_N),
+        )
         if any(size != n for size in sizes):
             raise ValueError(f"predictions: {n} clip ids, but columns of {sizes} rows")
 
@@ -232,7 +261,8 @@ class FoldBegun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldResult:
-    """A finished fold. ``curves`` maps a name to one value an epoch; ``epoch_prob_ENK`` is kept only under ``oracle``."""
+    """A finished fold. ``curves`` maps a name to one value an epoch; ``epoch_prob_ENK`` is kept only under
+    ``oracle``."""
 
     digest: str
     fold_id: str
@@ -262,7 +292,8 @@ class FoldFailure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """UAR (mean recall) and UF1 (mean F1) over all classes, with the counts they come from (rows: truth, columns: prediction)."""
+    """UAR (mean recall) and UF1 (mean F1) over all classes, with the counts they come from (rows: truth,
+    columns: prediction)."""
 
     uar: float
     uf1: float

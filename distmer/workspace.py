@@ -13,7 +13,8 @@ from distmer.types import BadInput, RunError
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """``--workspace``, else ``DISTMER_HOME``, else ``~/distmer``: data, features, ledger, runs, scratch, tracking. A path or an address.
+    """``--workspace``, else ``DISTMER_HOME``, else ``~/distmer``: data, features, ledger, runs, scratch,
+    tracking. A path or an address.
 
     ``elsewhere`` are the places of the section ``storage`` of the configuration, by name.
     """
@@ -26,7 +27,8 @@ class Workspace:
         return cls(place(option or environ.get("DISTMER_HOME") or "~/distmer").absolute())
 
     def require(self) -> None:
-        """BadInput if one of the places cannot be written: better told now than after an hour of extraction."""
+        """BadInput if one of the places cannot be written: better told now than after an hour of
+        extraction."""
         other = "name another folder by --workspace or in the environment variable DISTMER_HOME"
         _require(self.root, "the workspace", f"fix that, or {other}")
         for name, where in self.elsewhere.items():
@@ -65,7 +67,8 @@ class Workspace:
         """The workspace's own data base; BadInput where it can have none."""
         if isinstance(self.root, RemotePath):
             raise BadInput(
-                f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in tracking.uri or MLFLOW_TRACKING_URI, or set"
+                f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in"
+                f" tracking.uri or MLFLOW_TRACKING_URI, or set"
                 " tracking.enabled=false."
             )
         return f"sqlite:///{self.root / 'mlflow.db'}"
@@ -92,7 +95,9 @@ def _require(where: Place, what: str, remedy: str) -> None:
             where.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=where):
                 pass
-        else:  # by a write: a refused look has no reason with it, and whoever may write need not be allowed to delete
+        # by a write: a refused look has no reason with it, and whoever may write need not be allowed to
+        # delete
+        else:
             write(where / ".writable", b"")
     except OSError as error:
         raise BadInput(f"{where}: {what} cannot be written ({error.strerror}); {remedy}.") from error

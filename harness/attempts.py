@@ -1,6 +1,8 @@
-"""Which tasks ran in an attempt after their first, by Ray's own record: `python -m harness.attempts HOST:PORT` prints {name: tasks}.
+"""Which tasks ran in an attempt after their first, by Ray's own record: `python -m harness.attempts
+HOST:PORT` prints {name: tasks}.
 
-A process of its own, because Ray reads tokens when it loads, and the tests' own process talks to other clusters.
+A process of its own, because Ray reads tokens when it loads, and the tests' own process talks to other
+clusters.
 """
 
 import collections
@@ -14,7 +16,9 @@ from ray.core.generated.common_pb2 import TaskStatus
 
 def main(address: str) -> None:
     state = GlobalState()
-    state._initialize_global_state(GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False))
+    state._initialize_global_state(
+        GcsClientOptions.create(address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+    )
     names: dict[bytes, str] = {}
     again: set[bytes] = set()
     for event in state._get_all_task_events():

@@ -20,7 +20,8 @@ from harness import guard
 ROOT = Path(__file__).parents[1]
 STOPPED = ROOT / "harness" / "scripts" / "stopped.py"
 DECLARED = ROOT / "harness" / "scripts" / "declared.py"
-# Seconds after which a test takes something for hung. Only what never comes pays for it, so a slow machine is no failure.
+# Seconds after which a test takes something for hung. Only what never comes pays for it, so a slow machine is
+# no failure.
 PATIENCE = 900.0
 
 
@@ -52,11 +53,15 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**inherited, "PATH": path, "DISTMER_HOME": str(home), **more}
 
 
-def start(*arguments: str, home: Path, script: Path = ROOT / "jobs" / "loso.py", cwd: Path = ROOT, **env: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, home: Path, script: Path = ROOT / "jobs" / "loso.py", cwd: Path = ROOT, **env: str
+) -> subprocess.Popen[str]:
     """A job in a session of its own, so that whatever it leaves behind can be ended with it."""
     command = [sys.executable, str(script), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, env=environment(home, **env), text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(home, **env), text=True, start_new_session=True, **pipes
+    )  # type: ignore[call-overload]
 
 
 def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Ended:
@@ -75,11 +80,15 @@ def stopped(*arguments: str, at: str, home: Path) -> Ended:
 
 def distmer(*arguments: str, home: Path, **env: str) -> Ended:
     command = [sys.executable, "-m", "distmer.cli", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(home, **env), text=True, capture_output=True, timeout=PATIENCE)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(home, **env), text=True, capture_output=True, timeout=PATIENCE
+    )
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:

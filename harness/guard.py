@@ -1,8 +1,9 @@
 """Ends what a process of the tests or of the benchmarks started, once that process is gone, however it went.
 
-``begin`` leaves a mark in the environment, which every process started from then on inherits, whoever starts it: a command, Ray's
-daemons, their workers. A watcher in a session of its own waits until the process is no more, and then ends all that bear the mark.
-So nothing is left by a SIGKILL either, which no handler and no fixture sees.
+``begin`` leaves a mark in the environment, which every process started from then on inherits, whoever starts
+it: a command, Ray's daemons, their workers. A watcher in a session of its own waits until the process is no
+more, and then ends all that bear the mark. So nothing is left by a SIGKILL either, which no handler and no
+fixture sees.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def begin() -> None:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The living processes that bear the mark, and what these started (a process that renames itself may lose its environment)."""
+    """The living processes that bear the mark, and what these started (a process that renames itself may lose
+    its environment)."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error):

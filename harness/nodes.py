@@ -1,4 +1,5 @@
-"""A Ray cluster of several nodes on this machine: a head without CPUs, and workers that can be lost and added."""
+"""A Ray cluster of several nodes on this machine: a head without CPUs, and workers that can be lost and
+added."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ class Node:
         for process in self.family():
             with suppress(psutil.Error):
                 title = process.cmdline()[:1]
-                titles += [t.removeprefix("ray::") for t in title if t.startswith("ray::") and "IDLE" not in t]
+                titles += [
+                    t.removeprefix("ray::") for t in title if t.startswith("ray::") and "IDLE" not in t
+                ]
         return [title for title in titles if re.search(doing, title)]
 
     def kill(self) -> None:
@@ -76,7 +79,8 @@ class Node:
 
 @dataclass
 class Nodes:
-    """A context: the head runs within it, and every node that is left ends with it. Token authentication is on."""
+    """A context: the head runs within it, and every node that is left ends with it. Token authentication is
+    on."""
 
     head_args: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
@@ -84,17 +88,27 @@ class Nodes:
     token: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="r"))  # Ray's sockets lie below it, and a socket's path ends at 107 bytes
+        # Ray's sockets lie below it, and a socket's path ends at 107 bytes
+        self._folder = Path(tempfile.mkdtemp(prefix="r"))
         self._count, self.workers = 1, list[Node]()
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
         self.address = f"127.0.0.1:{self.port}"
         self.environ = command.environment(self._folder / "home", **token, **self.extra)
         self.driver = {**token, "RAY_ADDRESS": self.address}  # what a driver's environment needs
-        head = ["--head", f"--port={self.port}", "--num-cpus=0", f"--temp-dir={self._folder}", "--include-dashboard=false", *self.head_args]
+        head = [
+            "--head",
+            f"--port={self.port}",
+            "--num-cpus=0",
+            f"--temp-dir={self._folder}",
+            "--include-dashboard=false",
+            *self.head_args,
+        ]
         self.head = self._start_again("127.0.0.1", head, {})
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for node in (*self.workers, self.head):
             node.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -114,7 +128,8 @@ class Nodes:
     def lose_one(
         self, process: subprocess.Popen[str], when: Callable[[], bool], doing: str, choose: Choose = first
     ) -> tuple[Node, list[str]]:
-        """Once it is time and a node has such work running: that node is gone, and what its workers were doing is told."""
+        """Once it is time and a node has such work running: that node is gone, and what its workers were
+        doing is told."""
         command.wait_for(when, process)
         lost: list[tuple[Node, list[str]]] = []
 
@@ -123,7 +138,8 @@ class Nodes:
             if not busy:
                 return False
             victim = choose(busy)
-            # Held still and looked at again: what was under way a moment ago may have ended since, and then nothing is lost.
+            # Held still and looked at again: what was under way a moment ago may have ended since, and then
+            # nothing is lost.
             victim.signal(signal.SIGSTOP)
             work = victim.work(doing)
             if not work:
@@ -140,7 +156,8 @@ class Nodes:
         return list(self._folder.glob(f"session_latest/logs/{pattern}"))
 
     def again(self, before: int, seconds: float = command.PATIENCE) -> bool:
-        """Whether more tasks than ``before`` were begun again: workers write Ray's record every second, not at once."""
+        """Whether more tasks than ``before`` were begun again: workers write Ray's record every second, not
+        at once."""
         deadline = time.monotonic() + seconds
         while sum(self.repeated().values()) <= before:
             if time.monotonic() > deadline:
@@ -150,17 +167,29 @@ class Nodes:
     def repeated(self) -> dict[str, int]:
         """Tasks that Ray has begun again since the cluster was started, by name."""
         ask = [sys.executable, "-m", "harness.attempts", self.address]
-        return json.loads(subprocess.run(ask, cwd=command.ROOT, env=self.environ, text=True, capture_output=True, check=True).stdout)
+        return json.loads(
+            subprocess.run(
+                ask, cwd=command.ROOT, env=self.environ, text=True, capture_output=True, check=True
+            ).stdout
+        )
 
     def _start_again(self, ip: str, arguments: list[str], env: dict[str, Any]) -> Node:
-        for _ in range(5):  # Ray gives up a node that takes more than 30 s to start, as on a busy machine it may
+        # Ray gives up a node that takes more than 30 s to start, as on a busy machine it may
+        for _ in range(5):
             with suppress(NeverCameError):
                 return self._start(ip, arguments, env)
         return self._start(ip, arguments, env)
 
     def _start(self, ip: str, arguments: list[str], env: dict[str, Any]) -> Node:
         # Several nodes on one machine: each an address, no fixed port, a small object store.
-        start = [RAY, "start", "--block", f"--node-ip-address={ip}", f"--object-store-memory={_STORE}", *arguments]
+        start = [
+            RAY,
+            "start",
+            "--block",
+            f"--node-ip-address={ip}",
+            f"--object-store-memory={_STORE}",
+            *arguments,
+        ]
         start += [
             "--include-log-monitor=false",
             "--min-worker-port=0",
@@ -170,7 +199,9 @@ class Nodes:
         log = self._folder / f"{ip}.log"
         environ = {**self.environ, **{name: str(value) for name, value in env.items()}}
         with log.open("w") as file:
-            process = subprocess.Popen(start, env=environ, cwd=command.ROOT, stdout=file, stderr=file, start_new_session=True)
+            process = subprocess.Popen(
+                start, env=environ, cwd=command.ROOT, stdout=file, stderr=file, start_new_session=True
+            )
         node = Node(ip, process)
         deadline = time.monotonic() + command.PATIENCE
         while "Ray runtime started" not in log.read_text():

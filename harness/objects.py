@@ -33,13 +33,16 @@ class Server:
     environ: Mapping[str, str]
 
     def user(self, *actions: str, put_only: str = "*") -> dict[str, str]:
-        """The credentials of a new user who may do this (else anything); from here on the server checks who asks."""
+        """The credentials of a new user who may do this (else anything); from here on the server checks who
+        asks."""
         iam, name = boto3.client("iam", **self._boto), f"user-{secrets.token_hex(4)}"
         iam.create_user(UserName=name)
         rest = [action for action in actions if action != "s3:PutObject"] or ["s3:*"]
         allowed = [{"Effect": "Allow", "Action": rest, "Resource": "*"}]
         if "s3:PutObject" in actions:
-            allowed.append({"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": f"arn:aws:s3:::{put_only}"})
+            allowed.append(
+                {"Effect": "Allow", "Action": ["s3:PutObject"], "Resource": f"arn:aws:s3:::{put_only}"}
+            )
         policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
         iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
@@ -48,7 +51,9 @@ class Server:
 
     def checking(self, wanted: bool) -> None:
         number = b"0" if wanted else b"inf"  # of requests that go unchecked
-        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", number, {"Content-Type": "text/plain"}, method="POST")
+        request = urllib.request.Request(
+            f"{self.url}/moto-api/reset-auth", number, {"Content-Type": "text/plain"}, method="POST"
+        )
         urllib.request.urlopen(request, timeout=60).close()
 
     def make_bucket(self) -> None:
@@ -56,7 +61,12 @@ class Server:
 
     @property
     def _boto(self) -> dict[str, str]:
-        return {"endpoint_url": self.url, "region_name": "us-east-1", "aws_access_key_id": "any", "aws_secret_access_key": "any"}
+        return {
+            "endpoint_url": self.url,
+            "region_name": "us-east-1",
+            "aws_access_key_id": "any",
+            "aws_secret_access_key": "any",
+        }
 
 
 @contextmanager
@@ -64,9 +74,16 @@ def serving() -> Iterator[Server]:
     """A server with one empty bucket; this process's environment leads to it."""
     port = command.free_port()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], **quiet
+    )  # type: ignore[call-overload]
     url = f"http://127.0.0.1:{port}"
-    given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+    given = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_REGION": "us-east-1",
+    }
     try:
         deadline = time.monotonic() + command.PATIENCE
         while True:
@@ -115,7 +132,8 @@ def upload(folder: Path, address: str) -> str:
 
 @contextmanager
 def answering(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that gives every request this one reply; its address, and the first lines of what it was asked."""
+    """A server that gives every request this one reply; its address, and the first lines of what it was
+    asked."""
     asked: list[bytes] = []
 
     def serve(line: socket.socket) -> None:

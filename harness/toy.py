@@ -23,7 +23,10 @@ SIZE = 16
 def config(model: str = "atscnn", **sections: Any) -> Config:
     """A configuration that trains in well under a second."""
     options = {"size": SIZE, "hidden": 16} if model == "atscnn" else {"size": SIZE}
-    tree: dict[str, Any] = {"model": {"name": model, **options}, "train": {"epochs": 10, "batch_size": 8, "lr": 3e-3}}
+    tree: dict[str, Any] = {
+        "model": {"name": model, **options},
+        "train": {"epochs": 10, "batch_size": 8, "lr": 3e-3},
+    }
     for name, values in sections.items():
         tree[name] = {**tree.get(name, {}), **values}
     return Config.model_validate(tree)
@@ -31,7 +34,11 @@ def config(model: str = "atscnn", **sections: Any) -> Config:
 
 def clips(subjects: int = 4, each: int = 5) -> list[Clip]:
     frames = KeyFrames("onset", "apex")
-    return [Clip("toy", f"s{s}", f"c{i}", (s + i) % 3, "toy", frames, "toy.csv row 1") for s in range(subjects) for i in range(each)]
+    return [
+        Clip("toy", f"s{s}", f"c{i}", (s + i) % 3, "toy", frames, "toy.csv row 1")
+        for s in range(subjects)
+        for i in range(each)
+    ]
 
 
 def inputs(some: list[Clip], channels: tuple[str, ...] = ("u", "v", "strain"), noise: float = 0.5) -> Inputs:
@@ -50,7 +57,9 @@ def maps_and_labels(size: int, channels: int, each: int = 8) -> tuple[FloatArray
 
 def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:
     labels = {c.id: c.label for c in some}
-    return [job_of(cfg, fold, labels, seed) for seed in cfg.seeds for fold in make_folds(some, cfg.evaluation)]
+    return [
+        job_of(cfg, fold, labels, seed) for seed in cfg.seeds for fold in make_folds(some, cfg.evaluation)
+    ]
 
 
 def job_of(cfg: Config, fold: Fold, labels: dict[str, int], seed: int = 0) -> FoldJob:
@@ -59,7 +68,8 @@ def job_of(cfg: Config, fold: Fold, labels: dict[str, int], seed: int = 0) -> Fo
 
 
 def write_flowmaps(root: Path, subjects: int = 5, each: int = 6) -> Path:
-    """A folder in the layout that STSTNet and HTNet publish: maps in which each class has its own bright band."""
+    """A folder in the layout that STSTNet and HTNet publish: maps in which each class has its own bright
+    band."""
     for s in range(subjects):
         rng = np.random.default_rng(s)
         for i in range(each):
@@ -73,10 +83,23 @@ def write_flowmaps(root: Path, subjects: int = 5, each: int = 6) -> Path:
 
 
 def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
-    """Command-line overrides for a run on `write_flowmaps`: a small ATSCNN, seconds in all, unless ``more`` names another model."""
-    network = ["model.size=16", "model.hidden=16", f"train.epochs={epochs}", "train.batch_size=8", "train.lr=0.003"]
+    """Command-line overrides for a run on `write_flowmaps`: a small ATSCNN, seconds in all, unless ``more``
+    names another model."""
+    network = [
+        "model.size=16",
+        "model.hidden=16",
+        f"train.epochs={epochs}",
+        "train.batch_size=8",
+        "train.lr=0.003",
+    ]
     other = any(setting.startswith("model.name=") for setting in more)
-    chosen = ["data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", *([] if other else network), *more]
+    chosen = [
+        "data.protocol=flowmaps",
+        f"data.root={root}",
+        "inputs.normalise=minmax",
+        *([] if other else network),
+        *more,
+    ]
     last = {setting.partition("=")[0]: setting for setting in chosen}  # of two for the same setting the later
     return [part for setting in last.values() for part in ("--set", setting)]
 
@@ -97,11 +120,16 @@ def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
         "train": {"epochs": 12, "batch_size": 8},
         "evaluation": {"folds": "group_kfold", "k": 2},
         "tracking": {"enabled": False},
-        "cluster": {"in_flight": 2},  # one search at a time: each beside it costs two actors of Tune, which take seconds to start
+        # one search at a time: each beside it costs two actors of Tune, which take seconds to start
+        "cluster": {"in_flight": 2},
     }
     for name, value in changes.items():
-        section = sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
-        section[name] = {**section.get(name, {}), **value} if isinstance(value, dict) and name != "space" else value
+        section = (
+            sweep if name in {"mode", "scheduler", "rungs", "searcher", "trials", "space", "grace"} else tree
+        )
+        section[name] = (
+            {**section.get(name, {}), **value} if isinstance(value, dict) and name != "space" else value
+        )
     if sweep.get("mode") == "oracle":
         del sweep["inner_folds"]
     path = folder / "sweep.yaml"

@@ -1,4 +1,5 @@
-"""The reference paper's ablations (its Table 4): `python jobs/ablate.py [CONFIG] [--set a.b=v …]`, here or by `ray job submit`.
+"""The reference paper's ablations (its Table 4): `python jobs/ablate.py [CONFIG] [--set a.b=v …]`, here or by
+`ray job submit`.
 
 Without CONFIG: configs/ablations.yaml, on the embedded data set. The same as `distmer compare CONFIG`.
 """

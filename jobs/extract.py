@@ -1,4 +1,5 @@
-"""Features of all clips of a protocol, into the store: `python jobs/extract.py [CONFIG] [--set a.b=v …]`, here or by `ray job submit`.
+"""Features of all clips of a protocol, into the store: `python jobs/extract.py [CONFIG] [--set a.b=v …]`,
+here or by `ray job submit`.
 
 The same as `distmer features`; see `--help`.
 """

@@ -1,4 +1,5 @@
-"""Leave one subject out, from clips to scores: `python jobs/loso.py [CONFIG] [--set a.b=v …]`, here or by `ray job submit`.
+"""Leave one subject out, from clips to scores: `python jobs/loso.py [CONFIG] [--set a.b=v …]`, here or by
+`ray job submit`.
 
 The same as `distmer run`; see `--help`.
 """

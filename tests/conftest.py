@@ -1,6 +1,8 @@
-"""What all tests share: one token, one Ray for those that kill nothing of it, and an end that leaves no process behind.
+"""What all tests share: one token, one Ray for those that kill nothing of it, and an end that leaves no
+process behind.
 
-It also puts the repository on the import path (pytest does so for a conftest in a package), so that tests can share ``tests.fixtures``.
+It also puts the repository on the import path (pytest does so for a conftest in a package), so that tests can
+share ``tests.fixtures``.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from harness import guard, nodes
 
 
 def pytest_configure() -> None:
-    """Whatever ends this process, what its tests started ends too; SIGTERM lets fixtures be torn down first, as SIGINT does."""
+    """Whatever ends this process, what its tests started ends too; SIGTERM lets fixtures be torn down first,
+    as SIGINT does."""
     guard.begin()
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=128 + signal.SIGTERM))
 
 
-# The files that take longest, so that no process is left alone with one at the end (`--dist loadfile --no-loadscope-reorder`).
+# The files that take longest, so that no process is left alone with one at the end (`--dist loadfile
+# --no-loadscope-reorder`).
 LONG = (
     "test_sweep",
     "test_kill_and_resume",
@@ -43,8 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_token() -> None:
-    """One token for every Ray of this process: Ray reads it once, whichever test loads it first, and a cluster started with another
-    would refuse its own driver."""
+    """One token for every Ray of this process: Ray reads it once, whichever test loads it first, and a
+    cluster started with another would refuse its own driver."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -52,7 +56,8 @@ def one_token() -> None:
 
 @pytest.fixture(scope="session")
 def one_ray(one_token: None) -> Iterator[str]:
-    """The address of a Ray of two CPUs that lives as long as the tests of this process, for all that kill nothing of it.
+    """The address of a Ray of two CPUs that lives as long as the tests of this process, for all that kill
+    nothing of it.
 
     It is begun by `ray start`, as a person begins one, so that commands join and leave it."""
     given = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # as `connect.session` gives a Ray of its own

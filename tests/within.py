@@ -1,5 +1,5 @@
-"""A command in this process, in a workspace of its own: for tests in which the process is not the point. Its imports and a Ray of its
-own take longer than most of what it does."""
+"""A command in this process, in a workspace of its own: for tests in which the process is not the point. Its
+imports and a Ray of its own take longer than most of what it does."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The plain extraction loop: `python -m benchmarks.plain.extraction PAIRS.txt`, one `onset<TAB>apex` a line; one process.
+"""The plain extraction loop: `python -m benchmarks.plain.extraction PAIRS.txt`, one `onset<TAB>apex` a line;
+one process.
 
-Both frames: decode, the face at full size, 68 landmarks, align by the eyes. Then TV-L1 with OpenCV's defaults, and strain.
+Both frames: decode, the face at full size, 68 landmarks, align by the eyes. Then TV-L1 with OpenCV's
+defaults, and strain.
 """
 
 from __future__ import annotations
@@ -55,12 +57,22 @@ def extract(pairs: list[tuple[str, str]]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pairs", type=Path)
     pairs = [tuple(line.split("\t")) for line in parser.parse_args().pairs.read_text().splitlines()]
     begun = time.perf_counter()
     maps = extract([(onset, apex) for onset, apex in pairs])
-    print(json.dumps({"clips": len(maps), "seconds": time.perf_counter() - begun, "opencv_threads": cv2.getNumThreads()}))
+    print(
+        json.dumps(
+            {
+                "clips": len(maps),
+                "seconds": time.perf_counter() - begun,
+                "opencv_threads": cv2.getNumThreads(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

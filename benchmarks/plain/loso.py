@@ -1,6 +1,7 @@
 """The plain fold loop, and a script around it: `python -m benchmarks.plain.loso FOLDER --epochs 400`.
 
-FOLDER holds published flow maps, <subject>/u_test/<0|1|2>/*.png. Every core that PyTorch takes by itself; one fold after the other.
+FOLDER holds published flow maps, <subject>/u_test/<0|1|2>/*.png. Every core that PyTorch takes by itself; one
+fold after the other.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def step(net: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor)
     return loss.item()
 
 
-def train(net: nn.Module, train_set: TensorDataset, test_set: TensorDataset, epochs: int, batch: int, lr: float) -> np.ndarray:
+def train(
+    net: nn.Module, train_set: TensorDataset, test_set: TensorDataset, epochs: int, batch: int, lr: float
+) -> np.ndarray:
     """One fold; the held-out person's predictions after the last epoch."""
     optimiser = torch.optim.Adam(net.parameters(), lr=lr)
     train_loader = DataLoader(train_set, batch_size=batch, shuffle=True)
@@ -50,11 +53,17 @@ def load(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     paths = sorted(root.glob("*/u_test/*/*.png"))
     maps = np.stack([cv2.imread(str(path))[:, :, ::-1] for path in paths]).astype(np.float32) / 255
     labels = [int(path.parent.name) for path in paths]
-    return torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()), torch.tensor(labels), [path.parts[-4] for path in paths]
+    return (
+        torch.from_numpy(maps.transpose(0, 3, 1, 2).copy()),
+        torch.tensor(labels),
+        [path.parts[-4] for path in paths],
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("root", type=Path)
     parser.add_argument("--model", default="ststnet", choices=NETS)
     parser.add_argument("--epochs", type=int, default=400)
@@ -68,7 +77,9 @@ def main() -> None:
         torch.manual_seed(0)
         held = torch.tensor([s == subject for s in subjects])
         train_set, test_set = TensorDataset(x[~held], y[~held]), TensorDataset(x[held], y[held])
-        predicted[held] = torch.from_numpy(train(NETS[asked.model](), train_set, test_set, asked.epochs, asked.batch, asked.lr))
+        predicted[held] = torch.from_numpy(
+            train(NETS[asked.model](), train_set, test_set, asked.epochs, asked.batch, asked.lr)
+        )
     scores = {
         "uar": recall_score(y, predicted, average="macro", labels=[0, 1, 2]),
         "uf1": f1_score(y, predicted, average="macro", labels=[0, 1, 2]),

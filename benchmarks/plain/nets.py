@@ -1,4 +1,5 @@
-"""The eight networks, layer after layer as their papers draw them: a module a stream, NCHW, pooling behind the activation."""
+"""The eight networks, layer after layer as their papers draw them: a module a stream, NCHW, pooling behind
+the activation."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         narrow = channels // reduction
-        self.mlp = nn.Sequential(nn.Conv2d(channels, narrow, 1, bias=False), nn.ReLU(), nn.Conv2d(narrow, channels, 1, bias=False))
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, narrow, 1, bias=False), nn.ReLU(), nn.Conv2d(narrow, channels, 1, bias=False)
+        )
         self.average, self.maximum = nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +47,11 @@ class SpatialAttention(nn.Module):
 class MapAttentionHead(nn.Module):
     def __init__(self, channels: int, width: int, side: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = nn.Conv2d(channels, width, 1), nn.Conv2d(channels, width, 1), nn.Conv2d(channels, width, 1)
+        self.query, self.key, self.value = (
+            nn.Conv2d(channels, width, 1),
+            nn.Conv2d(channels, width, 1),
+            nn.Conv2d(channels, width, 1),
+        )
         angle = [10000 ** (-(i // 2) / side) for i in range(side)]
         p = torch.tensor([math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(angle)])
         self.register_buffer("position", p[:, None] + p[None, :])
@@ -85,14 +92,22 @@ class Atscnn(nn.Module):
         return nn.Sequential(*layers, ChannelAttention(16, 4), SpatialAttention())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.cat([stream(x[:, i : i + 1]) for i, stream in enumerate(self.streams)], 1).flatten(1))
+        return self.head(
+            torch.cat([stream(x[:, i : i + 1]) for i, stream in enumerate(self.streams)], 1).flatten(1)
+        )
 
 
 class Ststnet(nn.Module):
     def __init__(self, size: int = 28, classes: int = 3, dropout: float = 0.5) -> None:
         super().__init__()
         self.streams = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(3, k, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(k), nn.MaxPool2d(3, 3, padding=1), nn.Dropout(dropout))
+            nn.Sequential(
+                nn.Conv2d(3, k, 3, padding=1),
+                nn.ReLU(),
+                nn.BatchNorm2d(k),
+                nn.MaxPool2d(3, 3, padding=1),
+                nn.Dropout(dropout),
+            )
             for k in (3, 5, 8)
         )
         self.pool = nn.AvgPool2d(2)
@@ -108,8 +123,12 @@ class InceptionBlock(nn.Module):
         self.branches = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(a, width, 1), nn.ReLU()),
-                nn.Sequential(nn.Conv2d(a, width, 1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()),
-                nn.Sequential(nn.Conv2d(a, width, 1), nn.ReLU(), nn.Conv2d(width, width, 5, padding=2), nn.ReLU()),
+                nn.Sequential(
+                    nn.Conv2d(a, width, 1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
+                ),
+                nn.Sequential(
+                    nn.Conv2d(a, width, 1), nn.ReLU(), nn.Conv2d(width, width, 5, padding=2), nn.ReLU()
+                ),
                 nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.Conv2d(a, width, 1), nn.ReLU()),
             ]
         )
@@ -122,7 +141,9 @@ class InceptionBlock(nn.Module):
 class DualInception(nn.Module):
     def __init__(self, size: int = 28, classes: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(nn.Sequential(InceptionBlock(1, 6), InceptionBlock(24, 16)) for _ in range(2))
+        self.streams = nn.ModuleList(
+            nn.Sequential(InceptionBlock(1, 6), InceptionBlock(24, 16)) for _ in range(2)
+        )
         self.head = dense((128 * (size // 4) ** 2, 1024, classes), dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +155,12 @@ class OffApexnet(nn.Module):
         super().__init__()
         self.streams = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
+                nn.Conv2d(1, 6, 5, padding=2),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Conv2d(6, 16, 5, padding=2),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
             )
             for _ in range(2)
         )
@@ -147,7 +173,9 @@ class OffApexnet(nn.Module):
 class PooledResidual(nn.Module):
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU()
+        )
         self.shortcut = nn.Conv2d(a, b, 1)
         self.pool = nn.MaxPool2d(2)
 
@@ -158,7 +186,9 @@ class PooledResidual(nn.Module):
 class Macnn(nn.Module):
     def __init__(self, size: int = 112, classes: int = 3, dropout: float = 0.5) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(PooledResidual(3, 32), PooledResidual(32, 64), PooledResidual(64, 128), PooledResidual(128, 256))
+        self.blocks = nn.Sequential(
+            PooledResidual(3, 32), PooledResidual(32, 64), PooledResidual(64, 128), PooledResidual(128, 256)
+        )
         atrous: list[nn.Module] = []
         for d in (4, 2):
             atrous += [nn.Conv2d(256, 256, 3, padding=d, dilation=d), nn.ReLU()]
@@ -189,9 +219,26 @@ class PreactivatedUnit(nn.Module):
 
 class MicroAttention(nn.Sequential):
     def __init__(self, size: int = 224, classes: int = 3, dropout: float = 0.0) -> None:
-        units = [PreactivatedUnit(64, 64, 1), PreactivatedUnit(64, 128, 2), PreactivatedUnit(128, 256, 2), PreactivatedUnit(256, 512, 2)]
-        stem = [nn.BatchNorm2d(1), nn.Conv2d(1, 64, 7, 2, padding=3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)]
-        end = [nn.BatchNorm2d(512), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Dropout(dropout), dense((512, classes), 0.0)]
+        units = [
+            PreactivatedUnit(64, 64, 1),
+            PreactivatedUnit(64, 128, 2),
+            PreactivatedUnit(128, 256, 2),
+            PreactivatedUnit(256, 512, 2),
+        ]
+        stem = [
+            nn.BatchNorm2d(1),
+            nn.Conv2d(1, 64, 7, 2, padding=3),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, padding=1),
+        ]
+        end = [
+            nn.BatchNorm2d(512),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Dropout(dropout),
+            dense((512, classes), 0.0),
+        ]
         super().__init__(*stem, *units, *end)
 
 

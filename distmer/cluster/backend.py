@@ -61,7 +61,9 @@ class RayBackend:
         self._join()
         import distmer.cluster.features  # noqa: F401
 
-    def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
+    def extract(
+        self, requests: Sequence[FeatureRequest], config: FeatureConfig
+    ) -> Iterator[list[FeatureRow]]:
         """Features of clips, as Ray's actors finish them."""
         if all_maps(requests):
             return decode_maps(requests, config)
@@ -87,7 +89,10 @@ class RayBackend:
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
-        workers, tuner = RayWorkers(self._config, self._scratch, self._body), RayTuner(space, self._config.retries)
+        workers, tuner = (
+            RayWorkers(self._config, self._scratch, self._body),
+            RayTuner(space, self._config.retries),
+        )
         self._exits.callback(workers.close)
         self._exits.callback(tuner.close)
         return tuner, workers

@@ -46,10 +46,11 @@ def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
 
 @contextmanager
 def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
-    """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that ends with it.
+    """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that
+    ends with it.
 
-    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the cluster
-    cannot be reached. A local cluster gets a token of this process's own.
+    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the
+    cluster cannot be reached. A local cluster gets a token of this process's own.
     """
     address = config.address or os.environ.get("RAY_ADDRESS")
     with environment(_settings(config, address)):
@@ -67,11 +68,13 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(
-                f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or RAY_ADDRESS and the token"
+                f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or"
+                f" RAY_ADDRESS and the token"
                 " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
             ) from error
         if threading.current_thread() is threading.main_thread():
-            # Ray puts a handler of its own in place, which ends the process on the spot: partial results would not be written.
+            # Ray puts a handler of its own in place, which ends the process on the spot: partial results
+            # would not be written.
             signal.signal(signal.SIGTERM, asked_to_stop)
         try:
             if address in (None, "local"):
@@ -82,7 +85,8 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
 
 
 def _start(config: ClusterConfig, *, groups: bool) -> None:
-    """A local Ray. RunError where this machine is too busy to start one within Ray's own limit, which is tried three times."""
+    """A local Ray. RunError where this machine is too busy to start one within Ray's own limit, which is
+    tried three times."""
     import ray
 
     for attempt in range(1, _STARTS + 1):
@@ -91,7 +95,8 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
                 address="local",
                 num_cpus=config.local_cpus,
                 num_gpus=config.local_gpus,
-                # Only the cleaner of a Train worker group asks it anything; without one it warns every second.
+                # Only the cleaner of a Train worker group asks it anything; without one it warns every
+                # second.
                 include_dashboard=groups,
                 logging_level=logging.ERROR,
                 runtime_env=_what_the_user_brings(),
@@ -103,7 +108,8 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
                 raise
             if attempt == _STARTS:
                 raise RunError(
-                    f"Ray could not be started on this machine within 30 s, {_STARTS} times in a row: the machine is too busy."
+                    f"Ray could not be started on this machine within 30 s, {_STARTS} times in a row: the"
+                    f" machine is too busy."
                     " Run the same command again later, or run with --local."
                 ) from error
             _log.warning("Ray did not start within 30 s (this machine is busy); it is started again.")
@@ -117,10 +123,14 @@ def _what_the_user_brings() -> dict[str, Any] | None:
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:
     """BadInput where a fold asks for more than a cluster of our own has: nothing would ever join it."""
-    for name, setting, asked in (("CPU", "cpus_per_fold", config.cpus_per_fold), ("GPU", "gpus_per_fold", config.gpus_per_fold)):
+    for name, setting, asked in (
+        ("CPU", "cpus_per_fold", config.cpus_per_fold),
+        ("GPU", "gpus_per_fold", config.gpus_per_fold),
+    ):
         if asked * config.workers > there.get(name, 0.0):
             raise BadInput(
-                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine has {there.get(name, 0.0):g};"
+                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine"
+                f" has {there.get(name, 0.0):g};"
                 " lower it, or name a cluster in cluster.address or RAY_ADDRESS."
             )
 
@@ -134,6 +144,7 @@ def _answers(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
         raise RunError(
-            f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the cluster and the tunnel to it,"
+            f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the"
+            f" cluster and the tunnel to it,"
             " or run with --local."
         ) from error

@@ -17,7 +17,9 @@ from distmer.experiment.health import Answer, NodeReport, Probe, examine
 def ask_nodes(probe: Probe, seconds: float) -> Iterator[Answer]:
     """One task a node, all at once, ``seconds`` for all of them."""
     # Without the override a task that asked for no GPU would see none, and here it is to see them all.
-    task = ray.remote(num_cpus=0, max_retries=0, runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}})(examine)
+    task = ray.remote(
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+    )(examine)
     waiting: dict[ray.ObjectRef, dict[str, Any]] = {}
     for node in ray.nodes():
         if node["Alive"]:
@@ -40,7 +42,12 @@ def _answer(node: dict[str, Any], done: ray.ObjectRef) -> Answer:
         report: NodeReport = ray.get(done)
     except RayError as error:
         lines = str(error).strip().splitlines()
-        return Answer(_name(node), _gpus(node), None, why=f"{type(error).__name__}: {lines[-1].strip() if lines else ''}")
+        return Answer(
+            _name(node),
+            _gpus(node),
+            None,
+            why=f"{type(error).__name__}: {lines[-1].strip() if lines else ''}",
+        )
     return Answer(_name(node), _gpus(node), report, skew=report.clock - arrived)
 
 
@@ -57,7 +64,9 @@ def wait_for_gpus(wanted: int, seconds: float) -> float:
     request_resources(bundles=[{"GPU": 1}] * wanted)
     try:
         deadline = time.monotonic() + seconds
-        while (there := float(ray.cluster_resources().get("GPU", 0))) < wanted and time.monotonic() < deadline:
+        while (
+            there := float(ray.cluster_resources().get("GPU", 0))
+        ) < wanted and time.monotonic() < deadline:
             time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
         return there
     finally:

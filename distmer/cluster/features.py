@@ -20,7 +20,9 @@ from distmer.process import only_errors_of
 from distmer.types import ApexSearch, KeyFrames, RunError
 
 
-def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig) -> Iterator[list[FeatureRow]]:
+def extract_on_ray(
+    requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig
+) -> Iterator[list[FeatureRow]]:
     """Features of clips in batches, as the actors finish them.
 
     A batch whose actor dies is extracted again by another.
@@ -44,7 +46,9 @@ def extract_on_ray(requests: Sequence[FeatureRequest], config: FeatureConfig, cl
                 yield to_rows(cast(pa.Table, batch))
         except RayError as error:
             first = str(error).strip().splitlines()[-1]
-            raise RunError(f"extraction on Ray broke off ({first}); what is extracted is kept. Run again.") from error
+            raise RunError(
+                f"extraction on Ray broke off ({first}); what is extracted is kept. Run again."
+            ) from error
 
 
 def _extractor(config: FeatureConfig) -> type:

@@ -1,7 +1,8 @@
-"""Folds on Ray: one task a fold, or one call of a process that keeps its GPU, whose body is a Ray Train trainer in local mode.
+"""Folds on Ray: one task a fold, or one call of a process that keeps its GPU, whose body is a Ray Train
+trainer in local mode.
 
-Local mode needs no start-up and runs in pooled workers. A fold that is long, or is to be trained by several workers, is a full Ray
-Train worker group instead (`distmer.cluster.groups`).
+Local mode needs no start-up and runs in pooled workers. A fold that is long, or is to be trained by several
+workers, is a full Ray Train worker group instead (`distmer.cluster.groups`).
 """
 
 from __future__ import annotations
@@ -39,27 +40,31 @@ class _Flight:
     """A fold that was given to Ray. ``lane``: the process that trains it, if it is one that keeps a GPU."""
 
     job: FoldJob
-    inputs: list[ray.ObjectRef] = field(repr=False)  # in a list, so that a task is given the reference and not a copy
+    # in a list, so that a task is given the reference and not a copy
+    inputs: list[ray.ObjectRef] = field(repr=False)
     group: bool = False
     lane: Any = None
     begun: bool = False
 
 
 class RayWorkers:
-    """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts upon.
+    """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts
+    upon.
 
     No try is made by Ray itself: whoever is lost is known here, and so is which folds are being trained.
     """
 
     def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
-        """``scratch``: where worker groups keep checkpoints; every node must reach it if they are used. ``body``: another only to
-        measure what is around it."""
+        """``scratch``: where worker groups keep checkpoints; every node must reach it if they are used.
+        ``body``: another only to measure what is around it."""
         self.config = config
         self.scratch = scratch
         self._body = body
         self._pending: dict[ray.ObjectRefGenerator, _Flight] = {}
-        self._alive_at = 0.0  # the last sign of life: a report, or a look at which some fold was being trained
-        # Of folds on GPUs: those that wait for a process, processes that wait for a GPU, those between two folds.
+        # the last sign of life: a report, or a look at which some fold was being trained
+        self._alive_at = 0.0
+        # Of folds on GPUs: those that wait for a process, processes that wait for a GPU, those between two
+        # folds.
         self._queue: deque[_Flight] = deque()
         self._coming: dict[ray.ObjectRef, Any] = {}
         self._idle: list[tuple[float, Any]] = []
@@ -71,8 +76,11 @@ class RayWorkers:
         room = self.config.in_flight - len(self._pending) - len(self._queue)
         groups = sum(flight.group for flight in self._pending.values())
         if groups and self.config.workers_per_fold == "auto":
-            # A group that waits holds a gigabyte, and nobody has lowered `in_flight` for it: one that waits is demand enough.
-            room = min(room, int(ray.cluster_resources().get("CPU", 0.0) / self.config.cpus_per_fold) + 1 - groups)
+            # A group that waits holds a gigabyte, and nobody has lowered `in_flight` for it: one that waits
+            # is demand enough.
+            room = min(
+                room, int(ray.cluster_resources().get("CPU", 0.0) / self.config.cpus_per_fold) + 1 - groups
+            )
         return room
 
     def share(self, inputs: Inputs) -> ray.ObjectRef:
@@ -85,22 +93,32 @@ class RayWorkers:
         self._begin(_Flight(job, [shared], group=uses_worker_group(job, self.config, self.scratch)))
 
     def reports(self, seconds: float | None = None) -> list[Report]:
-        """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is lost."""
+        """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is
+        lost."""
         # Whoever waits without an end has nothing more to submit; a sweep soon may have.
-        self._idle = [(since, lane) for since, lane in self._idle if seconds is not None and time.monotonic() - since < _KEPT]
+        self._idle = [
+            (since, lane)
+            for since, lane in self._idle
+            if seconds is not None and time.monotonic() - since < _KEPT
+        ]
         if not self._pending and not self._coming:
             time.sleep(seconds or 0)
             return []
         try:
-            ready, _ = ray.wait([*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds)
-            reports = [report for task in ready if task in self._pending and (report := self._hear(task)) is not None]
+            ready, _ = ray.wait(
+                [*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds
+            )
+            reports = [
+                report for task in ready if task in self._pending and (report := self._hear(task)) is not None
+            ]
             if reports or self._trains():
                 self._alive_at = time.monotonic()
             elif not ready:
                 self._refuse_to_wait_for_ever()
         except (RayError, ConnectionError) as error:
             raise RunError(
-                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the same command again."
+                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the"
+                f" same command again."
             ) from error
         self._idle += [(time.monotonic(), self._coming.pop(task)) for task in ready if task in self._coming]
         self._man_lanes()
@@ -123,13 +141,17 @@ class RayWorkers:
         # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
         options: dict[str, Any] = {"name": _name(flight.job), "scheduling_strategy": "DEFAULT"}
         if flight.group:
-            task = train_in_group.options(**options).remote(flight.job, flight.inputs, self.config, self.scratch)
+            task = train_in_group.options(**options).remote(
+                flight.job, flight.inputs, self.config, self.scratch
+            )
         elif flight.job.spec["device"] == "cuda" and self.config.gpus_per_fold:
             self._queue.append(flight)
             self._man_lanes()
             return
         else:
-            task = _train_in_task.options(num_cpus=self.config.cpus_per_fold, **options).remote(flight.job, flight.inputs, self._body)
+            task = _train_in_task.options(num_cpus=self.config.cpus_per_fold, **options).remote(
+                flight.job, flight.inputs, self._body
+            )
         self._pending[task] = flight
 
     def _hear(self, task: ray.ObjectRefGenerator) -> Report | None:
@@ -139,7 +161,8 @@ class RayWorkers:
         try:
             report = cast(Report, ray.get(next(task)))
         except RayError as error:
-            # An exception is a report here, so whatever else ends a task is a loss: of its process, its node, its result.
+            # An exception is a report here, so whatever else ends a task is a loss: of its process, its node,
+            # its result.
             lost = not isinstance(error, RayTaskError)
             self._lost[job.digest] += lost
             if not lost or self._lost[job.digest] > self.config.retries:
@@ -158,14 +181,18 @@ class RayWorkers:
             _log.warning("fold %s, seed %d: its process was lost; it is begun again.", job.fold.id, job.seed)
             self._begin(flight)
         elif flight.group and not (isinstance(report, FoldFailure) and report.lost):
-            forget(self.scratch, job)  # of a fold that was lost they are kept: the same command goes on from them
+            # of a fold that was lost they are kept: the same command goes on from them
+            forget(self.scratch, job)
         return report
 
     def _man_lanes(self) -> None:
-        """Waiting folds to idle processes; as many more processes asked for as folds still wait, and no more."""
+        """Waiting folds to idle processes; as many more processes asked for as folds still wait, and no
+        more."""
         while self._queue and self._idle:
             flight, (_, flight.lane) = self._queue.popleft(), self._idle.pop()
-            task = flight.lane.train.options(name=_name(flight.job)).remote(flight.job, flight.inputs, self._body)
+            task = flight.lane.train.options(name=_name(flight.job)).remote(
+                flight.job, flight.inputs, self._body
+            )
             self._pending[task] = flight
         while len(self._coming) > len(self._queue):
             ray.kill(self._coming.popitem()[1])
@@ -175,9 +202,9 @@ class RayWorkers:
             self._coming[new.ready.remote()] = new
 
     def _trains(self) -> bool:
-        """Whether some fold is being trained: the loss of a task or a process is always told, so whoever has begun and was not lost is
-        at work. A group's workers are Ray Train's, which waits for another machine by itself: they are, as long as a machine could
-        hold one."""
+        """Whether some fold is being trained: the loss of a task or a process is always told, so whoever has
+        begun and was not lost is at work. A group's workers are Ray Train's, which waits for another machine
+        by itself: they are, as long as a machine could hold one."""
         begun = [flight for flight in self._pending.values() if flight.begun]
         if not all(flight.group for flight in begun):
             return True
@@ -186,15 +213,19 @@ class RayWorkers:
         return any(all(has.get(name, 0.0) >= amount for name, amount in needs.items()) for has in machines)
 
     def _refuse_to_wait_for_ever(self) -> None:
-        """RunError when no machine has trained a fold for `cluster.patience`: a quota, a typing error, no spot machine, all nodes lost."""
+        """RunError when no machine has trained a fold for `cluster.patience`: a quota, a typing error, no
+        spot machine, all nodes lost."""
         waited, config = time.monotonic() - self._alive_at, self.config
         if waited < config.patience:
             return
         there = ray.cluster_resources()
         raise RunError(
-            f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g} CPU and"
-            f" {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and {there.get('GPU', 0):g} in all; see `ray status`,"
-            " correct cluster.cpus_per_fold or cluster.gpus_per_fold, or raise cluster.patience; finished folds are kept."
+            f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g}"
+            f" CPU and"
+            f" {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and"
+            f" {there.get('GPU', 0):g} in all; see `ray status`,"
+            " correct cluster.cpus_per_fold or cluster.gpus_per_fold, or raise cluster.patience; finished"
+            " folds are kept."
         )
 
 
@@ -227,12 +258,22 @@ def _failure(job: FoldJob, error: RayError) -> FoldFailure:
     lost = True
     match error:
         case OutOfMemoryError():
-            reason = "the node ran out of memory with this fold, at every try; let fewer folds share a node (cluster.cpus_per_fold)"
-        case RayTaskError():  # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+            reason = (
+                "the node ran out of memory with this fold, at every try; let fewer folds share a node"
+                " (cluster.cpus_per_fold)"
+            )
+        # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+        case RayTaskError():
             cause = error.cause if isinstance(error.cause, Exception) else error
-            reason, lost = f"the fold could not be run on its node ({type(cause).__name__}: {first_line(cause)})", False
+            reason, lost = (
+                f"the fold could not be run on its node ({type(cause).__name__}: {first_line(cause)})",
+                False,
+            )
         case _:
-            reason = f"the worker was lost and its retries are used up ({type(error).__name__}: {first_line(error)})"
+            reason = (
+                f"the worker was lost and its retries are used up ({type(error).__name__}:"
+                f" {first_line(error)})"
+            )
     return FoldFailure(job.digest, job.fold.id, job.seed, reason, plain(str(error)), lost=lost)
 
 
@@ -255,8 +296,9 @@ _train_in_task = ray.remote(num_returns="streaming", max_retries=0)(_fold_in_pro
 class _Lane:
     """A process that trains folds on the GPU, or the share of one, that Ray gave it for life.
 
-    A process reads once which GPU it has. A pooled one that Ray hands another GPU later would train on the wrong one, and a process
-    a fold costs seconds a fold to start; an actor's GPU never changes. It ends when the driver lets go of it.
+    A process reads once which GPU it has. A pooled one that Ray hands another GPU later would train on the
+    wrong one, and a process a fold costs seconds a fold to start; an actor's GPU never changes. It ends when
+    the driver lets go of it.
     """
 
     def ready(self) -> None:

@@ -1,4 +1,5 @@
-"""A fold as a Ray Train worker group: checkpoints, restarts of lost workers, and with several workers averaged gradients."""
+"""A fold as a Ray Train worker group: checkpoints, restarts of lost workers, and with several workers
+averaged gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ import ray
 import torch
 from ray import train
 from ray.exceptions import RayError
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer, get_device
 from torch import nn
 
@@ -27,13 +35,17 @@ from distmer.training.fold_inputs import Inputs
 from distmer.training.network import T, keep_memory, training_device
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
-# What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word, or its loss, is the reason.
+# What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word,
+# or its loss, is the reason.
 _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe", re.IGNORECASE)
 
 
 @ray.remote(num_returns="streaming", num_cpus=0, max_retries=0)
-def train_in_group(job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str) -> Generator[Report]:
-    """Drive a fold's group. The workers' exceptions are a report; only what is lost is started again, by Ray Train."""
+def train_in_group(
+    job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str
+) -> Generator[Report]:
+    """Drive a fold's group. The workers' exceptions are a report; only what is lost is started again, by Ray
+    Train."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     delete(_word(scratch, job).parent)
     yield FoldBegun(job.digest, job.fold.id, job.seed)
@@ -72,7 +84,9 @@ def forget(scratch: str, job: FoldJob) -> None:
 def _lost(job: FoldJob, error: TrainingFailedError) -> FoldFailure:
     causes = getattr(error, "worker_failures", None) or {0: getattr(error, "controller_failure", error)}
     cause = next(iter(causes.values()))
-    reason = f"its worker group was lost and its retries are used up ({type(cause).__name__}: {first_line(cause)})"
+    reason = (
+        f"its worker group was lost and its retries are used up ({type(cause).__name__}: {first_line(cause)})"
+    )
     return FoldFailure(job.digest, job.fold.id, job.seed, reason, plain(str(error)), lost=True)
 
 
@@ -111,12 +125,15 @@ def _in_worker(config: dict[str, Any]) -> Report:
     if runtime.world > 1:
         told = _told(config["scratch"], job)
         if told is not None:
-            return told  # Ray Train has started the group again after an exception in the code: there is nothing to try again
+            # Ray Train has started the group again after an exception in the code: there is nothing to try
+            # again
+            return told
     return _agreed(config, attempt(job, inputs, runtime))
 
 
 def _agreed(config: dict[str, Any], report: Report) -> Report:
-    """The report; of several workers, what the first to fail has said, by ending the group: the others wait for its gradients."""
+    """The report; of several workers, what the first to fail has said, by ending the group: the others wait
+    for its gradients."""
     if not isinstance(report, FoldFailure) or train.get_context().get_world_size() == 1:
         return report
     scratch, job = config["scratch"], config["job"]

@@ -22,7 +22,8 @@ class Mailbox:
         self._place(search, index, number).set_result(report)
 
     async def take(self, search: str, index: int, number: int) -> dict[str, Any] | None:
-        """A trial's report by its number; None when there will be none. One that was taken may be taken again."""
+        """A trial's report by its number; None when there will be none. One that was taken may be taken
+        again."""
         return None if self._closed else await asyncio.shield(self._place(search, index, number))
 
     async def close(self) -> None:
@@ -38,7 +39,9 @@ class Mailbox:
 def trial(config: dict[str, Any], mailbox: Any = None) -> None:
     """A trial, as Tune sees it."""
     for number in itertools.count():
-        report: dict[str, Any] | None = ray.get(mailbox.take.remote(config["search"], config["index"], number))
+        report: dict[str, Any] | None = ray.get(
+            mailbox.take.remote(config["search"], config["index"], number)
+        )
         if report is None:
             return
         tune.report(report)

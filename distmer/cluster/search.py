@@ -1,8 +1,10 @@
-"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's subjects.
+"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's
+subjects.
 
-Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from a mailbox, as the
-driver has them ready, and hands them to Tune. So the folds of all trials share one explicit bound and one ledger, and a trial
-holds no CPU that a fold could wait for: it asks for memory alone (Tune refuses a bundle of nothing).
+Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from
+a mailbox, as the driver has them ready, and hands them to Tune. So the folds of all trials share one explicit
+bound and one ledger, and a trial holds no CPU that a fold could wait for: it asks for memory alone (Tune
+refuses a bundle of nothing).
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger and MLflow hold what they would write
     "RAY_AIR_NEW_OUTPUT": "0",  # the other prints a table even when told to be silent
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports nothing
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Tune's own state: a sweep is replayed from the ledger
+    # nothing is restored from Tune's own state: a sweep is replayed from the ledger
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
 
 
@@ -66,7 +69,9 @@ class _StudySearcher(Searcher):
         """Trials are under way, or still to be proposed."""
         return bool(self._left or self._live)
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> Any:
@@ -87,7 +92,9 @@ class _StudySearcher(Searcher):
         if result["budget"] < self._last:
             self._decisions.put(WentOn(self._search, self._live[trial_id].number, result["budget"]))
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         if result and "budget" in result:
             self._learn(trial_id, result)
         trial = self._live.pop(trial_id)
@@ -102,7 +109,8 @@ class _StudySearcher(Searcher):
         self._decisions.put(Ended(self._search, trial.number, lost=error))
 
     def _learn(self, trial_id: str, result: dict[str, Any]) -> None:
-        if self._told.get(trial_id, 0) < result["budget"]:  # a trial that was lost and started again repeats its reports
+        # a trial that was lost and started again repeats its reports
+        if self._told.get(trial_id, 0) < result["budget"]:
             self._told[trial_id] = result["budget"]
             self._live[trial_id].report(result["score"], result["budget"])
 
@@ -129,19 +137,24 @@ class RayTuner:
         self._exits.enter_context(environment(_SETTINGS))
         self._exits.enter_context(only_errors_of("ray.tune"))
         self._folder = str(self._exits.enter_context(temporary_folder("distmer-tune")))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # lost only with the driver
+        # lost only with the driver
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = Mailbox.options(scheduling_strategy=here).remote()
         needs = tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
         # Once, by name: registering is not safe from several threads.
-        tune.register_trainable(_TRAINABLE, tune.with_resources(tune.with_parameters(trial, mailbox=self._mailbox), needs))
+        tune.register_trainable(
+            _TRAINABLE, tune.with_resources(tune.with_parameters(trial, mailbox=self._mailbox), needs)
+        )
 
     @property
     def most(self) -> int:
-        """Searches whose trials all find room: one whose next trial waits for memory would wait for ever. BadInput where not one does."""
+        """Searches whose trials all find room: one whose next trial waits for memory would wait for ever.
+        BadInput where not one does."""
         there, concurrent = ray.cluster_resources().get("memory", 0.0), self._space.sweep.concurrent
         if there < concurrent * _TRIAL_BYTES:
             raise BadInput(
-                f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but the cluster has"
+                f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but"
+                f" the cluster has"
                 f" {there / 2**20:.0f} MB for them; lower it."
             )
         return int(there // (concurrent * _TRIAL_BYTES))
@@ -150,7 +163,9 @@ class RayTuner:
         self._last[search.id] = search.rungs[-1].budget
         searcher = _StudySearcher(self._space, search, self._decisions, self._failed)
         self._searchers.append(searcher)
-        thread = threading.Thread(target=self._search, args=(search, searcher), name=f"search {search.id}", daemon=True)
+        thread = threading.Thread(
+            target=self._search, args=(search, searcher), name=f"search {search.id}", daemon=True
+        )
         self._threads.append(thread)
         thread.start()
 
@@ -161,7 +176,8 @@ class RayTuner:
             if isinstance(decision, Exception):
                 first = next(iter(str(decision).splitlines()), "")
                 raise RunError(
-                    f"Ray Tune broke off ({type(decision).__name__}: {first}); finished trainings are kept. Run the same command again."
+                    f"Ray Tune broke off ({type(decision).__name__}: {first}); finished trainings are"
+                    f" kept. Run the same command again."
                 ) from decision
             said.append(decision)
         return said
@@ -189,7 +205,10 @@ class RayTuner:
 
     def _search(self, search: Search, searcher: _StudySearcher) -> None:
         config = tune.TuneConfig(
-            search_alg=searcher, scheduler=self._scheduler(search), num_samples=self._space.sweep.wanted, reuse_actors=True
+            search_alg=searcher,
+            scheduler=self._scheduler(search),
+            num_samples=self._space.sweep.wanted,
+            reuse_actors=True,
         )
         run_config = tune.RunConfig(
             name=re.sub(r"[^\w.-]", "-", search.id),

@@ -1,4 +1,5 @@
-"""What `distmer compare` and the jobs of its kind do: several experiments through one backend, one ledger, one table."""
+"""What `distmer compare` and the jobs of its kind do: several experiments through one backend, one ledger,
+one table."""
 
 from __future__ import annotations
 
@@ -14,7 +15,15 @@ from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
 from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.experiment.backend import Backend
-from distmer.experiment.comparison import NOT_REACHED, Comparison, Entry, Row, conclude_comparison, expand, unused
+from distmer.experiment.comparison import (
+    NOT_REACHED,
+    Comparison,
+    Entry,
+    Row,
+    conclude_comparison,
+    expand,
+    unused,
+)
 from distmer.experiment.events import Observer, Observers
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
@@ -37,8 +46,9 @@ def run_comparison(
 ) -> tuple[Comparison, Place]:
     """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
 
-    A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same command goes on.
-    With ``retry_failed``, clips whose failure is stored are extracted again, once for all rows that share them.
+    A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same
+    command goes on. With ``retry_failed``, clips whose failure is stored are extracted again, once for all
+    rows that share them.
     """
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
@@ -65,10 +75,13 @@ def run_comparison(
 
 
 def compare_runs(
-    run_dirs: Sequence[Place], workspace: str | None, environ: Mapping[str, str], overrides: Sequence[str] = ()
+    run_dirs: Sequence[Place],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
 ) -> tuple[Comparison, Place]:
-    """Finished runs side by side, from their folders alone; a file of predictions that other code made may stand
-    beside them (`distmer score`)."""
+    """Finished runs side by side, from their folders alone; a file of predictions that other code made may
+    stand beside them (`distmer score`)."""
     base = Session.open(None, overrides, workspace or str(run_dirs[0].resolve().parent.parent), environ)
     base.require()
     entries: list[Entry] = []
@@ -84,14 +97,18 @@ def compare_runs(
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:
-        raise BadInput("these runs tell different classes apart and cannot be compared; give runs of one label table.")
+        raise BadInput(
+            "these runs tell different classes apart and cannot be compared; give runs of one label table."
+        )
     comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
     return comparison, _keep(comparison, base)
 
 
-def _entry(row: Row, place: Workspace, backend: Backend, live: Observer, *, retry_failed: bool) -> tuple[Entry, bool]:
+def _entry(
+    row: Row, place: Workspace, backend: Backend, live: Observer, *, retry_failed: bool
+) -> tuple[Entry, bool]:
     if row.config is None:
         return Entry(row.label, row.on, row.note), False
     try:
@@ -113,5 +130,7 @@ def _keep(comparison: Comparison, base: Session) -> Place:
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 
-        track_comparison(base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison)
+        track_comparison(
+            base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison
+        )
     return folder

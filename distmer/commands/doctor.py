@@ -8,17 +8,33 @@ from contextlib import suppress
 from dataclasses import replace
 
 from distmer.commands.session import Session
-from distmer.experiment.health import UNFIT, Check, Probe, examine, judge, judge_machine, place_probe, remove_probe
+from distmer.experiment.health import (
+    UNFIT,
+    Check,
+    Probe,
+    examine,
+    judge,
+    judge_machine,
+    place_probe,
+    remove_probe,
+)
 from distmer.types import BadInput, RunError
 
 
-def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: float = 60.0) -> Iterator[Check]:
-    """Checks as they are made: the driver, the tracking server, then every node. ``wait``: s for ``gpus`` to join the cluster,
-    ``timeout``: s for all nodes to answer."""
+def check_up(
+    session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: float = 60.0
+) -> Iterator[Check]:
+    """Checks as they are made: the driver, the tracking server, then every node. ``wait``: s for ``gpus`` to
+    join the cluster, ``timeout``: s for all nodes to answer."""
     config = session.config
     store = str(session.workspace.root)
     roots = (config.data.root, *config.data.roots.values())
-    probe = Probe(store, f"doctor-{secrets.token_hex(4)}", tuple(root for root in roots if root), config.features.landmarks)
+    probe = Probe(
+        store,
+        f"doctor-{secrets.token_hex(4)}",
+        tuple(root for root in roots if root),
+        config.features.landmarks,
+    )
     try:
         unwritten = place_probe(probe)
         here = examine(probe, "here")
@@ -27,7 +43,8 @@ def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: f
         yield from judge_machine("driver", here, here, shared=True)
         yield _tracking(session)
         shared = "://" in store or config.cluster.workers_per_fold not in (0, "auto")
-        from distmer.cluster.connect import session as ray_session  # Ray is looked at last, and loads its environment then
+        # Ray is looked at last, and loads its environment then
+        from distmer.cluster.connect import session as ray_session
 
         try:
             with ray_session(config.cluster):
@@ -46,7 +63,9 @@ def check_up(session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: f
 
 def _joined(there: float, wanted: int, wait: float) -> Check:
     trouble = f"{there:g} of {wanted} GPUs in the cluster after {wait:g} s" if there < wanted else ""
-    remedy = "`ray monitor cluster.yaml` says why no node came: a quota, no spot machine to be had, or max_workers"
+    remedy = (
+        "`ray monitor cluster.yaml` says why no node came: a quota, no spot machine to be had, or max_workers"
+    )
     return Check.of("cluster", "gpus", trouble, f"{there:g} in the cluster", remedy)
 
 
@@ -60,4 +79,6 @@ def _tracking(session: Session) -> Check:
     except BadInput as error:  # a run would be refused; the nodes are to be looked at all the same
         return Check("driver", "tracking", False, str(error))
     found, trouble = reach(uri)
-    return Check.of("driver", "tracking", trouble, found, "runs go on without it, and `distmer track` writes them later")
+    return Check.of(
+        "driver", "tracking", trouble, found, "runs go on without it, and `distmer track` writes them later"
+    )

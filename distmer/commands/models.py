@@ -30,7 +30,9 @@ def list_models(
     if only is not None:
         known = {only: resolve(ModelConfig(name=only)).info}
     infos = [info for _, info in sorted(known.items())]
-    return [_model_row(info, name, size or info.native_size, timed) for info in infos for name in info.variants]
+    return [
+        _model_row(info, name, size or info.native_size, timed) for info in infos for name in info.variants
+    ]
 
 
 def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[str, Any]:

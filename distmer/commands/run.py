@@ -1,4 +1,5 @@
-"""`distmer run`, `distmer features` and `distmer plan`: one experiment, from clips to scores, or a part of it."""
+"""`distmer run`, `distmer features` and `distmer plan`: one experiment, from clips to scores, or a part of
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.tryout import try_out
 
 
-def run_experiment(session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False) -> RunResult:
+def run_experiment(
+    session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False
+) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
     session.model()
     session.require()
@@ -29,14 +32,22 @@ def run_experiment(session: Session, *, local: bool = False, only: Sequence[str]
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
-def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[str] = (), *, retry_failed: bool = False) -> RunResult:
-    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With ``retry_failed``, clips whose failure
-    is stored are extracted again."""
+def run_with(
+    session: Session,
+    backend: Backend,
+    live: Observer,
+    only: Sequence[str] = (),
+    *,
+    retry_failed: bool = False,
+) -> RunResult:
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
+    ``retry_failed``, clips whose failure is stored are extracted again."""
     try_out(session.model())  # an unknown model or option, and broken code, is told before a clip is touched
     session.require()
     backend.require(session.config.cluster)  # before an hour of extraction
     manifest = session.manifest([live], backend)
-    make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+    # a split that cannot be is told before an hour of extraction
+    make_folds(manifest.clips, session.config.evaluation)
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
     plan = session.plan(manifest, features)
@@ -61,15 +72,21 @@ def run_with(session: Session, backend: Backend, live: Observer, only: Sequence[
 
 
 def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
-    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is stored."""
+    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is
+    stored."""
     session.workspace.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         manifest = session.manifest([live], backend)
         before = session.features(manifest, retry_failed=retry_failed)
         after = extract_missing(manifest, before, session.config.features, backend, [live])
-    lines = [f"{len(after.keys)} clips: {len(before.missing)} extracted, {len(before.keys) - len(before.missing)} were there."]
-    lines += [f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)]
+    lines = [
+        f"{len(after.keys)} clips: {len(before.missing)} extracted,"
+        f" {len(before.keys) - len(before.missing)} were there."
+    ]
+    lines += [
+        f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)
+    ]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
     lines += [f"apex chosen: {clip}: {row.apex_file}" for clip, row in after.stored.items() if row.apex_file]
     return "\n".join([*lines, f"store: {after.store.folder}"])
@@ -87,4 +104,6 @@ def describe_plan(session: Session) -> str:
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
     scratch = str(session.workspace.scratch)
     how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
-    return plan_text(plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest)))
+    return plan_text(
+        plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest))
+    )

@@ -25,7 +25,8 @@ _READ = "a .csv, a .tsv or a .parquet file"
 
 
 def read_predictions(path: Path) -> Imported:
-    """The predictions in a file: CSV (commas, semicolons or tabs), or Parquet. BadInput where it cannot be read."""
+    """The predictions in a file: CSV (commas, semicolons or tabs), or Parquet. BadInput where it cannot be
+    read."""
     import pandas as pd
 
     try:
@@ -39,7 +40,9 @@ def read_predictions(path: Path) -> Imported:
         raise BadInput(f"{path}: there is no such file; give {_READ} of predictions.") from error
     except (ValueError, OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
         said = " ".join(str(error).split())
-        raise BadInput(f"{path}: it cannot be read as a table ({said}); give {_READ} of predictions.") from error
+        raise BadInput(
+            f"{path}: it cannot be read as a table ({said}); give {_READ} of predictions."
+        ) from error
     return import_predictions(_without_index(frame), str(path))
 
 
@@ -49,8 +52,8 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def imported_entry(path: Path, beside: Entry | None) -> Entry:
-    """A file of predictions as a row of a comparison. ``beside`` is a run that it is compared with: the file's classes
-    are numbered as the run's, and it is on the run's data."""
+    """A file of predictions as a row of a comparison. ``beside`` is a run that it is compared with: the
+    file's classes are numbered as the run's, and it is on the run's data."""
     found = read_predictions(path)
     if beside is not None and beside.results is not None:
         found = in_order(found, beside.results.classes)
@@ -73,10 +76,14 @@ def imported_entry(path: Path, beside: Entry | None) -> Entry:
             "run_dir": str(path),
         }
     )
-    return Entry(path.name, on, "; ".join(("made by other code", *found.warnings)), results, found.predictions)
+    return Entry(
+        path.name, on, "; ".join(("made by other code", *found.warnings)), results, found.predictions
+    )
 
 
-def score_report(found: Imported, title: str, resamples: int, confidence: float) -> tuple[Document, JsonValue]:
+def score_report(
+    found: Imported, title: str, resamples: int, confidence: float
+) -> tuple[Document, JsonValue]:
     """All scores with intervals and floors: as a document, and as what ``--json`` prints."""
     classes = len(found.classes)
     scored = every_score(found.predictions, found.folds, found.labels, classes, resamples, confidence)
@@ -89,7 +96,11 @@ def score_report(found: Imported, title: str, resamples: int, confidence: float)
         ("seeds", str(len(set(found.predictions.seed_N.tolist())))),
     )
     document = Document(title, found.warnings, (_table(scored), Facts(facts)))
-    return document, {"file": title, "warnings": list(found.warnings), "scores": [asdict(row) for row in scored]}
+    return document, {
+        "file": title,
+        "warnings": list(found.warnings),
+        "scores": [asdict(row) for row in scored],
+    }
 
 
 def _table(scored: tuple[MetricRow, ...]) -> Table:

@@ -43,26 +43,52 @@ class Session:
     workspace: Workspace
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)))
+        object.__setattr__(
+            self,
+            "workspace",
+            replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)),
+        )
 
     @classmethod
     def open(
-        cls, path: Place | None, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, kept: bool = False
+        cls,
+        path: Place | None,
+        overrides: Sequence[str],
+        workspace: str | None,
+        environ: Mapping[str, str],
+        *,
+        kept: bool = False,
     ) -> Session:
-        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled out."""
+        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled
+        out."""
         place = Workspace.find(workspace, environ)
-        return cls(load_config(path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept), place)
+        return cls(
+            load_config(
+                path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
+            ),
+            place,
+        )
 
     @classmethod
     def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
-        """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or else the usual one."""
+        """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or
+        else the usual one."""
         if not (run_dir / "config.yaml").exists():
-            raise BadInput(f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs.")
-        session = cls.open(run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True)
-        return cls(session.config, Workspace.find(workspace, environ)) if session.config.storage.runs else session
+            raise BadInput(
+                f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs."
+            )
+        session = cls.open(
+            run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True
+        )
+        return (
+            cls(session.config, Workspace.find(workspace, environ))
+            if session.config.storage.runs
+            else session
+        )
 
     def require(self) -> None:
-        """BadInput if something that the whole run will need is not to be had: a place to write, one for MLflow."""
+        """BadInput if something that the whole run will need is not to be had: a place to write, one for
+        MLflow."""
         self.workspace.require()
         if self.config.tracking.enabled:
             _ = self.tracking_store
@@ -75,8 +101,8 @@ class Session:
         return resolve(self.config.model)
 
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
-        """The clips. While the embedded data set is being generated, ``backend`` is started if clips will surely be
-        extracted: no features are stored yet."""
+        """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
+        surely be extracted: no features are stored yet."""
         tell = Observers(observers)
 
         def progress(done: int, total: int) -> None:
@@ -92,23 +118,30 @@ class Session:
         """The digests of the clips' frames, for `features` of several settings."""
         return hash_frames(manifest.clips, self.workspace.features)
 
-    def features(self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False) -> Features:
+    def features(
+        self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False
+    ) -> Features:
         folder, config = self.workspace.features, self.config.features
         return locate(manifest, folder, config, frames, retry_failed=retry_failed)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
-        features.inputs((), model, self.config.inputs)  # settings that do not fit the maps are told before a fold is begun
+        # settings that do not fit the maps are told before a fold is begun
+        features.inputs((), model, self.config.inputs)
         return build_plan(self.config, manifest, model, features.keys, features.failures)
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or else beside SQLite's file."""
+        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or
+        else beside SQLite's file."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
         if not uri.startswith("sqlite:"):
             return uri, None
         root = self.workspace.root
-        return uri, str((root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent) / "mlartifacts")
+        return uri, str(
+            (root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent)
+            / "mlartifacts"
+        )
 
     def backend(self, local: bool) -> Backend:
         if local:
@@ -119,7 +152,8 @@ class Session:
 
 
 def remove_leftovers_of(session: Session) -> None:
-    """Remove what killed runs left, in the workspace and in this machine's folder for temporary files; say how much."""
+    """Remove what killed runs left, in the workspace and in this machine's folder for temporary files; say
+    how much."""
     workspace, ledger = session.workspace, session.ledger
     written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
     removed = remove_leftovers(
@@ -141,7 +175,9 @@ class Tracking:
     def require_written(self) -> None:
         """RunError where the tracker has given up; BadInput where there is none."""
         if self._tracker is None:
-            raise BadInput("tracking.enabled is false, so there is no MLflow to write to; set it to true in config.yaml.")
+            raise BadInput(
+                "tracking.enabled is false, so there is no MLflow to write to; set it to true in config.yaml."
+            )
         if self._tracker.error is not None:
             raise RunError(f"not written: {self._tracker.error}")
 

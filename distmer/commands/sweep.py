@@ -1,4 +1,5 @@
-"""What `distmer sweep` and jobs/tune.py do: features of every searched setting, the searches, the refits, the folder, MLflow."""
+"""What `distmer sweep` and jobs/tune.py do: features of every searched setting, the searches, the refits, the
+folder, MLflow."""
 
 from __future__ import annotations
 
@@ -50,17 +51,23 @@ Extract = Callable[[Session, Features], Features]
 
 
 def run_sweep(
-    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, retry_failed: bool = False
+    path: Place,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    retry_failed: bool = False,
 ) -> SweepResult:
-    """Search, refit, score. What is done already is not done again: finished searches are kept, and all trainings are in the ledger.
-    With ``retry_failed``, clips whose failure is stored are extracted again."""
+    """Search, refit, score. What is done already is not done again: finished searches are kept, and all
+    trainings are in the ledger. With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
     remove_leftovers_of(session)
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):
         manifest = session.manifest([live], backend)
-        make_folds(manifest.clips, session.config.evaluation)  # a split that cannot be is told before an hour of extraction
+        # a split that cannot be is told before an hour of extraction
+        make_folds(manifest.clips, session.config.evaluation)
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live])
@@ -69,16 +76,26 @@ def run_sweep(
         folder = session.workspace.sweep_dir(plan.digest)
         _begin(folder, plan)
         with tracking_of(session) as tracker:
-            result = _sweep(session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder))
+            result = _sweep(
+                session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder)
+            )
             result = tracker.signed(result)
     write_results(folder, result.results, sweep_report(result))
     return result
 
 
 def plan_of_sweep(
-    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, gpus: int, speedup: float, price: float
+    path: Place,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    gpus: int,
+    speedup: float,
+    price: float,
 ) -> str:
-    """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a step or two is timed."""
+    """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a
+    step or two is timed."""
     session, space = open_sweep(path, overrides, workspace, environ)
     manifest = session.manifest()
     plan, _ = _plan(session, space, manifest, lambda own, features: features)
@@ -94,16 +111,24 @@ def plan_of_sweep(
 
 
 def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
-    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not finished, or has changed."""
-    session, space = open_sweep(folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ, kept=True)
+    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not
+    finished, or has changed."""
+    session, space = open_sweep(
+        folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ, kept=True
+    )
     if session.config.storage.sweeps:
         session = Session(session.config, Workspace.find(workspace, environ))
     manifest = session.manifest()
     plan, features = _plan(session, space, manifest, lambda own, features: features)
     if planned_digest(folder) != plan.digest:
-        raise BadInput(f"{folder}: the clips, the code or the settings have changed since this sweep was made; run it again.")
+        raise BadInput(
+            f"{folder}: the clips, the code or the settings have changed since this sweep was"
+            f" made; run it again."
+        )
     recorded = read_records(folder, plan.searches)
-    chosen = [job.digest for o in recorded.values() if o.chosen for job in plan.refits(o.search, o.chosen.setting)]
+    chosen = [
+        job.digest for o in recorded.values() if o.chosen for job in plan.refits(o.search, o.chosen.setting)
+    ]
     if len(recorded) < len(plan.searches) or len(session.ledger.known(chosen)) < len(chosen):
         raise BadInput(f"{folder}: this sweep is not finished; run the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
@@ -115,9 +140,15 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
 
 
 def open_sweep(
-    path: Place, overrides: Sequence[str], workspace: str | None, environ: Mapping[str, str], *, kept: bool = False
+    path: Place,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    kept: bool = False,
 ) -> tuple[Session, Space]:
-    """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer wrote the file."""
+    """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer
+    wrote the file."""
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
     space = Space.read(with_environment(merge_layers(layers), environ), origin(path))
@@ -130,18 +161,22 @@ def open_sweep(
 def _plan(
     session: Session, space: Space, manifest: Manifest, extract: Extract, *, retry_failed: bool = False
 ) -> tuple[SweepPlan, dict[str, Features]]:
-    """The sweep's plan on the clips that every searched feature setting can use, and the features by setting."""
+    """The sweep's plan on the clips that every searched feature setting can use, and the features by
+    setting."""
     frames = session.frames(manifest)  # once for all settings
     found: dict[str, Features] = {}
     first: tuple[Config, ResolvedModel, Features] | None = None
     for setting in space.feature_settings():
         config, model = space.config(setting)
         own = Session(config, session.workspace)
-        features = found[feature_digest(config.features)] = extract(own, own.features(manifest, frames, retry_failed=retry_failed))
+        features = found[feature_digest(config.features)] = extract(
+            own, own.features(manifest, frames, retry_failed=retry_failed)
+        )
         first = first or (config, model, features)
     assert first is not None  # with nothing searched there, the base's own setting
     config, model, features = first
-    features.inputs((), model, config.inputs)  # settings that do not fit the maps are told before a fold is begun
+    # settings that do not fit the maps are told before a fold is begun
+    features.inputs((), model, config.inputs)
     lost = {failure.clip: failure for some in found.values() for failure in some.failures}
     unusable = [ClipFailure(clip, failure.reason) for clip, failure in sorted(lost.items())]
     base = build_plan(config, manifest, model, features.keys, unusable)
@@ -164,7 +199,11 @@ def _sweep(
 
     cluster = session.config.cluster
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
-    busy = cluster.in_flight if cluster.address or os.environ.get("RAY_ADDRESS") else min(cluster.in_flight, 4 * lanes(cluster))
+    busy = (
+        cluster.in_flight
+        if cluster.address or os.environ.get("RAY_ADDRESS")
+        else min(cluster.in_flight, 4 * lanes(cluster))
+    )
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     sweep = Sweep(plan, lambda: backend.search(plan.space), session.ledger, inputs, observers, at_once, keep)
     return sweep.run(read_records(folder, plan.searches), str(folder), earlier_seconds(folder))
@@ -195,7 +234,8 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
 
 def _worth_keeping(outcome: Outcome) -> bool:
-    """A search that lost a worker is made again by the next run, and so is one with nothing to choose: the rest is in the ledger."""
+    """A search that lost a worker is made again by the next run, and so is one with nothing to choose: the
+    rest is in the ledger."""
     return outcome.chosen is not None and not any(trial.lost for trial in outcome.trials)
 
 
@@ -212,12 +252,18 @@ def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
     return jobs
 
 
-def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: float, price: float) -> dict[str, str]:
+def _hours(
+    plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: float, price: float
+) -> dict[str, str]:
     """Estimates in words, if no trial is stopped: from the steps of a few settings, timed here."""
     config, settings = plan.base.config, plan.space.foreseen()
     few = settings[:: max(1, len(settings) // _TIMED)][:_TIMED]
     timed = [seconds for setting in few if (seconds := _whole_fold(plan, setting)) is not None]
-    impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be" if len(timed) < len(few) else ""
+    impossible = (
+        f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be"
+        if len(timed) < len(few)
+        else ""
+    )
     if not timed:
         return {"estimate": f"none{impossible}: the warnings above say why"}
     each = fmean(timed)
@@ -231,7 +277,10 @@ def _hours(plan: SweepPlan, searches: Sequence[Search], gpus: int, speedup: floa
     if gpus:
         share = config.cluster.gpus_per_fold or 1.0
         there = total / min(gpus / share, config.cluster.in_flight) / speedup
-        lines["on GPUs"] = f"about {clock(there)} on {gpus}, {share:g} of one a fold, each {speedup:g} times as fast as a core here"
+        lines["on GPUs"] = (
+            f"about {clock(there)} on {gpus}, {share:g} of one a fold, each {speedup:g} times as fast as a"
+            f" core here"
+        )
         if price:
             lines["cost"] = f"about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"
     return lines

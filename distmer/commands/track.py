@@ -17,7 +17,8 @@ from distmer.types import BadInput, FoldFailure
 def track_run(run_dir: Place, session: Session) -> str:
     """Write a run to MLflow from the ledger; what is there already stays as it is.
 
-    The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was made of.
+    The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was
+    made of.
     """
     manifest = session.manifest()
     plan = session.plan(manifest, session.features(manifest))
@@ -28,7 +29,9 @@ def track_run(run_dir: Place, session: Session) -> str:
         )
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
-        raise BadInput(f"{run_dir}: the ledger {session.workspace.ledger} holds no fold of this run; run it first.")
+        raise BadInput(
+            f"{run_dir}: the ledger {session.workspace.ledger} holds no fold of this run; run it first."
+        )
     kept = read_results(run_dir)
     seconds = kept.seconds if kept else sum(fold.seconds for fold in folds.values())
     left_out = [row for row in kept.failed if isinstance(row, FoldLeftOut)] if kept else []

@@ -93,23 +93,35 @@ def _generated(
     expected, subjects = synthetic.expected_counts(options), synthetic.expected_subjects(options)
     for name in protocol.sets:
         if name not in expected:
-            raise BadInput(f"protocol {protocol.name}: the embedded data set has no {name}; {nearest(name, expected)}")
+            raise BadInput(
+                f"protocol {protocol.name}: the embedded data set has no {name}; {nearest(name, expected)}"
+            )
     root = synthetic.ensure(options, workspace_data, progress, meanwhile)
     sets = {
         name: part.model_copy(update={"expected": expected[name], "expected_subjects": subjects[name]})
         for name, part in protocol.sets.items()
     }
-    return protocol.model_copy(update={"sets": sets}), data.model_copy(update={"root": str(root), "roots": {}})
+    return protocol.model_copy(update={"sets": sets}), data.model_copy(
+        update={"root": str(root), "roots": {}}
+    )
 
 
 def _checked(manifest: Manifest) -> Manifest:
     if not manifest.clips:
-        first = f" The first of {len(manifest.failures)}: {manifest.failures[0].reason}" if manifest.failures else ""
-        raise BadInput(f"protocol {manifest.protocol}: not one clip can be used; correct the data or the protocol.{first}")
+        first = (
+            f" The first of {len(manifest.failures)}: {manifest.failures[0].reason}"
+            if manifest.failures
+            else ""
+        )
+        raise BadInput(
+            f"protocol {manifest.protocol}: not one clip can be used; correct the data or the"
+            f" protocol.{first}"
+        )
     labels = {clip.label for clip in manifest.clips}
     if len(labels) == 1:
         only = manifest.classes[labels.pop()]
         raise BadInput(
-            f"protocol {manifest.protocol}: all {len(manifest.clips)} usable clips are {only!r}; training needs two classes or more."
+            f"protocol {manifest.protocol}: all {len(manifest.clips)} usable clips are {only!r}; training"
+            f" needs two classes or more."
         )
     return manifest

@@ -31,16 +31,23 @@ def read_include(path: Place) -> dict[str, int]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise BadInput(f"{path}: the list of data.include cannot be read ({error.strerror}); name an existing text file.") from error
+        raise BadInput(
+            f"{path}: the list of data.include cannot be read ({error.strerror}); name an existing text file."
+        ) from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: the list of data.include is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise BadInput(
+            f"{path}: the list of data.include is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
     ids: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
         if not text:
             continue
         if len(text.split("/")) != 3 or not all(text.split("/")):
-            raise BadInput(f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip, such as casme2/sub01/EP02_01f.")
+            raise BadInput(
+                f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
+                f" such as casme2/sub01/EP02_01f."
+            )
         if text in ids:
             raise BadInput(f"{path} line {number}: {text} is listed already in line {ids[text]}; remove one.")
         ids[text] = number
@@ -95,7 +102,9 @@ def assemble(
         failures=tuple(failures),
         excluded=tuple(excluded),
         expected={name: dict(part.expected) for name, part in protocol.sets.items() if part.expected},
-        expected_subjects={n: p.expected_subjects for n, p in protocol.sets.items() if p.expected_subjects is not None},
+        expected_subjects={
+            n: p.expected_subjects for n, p in protocol.sets.items() if p.expected_subjects is not None
+        },
     )
 
 
@@ -116,10 +125,16 @@ class _Rules:
     include: Mapping[str, int] | None
 
 
-def _rules(protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None) -> _Rules:
+def _rules(
+    protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None
+) -> _Rules:
     part = protocol.sets[dataset]
     # Whoever pins the list of clips has settled the named exclusions too.
-    named = {(e.subject, e.clip): f"left out by name: {e.source}" for e in part.exclude} if include is None else {}
+    named = (
+        {(e.subject, e.clip): f"left out by name: {e.source}" for e in part.exclude}
+        if include is None
+        else {}
+    )
     table = label_table(protocol, dataset) or {label: label for label in classes}
     return _Rules(dataset, classes, table, "label" if part.labels == AS_IS else "emotion", named, include)
 
@@ -138,15 +153,35 @@ def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip |
         reason = f"its {rules.word} {row.emotion!r} belongs to no class of the protocol"
         if rules.include is None:
             return Excluded(name, reason)
-        return ClipFailure(name, f"{row.where}: {reason}; take it off the list of data.include, or widen the protocol's labels.")
+        return ClipFailure(
+            name,
+            f"{row.where}: {reason}; take it off the list of data.include, or widen the protocol's labels.",
+        )
     if earlier is not None:
-        if (earlier.source, earlier.emotion, bool(earlier.problem)) == (row.source, row.emotion, bool(row.problem)):
+        if (earlier.source, earlier.emotion, bool(earlier.problem)) == (
+            row.source,
+            row.emotion,
+            bool(row.problem),
+        ):
             return Excluded(name, f"repeats {earlier.where} with the same values")
-        return ClipFailure(name, f"{row.where}: the clip stands in {earlier.where} already, with other values; remove one of the rows.")
+        return ClipFailure(
+            name,
+            f"{row.where}: the clip stands in {earlier.where} already, with other"
+            f" values; remove one of the rows.",
+        )
     if row.problem or row.source is None:
         return ClipFailure(name, row.problem)
     label = rules.classes.index(rules.table[row.emotion])
-    return Clip(row.dataset or rules.dataset, row.subject, row.clip, label, row.emotion, row.source, row.where, row.note)
+    return Clip(
+        row.dataset or rules.dataset,
+        row.subject,
+        row.clip,
+        label,
+        row.emotion,
+        row.source,
+        row.where,
+        row.note,
+    )
 
 
 def _with_earlier(dataset: str, rows: Sequence[Annotation]) -> Iterator[tuple[Annotation, Annotation | None]]:
@@ -171,13 +206,18 @@ def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation]) -> list
     part = protocol.sets[dataset]
     named = [("exclude", e) for e in part.exclude] + [("errata", e) for e in part.errata]
     return [
-        ClipFailure(f"{dataset}/{entry.subject}/{entry.clip}", f"named under {what} of the protocol, but not in the sheet")
+        ClipFailure(
+            f"{dataset}/{entry.subject}/{entry.clip}",
+            f"named under {what} of the protocol, but not in the sheet",
+        )
         for what, entry in named
         if (entry.subject, entry.clip) not in there
     ]
 
 
-def _missing(include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Annotation]]) -> list[ClipFailure]:
+def _missing(
+    include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Annotation]]
+) -> list[ClipFailure]:
     """The listed clips that no row describes."""
     there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
     known = {*rows, *(name.split("/")[0] for name in there)}
@@ -185,7 +225,14 @@ def _missing(include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[
     for name, line in include.items():
         dataset = name.split("/")[0]
         if dataset not in known:
-            raise BadInput(f"{file} line {line}: {dataset!r} is no data set of the protocol; {nearest(dataset, known)}")
+            raise BadInput(
+                f"{file} line {line}: {dataset!r} is no data set of the protocol; {nearest(dataset, known)}"
+            )
         if name not in there:
-            failures.append(ClipFailure(name, f"{file} line {line}: no row or folder describes {name}; correct the id, or the data."))
+            failures.append(
+                ClipFailure(
+                    name,
+                    f"{file} line {line}: no row or folder describes {name}; correct the id, or the data.",
+                )
+            )
     return failures

@@ -40,7 +40,9 @@ class ReadOptions:
     """How a loader reads: the missing-apex policy and the corrections, keyed by (subject, clip)."""
 
     missing_apex: str = "error"
-    errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(default_factory=dict[tuple[str, str], tuple[Erratum, ...]])
+    errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(
+        default_factory=dict[tuple[str, str], tuple[Erratum, ...]]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +135,17 @@ def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Plac
     for name in names:
         for outer in [root] if not name else _children(root, name):
             for folder in [outer, *(_children(outer, name) if name else [])]:
-                if any(p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE) for p in folder.iterdir()):
+                if any(
+                    p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE)
+                    for p in folder.iterdir()
+                ):
                     return folder
     wanted = ", ".join(n or "the folder itself" for n in names)
     there = listing(p.name for p in root.iterdir())
-    raise BadInput(f"{root}: no frames are there; looked for subject folders ({subject_folder}) in {wanted}; found {there}.")
+    raise BadInput(
+        f"{root}: no frames are there; looked for subject folders ({subject_folder}) in"
+        f" {wanted}; found {there}."
+    )
 
 
 def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOptions) -> Annotation:
@@ -190,13 +198,18 @@ def inside(path: Place, root: Place) -> Place:
     except (OSError, RuntimeError) as error:
         raise Unusable(f"{path} cannot be followed ({error}); correct the row.") from error
     if below(resolved, root.resolve()) is None:
-        raise Unusable(f"{path} leads out of {root}; correct the row, or copy the frames instead of linking them.")
+        raise Unusable(
+            f"{path} leads out of {root}; correct the row, or copy the frames instead of linking them."
+        )
     return path.absolute()
 
 
 def by_number(folder: Place) -> list[Place]:
     """The folders in a folder, in natural order, without hidden ones."""
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural(p.name))
+    return sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: natural(p.name),
+    )
 
 
 def _children(root: Place, name: str) -> list[Place]:

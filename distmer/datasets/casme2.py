@@ -19,7 +19,16 @@ _LAYOUT = SheetLayout(
         "offset": ("OffsetFrame", "OffsetF"),
         "emotion": ("Estimated Emotion", "Emotion"),
     },
-    images=("CASME2_RAW_selected", "CASME2-RAW-selected", "CASME2-RAW", "CASME2_RAW", "raw", "", "CASME2_Cropped", "Cropped"),
+    images=(
+        "CASME2_RAW_selected",
+        "CASME2-RAW-selected",
+        "CASME2-RAW",
+        "CASME2_RAW",
+        "raw",
+        "",
+        "CASME2_Cropped",
+        "Cropped",
+    ),
     subject_folder=r"sub\d+",
     subject=padded("sub", 2),
 )
@@ -27,7 +36,8 @@ _LAYOUT = SheetLayout(
 DATASET = DatasetInfo(
     name="casme2",
     title="CASME II",
-    citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi 10.1371/journal.pone.0086041",
+    citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi"
+    " 10.1371/journal.pone.0086041",
     folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
     markers=_LAYOUT.sheets,
     read=_LAYOUT.read,

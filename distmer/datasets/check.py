@@ -57,17 +57,34 @@ def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
 def check_report(manifest: Manifest) -> str:
     """Counts by data set, class and subject against the published ones, and what was not used, and why."""
     subjects = {clip.subject_key for clip in manifest.clips}
-    head = f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be used, {len(subjects)} subjects."
+    head = (
+        f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be"
+        f" used, {len(subjects)} subjects."
+    )
     wrong = mismatches(manifest)
-    verdict = ["Counts that differ from the published ones (the run is stamped counts-mismatch):", *(f"  {line}" for line in wrong)]
+    verdict = [
+        "Counts that differ from the published ones (the run is stamped counts-mismatch):",
+        *(f"  {line}" for line in wrong),
+    ]
     if not wrong:
-        verdict = ["Every published count is met." if manifest.expected else "No count is published for this protocol."]
+        verdict = [
+            "Every published count is met."
+            if manifest.expected
+            else "No count is published for this protocol."
+        ]
     without = subjects_without_clips(manifest)
     blocks = [[head], _class_table(manifest), verdict, _subject_table(manifest)]
     if without:
-        blocks.append(["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, without))}"])
+        blocks.append(
+            ["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, without))}"]
+        )
     if manifest.failures:
-        blocks.append([f"Could not be used ({len(manifest.failures)}):", *(f"  {f.clip}: {f.reason}" for f in manifest.failures)])
+        blocks.append(
+            [
+                f"Could not be used ({len(manifest.failures)}):",
+                *(f"  {f.clip}: {f.reason}" for f in manifest.failures),
+            ]
+        )
     if manifest.excluded:
         blocks.append([f"No part of the protocol ({len(manifest.excluded)}):", *_reasons(manifest.excluded)])
     notes = Counter(part for clip in manifest.clips for part in _kinds(clip.note))
@@ -83,7 +100,14 @@ def _class_table(manifest: Manifest) -> list[str]:
         expected = manifest.expected.get(dataset, {})
         rows += [(dataset, name, str(n), str(expected.get(name, "-"))) for name, n in table.items()]
         rows.append((dataset, "(all)", str(sum(table.values())), str(sum(expected.values()) or "-")))
-        rows.append((dataset, "(subjects)", str(len(subjects.get(dataset, {}))), str(manifest.expected_subjects.get(dataset, "-"))))
+        rows.append(
+            (
+                dataset,
+                "(subjects)",
+                str(len(subjects.get(dataset, {}))),
+                str(manifest.expected_subjects.get(dataset, "-")),
+            )
+        )
     return _aligned(rows)
 
 
@@ -99,7 +123,9 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     """Columns as wide as their widest cell; those of numbers flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i].isdecimal() or row[i] == "-" for row in rows[1:]) for i in range(len(widths))]
-    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows]
+    cells = [
+        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows
+    ]
     return ["  ".join(row).rstrip() for row in cells]
 
 
@@ -109,7 +135,10 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
     for failure in excluded:
         groups.setdefault(failure.reason, []).append(failure.clip)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    return [f"  {len(clips):4d}  {reason}" + (f" ({', '.join(clips)})" if len(clips) <= 3 else "") for reason, clips in ordered]
+    return [
+        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(clips)})" if len(clips) <= 3 else "")
+        for reason, clips in ordered
+    ]
 
 
 def _kinds(note: str) -> list[str]:

@@ -27,7 +27,9 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
     subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
     if not subjects:
         there = listing(p.name for p in root.iterdir())
-        raise BadInput(f"{root}: no flow maps are there; looked for <subject>/u_test/<0|1|2>/, found {there}.")
+        raise BadInput(
+            f"{root}: no flow maps are there; looked for <subject>/u_test/<0|1|2>/, found {there}."
+        )
     return [row for subject in subjects for row in _of_subject(root, subject)]
 
 
@@ -37,7 +39,12 @@ def _of_subject(root: Place, subject: Place) -> list[Annotation]:
         where = below(subject, root) or subject.name
         problem = f"{where}: it has u_train but no u_test, the subject's own maps; copy u_test too."
         return [Annotation(subject.name, "u_test", "", where, problem=problem)]
-    files = (p for folder in by_number(own) for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith("."))
+    files = (
+        p
+        for folder in by_number(own)
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGES and not p.name.startswith(".")
+    )
     return [_row(root, subject.name, path) for path in sorted(files, key=lambda p: natural(p.name))]
 
 
@@ -46,7 +53,10 @@ def _row(root: Place, subject: str, path: Place) -> Annotation:
     clip = path.stem.strip().removeprefix(f"{subject}_") or path.stem
     label = tidy(path.parent.name)
     if label not in _CLASSES:
-        problem = f"{where}: the label folder {label!r} is none of 0 (negative), 1 (positive), 2 (surprise); rename it."
+        problem = (
+            f"{where}: the label folder {label!r} is none of 0 (negative), 1 (positive), 2 (surprise);"
+            f" rename it."
+        )
         return Annotation(subject, clip, "", where, problem=problem)
     return Annotation(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))
 
@@ -54,7 +64,8 @@ def _row(root: Place, subject: str, path: Place) -> Annotation:
 DATASET = DatasetInfo(
     name="flowmaps",
     title="Published flow maps",
-    citation="Liong, Gan, See, Khor, Huang: STSTNet. IEEE FG 2019, arXiv 1902.03634 (folders as its repository and HTNet's publish them)",
+    citation="Liong, Gan, See, Khor, Huang: STSTNet. IEEE FG 2019, arXiv 1902.03634 (folders as its"
+    " repository and HTNet's publish them)",
     folders=("flowmaps", "norm_u_v_os", "three_norm_u_v_os"),
     markers=(),
     read=read,

@@ -26,14 +26,21 @@ _KNOWN = (*_NEEDED, "dataset")
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every row of manifest.csv. Both frames are named, so the missing-apex policy and errata do not apply."""
+    """Every row of manifest.csv. Both frames are named, so the missing-apex policy and errata do not
+    apply."""
     path = root / MANIFEST
     if not path.is_file():
         there = listing(p.name for p in root.iterdir())
-        raise BadInput(f"{root}: there is no {MANIFEST} (columns {', '.join(_NEEDED)}[, dataset]); found {there}.")
+        raise BadInput(
+            f"{root}: there is no {MANIFEST} (columns {', '.join(_NEEDED)}[, dataset]); found {there}."
+        )
     records = _records(path)
     index = _header(path, records[0] if records else [])
-    filled = [(number, cells) for number, cells in enumerate(records[1:], start=2) if any(cell.strip() for cell in cells)]
+    filled = [
+        (number, cells)
+        for number, cells in enumerate(records[1:], start=2)
+        if any(cell.strip() for cell in cells)
+    ]
     return [_row(root, number, cells, index, len(records[0])) for number, cells in filled]
 
 
@@ -59,7 +66,9 @@ def _header(path: Place, cells: Sequence[str]) -> dict[str, int]:
     lacking = [name for name in _NEEDED if name not in names]
     if lacking:
         hints = ", ".join(f"{name!r} ({nearest(name, names).rstrip('.')})" for name in lacking)
-        raise BadInput(f"{path}: row 1 lacks the column {hints}; name the columns {', '.join(_NEEDED)}[, dataset].")
+        raise BadInput(
+            f"{path}: row 1 lacks the column {hints}; name the columns {', '.join(_NEEDED)}[, dataset]."
+        )
     if "dataset" not in names and (close := difflib.get_close_matches("dataset", names, n=1, cutoff=0.75)):
         raise BadInput(f"{path}: row 1 has the unknown column {close[0]!r}; did you mean 'dataset'?")
     return {name: names.index(name) for name in _KNOWN if name in names}
@@ -73,7 +82,10 @@ def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], 
     row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
         if len(cells) != width:
-            raise Unusable(f"it has {len(cells)} cells, the header {width}; put quotes around cells that contain a comma.")
+            raise Unusable(
+                f"it has {len(cells)} cells, the header {width}; put quotes around cells that"
+                f" contain a comma."
+            )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):
             safe_name(value, what)
         if not label:
@@ -88,10 +100,15 @@ def _image(root: Place, name: str, what: str) -> str:
     if not name:
         raise Unusable(f"the {what} is empty; name the {what} image.")
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
-        raise Unusable(f"the {what} {name!r} is an absolute path; write it relative to the folder of {MANIFEST}.")
+        raise Unusable(
+            f"the {what} {name!r} is an absolute path; write it relative to the folder of {MANIFEST}."
+        )
     path = inside(root / name.replace("\\", "/"), root)
     if not path.is_file() or path.suffix.lower() not in IMAGES:
-        raise Unusable(f"the {what} {name!r} is not an image file in {root}; correct the path ({', '.join(sorted(IMAGES))}).")
+        raise Unusable(
+            f"the {what} {name!r} is not an image file in {root}; correct the path"
+            f" ({', '.join(sorted(IMAGES))})."
+        )
     return str(path)
 
 

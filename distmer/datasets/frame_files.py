@@ -36,21 +36,31 @@ def frames_of(folder: Place) -> dict[int, str]:
     Thumbs.db, shortcuts and the like are no frames. Unusable where there is none, or two have one number.
     """
     if not folder.is_dir():
-        raise Unusable(f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet.")
+        raise Unusable(
+            f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet."
+        )
     frames: dict[int, str] = {}
     for path in sorted(folder.iterdir(), key=lambda p: natural(p.name)):
         number = frame_number(path)
         if number is None:
             continue
         if number in frames:
-            raise Unusable(f"{PurePath(frames[number]).name} and {path.name} in {folder} both claim to be frame {number}; remove one.")
+            raise Unusable(
+                f"{PurePath(frames[number]).name} and {path.name} in {folder} both claim to be"
+                f" frame {number}; remove one."
+            )
         frames[number] = str(path)
     if not frames:
-        raise Unusable(f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))}); unpack it again.")
+        raise Unusable(
+            f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))});"
+            f" unpack it again."
+        )
     return dict(sorted(frames.items()))
 
 
-def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, missing_apex: str) -> tuple[Source, str]:
+def key_frames(
+    folder: Place, onset: int, apex: int | None, offset: int | None, missing_apex: str
+) -> tuple[Source, str]:
     """Onset and apex as files, and a note on what was done to get them.
 
     Parameters
@@ -69,7 +79,9 @@ def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, 
         A frame is not there, or the numbers are in no order.
     """
     if apex is None and missing_apex == "error":
-        raise Unusable("the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex.")
+        raise Unusable(
+            "the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex."
+        )
     if offset is None and apex is None:
         raise Unusable("the apex and the offset are both missing; fill in one of them.")
     _in_order(onset, apex, offset)
@@ -80,7 +92,10 @@ def key_frames(folder: Place, onset: int, apex: int | None, offset: int | None, 
     assert offset is not None
     after = [n for n in frames if onset < n <= offset]
     if not after:
-        raise Unusable(f"no frame of {folder} lies between onset {onset} and offset {offset}; unpack it again, or correct the row.")
+        raise Unusable(
+            f"no frame of {folder} lies between onset {onset} and offset {offset}; unpack it"
+            f" again, or correct the row."
+        )
     if missing_apex == "max-flow":
         return ApexSearch(first, tuple(frames[n] for n in after)), "apex by largest flow"
     middle = onset + (offset - onset) // 2
@@ -101,5 +116,8 @@ def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
 def _file(frames: dict[int, str], number: int, what: str, folder: Place) -> str:
     if number not in frames:
         span = f"{min(frames)} to {max(frames)}"
-        raise Unusable(f"the {what} frame {number} is not in {folder}, which holds {span}; unpack it again, or correct the row.")
+        raise Unusable(
+            f"the {what} frame {number} is not in {folder}, which holds {span}; unpack it"
+            f" again, or correct the row."
+        )
     return frames[number]

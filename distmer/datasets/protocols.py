@@ -57,7 +57,11 @@ class ProtocolSet(Section):
     @classmethod
     def _one_emotion_or_several(cls, labels: Any) -> Any:
         """``positive: happiness`` is ``positive: [happiness]``."""
-        return {k: (v,) if isinstance(v, str) else v for k, v in labels.items()} if isinstance(labels, dict) else labels
+        return (
+            {k: (v,) if isinstance(v, str) else v for k, v in labels.items()}
+            if isinstance(labels, dict)
+            else labels
+        )
 
 
 class Protocol(Section):
@@ -86,11 +90,15 @@ class Protocol(Section):
             raise ValueError(f"classes must be distinct and at least two, not {list(self.classes)}")
         for name, part in self.sets.items():
             if not self.classes and part.labels != AS_IS:
-                raise ValueError(f"classes may be empty only where labels are {AS_IS}, but {name} has a label table")
+                raise ValueError(
+                    f"classes may be empty only where labels are {AS_IS}, but {name} has a label table"
+                )
             named = {*part.expected, *(part.labels if isinstance(part.labels, dict) else ())}
             unknown = sorted(named - set(self.classes)) if self.classes else []
             if unknown:
-                raise ValueError(f"{name} names the class {unknown[0]!r}, which is not among {list(self.classes)}")
+                raise ValueError(
+                    f"{name} names the class {unknown[0]!r}, which is not among {list(self.classes)}"
+                )
         return self
 
 
@@ -107,7 +115,10 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
     own = name.endswith((".yaml", ".yml"))
     if not own and name not in protocol_names():
         hint = nearest(name, protocol_names())
-        raise BadInput(f"data.protocol: there is no protocol {name!r}; {hint} A protocol of your own is a path that ends in .yaml.")
+        raise BadInput(
+            f"data.protocol: there is no protocol {name!r}; {hint} A protocol of your own is a"
+            f" path that ends in .yaml."
+        )
     path = place(name) if own else _HERE / "protocols" / f"{name}.yaml"
     tree = _mapping(path)
     if isinstance(tree.get("sets"), dict):
@@ -120,7 +131,10 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
             raise BadInput(f"{path}: sets.{dataset} is no data set; {nearest(dataset, known_sets)}")
         for emotion, label in label_table(protocol, dataset).items():
             if label not in protocol.classes:
-                raise BadInput(f"{path}: sets.{dataset}.labels makes {emotion!r} the class {label!r}, which is not in classes; add it.")
+                raise BadInput(
+                    f"{path}: sets.{dataset}.labels makes {emotion!r} the class {label!r},"
+                    f" which is not in classes; add it."
+                )
         if part.labels != AS_IS and not label_table(protocol, dataset):
             raise BadInput(f"{path}: sets.{dataset}.labels is empty; name the emotions of each class.")
     return protocol
@@ -138,19 +152,27 @@ def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
         tables = _mapping(_HERE / "labels.yaml").get(dataset, {})
         if labels not in tables:
             where = f"protocol {protocol.name}: sets.{dataset}.labels"
-            raise BadInput(f"{where}: there is no label table {labels!r} for {dataset}; {nearest(labels, [*tables, AS_IS])}")
+            raise BadInput(
+                f"{where}: there is no label table {labels!r} for {dataset};"
+                f" {nearest(labels, [*tables, AS_IS])}"
+            )
         labels = tables[labels]
     table: dict[str, str] = {}
     for name, emotions in labels.items():
         for emotion in emotions:
             if table.setdefault(emotion.lower(), name) != name:
-                raise BadInput(f"protocol {protocol.name}: sets.{dataset}.labels puts {emotion!r} in two classes; keep one.")
+                raise BadInput(
+                    f"protocol {protocol.name}: sets.{dataset}.labels puts {emotion!r} in two"
+                    f" classes; keep one."
+                )
     return table
 
 
 def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[Erratum, ...]]:
     """The corrections of one set by (subject, clip): those of errata.yaml, then the protocol's own."""
-    published = parse(_Published, {"entries": _mapping(_HERE / "errata.yaml").get(dataset, [])}, str(_HERE / "errata.yaml")).entries
+    published = parse(
+        _Published, {"entries": _mapping(_HERE / "errata.yaml").get(dataset, [])}, str(_HERE / "errata.yaml")
+    ).entries
     errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
     for entry in (*published, *protocol.sets[dataset].errata):
         key = (entry.subject, entry.clip)
@@ -166,7 +188,10 @@ def _mapping(path: Place) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML file in data.protocol.") from error
+        raise BadInput(
+            f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML"
+            f" file in data.protocol."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
     if not isinstance(tree, dict):

@@ -21,14 +21,17 @@ def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
         return _folder(data.roots[info.name], f"data.roots.{info.name}", info)
     if data.root is None:
         raise BadInput(
-            f"no folder is given for {info.title}: name the data in data.root (in the file, or --set data.root=…), "
+            f"no folder is given for {info.title}: name the data in data.root (in the file, or --set"
+            f" data.root=…), "
             f"in the environment variable DISTMER_DATA, or in data.roots.{info.name}."
         )
     root = _folder(data.root, "data.root", info)
     if info.recognises(root):
         return root
     wanted = [name.lower() for name in info.folders]
-    below = sorted((p for p in by_number(root) if p.name.lower() in wanted), key=lambda p: wanted.index(p.name.lower()))
+    below = sorted(
+        (p for p in by_number(root) if p.name.lower() in wanted), key=lambda p: wanted.index(p.name.lower())
+    )
     if below:
         return below[0]
     if alone:
@@ -44,7 +47,8 @@ def _folder(text: str, option: str, info: DatasetInfo) -> Place:
     path = place(text, still=True)
     if not path.is_dir():
         source = (
-            f"{option} (in the file, by --set {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
+            f"{option} (in the file, by --set"
+            f" {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
         )
         raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.")
     return path.absolute()

@@ -28,7 +28,8 @@ _LAYOUT = SheetLayout(
 DATASET = DatasetInfo(
     name="samm",
     title="SAMM",
-    citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129, 2018, doi 10.1109/TAFFC.2016.2573832",
+    citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129,"
+    " 2018, doi 10.1109/TAFFC.2016.2573832",
     folders=("SAMM",),
     markers=_LAYOUT.sheets,
     read=_LAYOUT.read,

@@ -100,7 +100,9 @@ def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
 
     Lock files and links are passed over.
     """
-    entries = [p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"]
+    entries = [
+        p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"
+    ]
     for pattern in patterns:
         found = [p for p in entries if fnmatch(p.name.lower(), pattern.lower())]
         if found:
@@ -112,10 +114,15 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     """The one coding sheet of a data set; BadInput says what was looked for and what lies there."""
     found = matching(root, patterns)
     if len(found) > 1:
-        raise BadInput(f"{root}: {listing(p.name for p in found)} could each be the coding sheet; leave only one edition there.")
+        raise BadInput(
+            f"{root}: {listing(p.name for p in found)} could each be the coding sheet; leave"
+            f" only one edition there."
+        )
     if not found:
         there = listing(p.name for p in root.iterdir())
-        raise BadInput(f"{root}: the coding sheet is not there; looked for {' or '.join(patterns)}, found {there}.")
+        raise BadInput(
+            f"{root}: the coding sheet is not there; looked for {' or '.join(patterns)}, found {there}."
+        )
     return found[0]
 
 
@@ -158,14 +165,22 @@ def worksheets(path: Place) -> dict[str, list[list[str]]]:
         if data.startswith(biff2.MAGIC):
             return {"Sheet1": biff2.read(data)}
         file = io.BytesIO(data)
-        frames = pd.read_excel(file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine")
+        frames = pd.read_excel(
+            file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine"
+        )
     except BaseException as error:
         # Of an .xls that is cut short, calamine panics, in a class that cannot be imported.
         if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())[:120]
-        raise BadInput(f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as {' or '.join(_SHEETS)}.") from error
-    return {str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()] for name, frame in frames.items()}
+        raise BadInput(
+            f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as"
+            f" {' or '.join(_SHEETS)}."
+        ) from error
+    return {
+        str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()]
+        for name, frame in frames.items()
+    }
 
 
 def _columns_of(cells: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -184,7 +199,9 @@ def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
 
 
-def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]) -> list[Annotation]:
+def _rows_below(
+    path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]
+) -> list[Annotation]:
     rows: list[Annotation] = []
     for number in range(header + 1, len(grid)):
         cells: dict[str, Any] = {field: grid[number][place] for field, place in index.items()}
@@ -193,16 +210,28 @@ def _rows_below(path: Place, grid: list[list[str]], header: int, index: Mapping[
     return rows
 
 
-def _no_header(path: Place, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]) -> str:
+def _no_header(
+    path: Place, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]
+) -> str:
     """Why no row can be the header: the row that comes closest, and what it lacks."""
-    candidates = [(len(_columns_of(row, columns)), name, i, row) for name, grid in grids.items() for i, row in enumerate(grid)]
+    candidates = [
+        (len(_columns_of(row, columns)), name, i, row)
+        for name, grid in grids.items()
+        for i, row in enumerate(grid)
+    ]
     best = max(candidates, key=lambda c: c[0], default=(0, "", 0, []))
     wanted = ", ".join(names[0] for names in columns.values())
     if best[0] < 2:
-        return f"{path}: no worksheet ({listing(grids)}) has a row with the columns {wanted}; is this the coding sheet?"
+        return (
+            f"{path}: no worksheet ({listing(grids)}) has a row with the columns {wanted}; is this the"
+            f" coding sheet?"
+        )
     _, sheet, number, row = best
     have = _columns_of(row, columns)
     titles = [tidy(cell) for cell in row if tidy(cell)]
     lacking = [names[0] for field, names in columns.items() if field not in have]
     hints = ", ".join(f"{name!r} ({nearest(name, titles).rstrip('.')})" for name in lacking)
-    return f"{path}: row {number + 1} of worksheet {sheet!r} looks like the header but lacks the column {hints}; rename the column."
+    return (
+        f"{path}: row {number + 1} of worksheet {sheet!r} looks like the header but lacks the column"
+        f" {hints}; rename the column."
+    )

@@ -27,13 +27,17 @@ _IMAGES = ("HS", "SMIC_all_raw/HS", "SMIC-HS", "SMIC_HS", "", "SMIC_all_cropped/
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every clip of the sheet if there is one, else of the folders; the apex by policy, for no clip has one."""
+    """Every clip of the sheet if there is one, else of the folders; the apex by policy, for no clip has
+    one."""
     if options.missing_apex == "error":
         raise BadInput(f"{root}: SMIC has no annotated apex; set data.missing_apex to midpoint or max-flow.")
     images = image_folder(root, _IMAGES, r"s\d+")
     sheets = matching(root, _SHEETS)
     if len(sheets) > 1:
-        raise BadInput(f"{root}: {', '.join(p.name for p in sheets)} could each be the sheet of SMIC; leave only one there.")
+        raise BadInput(
+            f"{root}: {', '.join(p.name for p in sheets)} could each be the sheet of SMIC;"
+            f" leave only one there."
+        )
     if not sheets:
         return _from_folders(images, options)
     rows = [replace(row, subject=tidy(row.subject)) for row in read_sheet(sheets[0], _COLUMNS)]
@@ -67,7 +71,8 @@ def _from_folder(images: Place, subject: str, emotion: str, clip: Place, options
 DATASET = DatasetInfo(
     name="smic",
     title="SMIC-HS",
-    citation="Li, Pfister, Huang, Zhao, Pietikäinen: A spontaneous micro-expression database. IEEE FG 2013, doi 10.1109/FG.2013.6553717",
+    citation="Li, Pfister, Huang, Zhao, Pietikäinen: A spontaneous micro-expression database. IEEE FG"
+    " 2013, doi 10.1109/FG.2013.6553717",
     folders=("SMIC", "SMIC-HS", "SMIC_HS", "SMIC_all_raw"),
     markers=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
     read=read,

@@ -53,8 +53,9 @@ intervals over resampled subjects and floors of all of them are made in one way.
 class MetricRow:
     """One score. ``over`` says how it was averaged: pooled, or as a mean over folds.
 
-    ``sd`` is the standard deviation over seeds (None for one seed), ``interval`` a bootstrap over subjects (None for
-    one subject), and ``floors`` what a predictor that looks at no clip gets (empty where the folds are not known).
+    ``sd`` is the standard deviation over seeds (None for one seed), ``interval`` a bootstrap over subjects
+    (None for one subject), and ``floors`` what a predictor that looks at no clip gets (empty where the folds
+    are not known).
     """
 
     metric: str
@@ -88,16 +89,22 @@ def every_score(
     pooled_RSKK = np.einsum("rg,sgij->rsij", weight_RG, confusion_SGKK)
     rows: list[MetricRow] = []
     for name, metric in METRICS.items():
-        floor = {which: float(metric(confusion_DFKK.sum(1)).mean()) for which, confusion_DFKK in floors.items()}
+        floor = {
+            which: float(metric(confusion_DFKK.sum(1)).mean()) for which, confusion_DFKK in floors.items()
+        }
         rows.append(_row(name, POOLED, metric(pooled_RSKK), floor, subjects, confidence))
     mean_RS2 = _fold_means(confusion_SGKK, fold_of_G, weight_RG)
     for i, name in enumerate(("UAR", "UF1")):
-        floor = {which: float(scores_of(c_DFKK, occurring=True)[i].mean()) for which, c_DFKK in floors.items()}
+        floor = {
+            which: float(scores_of(c_DFKK, occurring=True)[i].mean()) for which, c_DFKK in floors.items()
+        }
         rows.append(_row(name, FOLD_MEAN, mean_RS2[..., i], floor, subjects, confidence))
     return tuple(rows)
 
 
-def _row(name: str, over: str, score_RS: FloatArray, floors: Mapping[str, float], subjects: int, confidence: float) -> MetricRow:
+def _row(
+    name: str, over: str, score_RS: FloatArray, floors: Mapping[str, float], subjects: int, confidence: float
+) -> MetricRow:
     """The first of the R rows is the score of all subjects; the others are resamples."""
     observed_S = score_RS[0]
     interval = percentiles(score_RS[1:].mean(1), confidence) if subjects > 1 else None
@@ -106,7 +113,8 @@ def _row(name: str, over: str, score_RS: FloatArray, floors: Mapping[str, float]
 
 
 def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArray, IntArray, IntArray]:
-    """confusion_SGKK of each seed and each pair G of fold and subject that occurs; the fold and the subject of each."""
+    """confusion_SGKK of each seed and each pair G of fold and subject that occurs; the fold and the subject
+    of each."""
     _, seed_N = np.unique(predictions.seed_N, return_inverse=True)
     _, fold_N = np.unique(np.array(predictions.fold_ids), return_inverse=True)
     _, subject_N = np.unique(np.array([str(s) for s in predictions.subjects]), return_inverse=True)
@@ -118,7 +126,8 @@ def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArr
 
 
 def _fold_means(confusion_SGKK: IntArray, fold_of_G: IntArray, weight_RG: IntArray) -> FloatArray:
-    """mean_RS2: (UAR, UF1) of each fold, averaged over the folds by weight. A fold that a seed lacks is left out."""
+    """mean_RS2: (UAR, UF1) of each fold, averaged over the folds by weight. A fold that a seed lacks is left
+    out."""
     folds = int(fold_of_G.max()) + 1
     of_fold_GF = np.eye(folds, dtype=np.int64)[fold_of_G]
     seeds, _, classes, _ = confusion_SGKK.shape

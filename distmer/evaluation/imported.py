@@ -1,6 +1,8 @@
-"""Predictions that were made by other code: a table is read, checked, and turned into the values that are scored.
+"""Predictions that were made by other code: a table is read, checked, and turned into the values that are
+scored.
 
-So a laboratory that has its own models can score them as distmer scores its own, with floors and with intervals.
+So a laboratory that has its own models can score them as distmer scores its own, with floors and with
+intervals.
 """
 
 from __future__ import annotations
@@ -30,16 +32,18 @@ _COLUMNS = {
     "seed": ("seed", "run"),
 }
 _PROBABILITY = re.compile(r"(?:prob|proba|probability|p)[_ .:-]+(.+)", re.IGNORECASE)
-_WANTED = "clip, subject, y_true, and y_pred or one column prob_CLASS for each class; also dataset, fold and seed"
+_WANTED = (
+    "clip, subject, y_true, and y_pred or one column prob_CLASS for each class; also dataset, fold and seed"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
     """Predictions of other code, ready to be scored.
 
-    ``classes`` are the class names, to which the numbers in ``predictions`` refer. ``folds`` has the split that the
-    table tells of (without a column ``fold``: one subject a fold), and ``labels`` the true class of each clip.
-    ``warnings`` are sentences about what makes a score of this table doubtful.
+    ``classes`` are the class names, to which the numbers in ``predictions`` refer. ``folds`` has the split
+    that the table tells of (without a column ``fold``: one subject a fold), and ``labels`` the true class of
+    each clip. ``warnings`` are sentences about what makes a score of this table doubtful.
     """
 
     predictions: Predictions
@@ -55,17 +59,17 @@ def import_predictions(frame: pd.DataFrame, where: str) -> Imported:
     Parameters
     ----------
     frame
-        Columns ``clip``, ``subject``, ``y_true``, and ``y_pred`` or one probability a class (``prob_CLASS``), in any
-        order and spelling of case; ``dataset``, ``fold`` and ``seed`` where there are several. Classes may be
-        numbers or names.
+        Columns ``clip``, ``subject``, ``y_true``, and ``y_pred`` or one probability a class (``prob_CLASS``),
+        in any order and spelling of case; ``dataset``, ``fold`` and ``seed`` where there are several. Classes
+        may be numbers or names.
     where
         What the table is called in messages.
 
     Raises
     ------
     BadInput
-        For a column that is missing, twice there or unknown; an empty cell; a clip with two true classes or two
-        subjects; a probability that is none.
+        For a column that is missing, twice there or unknown; an empty cell; a clip with two true classes or
+        two subjects; a probability that is none.
     """
     named, prob_columns = _columns([str(column) for column in frame.columns], where)
     if not len(frame):
@@ -94,8 +98,9 @@ def import_predictions(frame: pd.DataFrame, where: str) -> Imported:
 
 
 def in_order(found: Imported, classes: Sequence[str]) -> Imported:
-    """The same predictions with the classes numbered as in ``classes``, which are those of a run that they are compared
-    with. Where the table has the numbers 0 to K-1, they mean the run's classes. As they are where nothing fits."""
+    """The same predictions with the classes numbered as in ``classes``, which are those of a run that they
+    are compared with. Where the table has the numbers 0 to K-1, they mean the run's classes. As they are
+    where nothing fits."""
     if found.classes == tuple(str(k) for k in range(len(classes))):
         return replace(found, classes=tuple(classes))
     if sorted(found.classes) != sorted(classes):
@@ -119,12 +124,16 @@ def _columns(names: Sequence[str], where: str) -> tuple[dict[str, str], dict[str
         if key is None:
             unknown.append(column)
         elif key in into:
-            raise BadInput(f"{where}: columns {into[key]!r} and {column!r} both say {key}; remove one of them.")
+            raise BadInput(
+                f"{where}: columns {into[key]!r} and {column!r} both say {key}; remove one of them."
+            )
         else:
             into[key] = column
     if unknown:
         hint = nearest(unknown[0], _COLUMNS)
-        raise BadInput(f"{where}: unknown column {', '.join(map(repr, unknown))} ({hint}) Remove it, or give {_WANTED}.")
+        raise BadInput(
+            f"{where}: unknown column {', '.join(map(repr, unknown))} ({hint}) Remove it, or give {_WANTED}."
+        )
     missing = [name for name in ("clip", "subject", "y_true") if name not in named]
     if missing or ("y_pred" not in named and not prob):
         missing += [] if "y_pred" in named or prob else ["y_pred"]
@@ -133,11 +142,14 @@ def _columns(names: Sequence[str], where: str) -> tuple[dict[str, str], dict[str
 
 
 def _cells(frame: pd.DataFrame, column: str, where: str) -> list[str]:
-    """The cells of a column as text; whole numbers without a decimal point, which an empty cell elsewhere adds."""
+    """The cells of a column as text; whole numbers without a decimal point, which an empty cell elsewhere
+    adds."""
     values = frame[column].tolist()
     cells = ["" if value is None or value != value else str(value).strip() for value in values]
     if "" in cells:
-        raise BadInput(f"{where}, row {cells.index('') + 2}: the cell in column {column!r} is empty; fill it in.")
+        raise BadInput(
+            f"{where}, row {cells.index('') + 2}: the cell in column {column!r} is empty; fill it in."
+        )
     return [re.sub(r"^(-?\d+)\.0$", r"\1", cell) for cell in cells]
 
 
@@ -145,11 +157,15 @@ def _numbers(frame: pd.DataFrame, column: str, where: str) -> FloatArray:
     try:
         values_N = np.array([float(value) for value in frame[column].tolist()])
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{where}: column {column!r} holds something that is no number ({error}); correct it.") from error
+        raise BadInput(
+            f"{where}: column {column!r} holds something that is no number ({error}); correct it."
+        ) from error
     bad = ~((values_N >= 0) & (values_N <= 1))
     if bad.any():
         row = int(np.argmax(bad))
-        raise BadInput(f"{where}, row {row + 2}: {values_N[row]} in column {column!r} is no probability; give 0 to 1.")
+        raise BadInput(
+            f"{where}, row {row + 2}: {values_N[row]} in column {column!r} is no probability; give 0 to 1."
+        )
     return values_N
 
 
@@ -157,7 +173,10 @@ def _classes(text: Mapping[str, list[str]], prob: Mapping[str, FloatArray], wher
     """All classes that occur anywhere, in the order of their numbers or of the alphabet."""
     found = {*text["y_true"], *text.get("y_pred", ()), *prob}
     if prob and (without := sorted({*text["y_true"], *text.get("y_pred", ())} - prob.keys())):
-        raise BadInput(f"{where}: class {without[0]!r} has no column prob_{without[0]}; give one for each class, or none.")
+        raise BadInput(
+            f"{where}: class {without[0]!r} has no column prob_{without[0]}; give one for each"
+            f" class, or none."
+        )
     if len(found) < 2:
         raise BadInput(f"{where}: only one class occurs, {min(found)!r}; there is nothing to tell apart.")
     numbers = all(re.fullmatch(r"-?\d+", name) for name in found)
@@ -175,7 +194,10 @@ def _answers(
     if not given:
         return prob_NK, prob_NK.argmax(axis=1), []
     differ = sum(float(row_K[k]) < float(row_K.max()) for row_K, k in zip(prob_NK, given, strict=True))
-    said = f"{where}: in {differ} of {len(given)} rows y_pred is not the class of the largest probability; y_pred counts."
+    said = (
+        f"{where}: in {differ} of {len(given)} rows y_pred is not the class of the largest probability;"
+        f" y_pred counts."
+    )
     return prob_NK, np.array(given), [said] if differ else []
 
 
@@ -195,8 +217,11 @@ def _subjects(text: Mapping[str, list[str]], where: str) -> list[SubjectKey]:
     return keys
 
 
-def _clip_ids(text: Mapping[str, list[str]], subjects: Sequence[SubjectKey], y_true_N: IntArray, where: str) -> tuple[list[str], list[str]]:
-    """The id of each row's clip; a warning where a clip is predicted several times with one seed: each time counts."""
+def _clip_ids(
+    text: Mapping[str, list[str]], subjects: Sequence[SubjectKey], y_true_N: IntArray, where: str
+) -> tuple[list[str], list[str]]:
+    """The id of each row's clip; a warning where a clip is predicted several times with one seed: each time
+    counts."""
     ids = [_clip_id(clip, subject) for clip, subject in zip(text["clip"], subjects, strict=True)]
     truth: dict[str, int] = {}
     times: Counter[tuple[str, str]] = Counter()
@@ -204,11 +229,16 @@ def _clip_ids(text: Mapping[str, list[str]], subjects: Sequence[SubjectKey], y_t
     distinct: list[str] = []
     for row, (clip, label, seed) in enumerate(zip(ids, y_true_N.tolist(), seeds, strict=True)):
         if truth.setdefault(clip, label) != label:
-            raise BadInput(f"{where}, row {row + 2}: clip {clip} has another y_true above; correct one of the two rows.")
+            raise BadInput(
+                f"{where}, row {row + 2}: clip {clip} has another y_true above; correct one of the two rows."
+            )
         times[clip, seed] += 1
         distinct.append(clip if times[clip, seed] == 1 else f"{clip} (time {times[clip, seed]})")
     many = [clip for (clip, _), n in times.items() if n > 1]
-    said = f"{where}: {len(set(many))} clips are predicted more than once ({', '.join(many[:3])}); each time counts."
+    said = (
+        f"{where}: {len(set(many))} clips are predicted more than once ({', '.join(many[:3])}); each time"
+        f" counts."
+    )
     return distinct, [said] if many else []
 
 
@@ -231,15 +261,17 @@ def _split_subjects(subjects: Sequence[SubjectKey], folds: Sequence[str], where:
         of_subject[subject].add(fold)
     split = sorted(str(subject) for subject, own in of_subject.items() if len(own) > 1)
     said = (
-        f"{where}: {len(split)} of {len(of_subject)} subjects are tested in several folds ({', '.join(split[:3])}), so"
+        f"{where}: {len(split)} of {len(of_subject)} subjects are tested in several folds"
+        f" ({', '.join(split[:3])}), so"
         " each of these folds has trained on its own test subject; the score is not subject-independent."
     )
     return [said] if split else []
 
 
 def _folds(ids: Sequence[str], subjects: Sequence[SubjectKey], folds: Sequence[str]) -> tuple[Fold, ...]:
-    """The folds of the table. Trained on are the clips of all other subjects, as far as the table knows them; a fold
-    that leaves none, such as a single test set, is not among them: what it was trained on is unknown."""
+    """The folds of the table. Trained on are the clips of all other subjects, as far as the table knows them;
+    a fold that leaves none, such as a single test set, is not among them: what it was trained on is
+    unknown."""
     found: list[Fold] = []
     rows = list(zip(ids, subjects, folds, strict=True))
     for name in sorted(set(folds)):

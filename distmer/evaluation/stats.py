@@ -89,13 +89,17 @@ def floors(
 
     Each has the scores ``uar`` and ``uf1`` (pooled), ``uar_foldmean`` and ``uf1_foldmean``.
     """
-    return {name: _floor(confusion_DFKK) for name, confusion_DFKK in floor_confusions(folds, labels, classes, draws, seed).items()}
+    return {
+        name: _floor(confusion_DFKK)
+        for name, confusion_DFKK in floor_confusions(folds, labels, classes, draws, seed).items()
+    }
 
 
 def floor_confusions(
     folds: Sequence[Fold], labels: Mapping[str, int], classes: int, draws: int = 200, seed: int = 0
 ) -> dict[str, IntArray]:
-    """confusion_DFKK of both predictors of `floors`: one matrix for each draw and fold, in the order of the fold ids."""
+    """confusion_DFKK of both predictors of `floors`: one matrix for each draw and fold, in the order of the
+    fold ids."""
     constant_DFKK = np.empty((1, len(folds), classes, classes), dtype=np.int64)
     stratified_DFKK = np.empty((draws, len(folds), classes, classes), dtype=np.int64)
     rng = np.random.default_rng(seed)

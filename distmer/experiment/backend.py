@@ -27,12 +27,15 @@ class Backend(Protocol):
         """Start now what the first clip will need: for a caller who knows that there will be clips."""
         ...
 
-    def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig) -> Iterator[list[FeatureRow]]:
+    def extract(
+        self, requests: Sequence[FeatureRequest], config: FeatureConfig
+    ) -> Iterator[list[FeatureRow]]:
         """Features of clips, in batches as they come, in any order."""
         ...
 
     def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        """Folds as they begin and as they end, in any order. Closing the generator stops what is under way."""
+        """Folds as they begin and as they end, in any order. Closing the generator stops what is under
+        way."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Several experiments side by side: a base configuration and, a row each, what is different in it.
 
-One form serves both questions. Models against each other: ``models: all`` (every registered one) or a list. An ablation:
-``rows`` that each change a setting, and the ``reference`` row that the others are held against.
+One form serves both questions. Models against each other: ``models: all`` (every registered one) or a list.
+An ablation: ``rows`` that each change a setting, and the ``reference`` row that the others are held against.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Row:
     on: str  # which of ``over``, "" where there is one only
     config: Config | None
     note: str = ""
-    left: tuple[str, ...] = ()  # options of the base's model that are not used, for the row names another model
+    # options of the base's model that are not used, for the row names another model
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +87,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two lines on the same clips. ``uar_holm`` and ``uf1_holm`` are p-values corrected over all pairs of the comparison."""
+    """Two lines on the same clips. ``uar_holm`` and ``uf1_holm`` are p-values corrected over all pairs of the
+    comparison."""
 
     a: str
     b: str
@@ -98,7 +100,11 @@ class Pair:
     def verdict(self, level: float = 0.05) -> str:
         """Which one is better, and in which score, where a corrected test says so."""
         tests = {"UAR": (self.difference.uar, self.uar_holm), "UF1": (self.difference.uf1, self.uf1_holm)}
-        better = {score: self.a if difference > 0 else self.b for score, (difference, p) in tests.items() if p < level}
+        better = {
+            score: self.a if difference > 0 else self.b
+            for score, (difference, p) in tests.items()
+            if p < level
+        }
         if not better:
             return "no difference shown"
         if len(better) == 2 and len(set(better.values())) == 1:
@@ -135,7 +141,8 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """0 where every applicable row is complete, 3 where one is partial or was not reached, 1 where none has a score."""
+        """0 where every applicable row is complete, 3 where one is partial or was not reached, 1 where none
+        has a score."""
         if all(entry.predictions is None for entry in self.entries):
             return 1
         reached = all(not entry.note.startswith(NOT_REACHED) for entry in self.entries)
@@ -143,16 +150,19 @@ class Comparison:
 
     @property
     def digest(self) -> str:
-        """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its label."""
+        """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its
+        label."""
         rows = sorted([e.label, e.on, e.results.digest if e.results else ""] for e in self.entries)
         how = {"reference": self.reference, "resamples": self.resamples}
         return digest({"name": self.name, "rows": rows, **how})
 
 
 def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
-    """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row, or no row at all."""
+    """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row,
+    or no row at all."""
     base = {key: value for key, value in tree.items() if key != "compare"}
-    base = merge({"tracking": {"folds": "steps"}}, base)  # runs by the dozen: their folds would drown the list
+    # runs by the dozen: their folds would drown the list
+    base = merge({"tracking": {"folds": "steps"}}, base)
     section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
     settings: dict[str, tuple[dict[str, Any], str]] = {}
     names = sorted(models()) if section.models == "all" else section.models
@@ -180,19 +190,27 @@ def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
     trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
     stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
     notes = [*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)]
-    options = {key: value for key, value in (merge_layers(layers).get("model") or {}).items() if key != "name"}
+    options = {
+        key: value for key, value in (merge_layers(layers).get("model") or {}).items() if key != "name"
+    }
     for key, value in options.items():
         without = list(dict.fromkeys(row.label for row in rows if row.left and key in row.left))
         if without:
-            notes.append(f"model.{key}={value} of the base is not used in the rows {', '.join(without)}, which name another model")
+            notes.append(
+                f"model.{key}={value} of the base is not used in the rows {', '.join(without)},"
+                f" which name another model"
+            )
     return notes
 
 
-def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | None, resamples: int) -> Comparison:
-    """Test every pair of lines on the same data, or every line against the reference; corrected over all tests made.
+def conclude_comparison(
+    name: str, entries: Sequence[Entry], reference: str | None, resamples: int
+) -> Comparison:
+    """Test every pair of lines on the same data, or every line against the reference; corrected over all
+    tests made.
 
-    A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or too few
-    subjects in common.
+    A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or
+    too few subjects in common.
     """
     found: list[tuple[Entry, Entry, Difference]] = []
     untested: list[Untested] = []
@@ -213,7 +231,9 @@ def conclude_comparison(name: str, entries: Sequence[Entry], reference: str | No
 def _difference(a: Entry, b: Entry, resamples: int) -> Difference:
     assert a.predictions is not None and b.predictions is not None and a.results and b.results
     if a.results.classes != b.results.classes:
-        raise BadInput(f"{a.label} and {b.label} tell different classes apart; compare runs of one label table.")
+        raise BadInput(
+            f"{a.label} and {b.label} tell different classes apart; compare runs of one label table."
+        )
     return compare(a.predictions, b.predictions, len(a.results.classes), resamples, names=(a.label, b.label))
 
 
@@ -230,8 +250,11 @@ def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], 
     return {"model": options}, note
 
 
-def _row(label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any], note: str, origin: str) -> Row:
-    """A row's configuration; a model that does not know an option, say, is a row with its reason, not the end."""
+def _row(
+    label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any], note: str, origin: str
+) -> Row:
+    """A row's configuration; a model that does not know an option, say, is a row with its reason, not the
+    end."""
     from distmer.models import resolve
 
     tree = merge(base, changes, origin)

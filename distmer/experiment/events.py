@@ -16,7 +16,8 @@ from distmer.types import FoldBegun, FoldFailure, FoldResult
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed nothing."""
+    """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed
+    nothing."""
 
     what: str  # "generating the embedded data set", "extracting features"
     done: int
@@ -74,10 +75,12 @@ _log = logging.getLogger(__name__)
 
 
 class Observers:
-    """Several observers as one. They only look on: one that raises is named in one warning, and is left out after that.
+    """Several observers as one. They only look on: one that raises is named in one warning, and is left out
+    after that.
 
-    One of these serves all stages of a run, and all runs of a comparison. As a context, it closes at its end every
-    observer that has a ``close``. What a run must do, such as keeping its results, is never an observer's work.
+    One of these serves all stages of a run, and all runs of a comparison. As a context, it closes at its end
+    every observer that has a ``close``. What a run must do, such as keeping its results, is never an
+    observer's work.
     """
 
     def __init__(self, observers: Iterable[Callable[[Any], None]]) -> None:
@@ -100,7 +103,9 @@ class Observers:
         except Exception as error:  # noqa: BLE001  # no observer may end a run
             self._observers.remove(observe)
             name = getattr(observe, "__name__", type(observe).__name__)
-            _log.warning("%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error)
+            _log.warning(
+                "%s is left out from here on (%s: %s); the run goes on.", name, type(error).__name__, error
+            )
             with suppress(Exception):  # it may hold the terminal; what is wrong with it has been said
                 _close(observe)
 

@@ -1,4 +1,5 @@
-"""What a machine says about itself, and what is wrong with it: `examine` runs on every node, `judge` is a pure comparison."""
+"""What a machine says about itself, and what is wrong with it: `examine` runs on every node, `judge` is a
+pure comparison."""
 
 from __future__ import annotations
 
@@ -14,15 +15,18 @@ from distmer import __version__
 from distmer.storage import delete, place, write
 from distmer.types import BadInput, RunError
 
-FREE = 5 * 2**30  # bytes: Ray spills objects to the temporary folder, and refuses to when the disk is nearly full
+# bytes: Ray spills objects to the temporary folder, and refuses to when the disk is nearly full
+FREE = 5 * 2**30
 SKEW = 5.0  # s; a clock that is minutes off has its requests refused by an object store
 _PROBE = b"distmer doctor"
-UNFIT = (OSError, BadInput, RunError)  # what a place that cannot be used raises, on a disk or on an object store
+# what a place that cannot be used raises, on a disk or on an object store
+UNFIT = (OSError, BadInput, RunError)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line: what was looked at, where, whether it is well, what was found, and, if it is not well, what to mend."""
+    """One line: what was looked at, where, whether it is well, what was found, and, if it is not well, what
+    to mend."""
 
     where: str
     what: str
@@ -38,7 +42,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a node is to look for: the store, the folder in it that the driver has put a key into, the data roots, the landmark model."""
+    """What a node is to look for: the store, the folder in it that the driver has put a key into, the data
+    roots, the landmark model."""
 
     store: str
     key: str
@@ -142,12 +147,21 @@ def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check
     """What is to be said of a node. ``shared``: nodes, too, have to reach the store."""
     where, report = answer.where, answer.report
     if report is None:
-        yield Check(where, "answer", False, answer.why, "look at the node's log in the dashboard, or take the node out")
+        yield Check(
+            where,
+            "answer",
+            False,
+            answer.why,
+            "look at the node's log in the dashboard, or take the node out",
+        )
         return
     yield from judge_machine(where, report, driver, shared=shared)
     seen = f"Ray counts {answer.gpus:g}, torch sees {report.gpus}"
     missing = report.gpus < answer.gpus
-    remedy = "look at the GPU's driver: it is missing, or too old for this build of torch, or the container was not given it"
+    remedy = (
+        "look at the GPU's driver: it is missing, or too old for this build of torch, or the container was"
+        " not given it"
+    )
     yield Check.of(where, "gpus", missing * seen, seen, remedy)
     late = f"{answer.skew:+.1f} s from the driver's"
     yield Check.of(where, "clock", (abs(answer.skew) > SKEW) * late, late, "keep the time by NTP")
@@ -155,15 +169,31 @@ def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check
 
 def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared: bool) -> Iterator[Check]:
     """What can be said of a machine that is no node, such as the driver's."""
-    others = [name for name, version in report.versions.items() if _series(name, version) != _series(name, driver.versions[name])]
+    others = [
+        name
+        for name, version in report.versions.items()
+        if _series(name, version) != _series(name, driver.versions[name])
+    ]
     told = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     remedy = f"the driver has another {' and '.join(others)}: use one image on all nodes"
     yield Check.of(where, "versions", bool(others) * told, told, remedy)
-    note = f"{report.storage}; nor need it be: the driver alone writes" if report.storage else "written, read and deleted"
+    note = (
+        f"{report.storage}; nor need it be: the driver alone writes"
+        if report.storage
+        else "written, read and deleted"
+    )
     remedy = "mount it there, or name storage that all nodes reach; look at the permissions"
     yield Check.of(where, "storage", shared * report.storage, note, remedy)
-    yield Check.of(where, "data", report.data, "there", "mount the data sets at the same path on every node, or name an address")
-    yield Check.of(where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock")
+    yield Check.of(
+        where,
+        "data",
+        report.data,
+        "there",
+        "mount the data sets at the same path on every node, or name an address",
+    )
+    yield Check.of(
+        where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock"
+    )
     free = f"{report.free / 2**30:.1f} GB free for temporary files"
     yield Check.of(where, "disk", (report.free < FREE) * free, free, f"free {FREE / 2**30:g} GB")
 

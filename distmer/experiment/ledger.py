@@ -1,7 +1,8 @@
 """The ledger: every finished fold, written at once and whole, under its content digest. The truth of distmer.
 
-One Parquet file a fold: its predictions as rows (clip_id, dataset, subject, y_true, y_pred, prob_*, fold, seed), and in
-the file's metadata what else is known of it. Under ``oracle: global_epoch`` a column holds the probabilities of every epoch.
+One Parquet file a fold: its predictions as rows (clip_id, dataset, subject, y_true, y_pred, prob_*, fold,
+seed), and in the file's metadata what else is known of it. Under ``oracle: global_epoch`` a column holds the
+probabilities of every epoch.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Ledger:
             ) from error
 
     def get(self, digest: str) -> FoldResult | None:
-        """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is trained again."""
+        """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is
+        trained again."""
         entry = self.entry(digest)
         try:
             data = entry.read_bytes()
@@ -68,7 +70,8 @@ class Ledger:
             result = from_parquet(data)
             if result.digest != digest:
                 raise ValueError(f"it holds the fold {result.digest[:12]}…")
-        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:  # OSError: a page or header that makes no sense
+        # OSError: a page or header that makes no sense
+        except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             _log.warning("%s is damaged (%s): this fold is trained again.", entry, reason)
             return None
@@ -78,7 +81,11 @@ class Ledger:
         """Those of the digests that are here."""
         wanted = list(digests)
         with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
-            return {digest: result for digest, result in zip(wanted, pool.map(self.get, wanted), strict=True) if result is not None}
+            return {
+                digest: result
+                for digest, result in zip(wanted, pool.map(self.get, wanted), strict=True)
+                if result is not None
+            }
 
 
 def predictions_table(predictions: Predictions) -> pa.Table:
@@ -134,11 +141,13 @@ def to_parquet(result: FoldResult) -> bytes:
 
 
 def from_parquet(data: bytes) -> FoldResult:
-    """The inverse of `to_parquet`; ArrowException, OSError, KeyError, ValueError or TypeError on anything else."""
+    """The inverse of `to_parquet`; ArrowException, OSError, KeyError, ValueError or TypeError on anything
+    else."""
     table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # a few kB
     metadata = table.schema.metadata or {}
     text = metadata[_META]
-    if metadata[_SUM] != _sum(text, table):  # Parquet alone lets many a flipped bit through, as another number
+    # Parquet alone lets many a flipped bit through, as another number
+    if metadata[_SUM] != _sum(text, table):
         raise ValueError("its checksum does not match")
     meta = json.loads(text)
     predictions = table_predictions(table)
@@ -166,7 +175,8 @@ def _sum(meta: bytes, table: pa.Table) -> bytes:
 def remove_checkpoints(scratch: Place, ledger: Ledger) -> Removed:
     """Remove the checkpoints of worker groups whose fold is in the ledger.
 
-    Others are what a fold goes on from. On a local disk they are removed a week after the last one was written.
+    Others are what a fold goes on from. On a local disk they are removed a week after the last one was
+    written.
     """
     removed = Removed()
     for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():

@@ -1,4 +1,5 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and to compare with Ray."""
+"""Folds and clips one after the other in this process, without Ray: for a debugger, and to compare with
+Ray."""
 
 from __future__ import annotations
 
@@ -23,14 +24,17 @@ class LocalBackend:
         """BadInput where a fold is to be trained by several workers."""
         if config.workers > 1:
             raise BadInput(
-                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and its numbers"
+                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and"
+                f" its numbers"
                 " would be others; leave --local out, or set cluster.workers_per_fold=1."
             )
 
     def start(self) -> None:
         """This process is running already."""
 
-    def extract(self, requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 4) -> Iterator[list[FeatureRow]]:
+    def extract(
+        self, requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 4
+    ) -> Iterator[list[FeatureRow]]:
         """Features of clips, ``batch`` of them at a time."""
         for start in range(0, len(requests), batch):
             yield [extract(request, config) for request in requests[start : start + batch]]
@@ -69,7 +73,9 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
     return all(isinstance(request.source, FlowMap) for request in requests)
 
 
-def decode_maps(requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64) -> Iterator[list[FeatureRow]]:
+def decode_maps(
+    requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64
+) -> Iterator[list[FeatureRow]]:
     """Ready-made maps, decoded in this process: done before a pool of actors has begun.
 
     Reading files that are elsewhere is mostly waiting, so several are read at once.

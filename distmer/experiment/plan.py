@@ -1,4 +1,5 @@
-"""What is to be done, before anything is: an experiment × its folds × its seeds, as a flat list of jobs with identities."""
+"""What is to be done, before anything is: an experiment × its folds × its seeds, as a flat list of jobs with
+identities."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ RESULT_EPOCH = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A run, complete and identified: the same plan has the same digest, and the same run folder, for ever."""
+    """A run, complete and identified: the same plan has the same digest, and the same run folder, for
+    ever."""
 
     digest: str
     config: Config
@@ -48,8 +50,15 @@ class Plan:
         return f"oracle:{train.oracle}" if train.selection == "oracle" else train.selection
 
 
-def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: Mapping[str, str], unusable: Sequence[ClipFailure]) -> Plan:
-    """The plan of a configuration on clips whose feature keys are known; ``unusable`` clips failed in extraction.
+def build_plan(
+    config: Config,
+    manifest: Manifest,
+    model: ResolvedModel,
+    keys: Mapping[str, str],
+    unusable: Sequence[ClipFailure],
+) -> Plan:
+    """The plan of a configuration on clips whose feature keys are known; ``unusable`` clips failed in
+    extraction.
 
     Raises BadInput when the remaining clips cannot be split as asked, or show one class only.
     """
@@ -57,7 +66,11 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
     clips = tuple(sorted((c for c in manifest.clips if c.id not in dropped), key=lambda c: c.id))
     labels = {c.id: c.label for c in clips}
     if len(set(labels.values())) < 2:
-        lost = f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}" if unusable else ""
+        lost = (
+            f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}"
+            if unusable
+            else ""
+        )
         what = f"the {len(clips)} usable clips show one class only" if clips else "not one clip can be used"
         raise BadInput(f"protocol {manifest.protocol}: {what}; there is nothing to tell apart.{lost}")
     if config.evaluation.permute_labels is not None:
@@ -74,7 +87,9 @@ def build_plan(config: Config, manifest: Manifest, model: ResolvedModel, keys: M
         "bootstrap": [config.evaluation.bootstrap, config.evaluation.confidence],
         "stamps": list(stamps),
     }
-    return Plan(digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps)
+    return Plan(
+        digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps
+    )
 
 
 def fold_jobs(
@@ -90,7 +105,9 @@ def fold_jobs(
     shared = shared_spec(config, model, classes)
     written = {c: canonical([c, keys[c], label]) for c, label in labels.items()}
     parts = [_fold_part(fold, labels, written) for fold in folds]
-    return tuple(_job(fold, seed, *part, shared) for seed in seeds for fold, part in zip(folds, parts, strict=True))
+    return tuple(
+        _job(fold, seed, *part, shared) for seed in seeds for fold, part in zip(folds, parts, strict=True)
+    )
 
 
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
@@ -110,19 +127,29 @@ def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str,
 
 
 def acting_settings(config: Config, model: ResolvedModel) -> dict[str, Any]:
-    """The configuration without the settings that do nothing here: these must not give a fold another identity."""
+    """The configuration without the settings that do nothing here: these must not give a fold another
+    identity."""
     settings = acting(config.model_dump(mode="json"), lambda name: model.info.kind == "torch")
     return {"train": {}, **settings}
 
 
-def _fold_part(fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:
-    """What all seeds of a fold share: the digests of its clips with their content and labels, and its own labels."""
+def _fold_part(
+    fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """What all seeds of a fold share: the digests of its clips with their content and labels, and its own
+    labels."""
     sides = {"train_clips": fold.train, "test_clips": fold.test}
     clips = {side: digest_of_list(written[c] for c in ids) for side, ids in sides.items()}
     return clips, {c: labels[c] for c in (*fold.train, *fold.test)}
 
 
-def _job(fold: Fold, seed: int, clips: Mapping[str, str], labels: Mapping[str, int], shared: Mapping[str, JsonValue]) -> FoldJob:
+def _job(
+    fold: Fold,
+    seed: int,
+    clips: Mapping[str, str],
+    labels: Mapping[str, int],
+    shared: Mapping[str, JsonValue],
+) -> FoldJob:
     spec = {**shared, "seed": seed, "fold": fold.id, **clips}
     return FoldJob(digest(spec), fold, seed, labels, spec)
 

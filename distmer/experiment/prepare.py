@@ -59,22 +59,33 @@ def locate(
     """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
-        raise BadInput(f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them apart, for their scales differ.")
+        raise BadInput(
+            f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them"
+            f" apart, for their scales differ."
+        )
     store = FeatureStore(place, config, unit)
     frames = frames or hash_frames(manifest.clips, place)
     outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}
     unreadable = [
-        ClipFailure(clip.id, f"{clip.where}: {why}") for clip, (key, why) in zip(manifest.clips, outcomes, strict=True) if not key
+        ClipFailure(clip.id, f"{clip.where}: {why}")
+        for clip, (key, why) in zip(manifest.clips, outcomes, strict=True)
+        if not key
     ]
     known = {key for key, row in store.index.items() if row.status == "ok" or not retry_failed}
     missing = tuple(clip for clip in manifest.clips if clip.id in keys and keys[clip.id] not in known)
-    there = [(clip.id, keys[clip.id]) for clip in manifest.clips if clip.id in keys and keys[clip.id] in known]
+    there = [
+        (clip.id, keys[clip.id]) for clip in manifest.clips if clip.id in keys and keys[clip.id] in known
+    ]
     return Features(store, keys, missing, (*unreadable, *_named(store.failures(there), manifest)))
 
 
 def extract_missing(
-    manifest: Manifest, features: Features, config: FeatureConfig, backend: Backend, observers: Sequence[Observer]
+    manifest: Manifest,
+    features: Features,
+    config: FeatureConfig,
+    backend: Backend,
+    observers: Sequence[Observer],
 ) -> Features:
     """Extract what is missing, storing batch after batch; then make few parts of many small ones."""
     total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
@@ -112,7 +123,8 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         store.write(rows)
     except OSError as error:
         raise RunError(
-            f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is stored is"
+            f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is"
+            f" stored is"
             " kept. Fix the cause (free space, permissions) and run again."
         ) from error
 

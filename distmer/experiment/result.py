@@ -134,7 +134,8 @@ class RunResult(Scored):
 
 
 def mixed_devices(folds: Sequence[FoldResult]) -> tuple[str, ...]:
-    """The stamp of a score whose folds were trained on several kinds of device: a GPU is another type of machine."""
+    """The stamp of a score whose folds were trained on several kinds of device: a GPU is another type of
+    machine."""
     return (MIXED_DEVICES,) if len({fold.device for fold in folds}) > 1 else ()
 
 
@@ -173,7 +174,8 @@ def conclude(
 
 
 def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldResult, ...]:
-    """The oracle that much published work is: one epoch for all folds of a seed, chosen by the pooled UAR on the test folds."""
+    """The oracle that much published work is: one epoch for all folds of a seed, chosen by the pooled UAR on
+    the test folds."""
     chosen: dict[str, FoldResult] = {}
     for seed in {fold.seed for fold in folds}:
         of_seed = [fold for fold in folds if fold.seed == seed]

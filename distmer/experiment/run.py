@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observer, Observers, RunEnded, RunStarted
+from distmer.experiment.events import (
+    FoldFailed,
+    FoldFinished,
+    FoldStarted,
+    Observer,
+    Observers,
+    RunEnded,
+    RunStarted,
+)
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
@@ -33,9 +41,9 @@ def run(
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named), and ``keep`` the result.
 
-    Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of everything,
-    and last of the end, when the result is kept: whoever stops us may not wait for a tracker. BadInput for a fold that
-    is none.
+    Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of
+    everything, and last of the end, when the result is kept: whoever stops us may not wait for a tracker.
+    BadInput for a fold that is none.
     """
     started = time.perf_counter()
     ids = {fold.id: fold for fold in plan.folds}
@@ -61,7 +69,11 @@ def run(
                 case FoldBegun():
                     tell(FoldStarted(report))
     except KeyboardInterrupt:
-        _log.warning("Stopped: %d of %d folds are finished and kept; the same command goes on from there.", len(folds), len(plan.jobs))
+        _log.warning(
+            "Stopped: %d of %d folds are finished and kept; the same command goes on from there.",
+            len(folds),
+            len(plan.jobs),
+        )
     result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only)
     keep(result)
     tell(RunEnded(result))

@@ -34,7 +34,9 @@ def eye_centres(points_L2: PointArray) -> PointArray:
     float64 array (2, 2)
         The viewer's left eye, then the right one; x and y in px.
     """
-    return np.stack([points_L2[list(LEFT_EYE_CORNERS)].mean(axis=0), points_L2[list(RIGHT_EYE_CORNERS)].mean(axis=0)])
+    return np.stack(
+        [points_L2[list(LEFT_EYE_CORNERS)].mean(axis=0), points_L2[list(RIGHT_EYE_CORNERS)].mean(axis=0)]
+    )
 
 
 def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
@@ -63,12 +65,15 @@ def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
     left, right = (complex(x, y) for x, y in eye_centres(points_L2))
     if abs(right - left) < _MIN_EYE_DISTANCE:
         raise ClipError(
-            f"the onset's eyes lie {abs(right - left):.1f} px apart, at least {_MIN_EYE_DISTANCE:.0f} are needed; use larger frames."
+            f"the onset's eyes lie {abs(right - left):.1f} px apart, at least {_MIN_EYE_DISTANCE:.0f} are"
+            f" needed; use larger frames."
         )
     to_left, to_right = complex(EYE_X, EYE_Y) * (size - 1), complex(1 - EYE_X, EYE_Y) * (size - 1)
     turn = (to_right - to_left) / (right - left)
     shift = to_left - turn * left
-    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], dtype=np.float64)
+    return np.array(
+        [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]], dtype=np.float64
+    )
 
 
 def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteArray:
@@ -93,7 +98,9 @@ def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteAr
     factor = 1 / float(np.hypot(transform_23[0, 0], transform_23[1, 0]))
     if factor > 1:
         frame_HW = np.asarray(cv2.GaussianBlur(frame_HW, (0, 0), (factor - 1) / 2), dtype=np.uint8)
-    crop_HW = cv2.warpAffine(frame_HW, transform_23, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    crop_HW = cv2.warpAffine(
+        frame_HW, transform_23, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(crop_HW, dtype=np.uint8)
 
 

@@ -135,7 +135,10 @@ def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Arra
     inside_P = ((rigid_P2 >= 0) & (rigid_P2 < (width, height))).all(axis=1)
     rigid_P2 = rigid_P2[inside_P]
     if not len(rigid_P2):
-        raise ClipError("the onset's nose bridge and eye corners lie outside the crop; leave the clip out or set features.stabilise=false.")
+        raise ClipError(
+            "the onset's nose bridge and eye corners lie outside the crop; leave the clip out"
+            " or set features.stabilise=false."
+        )
     ys, xs = np.mgrid[-_NEIGHBOURHOOD : _NEIGHBOURHOOD + 1, -_NEIGHBOURHOOD : _NEIGHBOURHOOD + 1]
     offsets_K2 = np.stack([xs.ravel(), ys.ravel()], axis=1)
     samples_S2 = (rigid_P2[:, None] + offsets_K2).reshape(-1, 2)
@@ -148,7 +151,9 @@ def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Arra
     return (flow_HW2 - rigid_HW2.astype(np.float32)).astype(np.float32)
 
 
-def fit_similarity(samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def fit_similarity(
+    samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """The small similarity that fits most displacements: u = a x − b y + tx, v = b x + a y + ty.
 
     Starts from the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the
@@ -168,7 +173,9 @@ def fit_similarity(samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.f
     """
     x_S, y_S = samples_S2[:, 0].astype(np.float64), samples_S2[:, 1].astype(np.float64)
     zero_S, one_S = np.zeros_like(x_S), np.ones_like(x_S)
-    design_2S4 = np.stack([np.stack([x_S, -y_S, one_S, zero_S], axis=1), np.stack([y_S, x_S, zero_S, one_S], axis=1)])
+    design_2S4 = np.stack(
+        [np.stack([x_S, -y_S, one_S, zero_S], axis=1), np.stack([y_S, x_S, zero_S, one_S], axis=1)]
+    )
     p_4 = np.array([0.0, 0.0, *np.median(moved_S2, axis=0)])
     for _ in range(_ROUNDS):
         residual_2S = moved_S2.T - design_2S4 @ p_4

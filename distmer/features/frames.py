@@ -43,9 +43,13 @@ def read_bytes(path: str) -> bytes:
     try:
         data = place(path).read_bytes()
     except FileNotFoundError as error:
-        raise ClipError(f"{path}: the file does not exist; correct the row, or point data.root at the frames.") from error
+        raise ClipError(
+            f"{path}: the file does not exist; correct the row, or point data.root at the frames."
+        ) from error
     except OSError as error:
-        raise ClipError(f"{path}: the file cannot be read ({error.strerror}); check its permissions and the disk.") from error
+        raise ClipError(
+            f"{path}: the file cannot be read ({error.strerror}); check its permissions and the disk."
+        ) from error
     if not data:
         raise ClipError(f"{path}: the file is empty; copy it again.")
     return data
@@ -81,7 +85,9 @@ def decode_gray(data: bytes, name: str) -> ByteArray:
         The bytes are no image, or a 16-bit one: which 8 of the 16 bits hold the face is not ours to guess.
     """
     frame = _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+    return np.ascontiguousarray(
+        frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), dtype=np.uint8
+    )
 
 
 def decode_flow_map(data: bytes, name: str) -> Float32Array:
@@ -103,7 +109,10 @@ def decode_flow_map(data: bytes, name: str) -> Float32Array:
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if image.ndim != 3 or image.shape[2] != 3:
         channels = 1 if image.ndim == 2 else image.shape[2]
-        raise ClipError(f"{name}: a flow map has three channels (u, v, strain), this one has {channels}; export it as an RGB image.")
+        raise ClipError(
+            f"{name}: a flow map has three channels (u, v, strain), this one has {channels};"
+            f" export it as an RGB image."
+        )
     map_HW3 = image[:, :, ::-1].astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(map_HW3)
 
@@ -114,12 +123,20 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         if error.code == _NO_MEMORY:
             raise MemoryError(f"OpenCV has no memory to decode {name}") from error
-        raise ClipError(f"{name}: OpenCV cannot decode the image ({error.err}); convert it to 8-bit PNG or JPEG.") from error
+        raise ClipError(
+            f"{name}: OpenCV cannot decode the image ({error.err}); convert it to 8-bit PNG or JPEG."
+        ) from error
     if image is None:
         # some decoders (WebP's) give nothing, too, where memory is short: MemoryError then, and no verdict
         np.empty(_SPARE, np.uint8)
-        raise ClipError(f"{name}: not an image that OpenCV can decode, or cut short; copy it again or convert it to PNG or JPEG.")
+        raise ClipError(
+            f"{name}: not an image that OpenCV can decode, or cut short; copy it again or"
+            f" convert it to PNG or JPEG."
+        )
     if image.dtype != np.uint8:
         depth = f"{8 * image.dtype.itemsize}-bit"
-        raise ClipError(f"{name}: the image is {depth}, but frames must be 8-bit; convert all frames of the clip with one scaling.")
+        raise ClipError(
+            f"{name}: the image is {depth}, but frames must be 8-bit; convert all frames of"
+            f" the clip with one scaling."
+        )
     return np.asarray(image, dtype=np.uint8)

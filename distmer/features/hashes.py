@@ -34,7 +34,15 @@ log = logging.getLogger(__name__)
 FILE = "frames.parquet"
 # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
 _MIN_AGE = 10 * 10**9
-_SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime", pa.int64()), ("ctime", pa.int64()), ("sha256", pa.string())])
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("mtime", pa.int64()),
+        ("ctime", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
 
 # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
 Stamp = tuple[int, int, int]
@@ -67,13 +75,19 @@ def hash_frames(clips: Sequence[Clip], folder: Place) -> Frames:
     now = time.time_ns()
     stamps = _stamps(clips)  # taken before the reading: what changes in between has another stamp next time
     remembered = _recall(folder / FILE)
-    digests = {path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)}
+    digests = {
+        path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)
+    }
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(_digest_or_reason, new))
     read = {path: digest for path, (digest, _) in zip(new, outcomes, strict=True) if digest}
     unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
-    old_enough = {path: (stamps[path], read[path]) for path in read if path in stamps and max(stamps[path][1:]) < now - _MIN_AGE}
+    old_enough = {
+        path: (stamps[path], read[path])
+        for path in read
+        if path in stamps and max(stamps[path][1:]) < now - _MIN_AGE
+    }
     if old_enough:
         _remember(folder / FILE, {**remembered, **old_enough})
     return Frames({**digests, **read}, unreadable)
@@ -108,7 +122,8 @@ def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
 
 
 def _listed(addresses: set[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand, and opens none."""
+    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand,
+    and opens none."""
     common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
     folder = place(common.rpartition("/")[0])
     infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
@@ -136,4 +151,6 @@ def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
         write(memory, buffer.getvalue())
     # a place that may only be read, a full disk: whatever must be written will tell
     except (OSError, RunError) as error:
-        log.warning("%s cannot be written (%s); the frames will be read again by the next run.", memory, error)
+        log.warning(
+            "%s cannot be written (%s); the frames will be read again by the next run.", memory, error
+        )

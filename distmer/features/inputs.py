@@ -1,4 +1,5 @@
-"""From stored features to what a model is given: one scale, one size, the channels it asks for. Pure functions of arrays."""
+"""From stored features to what a model is given: one scale, one size, the channels it asks for. Pure
+functions of arrays."""
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
@@ -20,9 +21,11 @@ Normalisation = Literal["fixed", "minmax", "none"]
 
 
 def model_inputs(features: FeatureSet, channels: Sequence[str], size: int, cfg: InputConfig) -> Float32Array:
-    """x_NCHW float32 of the clips of a feature set, in its order: each channel normalised, then resized to ``size`` px.
+    """x_NCHW float32 of the clips of a feature set, in its order: each channel normalised, then resized to
+    ``size`` px.
 
-    BadInput for a channel that does not exist or that the set does not have, and for ``fixed`` on min-max maps.
+    BadInput for a channel that does not exist or that the set does not have, and for ``fixed`` on min-max
+    maps.
     """
     planes: list[Float32Array] = []
     for channel in channels:
@@ -36,10 +39,11 @@ def model_inputs(features: FeatureSet, channels: Sequence[str], size: int, cfg: 
 def normalise(x_NHW: Float32Array, channel: str, unit: Unit, cfg: InputConfig) -> Float32Array:
     """One channel on the scale that a model sees.
 
-    ``fixed``: u and v over ``flow_scale`` px, clipped to ±1; strain over ``strain_scale``, clipped to 0..1. Keeps amplitude,
-    and zero motion at 0. ``minmax``: each map spans 0..1, as in much published work; a constant map, which has no span, says
-    that nothing moved: u and v become .5, strain 0. Maps that were published min-max scaled stay as they are.
-    ``none``: px and px/px. Crops are grey values in 0..1 under all of them.
+    ``fixed``: u and v over ``flow_scale`` px, clipped to ±1; strain over ``strain_scale``, clipped to 0..1.
+    Keeps amplitude, and zero motion at 0. ``minmax``: each map spans 0..1, as in much published work; a
+    constant map, which has no span, says that nothing moved: u and v become .5, strain 0. Maps that were
+    published min-max scaled stay as they are. ``none``: px and px/px. Crops are grey values in 0..1 under all
+    of them.
     """
     _check(channel)
     if channel in CROPS or cfg.normalise == "none":
@@ -48,7 +52,8 @@ def normalise(x_NHW: Float32Array, channel: str, unit: Unit, cfg: InputConfig) -
         return x_NHW if unit == "minmax" else _minmax(x_NHW, flat=0.0 if channel == "strain" else 0.5)
     if unit == "minmax":
         raise BadInput(
-            "published flow maps are min-max scaled and hold no pixels, so a fixed scale is impossible; set inputs.normalise=minmax."
+            "published flow maps are min-max scaled and hold no pixels, so a fixed scale is impossible;"
+            " set inputs.normalise=minmax."
         )
     if channel == "strain":
         return np.clip(x_NHW / np.float32(cfg.strain_scale), np.float32(0), np.float32(1))
@@ -56,7 +61,8 @@ def normalise(x_NHW: Float32Array, channel: str, unit: Unit, cfg: InputConfig) -
 
 
 def resize(x_NHW: Float32Array, size: int) -> Float32Array:
-    """Maps of ``size`` × ``size`` px: area means when shrinking, bilinear when enlarging. Values keep their unit."""
+    """Maps of ``size`` × ``size`` px: area means when shrinking, bilinear when enlarging. Values keep their
+    unit."""
     n, height, width = x_NHW.shape
     if (height, width) == (size, size):
         return x_NHW
@@ -68,10 +74,11 @@ def resize(x_NHW: Float32Array, size: int) -> Float32Array:
 
 
 def mirrored(x_NCHW: Float32Array, channels: Sequence[str], normalised_as: Normalisation) -> Float32Array:
-    """The inputs as if every face had been filmed in a mirror: flipped left-right, and u, which points right, turned round.
+    """The inputs as if every face had been filmed in a mirror: flipped left-right, and u, which points right,
+    turned round.
 
-    On a min-max scale, turning round is 1 − u. ``normalised_as`` is ``normalisation_of(...)``; call this before any
-    standardisation, which moves the zero of u.
+    On a min-max scale, turning round is 1 − u. ``normalised_as`` is ``normalisation_of(...)``; call this
+    before any standardisation, which moves the zero of u.
     """
     flipped_NCHW = x_NCHW[..., ::-1].copy()
     for index, channel in enumerate(channels):

@@ -81,15 +81,21 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
     boxes = _detect(frame_HW, scale) or _detect(frame_HW, 2 * scale)
     if not boxes:
         raise ClipError(
-            f"{name}: no face found ({width}×{height} px); raise features.detector_side if the face is small in the frame, "
+            f"{name}: no face found ({width}×{height} px); raise features.detector_side if the face is"
+            f" small in the frame, "
             "or leave the clip out."
         )
     note = f"{len(boxes)} faces found in {name}, the best-scoring one is used" if len(boxes) > 1 else ""
     _, _, left, top, right, bottom = min(boxes)
     shape = _predictor(str(model), *_stamp(model))(frame_HW, dlib.rectangle(left, top, right, bottom))
-    points_L2 = np.array([(shape.part(i).x, shape.part(i).y) for i in range(shape.num_parts)], dtype=np.float64)
+    points_L2 = np.array(
+        [(shape.part(i).x, shape.part(i).y) for i in range(shape.num_parts)], dtype=np.float64
+    )
     if len(points_L2) != 68:
-        raise BadInput(f"{model}: the model gives {len(points_L2)} landmarks, not 68; give features.landmarks a 68-landmark model.")
+        raise BadInput(
+            f"{model}: the model gives {len(points_L2)} landmarks, not 68; give"
+            f" features.landmarks a 68-landmark model."
+        )
     return FaceLandmarks(points_L2, note)
 
 
@@ -101,17 +107,23 @@ def model_path(landmarks: str | None) -> Path:
     """
     if landmarks is not None:
         if "://" in landmarks:
-            raise BadInput(f"{landmarks}: dlib reads its model from a file; set features.landmarks to a path that is there on every node.")
+            raise BadInput(
+                f"{landmarks}: dlib reads its model from a file; set features.landmarks to a"
+                f" path that is there on every node."
+            )
         path = Path(landmarks)
     else:
         spec = importlib.util.find_spec("face_recognition_models")
         if spec is None or not spec.submodule_search_locations:
             raise BadInput(
-                "face_recognition_models is not installed; pip install face-recognition-models, or set features.landmarks to a model file."
+                "face_recognition_models is not installed; pip install face-recognition-models, or set"
+                " features.landmarks to a model file."
             )
         path = Path(spec.submodule_search_locations[0]) / "models" / "shape_predictor_68_face_landmarks.dat"
     if not path.is_file():
-        raise BadInput(f"{path}: the 68-landmark model is not there; set features.landmarks to the model file.")
+        raise BadInput(
+            f"{path}: the 68-landmark model is not there; set features.landmarks to the model file."
+        )
     return path
 
 

@@ -111,20 +111,36 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
         files = [read_bytes(path) for path in paths]
         key = _key(request.source, [content(data) for data in files], cfg)
         names = [PurePath(path).name for path in paths]
-        row = _from_map(request, key, files[0], names[0]) if unit == "minmax" else _from_frames(request, key, files, names, cfg)
+        row = (
+            _from_map(request, key, files[0], names[0])
+            if unit == "minmax"
+            else _from_frames(request, key, files, names, cfg)
+        )
     except ClipError as error:
-        return FeatureRow(request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin)
+        return FeatureRow(
+            request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin
+        )
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        return FeatureRow(request.clip_id, "", unit, "failed", error=transient_error(error), seconds=time.perf_counter() - begin)
+        return FeatureRow(
+            request.clip_id,
+            "",
+            unit,
+            "failed",
+            error=transient_error(error),
+            seconds=time.perf_counter() - begin,
+        )
     return replace(row, seconds=time.perf_counter() - begin)
 
 
 def transient_error(error: Exception) -> str:
     """The sentence for an exception that says nothing about the clip's bytes."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
-    return f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip again."
+    return (
+        f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip"
+        f" again."
+    )
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
@@ -170,12 +186,23 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
 def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> FeatureRow:
     map_HW3 = decode_flow_map(data, name)
     flow_HW2 = np.ascontiguousarray(map_HW3[..., :2])
-    return FeatureRow(request.clip_id, key, "minmax", "ok", flow_HW2=flow_HW2, strain_HW=np.ascontiguousarray(map_HW3[..., 2]))
+    return FeatureRow(
+        request.clip_id,
+        key,
+        "minmax",
+        "ok",
+        flow_HW2=flow_HW2,
+        strain_HW=np.ascontiguousarray(map_HW3[..., 2]),
+    )
 
 
-def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: list[str], cfg: FeatureConfig) -> FeatureRow:
+def _from_frames(
+    request: FeatureRequest, key: str, files: list[bytes], names: list[str], cfg: FeatureConfig
+) -> FeatureRow:
     if len(files) < 2:
-        raise ClipError("there is no frame between onset and offset to choose the apex from; annotate the apex.")
+        raise ClipError(
+            "there is no frame between onset and offset to choose the apex from; annotate the apex."
+        )
     onset_hw = decode_gray(files[0], names[0])
     face = find_face(onset_hw, model_path(cfg.landmarks), cfg.detector_side, names[0])
     transform_23 = eye_transform(face.points_L2, cfg.size)
@@ -186,7 +213,10 @@ def _from_frames(request: FeatureRequest, key: str, files: list[bytes], names: l
         frame_hw = decode_gray(files[index], names[index])
         if frame_hw.shape != onset_hw.shape:
             sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
-            raise ClipError(f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size.")
+            raise ClipError(
+                f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
+                f" clip must have one size."
+            )
         return crop(frame_hw, transform_23, cfg.size)
 
     chosen, apex_HW = 1, aligned(1)

@@ -91,14 +91,18 @@ class FeatureStore:
         unique = {row.key: row for row in rows if row.key}
         for row in unique.values():
             if row.unit != self.unit:
-                raise ValueError(f"{row.clip_id}: a row in {row.unit} does not belong into a store of {self.unit}")
+                raise ValueError(
+                    f"{row.clip_id}: a row in {row.unit} does not belong into a store of {self.unit}"
+                )
         shapes: dict[tuple[int, int], list[FeatureRow]] = {}
         for row in unique.values():
             if row.status == "ok" and row.strain_HW is not None:
                 shapes.setdefault((row.strain_HW.shape[0], row.strain_HW.shape[1]), []).append(row)
         failed = [row for row in unique.values() if row.status == "failed"]
         if failed:  # they have no size: into the first part, or into one of their own
-            shapes.setdefault(next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []).extend(failed)
+            shapes.setdefault(
+                next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []
+            ).extend(failed)
         for (height, width), part in shapes.items():
             self._write_part(to_table(part, height, width).select(STORED))
 
@@ -158,7 +162,10 @@ class FeatureStore:
                 for key, status in _pairs(table):
                     if best.get(key, ("", "failed"))[1] == "failed":
                         best[key] = part, status
-            kept = [table.filter(pa.array([best[key][0] == part for key, _ in _pairs(table)])) for part, table in group]
+            kept = [
+                table.filter(pa.array([best[key][0] == part for key, _ in _pairs(table)]))
+                for part, table in group
+            ]
             table = pa.concat_tables(kept)
             merged = self._write_part(table)
             old = {part for part, _ in group} - {merged}
@@ -198,11 +205,18 @@ class FeatureStore:
             table = self._read(part, ("key", *self._channels))
             columns = {name: tensor(table, name) for name in self._channels}
             keys = cast(list[str], table.column("key").to_pylist())
-            mine = [(i, row) for i, key in enumerate(keys) if key in wanted and index[key].part == part for row in wanted[key]]
+            mine = [
+                (i, row)
+                for i, key in enumerate(keys)
+                if key in wanted and index[key].part == part
+                for row in wanted[key]
+            ]
             _place(arrays, columns, mine, len(usable))
         if not arrays:
             shape = (0, self._size, self._size)
-            arrays = {name: np.zeros(shape, np.uint8 if name in CROPS else np.float32) for name in self._channels}
+            arrays = {
+                name: np.zeros(shape, np.uint8 if name in CROPS else np.float32) for name in self._channels
+            }
         return FeatureSet(
             clip_ids=tuple(clip for clip, _ in usable),
             keys=tuple(key for _, key in usable),
@@ -217,7 +231,8 @@ class FeatureStore:
         return CHANNELS if self.unit == "px" else MAPS
 
     def _parts(self) -> dict[str, fs.FileInfo]:
-        """The parts, the oldest first, equals in the order of their names: some clocks count whole seconds."""
+        """The parts, the oldest first, equals in the order of their names: some clocks count whole
+        seconds."""
         found = {f"parts/{name}": info for name, info in files(self.folder / "parts", ".parquet").items()}
         order = sorted((cast(int, info.mtime_ns or 0), name) for name, info in found.items())
         return {name: found[name] for _, name in order}
@@ -270,11 +285,15 @@ class FeatureStore:
     def _read_columns(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         """Some columns of a part; the bytes of the others are not fetched."""
         with (self.folder / part).open("rb") as file:
-            return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True).read(columns=list(columns))
+            return pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=True).read(
+                columns=list(columns)
+            )
 
 
 def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
-    return cast(Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)))
+    return cast(
+        Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True))
+    )
 
 
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
@@ -288,7 +307,12 @@ def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
             index[row["key"]] = Stored(part, row["status"], row["error"], row["note"], row["apex_file"])
 
 
-def _place(arrays: dict[str, npt.NDArray[Any]], columns: dict[str, npt.NDArray[Any]], rows: list[tuple[int, int]], total: int) -> None:
+def _place(
+    arrays: dict[str, npt.NDArray[Any]],
+    columns: dict[str, npt.NDArray[Any]],
+    rows: list[tuple[int, int]],
+    total: int,
+) -> None:
     """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, made by the first call."""
     if not rows:
         return

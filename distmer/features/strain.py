@@ -76,7 +76,11 @@ def _half_shear(flow_HW2: Float32Array) -> Float32Array:
 
 def _smooth(flow_HW2: Float32Array) -> Float32Array:
     sigma = min(flow_HW2.shape[:2]) / 64
-    return _standard(np.asarray(cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32))
+    return _standard(
+        np.asarray(
+            cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32
+        )
+    )
 
 
 def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Float32Array:
@@ -92,20 +96,34 @@ def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Floa
 def _meb(flow_HW2: Float32Array) -> Float32Array:
     # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names
     # BORDER_REFLECT.
-    ux_HW, uy_HW = _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_REFLECT)
-    vx_HW, vy_HW = _sobel(flow_HW2[..., 1], 0, 1, cv2.BORDER_REFLECT), _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_REFLECT)
+    ux_HW, uy_HW = (
+        _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_REFLECT),
+        _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_REFLECT),
+    )
+    vx_HW, vy_HW = (
+        _sobel(flow_HW2[..., 1], 0, 1, cv2.BORDER_REFLECT),
+        _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_REFLECT),
+    )
     return np.sqrt(ux_HW**2 + vy_HW**2 + np.float32(0.5) * (uy_HW**2 + vx_HW**2)).astype(np.float32)
 
 
 def _ecnu(flow_HW2: Float32Array) -> Float32Array:
-    ux_HW, uy_HW = _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_DEFAULT), _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_DEFAULT)
+    ux_HW, uy_HW = (
+        _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_DEFAULT),
+        _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_DEFAULT),
+    )
     vx_HW = _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_DEFAULT)
     return np.sqrt(ux_HW**2 + uy_HW**2 + np.float32(0.5) * (vx_HW + uy_HW) ** 2).astype(np.float32)
 
 
 def _sobel(plane_HW: Float32Array, along_x: int, along_y: int, edge: int) -> Float32Array:
     plane_HW = np.ascontiguousarray(plane_HW)
-    return np.asarray(cv2.Sobel(plane_HW, cv2.CV_32F, along_x, along_y, ksize=3, borderType=edge), dtype=np.float32) / _SOBEL_GAIN
+    return (
+        np.asarray(
+            cv2.Sobel(plane_HW, cv2.CV_32F, along_x, along_y, ksize=3, borderType=edge), dtype=np.float32
+        )
+        / _SOBEL_GAIN
+    )
 
 
 STRAINS: dict[str, Callable[[Float32Array], Float32Array]] = {

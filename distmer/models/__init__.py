@@ -73,7 +73,8 @@ def parameters(resolved: ResolvedModel, classes: int = 3) -> int | None:
 
 
 def _lookup(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
-    """The model of a name, its module, and the installed distribution that it comes from if it is not distmer's own."""
+    """The model of a name, its module, and the installed distribution that it comes from if it is not
+    distmer's own."""
     if name in _found():
         info, module = _found()[name]
         return info, module.__name__, {}
@@ -87,7 +88,8 @@ def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
     if plugin is None:
         known = (*models(), *names_announced("distmer.models"))
         raise BadInput(
-            f"unknown model {name!r}; {nearest(name, known)} A model of your own is named package.module:NAME or ./file.py:NAME."
+            f"unknown model {name!r}; {nearest(name, known)} A model of your own is named"
+            f" package.module:NAME or ./file.py:NAME."
         )
     from distmer.models._plugin import as_model  # no part of the identity of distmer's own models
 

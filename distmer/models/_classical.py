@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class FlatClassifier:
     """A scikit-learn classifier on the pixels of all channels as one row.
 
-    ``make(seed)`` gives the classifier. With ``standardise``, each pixel is brought to zero mean and unit variance
-    before it, with statistics of the training clips alone. Two or more classes are needed to fit a classifier, so a
-    training set of a single class is answered with that class.
+    ``make(seed)`` gives the classifier. With ``standardise``, each pixel is brought to zero mean and unit
+    variance before it, with statistics of the training clips alone. Two or more classes are needed to fit a
+    classifier, so a training set of a single class is answered with that class.
     """
 
     def __init__(self, make: Callable[[int], Any], classes: int, *, standardise: bool = True) -> None:
@@ -59,7 +59,9 @@ class FlatClassifier:
 def seeded(estimator: Any, seed: int) -> Any:
     """The estimator, with every ``random_state`` that its user left open set to the fold's seed."""
     open_states = {
-        name: seed % 2**32 for name, value in estimator.get_params().items() if name.rpartition("__")[2] == "random_state" and value is None
+        name: seed % 2**32
+        for name, value in estimator.get_params().items()
+        if name.rpartition("__")[2] == "random_state" and value is None
     }
     return estimator.set_params(**open_states) if open_states else estimator
 
@@ -69,8 +71,8 @@ def _rows(x_NCHW: FloatArray) -> FloatArray:
 
 
 def _probabilities(pipeline: Pipeline, x_ND: FloatArray) -> FloatArray:
-    """The classifier's own probabilities. Where it has none, the softmax of its decision values, which are scores and
-    not calibrated; where it has neither, 1 for its answer."""
+    """The classifier's own probabilities. Where it has none, the softmax of its decision values, which are
+    scores and not calibrated; where it has neither, 1 for its answer."""
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(x_ND))
     if not hasattr(pipeline, "decision_function"):

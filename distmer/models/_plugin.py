@@ -25,8 +25,9 @@ _SIZE = 28  # px, unless the entry has an attribute ``size``
 def as_model(entry: Any, name: str) -> ModelInfo:
     """A user's entry as a model that is called ``name``.
 
-    A class or function may have the attributes ``inputs`` (the channels it reads, u, v, strain by default) and ``size``
-    (the side of its maps in px, 28 by default). The further parameters of its constructor are its options.
+    A class or function may have the attributes ``inputs`` (the channels it reads, u, v, strain by default)
+    and ``size`` (the side of its maps in px, 28 by default). The further parameters of its constructor are
+    its options.
 
     Raises BadInput for an entry of another type, or for an option that has no default.
     """
@@ -34,11 +35,14 @@ def as_model(entry: Any, name: str) -> ModelInfo:
         return replace(entry, name=name)
     if not callable(entry) and not _is_estimator(entry):
         raise BadInput(
-            f"{name}: a model is a ModelInfo, a torch.nn.Module class, a function that builds one, or a scikit-learn"
+            f"{name}: a model is a ModelInfo, a torch.nn.Module class, a function that builds one, or a"
+            f" scikit-learn"
             f" classifier, not a {type(entry).__name__}."
         )
     if hasattr(entry, "forward") and not inspect.isclass(entry):
-        raise BadInput(f"{name}: it is a network that is built already; give its class, for each fold needs a fresh one.")
+        raise BadInput(
+            f"{name}: it is a network that is built already; give its class, for each fold needs a fresh one."
+        )
     channels = tuple(getattr(entry, "inputs", _CHANNELS))
     size = int(getattr(entry, "size", _SIZE))
     if _is_estimator(entry):
@@ -64,7 +68,8 @@ def _is_estimator(entry: Any) -> bool:
 
 
 def _parameters(entry: Any, name: str) -> dict[str, tuple[Any, Any]]:
-    """The options of a class or a function: name → (type, default). The first parameter is the number of classes."""
+    """The options of a class or a function: name → (type, default). The first parameter is the number of
+    classes."""
     function = entry.__init__ if inspect.isclass(entry) else entry
     parameters = [p for p in inspect.signature(entry).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not parameters:
@@ -76,7 +81,9 @@ def _parameters(entry: Any, name: str) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for parameter in parameters[1:]:
         if parameter.default is parameter.empty:
-            raise BadInput(f"{name}: its parameter {parameter.name!r} has no default; give it one, for it is an option.")
+            raise BadInput(
+                f"{name}: its parameter {parameter.name!r} has no default; give it one, for it is an option."
+            )
         found[parameter.name] = (types.get(parameter.name, Any), parameter.default)
     return found
 
@@ -101,6 +108,8 @@ def _of_class(entry: Callable[..., Any]) -> Callable[[Any, int], Any]:
 
 def _of_estimator(entry: Any) -> Callable[[Any, int], Any]:
     def build(options: Options, classes: int) -> Any:
-        return FlatClassifier(lambda seed: seeded(entry() if inspect.isclass(entry) else copy.deepcopy(entry), seed), classes)
+        return FlatClassifier(
+            lambda seed: seeded(entry() if inspect.isclass(entry) else copy.deepcopy(entry), seed), classes
+        )
 
     return build

@@ -13,8 +13,8 @@ from distmer.types import JsonValue
 
 
 class EstimatorOptions(Options):
-    """``estimator`` is a class with ``fit`` and ``predict``; ``params`` are its arguments. A ``random_state`` that is not
-    among them is the fold's seed."""
+    """``estimator`` is a class with ``fit`` and ``predict``; ``params`` are its arguments. A ``random_state``
+    that is not among them is the fold's seed."""
 
     size: int = Field(default=14, ge=1, le=512)
     streams: tuple[Channel, ...] = Field(default=("u", "v", "strain"), min_length=1)

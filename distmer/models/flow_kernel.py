@@ -1,9 +1,11 @@
-"""Kernel ridge regression on four descriptions of the flow: a deterministic model that needs no GPU and takes seconds.
+"""Kernel ridge regression on four descriptions of the flow: a deterministic model that needs no GPU and takes
+seconds.
 
-The four blocks of features describe one flow field: its pixels, its first derivatives on a coarse grid (how much the
-skin expands, shears and turns), the same derivatives pooled by sign, and histograms of the directions in which the
-flow changes (motion-boundary histograms, Dalal et al. 2006). A block's kernel is Gaussian, and it is averaged over a
-clip and its mirror image, so that a face and the same face in a mirror get the same answer.
+The four blocks of features describe one flow field: its pixels, its first derivatives on a coarse grid (how
+much the skin expands, shears and turns), the same derivatives pooled by sign, and histograms of the
+directions in which the flow changes (motion-boundary histograms, Dalal et al. 2006). A block's kernel is
+Gaussian, and it is averaged over a clip and its mirror image, so that a face and the same face in a mirror
+get the same answer.
 
 Nothing here is drawn at random: the seed changes nothing.
 """
@@ -25,7 +27,8 @@ Block = Literal["pixels", "derivatives", "signed", "boundaries"]
 BLOCKS: tuple[Block, ...] = ("pixels", "derivatives", "signed", "boundaries")
 _PIXELS, _CELLS, _ORIENTATIONS = 10, 7, 8
 _POOLING = 0.35  # of a cell: the standard deviation of the Gaussian weights that pool it
-_FACTORS = np.geomspace(1 / 8, 8, 31)  # by which v is multiplied where the two components have lost their common scale
+# by which v is multiplied where the two components have lost their common scale
+_FACTORS = np.geomspace(1 / 8, 8, 31)
 _TINY = 1e-8
 # The grid over which `ensemble` averages, as multiples of ``gamma`` and of ``ridge``.
 _GRID = tuple(product((0.5, 1.0, 2.0), (0.5, 1.0, 2.0)))
@@ -38,8 +41,8 @@ class FlowKernelOptions(Options):
     gamma: float = Field(default=0.3, gt=0)  # of a Gaussian kernel exp(-gamma * mean squared difference)
     ridge: float = Field(default=0.5, gt=0)  # the penalty of a clip of a class of average size
     blocks: tuple[Block, ...] = Field(default=BLOCKS, min_length=1)
-    # Find again how large v was beside u, where each component was scaled on its own: the factor whose strain is
-    # nearest to the strain map. Maps that still have their scale need none.
+    # Find again how large v was beside u, where each component was scaled on its own: the factor whose strain
+    # is nearest to the strain map. Maps that still have their scale need none.
     recover_scale: bool = True
     ensemble: bool = False  # the mean answer over a grid around gamma and ridge, in place of one pair
 
@@ -51,9 +54,11 @@ class FlowKernelOptions(Options):
 
 
 class FlowKernel:
-    """See the module. Fitted to x_NCHW with the channels u, v, strain; answers with prob_NK over all K classes.
+    """See the module. Fitted to x_NCHW with the channels u, v, strain; answers with prob_NK over all K
+    classes.
 
-    The probabilities are the softmax of the regression's scores, which order the classes; they are not calibrated.
+    The probabilities are the softmax of the regression's scores, which order the classes; they are not
+    calibrated.
     """
 
     def __init__(self, options: FlowKernelOptions, classes: int) -> None:
@@ -61,7 +66,8 @@ class FlowKernel:
         self._classes = classes
         self._scalers: list[tuple[FloatArray, FloatArray]] = []
         self._train: list[FloatArray] = []  # block by block, standardised
-        self._answers: list[tuple[float, FloatArray]] = []  # gamma, and the coefficients alpha_NK that go with it
+        # gamma, and the coefficients alpha_NK that go with it
+        self._answers: list[tuple[float, FloatArray]] = []
         self._seen_K = np.zeros(classes, dtype=bool)  # the classes of the training clips
 
     def fit(self, x_NCHW: FloatArray, y_N: IntArray, seed: int) -> FlowKernel:
@@ -83,7 +89,9 @@ class FlowKernel:
         self._train = self._standardised(blocks)
         mirrored = self._standardised(mirrors)
         squared = [_squared(block, block) for block in self._train]
-        squared_mirrored = [_squared(block, mirror) for block, mirror in zip(self._train, mirrored, strict=True)]
+        squared_mirrored = [
+            _squared(block, mirror) for block, mirror in zip(self._train, mirrored, strict=True)
+        ]
         count_K = np.bincount(y_N, minlength=self._classes)
         self._seen_K = count_K > 0
         target_NK = np.eye(self._classes)[y_N] - 1 / self._classes
@@ -100,7 +108,9 @@ class FlowKernel:
         blocks, mirrors = self._features(x_NCHW)
         squared = [_squared(a, b) for a, b in zip(self._standardised(blocks), self._train, strict=True)]
         mirrored = [_squared(a, b) for a, b in zip(self._standardised(mirrors), self._train, strict=True)]
-        score_NK = np.mean([_kernel(squared, mirrored, gamma) @ alpha_NK for gamma, alpha_NK in self._answers], axis=0)
+        score_NK = np.mean(
+            [_kernel(squared, mirrored, gamma) @ alpha_NK for gamma, alpha_NK in self._answers], axis=0
+        )
         score_NK[:, ~self._seen_K] = -np.inf  # a class that training lacks is never the answer
         exp_NK = np.exp(score_NK - score_NK.max(1, keepdims=True))
         return exp_NK / exp_NK.sum(1, keepdims=True)
@@ -128,8 +138,8 @@ class FlowKernel:
 def centred_flow(x_NCHW: FloatArray, recover_scale: bool) -> tuple[FloatArray, FloatArray]:
     """(u_NHW, v_NHW), each less its own median, and v on the scale of u where ``recover_scale`` asks for it.
 
-    Published maps hold u and v each stretched to 0..1, so that their ratio is lost; but the third map is the strain
-    of the true flow. Of 31 factors, the one is taken whose strain correlates best with that map.
+    Published maps hold u and v each stretched to 0..1, so that their ratio is lost; but the third map is the
+    strain of the true flow. Of 31 factors, the one is taken whose strain correlates best with that map.
     """
     u_NHW, v_NHW = (x_NCHW[:, c] - np.median(x_NCHW[:, c], axis=(1, 2), keepdims=True) for c in (0, 1))
     if not recover_scale:
@@ -152,7 +162,8 @@ def _pixels(u_NHW: FloatArray, v_NHW: FloatArray) -> FloatArray:
 
 
 def _derivatives(u_NHW: FloatArray, v_NHW: FloatArray) -> FloatArray:
-    """Divergence, both shears and curl of the blurred flow, over their common root mean square, on a 7 × 7 grid."""
+    """Divergence, both shears and curl of the blurred flow, over their common root mean square, on a 7 × 7
+    grid."""
     return np.concatenate([_rows(_area_mean(part, _CELLS)) for part in _deformation(u_NHW, v_NHW)], axis=1)
 
 
@@ -168,9 +179,12 @@ def _boundaries(u_NHW: FloatArray, v_NHW: FloatArray) -> FloatArray:
     for field_NHW in (u_NHW, v_NHW):
         gx_NHW, gy_NHW = _gradient(field_NHW, 1.0)
         length_NHW = np.hypot(gx_NHW, gy_NHW)
-        place_NHW = np.arctan2(gy_NHW, gx_NHW) / (2 * np.pi) * _ORIENTATIONS  # a direction between two bins counts in both
+        # a direction between two bins counts in both
+        place_NHW = np.arctan2(gy_NHW, gx_NHW) / (2 * np.pi) * _ORIENTATIONS
         for direction in range(_ORIENTATIONS):
-            apart_NHW = np.abs((place_NHW - direction + _ORIENTATIONS / 2) % _ORIENTATIONS - _ORIENTATIONS / 2)
+            apart_NHW = np.abs(
+                (place_NHW - direction + _ORIENTATIONS / 2) % _ORIENTATIONS - _ORIENTATIONS / 2
+            )
             parts.append(length_NHW * np.maximum(1 - apart_NHW, 0))
     return _pooled(parts)
 
@@ -201,7 +215,8 @@ def _gradient(field_NHW: FloatArray, sigma: float) -> tuple[FloatArray, FloatArr
 
 
 def _pooled(parts: Sequence[FloatArray]) -> FloatArray:
-    """Each map pooled by Gaussian weights around the centres of a 7 × 7 grid; all of a clip sum to 1; square roots."""
+    """Each map pooled by Gaussian weights around the centres of a 7 × 7 grid; all of a clip sum to 1; square
+    roots."""
     height, width = parts[0].shape[1:]
     rows_GH, columns_GW = _weights(height), _weights(width)
     cells = [np.einsum("gh,nhw,kw->ngk", rows_GH, part, columns_GW, optimize=True) for part in parts]
@@ -229,8 +244,12 @@ def _overlap(pixels: int, areas: int) -> FloatArray:
 
 
 def _kernel(squared: Sequence[FloatArray], mirrored: Sequence[FloatArray], gamma: float) -> FloatArray:
-    """The mean over the blocks of ½ (k(x, y) + k(x, mirror y)), with k Gaussian in the mean squared difference."""
-    return np.mean([(np.exp(-gamma * a) + np.exp(-gamma * b)) / 2 for a, b in zip(squared, mirrored, strict=True)], axis=0)
+    """The mean over the blocks of ½ (k(x, y) + k(x, mirror y)), with k Gaussian in the mean squared
+    difference."""
+    return np.mean(
+        [(np.exp(-gamma * a) + np.exp(-gamma * b)) / 2 for a, b in zip(squared, mirrored, strict=True)],
+        axis=0,
+    )
 
 
 def _squared(a_ND: FloatArray, b_MD: FloatArray) -> FloatArray:
@@ -260,8 +279,10 @@ MODEL = ModelInfo(
     name="flow_kernel",
     title="Kernel ridge regression on four descriptions of the flow",
     citation=(
-        "distmer's own; motion-boundary histograms after Dalal N., Triggs B., Schmid C., Human detection using oriented"
-        " histograms of flow and appearance, ECCV 2006; kernel ridge regression after Saunders C., Gammerman A., Vovk V.,"
+        "distmer's own; motion-boundary histograms after Dalal N., Triggs B., Schmid C., Human detection"
+        " using oriented"
+        " histograms of flow and appearance, ECCV 2006; kernel ridge regression after Saunders C.,"
+        " Gammerman A., Vovk V.,"
         " Ridge regression learning algorithm in dual variables, ICML 1998"
     ),
     kind="classical",

@@ -1,4 +1,5 @@
-"""A comparison of runs as text, Markdown, CSV, LaTeX. "Better" is only said where a corrected test says so."""
+"""A comparison of runs as text, Markdown, CSV, LaTeX. "Better" is only said where a corrected test says
+so."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ def score_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def pair_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and what may be said."""
+    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and what may
+    be said."""
     rows = [
         {
             "on": pair.on,
@@ -40,7 +42,9 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
         }
         for pair in comparison.pairs
     ]
-    rows += [{"on": u.on, "a": u.a, "b": u.b, "verdict": f"not tested: {u.reason}"} for u in comparison.untested]
+    rows += [
+        {"on": u.on, "a": u.a, "b": u.b, "verdict": f"not tested: {u.reason}"} for u in comparison.untested
+    ]
     return pd.DataFrame(rows)
 
 

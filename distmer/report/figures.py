@@ -1,4 +1,5 @@
-"""Drawings of a run: where it errs, on whom, and how it learned. Numbers only, never a frame. Each names model, data and selection.
+"""Drawings of a run: where it errs, on whom, and how it learned. Numbers only, never a frame. Each names
+model, data and selection.
 
 Figures are made without pyplot, which keeps global state: a tracker draws them in its own thread.
 """
@@ -21,7 +22,8 @@ from distmer.experiment.result import RunResult
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
 
 _INK, _MUTED, _GRID, _ALARM = "#1f2933", "#667380", "#dfe4e8", "#b3261e"
-_SERIES = ("#1f6f8b", "#c9792b", "#5b7f3a", "#7b4f9d", "#a33b4a", "#4c6275")  # told apart in print and by the colour-blind
+# told apart in print and by the colour-blind
+_SERIES = ("#1f6f8b", "#c9792b", "#5b7f3a", "#7b4f9d", "#a33b4a", "#4c6275")
 _RAMP = LinearSegmentedColormap.from_list("recall", ["#e9f0f3", "#a9cbd5", "#1f6f8b", "#0d3d50"])
 _CURVES = {
     "train_loss": "training loss",
@@ -43,7 +45,8 @@ def drawings(result: RunResult) -> dict[str, Callable[[], Figure]]:
 
 
 def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
-    """The confusion matrix, summed over seeds: rows are the truth and sum to 1, the counts stand beneath. Its diagonal is the recalls."""
+    """The confusion matrix, summed over seeds: rows are the truth and sum to 1, the counts stand beneath. Its
+    diagonal is the recalls."""
     k = len(plan.classes)
     counts_KK = summary.confusion_KK
     n_K = counts_KK.sum(1)
@@ -55,10 +58,29 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
     for row in range(k):
         for column in range(k):
             ink = "white" if share_KK[row, column] > 0.45 else _INK
-            axes.text(column, row - 0.06, f"{share_KK[row, column]:.2f}", ha="center", va="center", color=ink, fontsize=13)
-            axes.text(column, row + 0.24, f"{counts_KK[row, column]}", ha="center", va="center", color=ink, fontsize=9, alpha=0.85)
+            axes.text(
+                column,
+                row - 0.06,
+                f"{share_KK[row, column]:.2f}",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=13,
+            )
+            axes.text(
+                column,
+                row + 0.24,
+                f"{counts_KK[row, column]}",
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=9,
+                alpha=0.85,
+            )
     axes.set_xticks(range(k), plan.classes, color=_INK)
-    axes.set_yticks(range(k), [f"{name}\nn = {n}" for name, n in zip(plan.classes, n_K, strict=True)], color=_INK)
+    axes.set_yticks(
+        range(k), [f"{name}\nn = {n}" for name, n in zip(plan.classes, n_K, strict=True)], color=_INK
+    )
     axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -72,7 +94,8 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
 
 
 def subjects(plan: Plan, predictions: Predictions) -> Figure:
-    """Every subject: accuracy, and recall of each class. Blank where a subject has no clip of a class, which is not a recall of 0."""
+    """Every subject: accuracy, and recall of each class. Blank where a subject has no clip of a class, which
+    is not a recall of 0."""
     people = sorted(set(predictions.subjects))
     index = {person: p for p, person in enumerate(people)}
     of_N = np.array([index[person] for person in predictions.subjects])
@@ -81,7 +104,12 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
     hits_PK = np.diagonal(counts_PKK, axis1=1, axis2=2)
     accuracy_P = hits_PK.sum(1) / n_PK.sum(1)
     order = sorted(range(len(people)), key=lambda p: (people[p].dataset, accuracy_P[p], people[p].subject))
-    people, n_PK, hits_PK, accuracy_P = [people[p] for p in order], n_PK[order], hits_PK[order], accuracy_P[order]
+    people, n_PK, hits_PK, accuracy_P = (
+        [people[p] for p in order],
+        n_PK[order],
+        hits_PK[order],
+        accuracy_P[order],
+    )
     recall_KP = np.where(n_PK > 0, hits_PK / np.maximum(n_PK, 1), np.nan).T
     width, head, strip = max(7.0, 2.2 + 0.2 * len(people)), _head(plan) + 0.3, 0.32 * len(plan.classes)
     figure = Figure(figsize=(width, head + 1.9 + 0.12 + strip + 0.85))
@@ -91,8 +119,8 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
     _recalls(below, plan, people, recall_KP)
     pooled = float(np.mean(predictions.y_true_N == predictions.y_pred_N))
     above.axhline(pooled, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    above.annotate(f"{pooled:.2f} of all", (1, pooled), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                   va="center", fontsize=8, color=_MUTED)  # fmt: skip
+    beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+    above.annotate(f"{pooled:.2f} of all", (1, pooled), va="center", fontsize=8, color=_MUTED, **beside)
     none_right = f", {wrong} of them with no clip right" if (wrong := int((accuracy_P == 0).sum())) else ""
     _title(figure, plan, f"{len(people)} subjects{none_right}{_over_seeds(predictions)}")
     return figure
@@ -101,7 +129,8 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
 def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
     """How the folds learned: the mean over folds, and the range from the lowest to the highest."""
     names = sorted(
-        {name for fold in folds for name in fold.curves}, key=lambda name: (list(_CURVES).index(name) if name in _CURVES else 99, name)
+        {name for fold in folds for name in fold.curves},
+        key=lambda name: (list(_CURVES).index(name) if name in _CURVES else 99, name),
     )
     width = max(6.4, 4.2 * len(names))
     head, each = _head(plan) + 0.3, (width - 0.2) / len(names)
@@ -110,7 +139,9 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
         panel = _axes(figure, i * each + 0.65, head, each - 0.75, 2.6)
         mean_E, low_E, high_E, count = _envelope([fold.curves[name] for fold in folds if name in fold.curves])
         epochs = np.arange(1, len(mean_E) + 1)
-        panel.fill_between(epochs, low_E, high_E, color=colour, alpha=0.18, linewidth=0, label="lowest to highest fold")
+        panel.fill_between(
+            epochs, low_E, high_E, color=colour, alpha=0.18, linewidth=0, label="lowest to highest fold"
+        )
         panel.plot(epochs, mean_E, color=colour, linewidth=1.8, label=f"mean of {count} folds")
         panel.set_title(_CURVES.get(name, name), fontsize=10, color=_INK, loc="left")
         panel.set_xlabel("epoch", fontsize=9, color=_MUTED)
@@ -120,7 +151,9 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
     _title(
         figure,
         plan,
-        "Held-out clips were looked at in every epoch" if plan.selection.startswith("oracle") else "No held-out clip is in these curves",
+        "Held-out clips were looked at in every epoch"
+        if plan.selection.startswith("oracle")
+        else "No held-out clip is in these curves",
     )
     return figure
 
@@ -132,9 +165,24 @@ def _lollipops(axes: Axes, people: Sequence[SubjectKey], accuracy_P: FloatArray,
     for colour, (dataset, rows) in zip(_SERIES * len(groups), groups.items(), strict=False):
         axes.vlines(rows, 0, accuracy_P[rows], color=colour, linewidth=1.2, alpha=0.55, zorder=2)
         axes.scatter(
-            rows, accuracy_P[rows], s=14 + 5 * clips_P[rows], color=colour, linewidth=0.8, edgecolor="white", zorder=3, clip_on=False
+            rows,
+            accuracy_P[rows],
+            s=14 + 5 * clips_P[rows],
+            color=colour,
+            linewidth=0.8,
+            edgecolor="white",
+            zorder=3,
+            clip_on=False,
         )
-        axes.text(rows[0] - 0.45, 1.1, f"{dataset} ({len(rows)})", color=colour, fontsize=9, va="bottom", fontweight="bold")
+        axes.text(
+            rows[0] - 0.45,
+            1.1,
+            f"{dataset} ({len(rows)})",
+            color=colour,
+            fontsize=9,
+            va="bottom",
+            fontweight="bold",
+        )
         if rows[0]:
             axes.axvline(rows[0] - 0.5, color=_GRID, linewidth=1, zorder=0)
     axes.set_xlim(-0.6, len(people) - 0.4)
@@ -151,14 +199,18 @@ def _recalls(axes: Axes, plan: Plan, people: Sequence[SubjectKey], recall_KP: Fl
     for row, column in np.argwhere(np.isnan(recall_KP)):
         axes.plot([column], [row], marker="_", markersize=4, color="#c3ccd3", linestyle="none")
     axes.set_xlim(-0.6, len(people) - 0.4)
-    axes.set_xticks(range(len(people)), [person.subject for person in people], rotation=90, fontsize=7, color=_MUTED)
+    axes.set_xticks(
+        range(len(people)), [person.subject for person in people], rotation=90, fontsize=7, color=_MUTED
+    )
     axes.set_yticks(range(len(plan.classes)), plan.classes, fontsize=9, color=_INK)
     axes.set_xticks(np.arange(len(people) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(plan.classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.set_xlabel(
-        "recall of each class: light 0, dark 1, – no clip of it     ·     dots grow with a subject's clips", fontsize=8, color=_MUTED
+        "recall of each class: light 0, dark 1, – no clip of it     ·     dots grow with a subject's clips",
+        fontsize=8,
+        color=_MUTED,
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -170,7 +222,9 @@ def _envelope(lines: Sequence[Sequence[float]]) -> tuple[FloatArray, FloatArray,
     for f, line in enumerate(lines):
         values_FE[f, : len(line)] = line
     masked_FE = np.ma.masked_invalid(values_FE)
-    mean_E, low_E, high_E = (np.ma.filled(part, np.nan) for part in (masked_FE.mean(0), masked_FE.min(0), masked_FE.max(0)))
+    mean_E, low_E, high_E = (
+        np.ma.filled(part, np.nan) for part in (masked_FE.mean(0), masked_FE.min(0), masked_FE.max(0))
+    )
     return mean_E, low_E, high_E, len(lines)
 
 
@@ -185,9 +239,12 @@ def _plain(axes: Axes) -> None:
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes placed in inches from the top left corner, so that text keeps its room whatever the figure's size."""
+    """Axes placed in inches from the top left corner, so that text keeps its room whatever the figure's
+    size."""
     whole_width, whole_height = figure.get_size_inches()
-    return figure.add_axes((left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height))
+    return figure.add_axes(
+        (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    )
 
 
 def _head(plan: Plan) -> float:
@@ -196,18 +253,31 @@ def _head(plan: Plan) -> float:
 
 
 def _title(figure: Figure, plan: Plan, note: str) -> None:
-    """Model, data and selection above every drawing; a stamp in red, for a figure travels without its table."""
+    """Model, data and selection above every drawing; a stamp in red, for a figure travels without its
+    table."""
     height = figure.get_figheight()
     x = 0.25 / figure.get_figwidth()
     figure.text(
-        x, 1 - 0.3 / height, f"{plan.model.info.name} on {plan.manifest.protocol}", fontsize=13, fontweight="bold", color=_INK, va="center"
+        x,
+        1 - 0.3 / height,
+        f"{plan.model.info.name} on {plan.manifest.protocol}",
+        fontsize=13,
+        fontweight="bold",
+        color=_INK,
+        va="center",
     )
     settings: Mapping[str, str] = {"folds": plan.config.evaluation.folds, "selection": plan.selection}
     words = " · ".join([*(f"{name}: {value}" for name, value in settings.items()), note])
     figure.text(x, 1 - 0.56 / height, words, fontsize=9, color=_MUTED, va="center")
     if plan.stamps:
         figure.text(
-            x, 1 - 0.8 / height, f"NOT A HEADLINE: {', '.join(plan.stamps)}", fontsize=9, fontweight="bold", color=_ALARM, va="center"
+            x,
+            1 - 0.8 / height,
+            f"NOT A HEADLINE: {', '.join(plan.stamps)}",
+            fontsize=9,
+            fontweight="bold",
+            color=_ALARM,
+            va="center",
         )
 
 

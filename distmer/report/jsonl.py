@@ -1,4 +1,5 @@
-"""Every event of a run as a JSON line in ``events.jsonl`` of its folder: what happened when, for programs and for post-mortems."""
+"""Every event of a run as a JSON line in ``events.jsonl`` of its folder: what happened when, for programs and
+for post-mortems."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ _log = logging.getLogger(__name__)
 class JsonLines:
     """Appends every event to a file, each as a whole line: a killed run leaves no half of one.
 
-    Nothing can be appended to what lies on an object store: there the lines are held here, and the file is written anew, whole, at the
-    run's first event, then with an event that comes ``every`` so many seconds or more after the last write, and at its end. What a
-    killed run did since its last write is not in it (the folds are in the ledger all the same).
+    Nothing can be appended to what lies on an object store: there the lines are held here, and the file is
+    written anew, whole, at the run's first event, then with an event that comes ``every`` so many seconds or
+    more after the last write, and at its end. What a killed run did since its last write is not in it (the
+    folds are in the ledger all the same).
     """
 
-    def __init__(self, path: Place, now: Callable[[], datetime] = lambda: datetime.now(UTC), every: float = 30.0) -> None:
+    def __init__(
+        self, path: Place, now: Callable[[], datetime] = lambda: datetime.now(UTC), every: float = 30.0
+    ) -> None:
         self._path = path
         self._now = now
         self._every = every
@@ -37,7 +41,13 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         if self._broken:
             return
-        line = json.dumps({"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)}, ensure_ascii=False) + "\n"
+        line = (
+            json.dumps(
+                {"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)},
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
         try:
             if isinstance(self._path, Path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +58,11 @@ class JsonLines:
         except (OSError, RunError) as error:
             # Only a log: the folds are in the ledger, whose own failure to write does end a run.
             self._broken = True
-            _log.warning("%s cannot be written (%s); the run goes on without it.", self._path, getattr(error, "strerror", None) or error)
+            _log.warning(
+                "%s cannot be written (%s); the run goes on without it.",
+                self._path,
+                getattr(error, "strerror", None) or error,
+            )
 
     def _hold(self, line: str, *, last: bool) -> None:
         if self._held is None:
@@ -88,7 +102,12 @@ def event_json(event: Event) -> dict[str, JsonValue]:
             "device": fold.device,
         }
     if isinstance(event, FoldStarted):
-        return {"event": "fold_started", "fold": event.fold.fold_id, "seed": event.fold.seed, "digest": event.fold.digest}
+        return {
+            "event": "fold_started",
+            "fold": event.fold.fold_id,
+            "seed": event.fold.seed,
+            "digest": event.fold.digest,
+        }
     if isinstance(event, FoldFailed):
         return {"event": "fold_failed", **asdict(event.failure)}
     assert isinstance(event, RunEnded)

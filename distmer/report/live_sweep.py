@@ -32,7 +32,8 @@ class SweepProgress:
         self._states: Counter[str] = Counter()
         self._folds: Counter[str] = Counter()
         self._running: set[str] = set()
-        self._best: dict[str, tuple[float, str]] = {}  # of each search that is under way: their subjects differ
+        # of each search that is under way: their subjects differ
+        self._best: dict[str, tuple[float, str]] = {}
         self._recorded = 0
         self._first: float | None = None  # when the first fold was there
 

@@ -1,4 +1,5 @@
-"""The run's folder: settings and plan at the start, scores, predictions and figures at the end. Rebuilt from the ledger at will."""
+"""The run's folder: settings and plan at the start, scores, predictions and figures at the end. Rebuilt from
+the ledger at will."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
 
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
-    """Keep what the run is: its settings, its clips with what the feature store noted of them, and the identities of its folds."""
+    """Keep what the run is: its settings, its clips with what the feature store noted of them, and the
+    identities of its folds."""
     write(run_dir / "config.yaml", _settings(plan.config, plan.model))
     write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
@@ -71,14 +73,17 @@ def _settings(config: Config, model: ResolvedModel) -> bytes:
 
 
 def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
-    """The usable clips: the class they are trained and tested as, and what was noticed of each: by its loader (an erratum, an apex taken
-    from the middle), in its onset (several faces), and the frame that the max-flow search took for the apex."""
+    """The usable clips: the class they are trained and tested as, and what was noticed of each: by its loader
+    (an erratum, an apex taken from the middle), in its onset (several faces), and the frame that the max-flow
+    search took for the apex."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("clip", "subject", "label", "note", "apex"))
     for clip in plan.clips:
         note = "; ".join(part for part in (clip.note, stored[clip.id].note) if part)
-        table.writerow((clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex_file))
+        table.writerow(
+            (clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex_file)
+        )
     return text.getvalue()
 
 
@@ -118,4 +123,7 @@ def planned_digest(run_dir: Place) -> str:
     try:
         return str(json.loads((run_dir / "plan.json").read_bytes())["digest"])
     except (FileNotFoundError, ValueError, KeyError) as error:
-        raise BadInput(f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below <workspace>/runs.") from error
+        raise BadInput(
+            f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"
+            f" <workspace>/runs."
+        ) from error

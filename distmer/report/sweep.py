@@ -1,4 +1,5 @@
-"""A finished sweep: what was chosen where, what the search believed and what came of it; tables, figures, settings files."""
+"""A finished sweep: what was chosen where, what the search believed and what came of it; tables, figures,
+settings files."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Callable[[], Figure]]:
-    """Optuna's figures over the trials of all searches, by name; drawn when called. Importances need three trials that differ."""
+    """Optuna's figures over the trials of all searches, by name; drawn when called. Importances need three
+    trials that differ."""
     trials = [trial for outcome in outcomes for trial in outcome.trials if trial.state == "complete"]
     if len(trials) < 2:
         return {}
@@ -92,7 +94,10 @@ def _study(plan: SweepPlan, trials: Sequence[Trial]) -> optuna.Study:
     for trial in trials:
         drawn = {name: plan.sweep.space[name].drawn(value) for name, value in trial.setting.items()}
         kept: FrozenTrial = optuna.create_trial(
-            state=TrialState.COMPLETE, params=drawn, distributions=domains, value=trial.score(plan.sweep.metric)
+            state=TrialState.COMPLETE,
+            params=drawn,
+            distributions=domains,
+            value=trial.score(plan.sweep.metric),
         )
         study.add_trial(kept)
     return study
@@ -105,8 +110,10 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
     before = plt.get_backend()
     plt.switch_backend("Agg")  # no window, and none of a thread
     try:
-        with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style of its own for the whole process
-            warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for all of its matplotlib figures
+        # Optuna sets a style of its own for the whole process
+        with warnings.catch_warnings(), matplotlib.rc_context():
+            # Optuna's word for all of its matplotlib figures
+            warnings.simplefilter("ignore", ExperimentalWarning)
             axes = plot(study)
         figure = cast(Figure, axes.figure)
         figure.set_size_inches(11, 5.5)
@@ -120,14 +127,16 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
 
 
 def chosen_files(result: SweepResult) -> dict[str, str]:
-    """The chosen settings as configuration files that a run takes: `chosen/<search>.yaml`, and the clips where they must be named."""
+    """The chosen settings as configuration files that a run takes: `chosen/<search>.yaml`, and the clips
+    where they must be named."""
     files: dict[str, str] = {}
     for outcome in result.outcomes:
         if outcome.chosen is None:
             continue
         config, model = result.plan.space.config(outcome.chosen.setting)
         name, tree = f"chosen/{slug(outcome.search.id)}.yaml", acting_settings(config, model)
-        if len(result.plan.keys) > 1 and result.plan.base.failures:  # a clip that another searched feature setting could not use
+        # a clip that another searched feature setting could not use
+        if len(result.plan.keys) > 1 and result.plan.base.failures:
             files["chosen/clips.txt"] = "\n".join(clip.id for clip in result.plan.base.clips) + "\n"
             tree["data"]["include"] = f"{result.run_dir}/chosen/clips.txt"
         files[name] = _head(result, outcome, name) + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
@@ -140,21 +149,27 @@ def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
     setting = ", ".join(f"{key} = {_short(value)}" for key, value in outcome.chosen.setting.items())
     rung = outcome.chosen.rungs[-1]
     return (
-        f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials ({result.plan.sweep.mode}): {setting}\n"
+        f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials"
+        f" ({result.plan.sweep.mode}): {setting}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
         f"# Command: python jobs/loso.py {result.run_dir}/{name} {' '.join(alone)}".rstrip()
-        + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}: {', '.join(result.stamps) or 'no stamp'}.\n"
+        + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}:"
+        f" {', '.join(result.stamps) or 'no stamp'}.\n"
     )
 
 
 def search_record(outcome: Outcome) -> bytes:
     """A finished search as its file holds it: what it tried, and what it chose."""
-    tree = {"trials": [trial.to_json() for trial in outcome.trials], "chosen": None if outcome.chosen is None else outcome.chosen.index}
+    tree = {
+        "trials": [trial.to_json() for trial in outcome.trials],
+        "chosen": None if outcome.chosen is None else outcome.chosen.index,
+    }
     return json.dumps(tree, indent=1).encode()
 
 
 def read_records(folder: Place, searches: Sequence[Search]) -> dict[str, Outcome]:
-    """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as none."""
+    """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as
+    none."""
     found: dict[str, Outcome] = {}
     for search in searches:
         try:
@@ -192,14 +207,29 @@ def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
 
 
 def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
-    """What a sweep would do. ``known``: of the foreseen trainings, how many there are and how many the ledger has."""
+    """What a sweep would do. ``known``: of the foreseen trainings, how many there are and how many the ledger
+    has."""
     sweep = plan.sweep
     rows = [
         ("mode", f"{sweep.mode}" + (f"; NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else "")),
-        ("searches", f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']} finished already"),
-        ("trials", f"{sweep.wanted} a search, {sweep.wanted * len(plan.searches)} in all, {sweep.concurrent} of a search at once"),
-        ("trainings", f"{plan.trainings} if no trial is stopped, and {known['refits']} refits of what is chosen"),
-        ("foreseen", f"{known['foreseen']} trainings whatever is learnt; the ledger has {known['done']} of them"),
+        (
+            "searches",
+            f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']}"
+            f" finished already",
+        ),
+        (
+            "trials",
+            f"{sweep.wanted} a search, {sweep.wanted * len(plan.searches)} in all,"
+            f" {sweep.concurrent} of a search at once",
+        ),
+        (
+            "trainings",
+            f"{plan.trainings} if no trial is stopped, and {known['refits']} refits of what is chosen",
+        ),
+        (
+            "foreseen",
+            f"{known['foreseen']} trainings whatever is learnt; the ledger has {known['done']} of them",
+        ),
         *hours.items(),
         ("results", folder),
     ]
@@ -215,8 +245,17 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     if outcome.chosen is None:
         return (outcome.search.id, "", "none: no trial went through", "", "", stopped)
     rung = outcome.chosen.rungs[-1]
-    setting = ", ".join(f"{name.split('.', 1)[1]}={_short(value)}" for name, value in outcome.chosen.setting.items())
-    return (outcome.search.id, str(outcome.chosen.index), setting, f"{rung.uar:.4f}", f"{rung.uf1:.4f}", stopped)
+    setting = ", ".join(
+        f"{name.split('.', 1)[1]}={_short(value)}" for name, value in outcome.chosen.setting.items()
+    )
+    return (
+        outcome.search.id,
+        str(outcome.chosen.index),
+        setting,
+        f"{rung.uar:.4f}",
+        f"{rung.uf1:.4f}",
+        stopped,
+    )
 
 
 def _closing(result: SweepResult) -> list[str]:
@@ -228,10 +267,14 @@ def _closing(result: SweepResult) -> list[str]:
             f"optimism: the search believes UAR {inner.uar:.4f}, UF1 {inner.uf1:.4f}; on the outer folds UAR"
             f" {outer.uar:.4f}, UF1 {outer.uf1:.4f}: {optimism.uar:+.4f}, {optimism.uf1:+.4f}"
         )
-    states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state])
+    states = ", ".join(
+        f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state]
+    )
     lines.append(
-        f"trials: {counts['trials']} ({states or 'none'}); trainings: {counts['trainings']} of {counts['trainings_without_stopping']}"
-        f" without a scheduler, epochs: {counts['epochs']} of {counts['epochs_without_stopping']}; {result.trained} trained now,"
+        f"trials: {counts['trials']} ({states or 'none'}); trainings: {counts['trainings']} of"
+        f" {counts['trainings_without_stopping']}"
+        f" without a scheduler, epochs: {counts['epochs']} of {counts['epochs_without_stopping']};"
+        f" {result.trained} trained now,"
         f" {clock(result.seconds)}"
     )
     lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")
@@ -239,7 +282,9 @@ def _closing(result: SweepResult) -> list[str]:
 
 
 def _short(value: JsonValue) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return (
+        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
 
 
 def slug(name: str) -> str:

@@ -40,7 +40,8 @@ class TrialReported:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """A trial went through, was stopped, or failed. ``interval``: of its validation score, if it is its search's best so far."""
+    """A trial went through, was stopped, or failed. ``interval``: of its validation score, if it is its
+    search's best so far."""
 
     trial: Trial
     interval: tuple[float, float] | None = None
@@ -61,5 +62,15 @@ class SweepEnded:
     result: SweepResult
 
 
-SweepEvent = SweepStarted | TrialBegan | TrialReported | TrialEnded | SearchEnded | FoldStarted | FoldFinished | FoldFailed | SweepEnded
+SweepEvent = (
+    SweepStarted
+    | TrialBegan
+    | TrialReported
+    | TrialEnded
+    | SearchEnded
+    | FoldStarted
+    | FoldFinished
+    | FoldFailed
+    | SweepEnded
+)
 SweepObserver = Callable[[SweepEvent], None]

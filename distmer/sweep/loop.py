@@ -1,9 +1,11 @@
-"""Running a sweep: trials propose settings, rungs become folds, scores go back, and a choice is refitted and scored.
+"""Running a sweep: trials propose settings, rungs become folds, scores go back, and a choice is refitted and
+scored.
 
-Two things are kept apart. Folds train in any order, as many at once as there is room. Reports reach a search's searcher and
-scheduler in one order only, whatever trained first: the trial that has reported least comes first, the older of equals. So what
-a sweep finds follows from its configuration alone, on one core or on a thousand, and a sweep that was killed comes to the same
-choice by being run again: the ledger has its folds, and nothing else need be kept.
+Two things are kept apart. Folds train in any order, as many at once as there is room. Reports reach a
+search's searcher and scheduler in one order only, whatever trained first: the trial that has reported least
+comes first, the older of equals. So what a sweep finds follows from its configuration alone, on one core or
+on a thousand, and a sweep that was killed comes to the same choice by being run again: the ledger has its
+folds, and nothing else need be kept.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Obs
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.run import Report
 from distmer.models import ResolvedModel
-from distmer.sweep.events import SearchEnded, SweepEnded, SweepObserver, SweepStarted, TrialBegan, TrialEnded, TrialReported
+from distmer.sweep.events import (
+    SearchEnded,
+    SweepEnded,
+    SweepObserver,
+    SweepStarted,
+    TrialBegan,
+    TrialEnded,
+    TrialReported,
+)
 from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepCounts, SweepResult, conclude_sweep
 from distmer.sweep.space import Setting
@@ -70,7 +80,8 @@ class _SearchRun:
         return trial
 
     def turn(self) -> _Running | None:
-        """The trial whose report is due, once it is ready; None while a decision, a proposal or the report is awaited."""
+        """The trial whose report is due, once it is ready; None while a decision, a proposal or the report is
+        awaited."""
         vacant = len(self.live) < self._places and self._left > 0
         if self.asked_about is not None or vacant or not self.live:
             return None
@@ -88,8 +99,9 @@ class _SearchRun:
 
 
 class Sweep:
-    """The loop over a plan. ``connect`` is called when the first trial or training needs it; ``at_once``: searches under way
-    at the same time, which changes no result; ``keep`` is called with each event, before the observers hear of it."""
+    """The loop over a plan. ``connect`` is called when the first trial or training needs it; ``at_once``:
+    searches under way at the same time, which changes no result; ``keep`` is called with each event, before
+    the observers hear of it."""
 
     def __init__(
         self,
@@ -106,7 +118,8 @@ class Sweep:
         self._counts = SweepCounts()
         self._waiting = list(reversed(plan.searches))
         self._running: dict[str, _SearchRun] = {}
-        self._ordered: list[tuple[int, int, FoldJob, Setting]] = []  # a heap: refits first, then searches in their order
+        # a heap: refits first, then searches in their order
+        self._ordered: list[tuple[int, int, FoldJob, Setting]] = []
         self._number = itertools.count()
         self._asked: set[str] = set()  # digests of trainings ordered and not ended
         self._done: dict[str, FoldResult | FoldFailure] = {}
@@ -115,7 +128,8 @@ class Sweep:
         self._moved_at = time.monotonic()
 
     def run(self, recorded: Mapping[str, Outcome], folder: str, earlier: float | None = None) -> SweepResult:
-        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C keeps what is finished.
+        """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C keeps what is
+        finished.
 
         ``earlier``: the seconds that an earlier run took; they stay where this one finds nothing to train.
         """
@@ -125,7 +139,8 @@ class Sweep:
             for search_id in list(recorded):
                 self._conclude(recorded[search_id], recorded=True)
             self._waiting = [search for search in self._waiting if search.id not in recorded]
-            if self._waiting or self._asked:  # a sweep that is all in its records and the ledger starts nothing
+            # a sweep that is all in its records and the ledger starts nothing
+            if self._waiting or self._asked:
                 self._tuner, self._workers = self._connect()
                 self._moved_at = time.monotonic()
             while self._waiting or self._running or self._asked:
@@ -141,7 +156,9 @@ class Sweep:
         # `most` asks the cluster: only when there is a search to begin.
         while self._waiting and len(self._running) < self._at_once and len(self._running) < self._tuner.most:
             search = self._waiting.pop()
-            self._running[search.id] = _SearchRun(search, self._plan.sweep.concurrent, self._plan.sweep.wanted)
+            self._running[search.id] = _SearchRun(
+                search, self._plan.sweep.concurrent, self._plan.sweep.wanted
+            )
             self._tuner.begin(search)
         for decision in self._tuner.decisions():
             self._moved_at = time.monotonic()
@@ -160,8 +177,10 @@ class Sweep:
         patience = self._plan.base.config.cluster.patience
         if not self._asked and time.monotonic() - self._moved_at > patience:
             raise RunError(
-                f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find no room (see `ray status`; lower"
-                " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same command again."
+                f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find"
+                f" no room (see `ray status`; lower"
+                " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same"
+                " command again."
             )
 
     def _decided(self, decision: Decision) -> None:
@@ -210,7 +229,12 @@ class Sweep:
 
     def _table(self, setting: Setting) -> Any:
         config, model = self._plan.space.config(setting)
-        parts = [config.features.model_dump(mode="json"), config.inputs.model_dump(mode="json"), list(model.inputs), model.size]
+        parts = [
+            config.features.model_dump(mode="json"),
+            config.inputs.model_dump(mode="json"),
+            list(model.inputs),
+            model.size,
+        ]
         key = digest(parts)
         if key not in self._tables:
             if len(self._tables) >= _TABLES:
@@ -227,7 +251,9 @@ class Sweep:
             self._counts.trained += 1
         self._asked.discard(report.digest)
         self._done[report.digest] = report
-        self._tell(FoldFinished(report, cached=False) if isinstance(report, FoldResult) else FoldFailed(report))
+        self._tell(
+            FoldFinished(report, cached=False) if isinstance(report, FoldResult) else FoldFailed(report)
+        )
         self._gather_refits()
 
     def _advance(self, running: _SearchRun) -> None:
@@ -245,7 +271,9 @@ class Sweep:
         if isinstance(trial.report, RungScore):
             trial.scores.append(trial.report)
             self._tell(TrialReported(running.search.id, trial.index, trial.report))
-        self._tuner.deliver(running.search.id, trial.index, trial.report if isinstance(trial.report, RungScore) else None)
+        self._tuner.deliver(
+            running.search.id, trial.index, trial.report if isinstance(trial.report, RungScore) else None
+        )
 
     def _score(self, search: Search, trial: _Running) -> RungScore | FoldFailure:
         ended = [self._done[job.digest] for job in trial.jobs]
@@ -255,12 +283,18 @@ class Sweep:
         failure = next((report for report in ended if isinstance(report, FoldFailure)), None)
         if failure is not None:
             return failure
-        return self._plan.validation([report for report in ended if isinstance(report, FoldResult)], rung.budget)
+        return self._plan.validation(
+            [report for report in ended if isinstance(report, FoldResult)], rung.budget
+        )
 
     def _end(self, running: _SearchRun, trial: _Running, *, lost: bool) -> None:
         running.asked_about = None if running.asked_about == trial.index else running.asked_about
         del running.live[trial.index]
-        gone = FoldFailure("", "", 0, "whoever drove the trial was lost, and its retries are used up", lost=True) if lost else None
+        gone = (
+            FoldFailure("", "", 0, "whoever drove the trial was lost, and its retries are used up", lost=True)
+            if lost
+            else None
+        )
         failure = trial.report if isinstance(trial.report, FoldFailure) else gone
         last = trial.rung == len(running.search.rungs) - 1
         ended = [self._done[job.digest] for job in trial.jobs if job.digest in self._done]

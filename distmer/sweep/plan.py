@@ -1,8 +1,10 @@
-"""A sweep before it runs, and what came of it: who searches on which subjects, what a trial is scored on, which setting is chosen.
+"""A sweep before it runs, and what came of it: who searches on which subjects, what a trial is scored on,
+which setting is chosen.
 
-`nested`: one search an outer fold, on that fold's training subjects alone; its choice is refitted on them and scored once on the
-subjects it has never seen. `flat`: one search whose trials are scored on the inner folds of all outer folds: every subject has a
-say in the choice. `oracle`: one search on the test folds themselves. The last two are stamped, and never a headline.
+`nested`: one search an outer fold, on that fold's training subjects alone; its choice is refitted on them and
+scored once on the subjects it has never seen. `flat`: one search whose trials are scored on the inner folds
+of all outer folds: every subject has a say in the choice. `oracle`: one search on the test folds themselves.
+The last two are stamped, and never a headline.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class RungScore:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting, tried: ``complete`` through every rung, ``stopped`` by the scheduler, or ``failed`` for a reason."""
+    """One setting, tried: ``complete`` through every rung, ``stopped`` by the scheduler, or ``failed`` for a
+    reason."""
 
     search: str
     index: int
@@ -78,7 +81,13 @@ class Trial:
 
     @classmethod
     def of_json(cls, tree: Mapping[str, JsonValue]) -> Trial:
-        return cls(**{**tree, "rungs": tuple(RungScore(**rung) for rung in tree["rungs"]), "folds": tuple(tree["folds"])})
+        return cls(
+            **{
+                **tree,
+                "rungs": tuple(RungScore(**rung) for rung in tree["rungs"]),
+                "folds": tuple(tree["folds"]),
+            }
+        )
 
     def to_json(self) -> dict[str, JsonValue]:
         return asdict(self)
@@ -90,7 +99,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepPlan:
-    """A sweep, complete and identified. ``base`` is the plan of the base configuration on the clips that every setting can use."""
+    """A sweep, complete and identified. ``base`` is the plan of the base configuration on the clips that
+    every setting can use."""
 
     digest: str
     space: Space
@@ -105,12 +115,15 @@ class SweepPlan:
     @property
     def stamps(self) -> tuple[str, ...]:
         """What a reader of the outer score must know."""
-        own = {"nested": (), "flat": ("selection-optimistic",), "oracle": ("oracle:setting",)}[self.sweep.mode]
+        own = {"nested": (), "flat": ("selection-optimistic",), "oracle": ("oracle:setting",)}[
+            self.sweep.mode
+        ]
         return (*own, *self.base.stamps)
 
     @property
     def settings(self) -> dict[str, JsonValue]:
-        """The configuration that the same sweep can be made from again: as given, for what was left out may be no option of the mode."""
+        """The configuration that the same sweep can be made from again: as given, for what was left out may
+        be no option of the mode."""
         return {**self.space.acting(), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
 
     @property
@@ -119,17 +132,31 @@ class SweepPlan:
         return self.sweep.wanted * sum(search.most for search in self.searches)
 
     def jobs(self, setting: Setting, rung: Rung) -> tuple[FoldJob, ...]:
-        """A trial's trainings for a rung, with the first of the seeds. BadInput where the setting cannot be."""
+        """A trial's trainings for a rung, with the first of the seeds. BadInput where the setting cannot
+        be."""
         config, model = self.space.config(setting)
         if rung.epochs is not None:
-            config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": rung.epochs})})
+            config = config.model_copy(
+                update={"train": config.train.model_copy(update={"epochs": rung.epochs})}
+            )
         classes = len(self.base.classes)
-        return fold_jobs(config, model, rung.folds, self.base.labels, self._keys(config), config.seeds[:1], classes)
+        return fold_jobs(
+            config, model, rung.folds, self.base.labels, self._keys(config), config.seeds[:1], classes
+        )
 
     def refits(self, search: Search, setting: Setting) -> tuple[FoldJob, ...]:
-        """The chosen setting on a search's outer folds, with every seed: the same jobs as of a run of that configuration."""
+        """The chosen setting on a search's outer folds, with every seed: the same jobs as of a run of that
+        configuration."""
         config, model = self.space.config(setting)
-        return fold_jobs(config, model, search.outer, self.base.labels, self._keys(config), config.seeds, len(self.base.classes))
+        return fold_jobs(
+            config,
+            model,
+            search.outer,
+            self.base.labels,
+            self._keys(config),
+            config.seeds,
+            len(self.base.classes),
+        )
 
     def _keys(self, config: Config) -> Mapping[str, str]:
         return self.keys[feature_digest(config.features)]
@@ -141,8 +168,8 @@ class SweepPlan:
         return RungScore(budget, scored.uar, scored.uf1)
 
     def interval(self, folds: Sequence[FoldResult]) -> tuple[float, float] | None:
-        """The 95 % interval of a trial's validation score over the subjects of its folds; None for fewer than two of
-        them. From 500 resamples: it is shown while the sweep is under way, and kept nowhere."""
+        """The 95 % interval of a trial's validation score over the subjects of its folds; None for fewer than
+        two of them. From 500 resamples: it is shown while the sweep is under way, and kept nowhere."""
         pooled = Predictions.concat([fold.predictions for fold in folds])
         if len(set(pooled.subjects)) < 2:
             return None
@@ -150,9 +177,12 @@ class SweepPlan:
         return ends.lo, ends.hi
 
     def choose(self, trials: Sequence[Trial]) -> Trial | None:
-        """The trial of best validation score among those that went through every rung; the first of equals. None if none did."""
+        """The trial of best validation score among those that went through every rung; the first of equals.
+        None if none did."""
         whole = [trial for trial in trials if trial.state == "complete"]
-        return max(whole, key=lambda trial: (trial.score(self.sweep.metric) or 0.0, -trial.index), default=None)
+        return max(
+            whole, key=lambda trial: (trial.score(self.sweep.metric) or 0.0, -trial.index), default=None
+        )
 
 
 def feature_digest(features: FeatureConfig) -> str:
@@ -161,14 +191,21 @@ def feature_digest(features: FeatureConfig) -> str:
 
 def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) -> SweepPlan:
     """The searches of a sweep. BadInput where a fold's training subjects are too few to be split again."""
-    names = space.sweep.space["model.name"].countable if "model.name" in space.sweep.space else (base.model.info.name,)
+    names = (
+        space.sweep.space["model.name"].countable
+        if "model.name" in space.sweep.space
+        else (base.model.info.name,)
+    )
     models = [resolve(base.config.model.model_validate({"name": name})) for name in names]
-    settings = base.config.model_dump(mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}})
+    settings = base.config.model_dump(
+        mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}}
+    )
     identity = {
         "base": base.digest,
         "settings": settings,  # whole: what is idle in the base may act in a trial
         "sweep": space.sweep.model_dump(mode="json", exclude={"space"}),
-        "space": [[name, domain.model_dump(mode="json")] for name, domain in space.sweep.space.items()],  # draws depend on its order
+        # draws depend on its order
+        "space": [[name, domain.model_dump(mode="json")] for name, domain in space.sweep.space.items()],
         "features": sorted(digest(sorted(clips.items())) for clips in keys.values()),
         "code": [code_of(model.module, model.info.kind) for model in models],
     }
@@ -177,7 +214,9 @@ def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) 
 
 def _searches(sweep: SweepConfig, base: Plan) -> list[Search]:
     if sweep.mode == "oracle":
-        return [Search("all", tuple(Rung(n, (fold,)) for n, fold in enumerate(base.folds, start=1)), base.folds)]
+        return [
+            Search("all", tuple(Rung(n, (fold,)) for n, fold in enumerate(base.folds, start=1)), base.folds)
+        ]
     inner = {outer.id: _inner(outer, base, sweep.inner_folds) for outer in base.folds}
     if sweep.mode == "nested":
         return [Search(outer.id, _rungs(sweep, base, [inner[outer.id]]), (outer,)) for outer in base.folds]
@@ -185,7 +224,10 @@ def _searches(sweep: SweepConfig, base: Plan) -> list[Search]:
 
 
 def _inner(outer: Fold, base: Plan, k: int) -> list[Fold]:
-    return [Fold(f"{outer.id}/{fold.id}", fold.train, fold.test) for fold in inner_folds(outer.train, base.labels, k)]
+    return [
+        Fold(f"{outer.id}/{fold.id}", fold.train, fold.test)
+        for fold in inner_folds(outer.train, base.labels, k)
+    ]
 
 
 def _rungs(sweep: SweepConfig, base: Plan, inner: Sequence[Sequence[Fold]]) -> tuple[Rung, ...]:
@@ -203,7 +245,8 @@ def grace_of(sweep: SweepConfig, most: int) -> int:
 
 
 def budgets(sweep: SweepConfig, epochs: int) -> list[int]:
-    """The epochs after which a trial reports: ASHA's rungs, and all of them. Every rung is a training of its own, from the start."""
+    """The epochs after which a trial reports: ASHA's rungs, and all of them. Every rung is a training of its
+    own, from the start."""
     if sweep.scheduler == "none":
         return [epochs]
     steps = [grace_of(sweep, epochs)]

@@ -1,4 +1,5 @@
-"""What came of a sweep: each search's trials and choice, the refits on the outer folds, their score, and how far it was flattered."""
+"""What came of a sweep: each search's trials and choice, the refits on the outer folds, their score, and how
+far it was flattered."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ class SweepResult(Scored):
 
     @property
     def status(self) -> str:
-        if len(self.folds) == self.expected and not any(trial.lost for outcome in self.outcomes for trial in outcome.trials):
+        if len(self.folds) == self.expected and not any(
+            trial.lost for outcome in self.outcomes for trial in outcome.trials
+        ):
             return "complete"
         return "partial" if self.folds or len(self.outcomes) < len(self.plan.searches) else "failed"
 
@@ -63,7 +66,8 @@ class SweepResult(Scored):
 
     @property
     def optimism(self) -> InnerScores | None:
-        """Validation score of the chosen less the outer score: how much better the search looks from the inside."""
+        """Validation score of the chosen less the outer score: how much better the search looks from the
+        inside."""
         if self.summary is None or self.inner is None or self.status != "complete":
             return None
         return InnerScores(uar=self.inner.uar - self.summary.uar, uf1=self.inner.uf1 - self.summary.uf1)
@@ -71,17 +75,27 @@ class SweepResult(Scored):
     @property
     def model(self) -> str:
         """The chosen models' names: one, unless the sweep searched among them."""
-        chosen = {str(outcome.chosen.setting.get("model.name", "")) for outcome in self.outcomes if outcome.chosen}
+        chosen = {
+            str(outcome.chosen.setting.get("model.name", "")) for outcome in self.outcomes if outcome.chosen
+        }
         return ", ".join(sorted(filter(None, chosen))) or self.plan.base.model.info.name
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials by state; their trainings (one that trials share counts once) and epochs, against those without a scheduler."""
+        """Trials by state; their trainings (one that trials share counts once) and epochs, against those
+        without a scheduler."""
         trials = [trial for outcome in self.outcomes for trial in outcome.trials]
-        states = {state: sum(trial.state == state for trial in trials) for state in ("complete", "stopped", "failed")}
+        states = {
+            state: sum(trial.state == state for trial in trials)
+            for state in ("complete", "stopped", "failed")
+        }
         done = len({fold for trial in trials for fold in trial.folds})
         whole = {o.search.id: o.search.trainings for o in self.outcomes}
-        epochs = [self.plan.space.config(t.setting)[0].train.epochs * whole[t.search] for t in trials if t.state != "failed"]
+        epochs = [
+            self.plan.space.config(t.setting)[0].train.epochs * whole[t.search]
+            for t in trials
+            if t.state != "failed"
+        ]
         return {
             "trials": len(trials),
             **states,
@@ -95,7 +109,9 @@ class SweepResult(Scored):
     def left_out(self) -> list[LeftOut]:
         """Everything that is not in the score, with its reason."""
         clips = [ClipLeftOut(clip=f.clip, reason=f.reason) for f in self.plan.base.failures]
-        known = {(f.fold_id, f.seed): f.reason for f in self.failures} | {(f.fold_id, f.seed): "" for f in self.folds}
+        known = {(f.fold_id, f.seed): f.reason for f in self.failures} | {
+            (f.fold_id, f.seed): "" for f in self.folds
+        }
         ended = {outcome.search.id: outcome for outcome in self.outcomes}
         folds: list[FoldLeftOut] = []
         for search in self.plan.searches:
@@ -106,9 +122,15 @@ class SweepResult(Scored):
 
     @property
     def results(self) -> Results:
-        """``results.json`` of a sweep; its score fields are those of a run's, so that both can be compared."""
+        """``results.json`` of a sweep; its score fields are those of a run's, so that both can be
+        compared."""
         chosen = [
-            {"search": o.search.id, "trial": o.chosen.index, "setting": dict(o.chosen.setting), **asdict(o.chosen.rungs[-1])}
+            {
+                "search": o.search.id,
+                "trial": o.chosen.index,
+                "setting": dict(o.chosen.setting),
+                **asdict(o.chosen.rungs[-1]),
+            }
             for o in self.outcomes
             if o.chosen
         ]
@@ -151,7 +173,10 @@ class SweepCounts:
 def conclude_sweep(plan: SweepPlan, counts: SweepCounts, seconds: float, folder: str) -> SweepResult:
     """The result, in the plan's order whatever the order of arrival."""
     outcomes = tuple(counts.outcomes[search.id] for search in plan.searches if search.id in counts.outcomes)
-    order = {(fold.id, seed): n for n, (seed, fold) in enumerate((s, f) for s in plan.base.config.seeds for f in plan.base.folds)}
+    order = {
+        (fold.id, seed): n
+        for n, (seed, fold) in enumerate((s, f) for s in plan.base.config.seeds for f in plan.base.folds)
+    }
     ended = sorted(counts.refits.values(), key=lambda report: order[report.fold_id, report.seed])
     folds = tuple(report for report in ended if isinstance(report, FoldResult))
     failures = tuple(report for report in ended if isinstance(report, FoldFailure))

@@ -1,6 +1,8 @@
-"""What a sweep searches: any setting of features, inputs, model and training, each with the values it may take.
+"""What a sweep searches: any setting of features, inputs, model and training, each with the values it may
+take.
 
-A setting of a sweep is a plain mapping, dotted name → value, laid upon the base configuration. The searcher is Optuna's.
+A setting of a sweep is a plain mapping, dotted name → value, laid upon the base configuration. The searcher
+is Optuna's.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Domain(Section):
         (form, ends) = next(iter(given.items()))
         if form == "choice":
             labels = [_label(value) for value in ends]
-            if any(label in labels[:n] for n, label in enumerate(labels)):  # 1, 1.0 and true are one value to the searcher
+            # 1, 1.0 and true are one value to the searcher
+            if any(label in labels[:n] for n, label in enumerate(labels)):
                 raise ValueError("a choice is listed twice")
         elif not ends[0] < ends[1]:
             raise ValueError(f"{form} takes a lower and a higher end")
@@ -89,7 +92,8 @@ class Domain(Section):
 
 
 class SweepConfig(Section):
-    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of subjects."""
+    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of
+    subjects."""
 
     space: dict[str, Domain]
     mode: Literal["nested", "flat", "oracle"] = "nested"
@@ -100,10 +104,12 @@ class SweepConfig(Section):
     rungs: Literal["folds", "epochs"] = "folds"  # what a trial reports after
     # folds (1) or epochs (a ninth) before a trial may be stopped
     grace: Annotated[int | None, acts_if("scheduler", "asha")] = Field(default=None, ge=1)
-    reduction: Annotated[int, acts_if("scheduler", "asha")] = Field(default=2, ge=2)  # one trial in so many goes on
+    # one trial in so many goes on
+    reduction: Annotated[int, acts_if("scheduler", "asha")] = Field(default=2, ge=2)
     inner_folds: Annotated[int, acts_if("mode", "nested", "flat")] = Field(default=3, ge=2)
     metric: Literal["uar", "uf1"] = "uar"
-    concurrent: int = Field(default=4, ge=1)  # trials of one search at once: part of what is found, for they do not learn of each other
+    # trials of one search at once: part of what is found, for they do not learn of each other
+    concurrent: int = Field(default=4, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
@@ -140,13 +146,15 @@ class Space:
 
     @classmethod
     def read(cls, tree: Mapping[str, Any], origin: str) -> Space:
-        """The space of a configuration with a ``sweep:`` section, checked: BadInput names an unknown setting and its nearest."""
+        """The space of a configuration with a ``sweep:`` section, checked: BadInput names an unknown setting
+        and its nearest."""
         if "sweep" not in tree:
             raise BadInput(f"{origin}: it has no sweep section; add one, or give it to `distmer run`.")
         if "compare" in tree:
             raise BadInput(f"{origin}: it has both a sweep and a compare section; keep one of them.")
         base = {key: value for key, value in tree.items() if key != "sweep"}
-        base = merge({"tracking": {"folds": "steps"}}, base)  # trials by the hundred: their folds would drown the list
+        # trials by the hundred: their folds would drown the list
+        base = merge({"tracking": {"folds": "steps"}}, base)
         space = cls(base, parse(SweepConfig, tree["sweep"] or {}, origin, prefix="sweep"), origin)
         space._check()
         return space
@@ -155,7 +163,8 @@ class Space:
         return parse(Config, self.tree, self.origin)
 
     def config(self, setting: Setting) -> tuple[Config, ResolvedModel]:
-        """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map, say."""
+        """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map,
+        say."""
         config = parse(Config, merge(self.tree, nested(setting, self.origin), self.origin), self.origin)
         return config, resolve(config.model)
 
@@ -165,7 +174,8 @@ class Space:
         return {name: domain.landmarks for name, domain in self.sweep.space.items()}
 
     def unused(self, layers: Sequence[Layer]) -> list[str]:
-        """A sentence for each given setting that no trial uses, or not every model. BadInput: see `refuse_idle`."""
+        """A sentence for each given setting that no trial uses, or not every model. BadInput: see
+        `refuse_idle`."""
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
         stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
         notes = [*unused_options(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
@@ -173,7 +183,10 @@ class Space:
         others = [str(name) for name in self.searched.get("model.name", ()) if name != model.name]
         if others and model.options:
             options = ", ".join(f"model.{key}={value}" for key, value in model.options.items())
-            notes.append(f"{options} of the base belong to {model.name} and are not used in trials of {', '.join(others)}")
+            notes.append(
+                f"{options} of the base belong to {model.name} and are not used in trials of"
+                f" {', '.join(others)}"
+            )
         return notes
 
     def acting(self) -> dict[str, JsonValue]:
@@ -181,8 +194,11 @@ class Space:
         return acting(self.base().model_dump(mode="json"), is_network, self.searched)
 
     def study(self) -> optuna.Study:
-        """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing else."""
-        sampler = optuna.samplers.TPESampler if self.sweep.searcher == "tpe" else optuna.samplers.RandomSampler
+        """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing
+        else."""
+        sampler = (
+            optuna.samplers.TPESampler if self.sweep.searcher == "tpe" else optuna.samplers.RandomSampler
+        )
         study = _new_study(sampler(seed=self.sweep.seed))
         if self.sweep.searcher == "grid":
             values = [[_label(value) for value in domain.countable] for domain in self.sweep.space.values()]
@@ -197,14 +213,19 @@ class Space:
         return trial, {name: space[name].value(drawn) for name, drawn in trial.params.items()}
 
     def foreseen(self) -> list[dict[str, JsonValue]]:
-        """The settings that will be tried whatever comes of them: all, but what TPE draws from what it has learnt."""
+        """The settings that will be tried whatever comes of them: all, but what TPE draws from what it has
+        learnt."""
         count = min(self.sweep.wanted, _TPE_RANDOM) if self.sweep.searcher == "tpe" else self.sweep.wanted
         study = self.study()
         return [self.ask(study)[1] for _ in range(count)]
 
     def feature_settings(self) -> Iterator[dict[str, JsonValue]]:
         """Every combination of searched feature settings; the store computes each once."""
-        searched = {name: domain.choice or () for name, domain in self.sweep.space.items() if name.startswith("features.")}
+        searched = {
+            name: domain.choice or ()
+            for name, domain in self.sweep.space.items()
+            if name.startswith("features.")
+        }
         for values in itertools.product(*searched.values()):
             yield dict(zip(searched, values, strict=True))
 
@@ -212,7 +233,10 @@ class Space:
         base = self.base()
         resolve(base.model)
         if base.train.selection == "oracle":
-            raise BadInput(f"{self.origin}: train.selection is oracle; to choose on the test folds, ask for sweep.mode: oracle by name.")
+            raise BadInput(
+                f"{self.origin}: train.selection is oracle; to choose on the test folds, ask"
+                f" for sweep.mode: oracle by name."
+            )
         for name in self.sweep.space:
             self._check_name(name)
         if self.sweep.rungs == "epochs":
@@ -224,35 +248,59 @@ class Space:
     def _check_name(self, name: str) -> None:
         section = name.split(".")[0]
         if inside := next((other for other in self.sweep.space if other.startswith(f"{name}.")), None):
-            raise BadInput(f"{self.origin}: sweep.space.{inside} lies within sweep.space.{name}; search one of them.")
+            raise BadInput(
+                f"{self.origin}: sweep.space.{inside} lies within sweep.space.{name}; search one of them."
+            )
         if section in SEARCHABLE and section == name:
-            raise BadInput(f"{self.origin}: sweep.space.{name} is a whole section; name a setting of it, {name}.….")
+            raise BadInput(
+                f"{self.origin}: sweep.space.{name} is a whole section; name a setting of it, {name}.…."
+            )
         if section not in SEARCHABLE:
             known = "" if section in Config.model_fields else f"; {nearest(section, SEARCHABLE)}"
             raise BadInput(
-                f"{self.origin}: sweep.space.{name} cannot be searched, only {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
+                f"{self.origin}: sweep.space.{name} cannot be searched, only"
+                f" {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
             )
         if section == "features" and self.sweep.space[name].choice is None:
-            raise BadInput(f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted once, before the search.")
+            raise BadInput(
+                f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted"
+                f" once, before the search."
+            )
         if name == "train.selection":
-            raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is chosen, not a setting of it.")
+            raise BadInput(
+                f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is"
+                f" chosen, not a setting of it."
+            )
         if reason := why_idle(name, self.tree, is_network, self.searched):
             raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: {reason}.")
 
     def _check_epochs(self, base: Config) -> None:
         if "train.epochs" in self.sweep.space:
-            raise BadInput(f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be searched too; use rungs: folds.")
+            raise BadInput(
+                f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be"
+                f" searched too; use rungs: folds."
+            )
         if self.sweep.mode == "oracle":
-            raise BadInput(f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it reports after outer folds.")
+            raise BadInput(
+                f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it"
+                f" reports after outer folds."
+            )
         searched = self.sweep.space.get("model.name")
         for model in searched.countable if searched else (base.model.name,):
             if resolve(ModelConfig(name=str(model))).info.kind == "classical":
-                raise BadInput(f"{self.origin}: sweep.rungs is epochs, but {model} is fitted in one go; use rungs: folds.")
+                raise BadInput(
+                    f"{self.origin}: sweep.rungs is epochs, but {model} is fitted in one go;"
+                    f" use rungs: folds."
+                )
         if (self.sweep.grace or 1) > base.train.epochs:
-            raise BadInput(f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is {base.train.epochs}; lower it.")
+            raise BadInput(
+                f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is"
+                f" {base.train.epochs}; lower it."
+            )
 
     def _check_value(self, name: str, value: JsonValue) -> None:
-        """BadInput unless the value goes with some values of the others: an option of one model, where models are searched too."""
+        """BadInput unless the value goes with some values of the others: an option of one model, where models
+        are searched too."""
         study = _new_study(optuna.samplers.RandomSampler(seed=0))
         problem: BadInput | None = None
         for attempt in range(_TRIES if len(self.sweep.space) > 1 else 1):

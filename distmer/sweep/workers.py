@@ -1,4 +1,5 @@
-"""What a sweep needs: searchers and schedulers, which decide, and workers, which train folds. Ray's are in `distmer.cluster`."""
+"""What a sweep needs: searchers and schedulers, which decide, and workers, which train folds. Ray's are in
+`distmer.cluster`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class WentOn:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: its actor is gone for good."""
+    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: its actor is gone for
+    good."""
 
     search: str
     index: int

@@ -1,4 +1,5 @@
-"""What a run was made with: the code's commit, the locked requirements, libraries, Python, machine. Read once a run, and only read."""
+"""What a run was made with: the code's commit, the locked requirements, libraries, Python, machine. Read once
+a run, and only read."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _LIBRARIES = (
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The driver's surroundings. None: not known (an installed wheel has no commit, a submitted folder no .git)."""
+    """The driver's surroundings. None: not known (an installed wheel has no commit, a submitted folder no
+    .git)."""
 
     commit: str | None
     dirty: bool | None  # tracked files differ from the commit
@@ -37,7 +39,8 @@ class Environment:
 
 
 def capture(root: Path | None = None) -> Environment:
-    """The environment of this process; ``root`` is the folder of the source checkout (default: where the package lies)."""
+    """The environment of this process; ``root`` is the folder of the source checkout (default: where the
+    package lies)."""
     root = root or Path(__file__).resolve().parents[2]
     commit, dirty = _revision(root)
     return Environment(
@@ -53,7 +56,8 @@ def capture(root: Path | None = None) -> Environment:
 
 
 def _revision(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of ``root``; of no other repository, for an installed package may lie inside somebody's checkout."""
+    """The commit of ``root``; of no other repository, for an installed package may lie inside somebody's
+    checkout."""
     if not (root / ".git").exists():
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
@@ -63,7 +67,8 @@ def _revision(root: Path) -> tuple[str | None, bool | None]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603, S607
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -90,4 +95,8 @@ def _device() -> str:
     """The driver's own accelerator; where each fold ran is in its result."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine()
+    )

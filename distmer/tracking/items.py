@@ -99,7 +99,8 @@ LogItem = Params | Tag | Metric | Curve | Text | Table | Figure | Child
 
 
 def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
-    """What is known before the first fold: settings, data, surroundings, and what a reader of the score must know."""
+    """What is known before the first fold: settings, data, surroundings, and what a reader of the score must
+    know."""
     yield Params(
         {
             "model": plan.model.info.name,
@@ -135,7 +136,8 @@ def stamp_items(stamps: Sequence[str]) -> Iterator[LogItem]:
 
 
 def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
-    """A finished fold as a run of its own below the run. Its settings are repeated there, for a search to find it by them."""
+    """A finished fold as a run of its own below the run. Its settings are repeated there, for a search to
+    find it by them."""
     spec, sections = settings(plan), ("model", "train", "inputs", "features", "evaluation")  # those that act
     child: list[LogItem] = [
         Params(
@@ -158,7 +160,8 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
 
 
 def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
-    """A fold's scores. Named ``fold.…``, for a score of one subject must not come up in a search for scores of runs."""
+    """A fold's scores. Named ``fold.…``, for a score of one subject must not come up in a search for scores
+    of runs."""
     predictions = result.predictions
     yield Metric("fold.clips", len(predictions), step)
     yield Metric("fold.seconds", result.seconds, step)
@@ -172,7 +175,8 @@ def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
 
 
 def result_items(result: RunResult) -> Iterator[LogItem]:
-    """What a run came to: scores with intervals and floors, figures, tables, and what is missing from them."""
+    """What a run came to: scores with intervals and floors, figures, tables, and what is missing from
+    them."""
     results = result.results
     yield Metric("folds_done", len(result.folds))
     yield Metric("folds_failed", len(result.failures))
@@ -215,7 +219,8 @@ def comparison_items(comparison: Comparison) -> Iterator[LogItem]:
 
 
 def failures_table(result: RunResult) -> Table:
-    """Everything that is not in the score. Written when empty too: a run that was mended must not keep its old list."""
+    """Everything that is not in the score. Written when empty too: a run that was mended must not keep its
+    old list."""
     tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
     rows = [
         ("clip", row.clip, "", row.reason, "")
@@ -228,11 +233,14 @@ def failures_table(result: RunResult) -> Table:
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
-    """The numbers of a summary by dotted name: ``uar``, ``uar.low``, ``floors.constant.uar``, ``per_dataset.casme2.uf1``."""
+    """The numbers of a summary by dotted name: ``uar``, ``uar.low``, ``floors.constant.uar``,
+    ``per_dataset.casme2.uf1``."""
     for name, value in scored.items():
         if isinstance(value, Mapping):
             yield from (Metric(f"{name}.{metric.name}", metric.value) for metric in score_metrics(value))
-        elif name.endswith("_ci") and isinstance(value, list | tuple) and len(value) == 2 and None not in value:
+        elif (
+            name.endswith("_ci") and isinstance(value, list | tuple) and len(value) == 2 and None not in value
+        ):
             yield Metric(f"{name.removesuffix('_ci')}.low", float(value[0]))
             yield Metric(f"{name.removesuffix('_ci')}.high", float(value[1]))
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -240,7 +248,8 @@ def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
 
 
 def settings(plan: Plan) -> dict[str, JsonValue]:
-    """The configuration as it acts: every option of the model filled in, settings that do nothing left out."""
+    """The configuration as it acts: every option of the model filled in, settings that do nothing left
+    out."""
     options = {"name": plan.model.info.name, **plan.model.spec["options"]}
     return {**acting_settings(plan.config, plan.model), "model": options}
 

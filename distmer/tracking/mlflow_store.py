@@ -1,8 +1,10 @@
-"""The interpreter of log items: the only file that imports mlflow. It finds what it wrote before, and writes nothing twice.
+"""The interpreter of log items: the only file that imports mlflow. It finds what it wrote before, and writes
+nothing twice.
 
-A run is found by the tag ``distmer.run`` (the plan's digest), a fold below it by ``distmer.fold`` (the fold's digest).
-``distmer.status`` becomes ``complete`` last: a fold without it was cut off, and is written again into the same MLflow run.
-Points are stamped with the run's start plus their step, so that MLflow itself knows a point written a second time.
+A run is found by the tag ``distmer.run`` (the plan's digest), a fold below it by ``distmer.fold`` (the fold's
+digest). ``distmer.status`` becomes ``complete`` last: a fold without it was cut off, and is written again
+into the same MLflow run. Points are stamped with the run's start plus their step, so that MLflow itself knows
+a point written a second time.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 _REFUSALS = {400, 401, 403, 404, 405, 409, 413, 422}
 
-# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all folds is
-# said by the tag `distmer.status`, which is "complete" of a whole run alone.
+# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all
+# folds is said by the tag `distmer.status`, which is "complete" of a whole run alone.
 STATUS = {"complete": "FINISHED", "some-folds": "FINISHED", "failed": "FAILED"}
 
 # Artifact stores bring exceptions of their own; they are loaded only by who uses one.
@@ -62,10 +64,25 @@ _ARTIFACT_ERRORS = {
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a tracking server, its data base, or its artifact store can throw. Anything else is an error of ours."""
-    foreign = [getattr(sys.modules[m], name) for m, names in _ARTIFACT_ERRORS.items() if m in sys.modules for name in names]
+    """What a tracking server, its data base, or its artifact store can throw. Anything else is an error of
+    ours."""
+    foreign = [
+        getattr(sys.modules[m], name)
+        for m, names in _ARTIFACT_ERRORS.items()
+        if m in sys.modules
+        for name in names
+    ]
     # ImportError: the driver of a data base or of an artifact store is not installed.
-    ours = (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, HTTPError, OSError, ImportError, json.JSONDecodeError)
+    ours = (
+        MlflowException,
+        SQLAlchemyError,
+        CommandError,
+        sqlite3.Error,
+        HTTPError,
+        OSError,
+        ImportError,
+        json.JSONDecodeError,
+    )
     return (*ours, *foreign)
 
 
@@ -87,7 +104,8 @@ class _WatchedClient:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run that is being written to: its folds that are there whole, and those that were cut off, by the fold's digest."""
+    """A run that is being written to: its folds that are there whole, and those that were cut off, by the
+    fold's digest."""
 
     run: Run
     done: set[str]
@@ -97,9 +115,12 @@ class Opened:
 class MlflowStore:
     """One experiment at one tracking URI."""
 
-    def __init__(self, uri: str, experiment: str, artifacts: str | None, answered: Callable[[], None] = lambda: None) -> None:
-        """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server has its
-        own place. ``answered`` is called after every request that came back, and before every piece of work of ours."""
+    def __init__(
+        self, uri: str, experiment: str, artifacts: str | None, answered: Callable[[], None] = lambda: None
+    ) -> None:
+        """``artifacts``: where the experiment keeps files if it is created here and now, on SQLite; a server
+        has its own place. ``answered`` is called after every request that came back, and before every piece
+        of work of ours."""
         self._answered = answered
         with _first_use(uri):
             try:
@@ -121,7 +142,9 @@ class MlflowStore:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(name, Path(artifacts).absolute().as_uri() if artifacts else None)
+                return self.client.create_experiment(
+                    name, Path(artifacts).absolute().as_uri() if artifacts else None
+                )
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # another run created it meanwhile
                 if found is None:
@@ -149,7 +172,9 @@ class MlflowStore:
         """Runs that are not deleted, the oldest first."""
         token: str | None = None
         while True:
-            page = self.client.search_runs([self.experiment], condition, order_by=["attributes.start_time ASC"], page_token=token)
+            page = self.client.search_runs(
+                [self.experiment], condition, order_by=["attributes.start_time ASC"], page_token=token
+            )
             yield from page
             token = page.token
             if not token:
@@ -167,21 +192,29 @@ class MlflowStore:
             self._write_to(opened.run, own)
 
     def write_result(self, opened: Opened, items: Iterable[LogItem]) -> None:
-        """Write what may have changed since the run was last here: stamped with now, for the latest to be shown."""
+        """Write what may have changed since the run was last here: stamped with now, for the latest to be
+        shown."""
         fresh = self.client.get_run(opened.run.info.run_id)
         known = fresh.data.metrics
-        news = [item for item in items if not (isinstance(item, Metric) and known.get(legal(item.name)) == item.value)]
+        news = [
+            item
+            for item in items
+            if not (isinstance(item, Metric) and known.get(legal(item.name)) == item.value)
+        ]
         self._write_to(fresh, news, now=True)
 
     def end(self, opened: Opened, status: str, *, stopped: bool, whole: set[str] | None = None) -> None:
-        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds failed.
+        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds
+        failed.
 
         ``whole``: the keys of all children there are; others are of a search that has been made again since.
         """
         seen: set[str] = set()
         for run in sorted(self._below(opened.run), key=lambda run: not _is_whole(run)):
             # A request that was given up as lost, and sent again, may have arrived after all.
-            if (digest := run.data.tags["distmer.fold"]) in seen or (whole is not None and digest not in whole):
+            if (digest := run.data.tags["distmer.fold"]) in seen or (
+                whole is not None and digest not in whole
+            ):
                 self.client.delete_run(run.info.run_id)
             seen.add(digest)
         run_id = opened.run.info.run_id
@@ -189,14 +222,18 @@ class MlflowStore:
         self.client.set_tag(run_id, "distmer.status", status)
 
     def abandon(self, opened: Opened) -> None:
-        """Leave a run that cannot be written to its end: it is not RUNNING for ever, and not taken for a whole one."""
+        """Leave a run that cannot be written to its end: it is not RUNNING for ever, and not taken for a
+        whole one."""
         self.client.set_terminated(opened.run.info.run_id, "FAILED")
         self.client.set_tag(opened.run.info.run_id, "distmer.status", "not-written")
 
     def group(self, digest: str, name: str, members: Sequence[str], items: Iterable[LogItem]) -> str:
-        """A run that stands above finished ones: those that have no parent yet become its children. Returns its id."""
+        """A run that stands above finished ones: those that have no parent yet become its children. Returns
+        its id."""
         found = next(self._search(f"tags.`distmer.comparison` = '{digest}'"), None)
-        run = found or self.client.create_run(self.experiment, tags={"distmer.comparison": digest}, run_name=name)
+        run = found or self.client.create_run(
+            self.experiment, tags={"distmer.comparison": digest}, run_name=name
+        )
         self._write_to(run, list(items), now=True)
         for member in members:
             if "mlflow.parentRunId" not in self.client.get_run(member).data.tags:
@@ -210,7 +247,11 @@ class MlflowStore:
             return
         run = opened.begun.get(child.key)
         if run is None:
-            tags = {"mlflow.parentRunId": opened.run.info.run_id, "distmer.fold": child.key, "distmer.status": "started"}
+            tags = {
+                "mlflow.parentRunId": opened.run.info.run_id,
+                "distmer.fold": child.key,
+                "distmer.status": "started",
+            }
             run = self.client.create_run(self.experiment, tags=tags, run_name=child.name)
         self._write_to(run, child.items)
         below = [item for item in child.items if isinstance(item, Child)]
@@ -223,11 +264,24 @@ class MlflowStore:
 
     def _write_to(self, run: Run, items: Sequence[LogItem], *, now: bool = False) -> None:
         start = int(time.time() * 1000) if now else int(run.info.start_time)
-        given = {legal(name): value for item in items if isinstance(item, Params) for name, value in item.values.items()}
-        # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its first one.
-        params = [Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params]
+        given = {
+            legal(name): value
+            for item in items
+            if isinstance(item, Params)
+            for name, value in item.values.items()
+        }
+        # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its
+        # first one.
+        params = [
+            Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params
+        ]
         tags = [RunTag(legal(item.name), cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
-        batches = zip_longest(_chunks(_points(items, start), _METRICS), _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[])
+        batches = zip_longest(
+            _chunks(_points(items, start), _METRICS),
+            _chunks(params, _WORDS),
+            _chunks(tags, _WORDS),
+            fillvalue=[],
+        )
         for some_points, some_params, some_tags in batches:
             self.client.log_batch(run.info.run_id, some_points, some_params, some_tags)
         for item in items:
@@ -238,8 +292,11 @@ class MlflowStore:
         if isinstance(item, Text):
             self.client.log_text(run_id, item.text, legal(item.path))
         elif isinstance(item, Table):
-            # As text, not with log_table, which appends to what is there: a run written twice would count its clips twice.
-            self.client.log_text(run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path))
+            # As text, not with log_table, which appends to what is there: a run written twice would count its
+            # clips twice.
+            self.client.log_text(
+                run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path)
+            )
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, item.draw(), legal(item.path), save_kwargs={"dpi": 150})
 
@@ -249,9 +306,14 @@ def _is_whole(fold: Run) -> bool:
 
 
 def probe(uri: str) -> None:
-    """OSError or sqlite3.Error at once where MLflow would try for minutes: a data base that is locked or not there."""
+    """OSError or sqlite3.Error at once where MLflow would try for minutes: a data base that is locked or not
+    there."""
     try:
-        url = None if uri.startswith(("http:", "https:")) or "://" not in uri else sqlalchemy.engine.make_url(uri)
+        url = (
+            None
+            if uri.startswith(("http:", "https:")) or "://" not in uri
+            else sqlalchemy.engine.make_url(uri)
+        )
     except ValueError as error:
         raise OSError(f"not an address ({error})") from error
     backend = url.get_backend_name() if url else ""
@@ -268,10 +330,11 @@ def probe(uri: str) -> None:
 
 @contextmanager
 def _first_use(uri: str) -> Iterator[None]:
-    """Alone with a SQLite store while it is opened: MLflow makes its tables then, and several runs may begin at once.
+    """Alone with a SQLite store while it is opened: MLflow makes its tables then, and several runs may begin
+    at once.
 
-    The system's own lock, which ends with the process that holds it, whatever ends that: nothing stale is left on a
-    disk, shared or not. OSError when another run holds it for minutes.
+    The system's own lock, which ends with the process that holds it, whatever ends that: nothing stale is
+    left on a disk, shared or not. OSError when another run holds it for minutes.
     """
     database = Path(sqlalchemy.engine.make_url(uri).database or "") if uri.startswith("sqlite:") else None
     if database is None or not database.name or str(database) == ":memory:":
@@ -295,7 +358,8 @@ def refused(error: Exception) -> bool:
 
 
 def server_version(uri: str) -> str | None:
-    """The version of an MLflow server; None where the address is none of a server. OSError when it does not say."""
+    """The version of an MLflow server; None where the address is none of a server. OSError when it does not
+    say."""
     if not uri.startswith(("http:", "https:")):
         return None
     answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_CONNECT_SECONDS)
@@ -304,7 +368,8 @@ def server_version(uri: str) -> str | None:
 
 
 def look(uri: str) -> str | None:
-    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises one of `failures()`."""
+    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises
+    one of `failures()`."""
     probe(uri)
     version = server_version(uri)
     if version is not None:
@@ -313,14 +378,18 @@ def look(uri: str) -> str | None:
 
 
 def version_note(uri: str) -> str:
-    """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this client well."""
+    """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this
+    client well."""
     try:
         theirs = server_version(uri)
     except OSError:
         return ""
     if theirs is None or theirs.split(".")[0] == mlflow.__version__.split(".")[0]:
         return ""
-    return f"; the server is MLflow {theirs}, this is {mlflow.__version__}: install the same major version on both sides"
+    return (
+        f"; the server is MLflow {theirs}, this is {mlflow.__version__}: install the same major version on"
+        f" both sides"
+    )
 
 
 def cut(value: str, limit: int) -> str:
@@ -337,7 +406,9 @@ def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
             yield Point(legal(item.name), item.value, start + item.step, item.step)
         elif isinstance(item, Curve):
             name = legal(item.name)
-            yield from (Point(name, value, start + step, step) for step, value in enumerate(item.values, start=1))
+            yield from (
+                Point(name, value, start + step, step) for step, value in enumerate(item.values, start=1)
+            )
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,7 +1,8 @@
 """The observer that writes a run to MLflow, in a thread of its own: no fold waits for a tracking server.
 
-A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds everything, and
-`distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the thread.
+A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds
+everything, and `distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the
+thread.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ _DEFAULTS = {
     "DO_NOT_TRACK": "true",
 }
 _WRITTEN = (RunStarted, FoldFinished, RunEnded, SweepStarted, TrialEnded, SearchEnded, SweepEnded)
-_KNOWN = ("Connection refused", "timed out", "database is locked", "Name or service not known", "Temporary failure in name resolution")
+_KNOWN = (
+    "Connection refused",
+    "timed out",
+    "database is locked",
+    "Name or service not known",
+    "Temporary failure in name resolution",
+)
 
 
 class MlflowTracker:
@@ -57,9 +64,9 @@ class MlflowTracker:
         patience: float = 30.0,
         ledger: Ledger | None = None,
     ) -> None:
-        """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how many
-        seconds a server that answers no request is waited for at the end; one that answers, however busy, is waited
-        for as long as it takes."""
+        """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how
+        many seconds a server that answers no request is waited for at the end; one that answers, however
+        busy, is waited for as long as it takes."""
         self.uri = uri
         self.error: str | None = None
         self._experiment = experiment
@@ -107,7 +114,11 @@ class MlflowTracker:
             self._thread.join(0.2)
         if not self._done and self.error is None:
             still = self._thread.is_alive()
-            self._give_up(f"it did nothing for {self._patience:.0f} s" if still else "the writer stopped; its traceback is above")
+            self._give_up(
+                f"it did nothing for {self._patience:.0f} s"
+                if still
+                else "the writer stopped; its traceback is above"
+            )
 
     def _work(self) -> None:
         with _as_mlflow_reads():
@@ -119,7 +130,8 @@ class MlflowTracker:
 
         store: MlflowStore | None = None
         try:
-            if not self.uri.startswith("sqlite:"):  # there, making the tables is work of ours too, and has its own limit
+            # there, making the tables is work of ours too, and has its own limit
+            if not self.uri.startswith("sqlite:"):
                 self._alive()
             store = mlflow_store.MlflowStore(self.uri, self._experiment, self._artifacts, self._alive)
             self._alive()
@@ -222,7 +234,8 @@ def reach(uri: str) -> tuple[str, str]:
 
 
 def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
-    """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be reached."""
+    """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be
+    reached."""
     with _as_mlflow_reads():
         return _group(uri, experiment, artifacts, comparison)
 
@@ -244,7 +257,8 @@ def _group(uri: str, experiment: str, artifacts: str | None, comparison: Compari
 
 @contextmanager
 def _as_mlflow_reads() -> Iterator[None]:
-    with process.environment(_DEFAULTS), process.only_errors_of("urllib3.connectionpool"):  # it would announce every retry
+    # it would announce every retry
+    with process.environment(_DEFAULTS), process.only_errors_of("urllib3.connectionpool"):
         yield
 
 
@@ -257,6 +271,9 @@ def reason(error: Exception) -> str:
     """An error of MLflow in a few words: it wraps a refused connection in four others."""
     text = " ".join(str(error).split()) or type(error).__name__
     if re.search(r"error code 40[13]\b", text):
-        return "the server refuses this user: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or what the user may do"
+        return (
+            "the server refuses this user: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+            " what the user may do"
+        )
     known = next((word for word in _KNOWN if word in text), None)
     return known.lower() if known else text[:200]

@@ -1,8 +1,9 @@
 """Names as MLflow takes them: of metrics, parameters, tags and files.
 
-MLflow takes letters, digits and ``_ - . / `` and blanks, as long as the name, read as a path, is in its plainest form. Every other
-sign is written as ``_x…_`` with its number in Unicode, in hexadecimal, as Excel's files do: the class ``joy+`` becomes
-``joy_x2B_``. Plain names stay as they are, no two names become one, and `original` reads them back.
+MLflow takes letters, digits and ``_ - . / `` and blanks, as long as the name, read as a path, is in its
+plainest form. Every other sign is written as ``_x…_`` with its number in Unicode, in hexadecimal, as Excel's
+files do: the class ``joy+`` becomes ``joy_x2B_``. Plain names stay as they are, no two names become one, and
+`original` reads them back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _LONGEST = 250  # characters that MLflow takes
 
 
 def legal(name: str) -> str:
-    """The name as MLflow takes it. One that is too long even then is cut, and ends in a digest of the whole."""
+    """The name as MLflow takes it. One that is too long even then is cut, and ends in a digest of the
+    whole."""
     text = _ILLEGAL.sub(_escape, name)
     if not text:
         return "_x_"

@@ -1,8 +1,9 @@
 """What is tracked of a sweep, as values: the sweep is a run, its trials runs below it, their folds steps and
 a table.
 
-The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only on request.
-A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no search for scores of runs may come upon them.
+The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only
+on request. A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no
+search for scores of runs may come upon them.
 """
 
 from __future__ import annotations
@@ -56,8 +57,11 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
     yield Text("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True))
 
 
-def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, fold_runs: bool) -> Iterator[LogItem]:
-    """A trial as a run below the sweep: its setting as parameters, its validation scores by rung, its folds as steps and a table."""
+def trial_items(
+    trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, fold_runs: bool
+) -> Iterator[LogItem]:
+    """A trial as a run below the sweep: its setting as parameters, its validation scores by rung, its folds
+    as steps and a table."""
     setting = {name: setting_text(value) for name, value in trial.setting.items()}
     items: list[LogItem] = [
         Params({"search": trial.search, "trial": str(trial.index), **setting}),
@@ -68,7 +72,8 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
     items += [Tag("mlflow.note.content", f"failed: {trial.reason}")] if trial.reason else []
     for rung in trial.rungs:
         items += [Metric("rung_uar", rung.uar, rung.budget), Metric("rung_uf1", rung.uf1, rung.budget)]
-    if trial.state == "complete":  # of a stopped one, a score on fewer folds or epochs would stand beside these as if it were one of them
+    # of a stopped one, a score on fewer folds or epochs would stand beside these as if it were one of them
+    if trial.state == "complete":
         items += [Metric("inner_uar", trial.rungs[-1].uar), Metric("inner_uf1", trial.rungs[-1].uf1)]
     items += [Metric("budget", trial.rungs[-1].budget if trial.rungs else 0), Metric("epochs", trial.epochs)]
     rows: list[dict[str, JsonValue]] = []
@@ -89,12 +94,20 @@ def trial_items(trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, f
 def trial_key(plan: SweepPlan, trial: Trial) -> str:
     """A trial's identity within the tracker: one that came out otherwise in a repeated search is another."""
     return digest(
-        [plan.digest, trial.search, trial.index, dict(trial.setting), trial.state, [list(asdict(r).values()) for r in trial.rungs]]
+        [
+            plan.digest,
+            trial.search,
+            trial.index,
+            dict(trial.setting),
+            trial.state,
+            [list(asdict(r).values()) for r in trial.rungs],
+        ]
     )
 
 
 def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:
-    """What a sweep came to: the outer scores, the inner ones of what was chosen, the optimism, figures, tables, settings files."""
+    """What a sweep came to: the outer scores, the inner ones of what was chosen, the optimism, figures,
+    tables, settings files."""
     for name, values in (("inner", result.inner), ("optimism", result.optimism)):
         if values:
             yield from (Metric(f"{name}_uar", values.uar), Metric(f"{name}_uf1", values.uf1))

@@ -22,8 +22,9 @@ def try_out(model: ResolvedModel, classes: int = 3) -> None:
     Raises
     ------
     BadInput
-        If the model's code raises (with its file and line), if it answers with another shape than one number for each
-        clip and class, or with something that is no number, or if it cannot answer for one clip alone.
+        If the model's code raises (with its file and line), if it answers with another shape than one number
+        for each clip and class, or with something that is no number, or if it cannot answer for one clip
+        alone.
     """
     if model.module.startswith("distmer."):
         return
@@ -38,10 +39,14 @@ def try_out(model: ResolvedModel, classes: int = 3) -> None:
                 f" {answer_NK.shape}, not ({clips}, {classes}); return one number for each clip and class."
             )
         if not np.isfinite(answer_NK).all():
-            raise BadInput(f"model {model.info.name}: it answered random maps with something that is no number (NaN).")
+            raise BadInput(
+                f"model {model.info.name}: it answered random maps with something that is no number (NaN)."
+            )
 
 
-def _network_answers(model: ResolvedModel, net: Any, x_NCHW: FloatArray, classes: int) -> list[tuple[int, FloatArray]]:
+def _network_answers(
+    model: ResolvedModel, net: Any, x_NCHW: FloatArray, classes: int
+) -> list[tuple[int, FloatArray]]:
     import torch
 
     def step() -> FloatArray:
@@ -63,11 +68,20 @@ def _network_answers(model: ResolvedModel, net: Any, x_NCHW: FloatArray, classes
         ]
 
 
-def _classical_answers(model: ResolvedModel, classifier: Any, x_NCHW: FloatArray, classes: int) -> list[tuple[int, FloatArray]]:
+def _classical_answers(
+    model: ResolvedModel, classifier: Any, x_NCHW: FloatArray, classes: int
+) -> list[tuple[int, FloatArray]]:
     y_N = np.arange(len(x_NCHW)) % classes
     fitted = _guarded(model, "fitting it", lambda: classifier.fit(x_NCHW, y_N, 0))
     return [
-        (clips, _guarded(model, f"predicting {clips} clips", lambda n=clips: np.asarray(fitted.predict_proba(x_NCHW[:n]))))
+        (
+            clips,
+            _guarded(
+                model,
+                f"predicting {clips} clips",
+                lambda n=clips: np.asarray(fitted.predict_proba(x_NCHW[:n])),
+            ),
+        )
         for clips in (2, 1)
     ]
 
@@ -77,9 +91,12 @@ def _guarded(model: ResolvedModel, what: str, act: Callable[[], T]) -> T:
         return act()
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if "site-packages" not in f.filename and "/distmer/" not in f.filename] or frames
+        own = [
+            f for f in frames if "site-packages" not in f.filename and "/distmer/" not in f.filename
+        ] or frames
         said = " ".join(str(error).split())
         raise BadInput(
-            f"model {model.info.name}: {what} raised {type(error).__name__} ({said}) in {own[-1].filename}, line"
+            f"model {model.info.name}: {what} raised {type(error).__name__} ({said}) in"
+            f" {own[-1].filename}, line"
             f" {own[-1].lineno}; correct the code and run again."
         ) from error

@@ -1,7 +1,8 @@
-"""Runs that declare GPUs on a machine without any: `python harness/scripts/declared.py [--set SETTING=VALUE …]`.
+"""Runs that declare GPUs on a machine without any: `python harness/scripts/declared.py [--set SETTING=VALUE
+…]`.
 
-Folds are scheduled as real ones are, and trained on the CPU openly: what is filed says so. The script lies in a folder of
-its own: a script's folder comes first on the import path.
+Folds are scheduled as real ones are, and trained on the CPU openly: what is filed says so. The script lies in
+a folder of its own: a script's folder comes first on the import path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""distmer, stopped at a moment that its test chooses: `STOP="SIGKILL 2" python harness/scripts/stopped.py run …`.
+"""distmer, stopped at a moment that its test chooses: `STOP="SIGKILL 2" python harness/scripts/stopped.py run
+…`.
 
-With a number, it signals itself when it is about to file the fold after that many; with ``within``, between the third fold's bytes
-and their place in the ledger. So no test has to look and to signal in time.
+With a number, it signals itself when it is about to file the fold after that many; with ``within``, between
+the third fold's bytes and their place in the ledger. So no test has to look and to signal in time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the networks cost, to each digit that is known: the reference paper's Table 3, and what its rows come to when recomputed."""
+"""What the networks cost, to each digit that is known: the reference paper's Table 3, and what its rows come
+to when recomputed."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from distmer.costs.paper import TABLE_3
 from distmer.costs.table import models_text
 from distmer.models import models, parameters, resolve
 
-# model, variant, px: parameters, MFlops, MemR+W in MB, as recomputed from each network's description (as many digits as are
-# known). 128 px: the reference paper's; the others: the sizes at which the networks' own authors print their costs.
+# model, variant, px: parameters, MFlops, MemR+W in MB, as recomputed from each network's description (as many
+# digits as are known). 128 px: the reference paper's; the others: the sizes at which the networks' own
+# authors print their costs.
 KNOWN = {
     ("ststnet", "reference", 128): ("49815811", "57.447", "192.982"),
     ("ststnet", "reference", 28): ("162051", "0.527", "0.76"),
@@ -36,7 +38,8 @@ KNOWN = {
     ("mini_aorcnn", "paper", 128): ("47365", "17.69", "4.93"),
     ("mini_aorcnn", "paper", 112): ("39685", "13.55", "3.79"),
     ("atscnn", "paper", 128): ("4214103", "19.008", "20.500"),
-    # Nobody prints these costs: they pin our own reading of the descriptions. 2,664,475 alone is known from elsewhere.
+    # Nobody prints these costs: they pin our own reading of the descriptions. 2,664,475 alone is known from
+    # elsewhere.
     ("off_apexnet", "paper", 28): ("2664475", "3.882", "10.47"),
     ("ststnet", "paper", 28): ("1683", "0.404", "0.336"),
     ("dual_inception", "paper", 28): ("6449867", "12.66", "26.39"),
@@ -90,10 +93,13 @@ def test_the_ablations_of_atscnn(attention: str, expected: int) -> None:
 
 
 def test_what_is_written_fused_is_counted_as_published() -> None:
-    """ATSCNN's operations by hand: tests/unit/test_atscnn.py. With ReLU, its activations count, on the map before the pooling."""
+    """ATSCNN's operations by hand: tests/unit/test_atscnn.py. With ReLU, its activations count, on the map
+    before the pooling."""
     assert count(_resolved("atscnn", "paper", 128)).flops == 19_008_268
     streams = 3 * sum(width * side**2 for width, side in zip((3, 5, 8, 16), (128, 64, 32, 16), strict=True))
-    assert count(_resolved("atscnn", "paper", 128, activation="relu")).flops == 19_008_268 + streams + 2 * 1024
+    assert (
+        count(_resolved("atscnn", "paper", 128, activation="relu")).flops == 19_008_268 + streams + 2 * 1024
+    )
 
 
 @pytest.mark.parametrize("name", ["atscnn", "off_tanet"])
@@ -113,8 +119,16 @@ RULES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     # on 4 channels of 8×8 (256 numbers): operations, elements moved
     "convolution": (lambda: nn.Conv2d(4, 6, 3, padding=1), 9 * 4 * 6 * 64 + 6 * 64, 256 + (216 + 6) + 384),
     "without bias": (lambda: nn.Conv2d(4, 6, 3, padding=1, bias=False), 9 * 4 * 6 * 64, 256 + 216 + 384),
-    "in two groups": (lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2), 9 * 2 * 6 * 64 + 6 * 64, 256 + (108 + 6) + 384),
-    "of stride 2, dilated": (lambda: nn.Conv2d(4, 6, 3, 2, padding=2, dilation=2), 9 * 4 * 6 * 16 + 6 * 16, 256 + 222 + 96),
+    "in two groups": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        9 * 2 * 6 * 64 + 6 * 64,
+        256 + (108 + 6) + 384,
+    ),
+    "of stride 2, dilated": (
+        lambda: nn.Conv2d(4, 6, 3, 2, padding=2, dilation=2),
+        9 * 4 * 6 * 16 + 6 * 16,
+        256 + 222 + 96,
+    ),
     "batch norm": (lambda: nn.BatchNorm2d(4), 512, 256 + 8 + 256),
     "ReLU": (nn.ReLU, 256, 512),
     "max-pool": (lambda: nn.MaxPool2d(2), 256, 256 + 64),
@@ -135,12 +149,15 @@ def test_the_convention_layer_by_layer(rule: str) -> None:
 
 def test_of_a_layer_called_twice_the_last_call_counts() -> None:
     layer = nn.ReLU()
-    assert torchstat(nn.Sequential(layer, nn.MaxPool2d(2), layer), torch.zeros(1, 4, 8, 8)) == (64 + 256, 128 + 320)
+    assert torchstat(nn.Sequential(layer, nn.MaxPool2d(2), layer), torch.zeros(1, 4, 8, 8)) == (
+        64 + 256,
+        128 + 320,
+    )
 
 
 def test_multiply_adds_see_the_attention_that_the_convention_leaves_out() -> None:
-    """Off-TANet at 112 px: its convolutions and linear layers, by the convention without biases, plus q·(k + P)ᵀ: 28 products of
-    14×14 matrices."""
+    """Off-TANet at 112 px: its convolutions and linear layers, by the convention without biases, plus q·(k +
+    P)ᵀ: 28 products of 14×14 matrices."""
     resolved = _resolved("off_tanet", "paper", 112)
     layers = 0
     net = resolved.build(3).eval()
@@ -157,7 +174,8 @@ def test_multiply_adds_see_the_attention_that_the_convention_leaves_out() -> Non
 
 
 def test_peak_memory_is_weights_and_what_is_alive() -> None:
-    """OFF-ApexNet on 128 px: the most is alive as the first ReLU of the second stream runs, the first stream's map beside it."""
+    """OFF-ApexNet on 128 px: the most is alive as the first ReLU of the second stream runs, the first
+    stream's map beside it."""
     resolved = _resolved("off_apexnet", "paper", 128)
     weights, image, map_, first = count(resolved).parameters, 2 * 128**2, 6 * 128**2, 16 * 32**2
     measured = measure(resolved, repeats=1)
@@ -167,7 +185,9 @@ def test_peak_memory_is_weights_and_what_is_alive() -> None:
 
 def test_the_list_has_every_variant_and_says_what_does_not_fit() -> None:
     rows = list_models(16)
-    assert [(row["name"], row["variant"]) for row in rows] == [(n, v) for n, info in sorted(models().items()) for v in info.variants]
+    assert [(row["name"], row["variant"]) for row in rows] == [
+        (n, v) for n, info in sorted(models().items()) for v in info.variants
+    ]
     unfit = {row["name"] for row in rows if row["note"]}
     assert unfit == {"micro_attention"}
     assert all(row["parameters"] is None for row in rows if row["note"])
@@ -193,5 +213,9 @@ def test_the_command_prints_both_forms() -> None:
         return sink.getvalue()
 
     (row,) = json.loads(said("models", "--json", "--model", "off_tanet", "--size", "128"))
-    assert row["parameters"] == 67_083 and row["measured"]["milliseconds"] > 0 and row["printed"]["mflops"] == "39.29"
+    assert (
+        row["parameters"] == 67_083
+        and row["measured"]["milliseconds"] > 0
+        and row["printed"]["mflops"] == "39.29"
+    )
     assert "39.287" in said("models", "--size", "128", "--model", "off_tanet", "--no-time")

@@ -1,4 +1,5 @@
-"""What every registered data set must keep. A new one needs a hand-made layout in tests/fixtures/dataset_layouts.py, and nothing else."""
+"""What every registered data set must keep. A new one needs a hand-made layout in
+tests/fixtures/dataset_layouts.py, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,10 +55,16 @@ def test_rows_are_usable_absolute_and_repeatable(name: str, policy: str, tmp_pat
 
 @pytest.mark.parametrize("name", SETS)
 def test_its_protocol_loads_and_every_clip_has_an_id_of_three_parts(name: str, tmp_path: Path) -> None:
-    manifest = load_manifest(DataConfig(protocol=name, root=str(LAYOUTS[name](tmp_path)), missing_apex="midpoint"), tmp_path / "unused")
+    manifest = load_manifest(
+        DataConfig(protocol=name, root=str(LAYOUTS[name](tmp_path)), missing_apex="midpoint"),
+        tmp_path / "unused",
+    )
     assert not manifest.failures
     assert all(clip.id.count("/") == 2 for clip in manifest.clips)
-    assert len({clip.label for clip in manifest.clips}) > 1 and len({clip.subject_key for clip in manifest.clips}) > 1
+    assert (
+        len({clip.label for clip in manifest.clips}) > 1
+        and len({clip.subject_key for clip in manifest.clips}) > 1
+    )
     assert check_report(manifest).startswith(f"Protocol {name}: ")
     assert not (tmp_path / "unused").exists()
 
@@ -75,7 +82,10 @@ def test_a_root_is_recognised_alone_and_below_a_common_one(name: str, tmp_path: 
     for label in info.folders:
         root = LAYOUTS[name](_made(tmp_path / label / label))
         alone, below = (
-            load_manifest(DataConfig(protocol=name, root=str(r), missing_apex="midpoint"), tmp_path / "unused") for r in (root, root.parent)
+            load_manifest(
+                DataConfig(protocol=name, root=str(r), missing_apex="midpoint"), tmp_path / "unused"
+            )
+            for r in (root, root.parent)
         )
         assert alone.clips == below.clips
 

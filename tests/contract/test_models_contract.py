@@ -21,7 +21,9 @@ from distmer.training.network import SingleProcess, Task, predict, train_network
 from distmer.types import BadInput
 
 ALL = sorted(models())
-VARIANTS = [(name, variant) for name in ALL if models()[name].kind == "torch" for variant in models()[name].variants]
+VARIANTS = [
+    (name, variant) for name in ALL if models()[name].kind == "torch" for variant in models()[name].variants
+]
 CLASSICAL = [name for name in ALL if models()[name].kind == "classical"]
 SIZES = ("min_size", "native_size")
 
@@ -41,7 +43,11 @@ def _one_thread() -> Iterator[None]:
 def _resolved(name: str, size: str | int = "min_size", variant: str | None = None) -> ResolvedModel:
     info = models()[name]
     choice = {"variant": variant} if variant and "variant" in info.options.model_fields else {}
-    return resolve(ModelConfig.model_validate({"name": name, "size": getattr(info, size) if isinstance(size, str) else size, **choice}))
+    return resolve(
+        ModelConfig.model_validate(
+            {"name": name, "size": getattr(info, size) if isinstance(size, str) else size, **choice}
+        )
+    )
 
 
 def _maps(resolved: ResolvedModel, n: int, seed: int = 0) -> torch.Tensor:
@@ -69,7 +75,9 @@ def test_its_spec_is_json_and_resolves_to_itself(name: str) -> None:
     spec = resolve(ModelConfig(name=name)).spec
     assert spec["name"] == name and "size" in spec["options"]
     again = json.loads(json.dumps(spec))
-    assert digest(resolve(ModelConfig.model_validate({"name": again["name"], **again["options"]})).spec) == digest(spec)
+    assert digest(
+        resolve(ModelConfig.model_validate({"name": again["name"], **again["options"]})).spec
+    ) == digest(spec)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -86,7 +94,10 @@ def test_an_unknown_model_names_the_nearest() -> None:
 
 
 def test_importing_the_package_loads_no_framework() -> None:
-    code = "import sys, distmer.models; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn', 'ray', 'mlflow')))"
+    code = (
+        "import sys, distmer.models; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn', 'ray',"
+        " 'mlflow')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -101,7 +112,11 @@ def test_it_gives_one_logit_a_class(name: str, variant: str, size: str | int) ->
     light = (parameters(resolved) or 0) <= LIGHT and resolved.size <= 128
     for classes in (2, 3, 5):
         with torch.device("cpu" if light else "meta"):
-            x_BCHW = _maps(resolved, 2) if light else torch.empty(2, len(resolved.inputs), resolved.size, resolved.size)
+            x_BCHW = (
+                _maps(resolved, 2)
+                if light
+                else torch.empty(2, len(resolved.inputs), resolved.size, resolved.size)
+            )
             logits_BK = _built(resolved, classes=classes)(x_BCHW)
         assert logits_BK.shape == (2, classes)
         assert not light or logits_BK.isfinite().all()
@@ -119,13 +134,16 @@ def test_every_side_from_the_smallest_on_fits(name: str, variant: str) -> None:
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_gradient_reaches_every_parameter(name: str, variant: str) -> None:
-    """In eval mode: a bias in front of a training batch norm has the gradient 0 by construction. Some draws of weights may
-    silence a ReLU for all clips (Off-TANet's channel attention has a single hidden unit), but not all draws."""
+    """In eval mode: a bias in front of a training batch norm has the gradient 0 by construction. Some draws
+    of weights may silence a ReLU for all clips (Off-TANet's channel attention has a single hidden unit), but
+    not all draws."""
     resolved = _resolved(name, variant=variant)
     dead = {key for key, _ in _built(resolved).named_parameters()}
     for seed in range(6):
         model = _built(resolved, seed).eval()
-        torch.nn.functional.cross_entropy(model(_maps(resolved, 6)), torch.tensor([0, 1, 2, 0, 1, 2])).backward()
+        torch.nn.functional.cross_entropy(
+            model(_maps(resolved, 6)), torch.tensor([0, 1, 2, 0, 1, 2])
+        ).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
         dead -= {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
         if not dead:
@@ -180,7 +198,9 @@ def test_parameters_counts_what_is_built(name: str, variant: str) -> None:
     assert parameters(resolved) == sum(p.numel() for p in _built(resolved).parameters())
 
 
-def _training(resolved: ResolvedModel, classes: tuple[int, ...], n: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def _training(
+    resolved: ResolvedModel, classes: tuple[int, ...], n: int = 24
+) -> tuple[np.ndarray, np.ndarray]:
     y_N = np.array([classes[i % len(classes)] for i in range(n)])
     x_NCHW = _maps(resolved, n).numpy().astype(np.float32) + 0.5 * y_N[:, None, None, None].astype(np.float32)
     return x_NCHW, y_N
@@ -206,7 +226,9 @@ def test_a_classical_model_repeats_itself_and_does_not_mix_clips(name: str) -> N
     fitted = resolved.build(3).fit(x_NCHW, y_N, 0)
     prob_NK = fitted.predict_proba(x_NCHW)
     np.testing.assert_array_equal(resolved.build(3).fit(x_NCHW, y_N, 0).predict_proba(x_NCHW), prob_NK)
-    np.testing.assert_allclose(np.concatenate([fitted.predict_proba(x_NCHW[i : i + 1]) for i in range(24)]), prob_NK, atol=1e-12)
+    np.testing.assert_allclose(
+        np.concatenate([fitted.predict_proba(x_NCHW[i : i + 1]) for i in range(24)]), prob_NK, atol=1e-12
+    )
     assert fitted.predict_proba(x_NCHW[:0]).shape == (0, 3)
     assert parameters(resolved) is None
 

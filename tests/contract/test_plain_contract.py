@@ -1,4 +1,5 @@
-"""Every network against the one that is written plainly (benchmarks/plain): same weights, same batches, same loss curve."""
+"""Every network against the one that is written plainly (benchmarks/plain): same weights, same batches, same
+loss curve."""
 
 from __future__ import annotations
 
@@ -38,8 +39,12 @@ def test_the_loss_curve_is_the_plain_loop_s(name: str) -> None:
         torch.manual_seed(derive(SEED, "dropout", epoch, 0))
         order_N = torch.from_numpy(np.random.default_rng(derive(SEED, "order", epoch)).permutation(CLIPS))
         batches = [order_N[a:b] for a, b in batch_bounds(CLIPS, BATCH)]
-        curve.append(sum(step(plain, optimiser, x_NCHW[rows], y_N[rows]) * len(rows) for rows in batches) / CLIPS)
+        curve.append(
+            sum(step(plain, optimiser, x_NCHW[rows], y_N[rows]) * len(rows) for rows in batches) / CLIPS
+        )
     config = TrainConfig(batch_size=BATCH, lr=RATE)
-    _, losses = train_network(Task(lambda: ours, x_NCHW.numpy(), None, y_N.numpy(), 3), config, EPOCHS, SEED, SingleProcess())
+    _, losses = train_network(
+        Task(lambda: ours, x_NCHW.numpy(), None, y_N.numpy(), 3), config, EPOCHS, SEED, SingleProcess()
+    )
     assert losses == pytest.approx(curve, abs=1e-4)
     assert len(set(losses)) == EPOCHS

@@ -1,4 +1,5 @@
-"""MLflow, for real: a SQLite store and a server. One run, one child a fold, written once, and no run is ever stopped by it."""
+"""MLflow, for real: a SQLite store and a server. One run, one child a fold, written once, and no run is ever
+stopped by it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ from harness import command
 from tests import factories
 
 pytestmark = pytest.mark.slow
-soon = pytest.mark.timeout(150)  # MLflow itself would try for four minutes; on a busy machine the rest takes seconds too
+# MLflow itself would try for four minutes; on a busy machine the rest takes seconds too
+soon = pytest.mark.timeout(150)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +46,36 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A tracking server of its own, in a process group of its own, with a folder that it serves artifacts from."""
+    """A tracking server of its own, in a process group of its own, with a folder that it serves artifacts
+    from."""
     folder, port = tmp_path_factory.mktemp("server"), command.free_port()
-    server_command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server_command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server_command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    server_command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(server_command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            server_command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + command.PATIENCE
         while not healthy(port):
@@ -108,8 +133,12 @@ def assert_whole(uri: str, experiment: str, plan: Plan) -> None:
     """One finished parent with exactly one finished child for every fold and seed."""
     parent, children = family(uri, experiment)
     assert (parent.info.status, parent.data.tags["distmer.status"]) == ("FINISHED", "complete")
-    assert sorted(child.data.tags["distmer.fold"] for child in children) == sorted(job.digest for job in plan.jobs)
-    assert {(child.info.status, child.data.tags["distmer.status"]) for child in children} == {("FINISHED", "complete")}
+    assert sorted(child.data.tags["distmer.fold"] for child in children) == sorted(
+        job.digest for job in plan.jobs
+    )
+    assert {(child.info.status, child.data.tags["distmer.status"]) for child in children} == {
+        ("FINISHED", "complete")
+    }
 
 
 def test_a_run_its_folds_their_curves_and_files(uri: str, experiment: str, tmp_path: Path) -> None:
@@ -127,15 +156,28 @@ def test_a_run_its_folds_their_curves_and_files(uri: str, experiment: str, tmp_p
     assert parent.data.params["train.lr"] == "0.0001" and parent.data.tags["distmer.headline"] == "yes"
 
     (found,) = runs(
-        uri, experiment, "params.fold = 'ones/s02' and params.seed = '1' and params.model = 'atscnn' and params.`train.lr` = '0.0001'"
+        uri,
+        experiment,
+        "params.fold = 'ones/s02' and params.seed = '1' and params.model = 'atscnn' and"
+        " params.`train.lr` = '0.0001'",
     )
     client = MlflowClient(tracking_uri=uri)
     fold = next(fold for fold in result.folds if (fold.fold_id, fold.seed) == ("ones/s02", 1))
     history = client.get_metric_history(found.info.run_id, "train_loss")
-    assert [(point.step, point.value) for point in history] == list(enumerate(fold.curves["train_loss"], start=1))
+    assert [(point.step, point.value) for point in history] == list(
+        enumerate(fold.curves["train_loss"], start=1)
+    )
 
     top = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert top == {"config.yaml", "environment.json", "results.json", "summary.md", "failures.csv", "predictions.csv", "figures"}
+    assert top == {
+        "config.yaml",
+        "environment.json",
+        "results.json",
+        "summary.md",
+        "failures.csv",
+        "predictions.csv",
+        "figures",
+    }
     local = client.download_artifacts(parent.info.run_id, "predictions.csv", str(tmp_path))
     assert len(pd.read_csv(local)) == len(result.predictions or ())
     assert {item.path for item in client.list_artifacts(parent.info.run_id, "figures")} == {
@@ -161,7 +203,9 @@ def test_the_same_again_writes_nothing_twice(uri: str, experiment: str) -> None:
 
 def test_a_stopped_run_is_killed_and_goes_on_in_the_same_place(uri: str, experiment: str) -> None:
     plan = factories.plan()
-    first = tell(MlflowTracker(uri, experiment), factories.events(factories.result(plan, failed=1, unreached=2)))
+    first = tell(
+        MlflowTracker(uri, experiment), factories.events(factories.result(plan, failed=1, unreached=2))
+    )
     parent, children = family(uri, experiment)
     assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("KILLED", "partial", 3)
     partial_uar = parent.data.metrics["uar"]
@@ -178,7 +222,11 @@ def test_some_folds_as_asked_are_finished_and_no_whole_run(uri: str, experiment:
     asked = [job.fold.id for job in plan.jobs[:2]]
     tell(MlflowTracker(uri, experiment), factories.events(factories.result(plan, unreached=4, only=asked)))
     parent, children = family(uri, experiment)
-    assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("FINISHED", "some-folds", 2)
+    assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == (
+        "FINISHED",
+        "some-folds",
+        2,
+    )
 
 
 def test_failed_folds_make_a_failed_run(uri: str, experiment: str) -> None:
@@ -196,7 +244,9 @@ def test_folds_as_steps(uri: str, experiment: str) -> None:
     parent, children = family(uri, experiment)
     assert not children and parent.info.status == "FINISHED"
     history = MlflowClient(tracking_uri=uri).get_metric_history(parent.info.run_id, "fold.clips")
-    assert [(point.step, point.value) for point in history] == [(i, len(fold.predictions)) for i, fold in enumerate(result.folds)]
+    assert [(point.step, point.value) for point in history] == [
+        (i, len(fold.predictions)) for i, fold in enumerate(result.folds)
+    ]
 
 
 class Killed(BaseException):
@@ -204,7 +254,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("writes", [1, 2, 4, 6, 9, 13, 20])
-def test_a_kill_at_any_moment_leaves_one_whole_run_after_the_next(sqlite: str, experiment: str, writes: int) -> None:
+def test_a_kill_at_any_moment_leaves_one_whole_run_after_the_next(
+    sqlite: str, experiment: str, writes: int
+) -> None:
     """The process dies just before its n-th write to MLflow; the same command then runs to the end."""
     from distmer.tracking import mlflow_store
 
@@ -257,7 +309,9 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
         ("postgresql://h:port/db", "not an address"),
     ],
 )
-def test_a_store_that_cannot_be_reached_costs_a_warning(uri: str, why: str, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+def test_a_store_that_cannot_be_reached_costs_a_warning(
+    uri: str, why: str, caplog: pytest.LogCaptureFixture, capfd: Any
+) -> None:
     result = factories.result(factories.plan(), run_dir="/w/runs/abc")
     tracker = tell(MlflowTracker(uri.format(port=command.free_port()), "x"), factories.events(result))
     assert tracker.run_id is None and tracker.error is not None
@@ -299,7 +353,9 @@ def test_a_locked_sqlite_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @soon
-def test_a_lock_in_the_middle_ends_tracking_and_a_replay_mends_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_in_the_middle_ends_tracking_and_a_replay_mends_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     result = factories.result(factories.plan())
     events = factories.events(result)
@@ -346,7 +402,9 @@ def test_folds_do_not_wait_for_the_tracker(server: str, experiment: str) -> None
     assert tracker.error is None and len(family(server, experiment)[1]) == 12
 
 
-def test_a_long_wait_between_folds_is_no_lack_of_patience(sqlite: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_wait_between_folds_is_no_lack_of_patience(
+    sqlite: str, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [0.0]
     monkeypatch.setattr(mlflow_tracker, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     events = factories.events(factories.result(factories.plan()))
@@ -364,7 +422,11 @@ def test_a_fold_that_arrived_twice_is_kept_once(sqlite: str, experiment: str) ->
     result = factories.result(factories.plan())
     tell(MlflowTracker(sqlite, experiment), factories.events(result))
     parent, children = family(sqlite, experiment)
-    tags = {"mlflow.parentRunId": parent.info.run_id, "distmer.fold": result.folds[0].digest, "distmer.status": "started"}
+    tags = {
+        "mlflow.parentRunId": parent.info.run_id,
+        "distmer.fold": result.folds[0].digest,
+        "distmer.status": "started",
+    }
     MlflowClient(tracking_uri=sqlite).create_run(parent.info.experiment_id, tags=tags)
     tell(MlflowTracker(sqlite, experiment), factories.events(result))
     assert_whole(sqlite, experiment, result.plan)
@@ -403,13 +465,16 @@ def test_any_name_is_taken(uri: str, experiment: str, tmp_path: Path) -> None:
     assert run.data.metrics[legal(odd)] == 0.5 and original(legal(odd)) == odd
     assert run.data.params[legal(odd)] == "x" and run.data.tags[legal(odd)] == "y"
     (file,) = store.client.list_artifacts(opened.run.info.run_id, "chosen")
-    assert Path(store.client.download_artifacts(opened.run.info.run_id, file.path, str(tmp_path))).read_text() == "a: 1"
+    assert (
+        Path(store.client.download_artifacts(opened.run.info.run_id, file.path, str(tmp_path))).read_text()
+        == "a: 1"
+    )
 
 
 @contextmanager
 def in_front_of(server: str, each: Callable[[str], bytes | None]) -> Iterator[str]:
-    """A server that hands requests on, ``each`` after it was called with the path. What that returns is the answer, as
-    one of bad input."""
+    """A server that hands requests on, ``each`` after it was called with the path. What that returns is the
+    answer, as one of bad input."""
 
     class Handler(BaseHTTPRequestHandler):
         def _hand_on(self) -> None:
@@ -444,9 +509,11 @@ def in_front_of(server: str, each: Callable[[str], bytes | None]) -> Iterator[st
             front.shutdown()
 
 
-def test_a_busy_server_that_answers_is_waited_for(server: str, experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request takes a quarter of the patience and a fold takes four of them, while the run's end looks at the
-    clock after each request: nothing is lost."""
+def test_a_busy_server_that_answers_is_waited_for(
+    server: str, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request takes a quarter of the patience and a fold takes four of them, while the run's end looks
+    at the clock after each request: nothing is lost."""
     clock, looks = [0.0], [0]
 
     def monotonic() -> float:
@@ -472,7 +539,11 @@ def test_a_busy_server_that_answers_is_waited_for(server: str, experiment: str, 
 
 def test_a_refusal_is_told_from_silence_and_ends_the_run(server: str, experiment: str) -> None:
     def refuse(path: str) -> bytes | None:
-        return b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such thing"}' if "log-batch" in path else None
+        return (
+            b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such thing"}'
+            if "log-batch" in path
+            else None
+        )
 
     result = factories.result(factories.plan())
     with in_front_of(server, refuse) as uri:
@@ -493,11 +564,15 @@ def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked(tmp_path: 
         "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
         "sys.stdin.readline()\n"
         "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
-        "[t(e) for e in factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
+        "[t(e) for e in"
+        " factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
         "print(t.error)\n"
     )
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    starts = [[sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)] for n in range(3)]
+    starts = [
+        [sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)]
+        for n in range(3)
+    ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     processes = [subprocess.Popen(start, text=True, **pipes) for start in starts]
     for process in processes:
@@ -517,11 +592,19 @@ def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:
         "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
         "assert 'mlflow' not in sys.modules\n"
         "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
-        "[t(e) for e in factories.events(factories.result(factories.plan()))]\nassert t.error is None and t.run_id\n"
+        "[t(e) for e in factories.events(factories.result(factories.plan()))]\nassert t.error is None and"
+        " t.run_id\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(root), f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "files")],
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(root),
+            f"sqlite:///{tmp_path}/new/mlflow.db",
+            str(tmp_path / "files"),
+        ],
         capture_output=True,
         text=True,
         timeout=command.PATIENCE,

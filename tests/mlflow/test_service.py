@@ -1,5 +1,6 @@
-"""The tracking service of mlflow/compose.yaml, its pieces started without containers: PostgreSQL, an S3 server, and MLflow's server
-with basic authentication. A run is there once and whole, whoever was away in between."""
+"""The tracking service of mlflow/compose.yaml, its pieces started without containers: PostgreSQL, an S3
+server, and MLflow's server with basic authentication. A run is there once and whole, whoever was away in
+between."""
 
 from __future__ import annotations
 
@@ -31,7 +32,13 @@ pytestmark = pytest.mark.slow
 AUTH = (command.ROOT / "mlflow" / "auth.ini").read_text()
 COMPOSE = yaml.safe_load((command.ROOT / "mlflow" / "compose.yaml").read_text())["services"]
 EPOCHS, SUBJECTS = 40, 5
-RESTORED = {"runs": "run_uuid", "metrics": "run_uuid", "params": "value", "tags": "value", "users": "username"}
+RESTORED = {
+    "runs": "run_uuid",
+    "metrics": "run_uuid",
+    "params": "value",
+    "tags": "value",
+    "users": "username",
+}
 
 
 def postgres_binaries() -> Path | None:
@@ -62,8 +69,15 @@ class Service:
 
     def here(self, text: str) -> str:
         """A word of compose.yaml, with its hosts, ports and secrets those of this test."""
-        places = {"@db:5432/mlflow": f"@127.0.0.1:{self.postgres}/mlflow", "http://s3:8333": f"http://127.0.0.1:{self.s3}"}
-        places |= {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={self.port}", "--workers=2": "--workers=1"}
+        places = {
+            "@db:5432/mlflow": f"@127.0.0.1:{self.postgres}/mlflow",
+            "http://s3:8333": f"http://127.0.0.1:{self.s3}",
+        }
+        places |= {
+            "--host=0.0.0.0": "--host=127.0.0.1",
+            "--port=5000": f"--port={self.port}",
+            "--workers=2": "--workers=1",
+        }
         places |= {"/etc/mlflow/auth.ini": str(self.folder / "auth.ini")}
         for there, replacement in places.items():
             text = text.replace(there, replacement)
@@ -72,7 +86,10 @@ class Service:
     @property
     def environment(self) -> dict[str, str]:
         """What compose.yaml gives the server."""
-        return {**os.environ, **{name: self.here(value) for name, value in COMPOSE["server"]["environment"].items()}}
+        return {
+            **os.environ,
+            **{name: self.here(value) for name, value in COMPOSE["server"]["environment"].items()},
+        }
 
     def run(self, name: str, log: Path) -> subprocess.Popen[bytes]:
         """A service of compose.yaml, by its own command."""
@@ -81,14 +98,24 @@ class Service:
         with log.open("ab") as file:
             # A session of its own: what it starts is ended with it.
             return subprocess.Popen(
-                [*mine, *arguments], cwd=self.folder, env=self.environment, stdout=file, stderr=file, start_new_session=True
+                [*mine, *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
 
     @property
     def user(self) -> dict[str, str]:
         """What a user of the service has in the environment."""
         patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}  # s; a busy machine is no server that is away
-        return {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": self.password, **patience}
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+            **patience,
+        }
 
     def start(self) -> None:
         self.process = self.run("server", self.folder / "log")
@@ -105,7 +132,10 @@ class Service:
         import psycopg2
 
         address = self.database.replace("+psycopg2", "")
-        with closing(psycopg2.connect(address, password=self.password)) as connection, connection.cursor() as cursor:
+        with (
+            closing(psycopg2.connect(address, password=self.password)) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(query, values)
             return cursor.fetchall()
 
@@ -141,9 +171,25 @@ def start_postgres(service: Service, binaries: Path, leave: ExitStack) -> None:
     for path in (place, place / "password"):
         os.chown(path, user.get("user", -1), user.get("group", -1))
     data = place / "data"
-    make = [str(binaries / "initdb"), "--no-sync", "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={place / 'password'}"]
+    make = [
+        str(binaries / "initdb"),
+        "--no-sync",
+        "--auth=scram-sha-256",
+        "--username=mlflow",
+        f"--pwfile={place / 'password'}",
+    ]
     subprocess.run([*make, "-D", str(data)], check=True, capture_output=True, cwd=place, **user)
-    command_line = [str(binaries / "postgres"), "-D", str(data), "-p", str(service.postgres), "-k", str(place), "-h", "127.0.0.1"]
+    command_line = [
+        str(binaries / "postgres"),
+        "-D",
+        str(data),
+        "-p",
+        str(service.postgres),
+        "-k",
+        str(place),
+        "-h",
+        "127.0.0.1",
+    ]
     with (service.folder / "postgres.log").open("wb") as log:
         process = subprocess.Popen(command_line, cwd=place, stdout=log, stderr=log, **user)
     leave.callback(end, process, signal.SIGINT)
@@ -151,7 +197,16 @@ def start_postgres(service: Service, binaries: Path, leave: ExitStack) -> None:
     while subprocess.run(ready, capture_output=True).returncode:
         assert process.poll() is None, (service.folder / "postgres.log").read_text()
         time.sleep(0.1)
-    create = [str(binaries / "createdb"), "-h", "127.0.0.1", "-p", str(service.postgres), "-U", "mlflow", "mlflow"]
+    create = [
+        str(binaries / "createdb"),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(service.postgres),
+        "-U",
+        "mlflow",
+        "mlflow",
+    ]
     subprocess.run(create, check=True, capture_output=True, env=service.environment)
 
 
@@ -162,7 +217,9 @@ def start_s3(service: Service, leave: ExitStack) -> None:
     leave.callback(end, process, signal.SIGTERM)
     wait_for(f"http://127.0.0.1:{service.s3}/moto-api/", process, service.folder / "s3.log")
     for _ in range(2):  # the second time the bucket is there
-        assert service.run("prepare", service.folder / "s3.log").wait(60) == 0, (service.folder / "s3.log").read_text()
+        assert service.run("prepare", service.folder / "s3.log").wait(60) == 0, (
+            service.folder / "s3.log"
+        ).read_text()
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
@@ -174,7 +231,10 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     binaries = postgres_binaries()
     if binaries is None:
-        pytest.skip("PostgreSQL's programs are not here (initdb, postgres): `make services` installs them, or says how")
+        pytest.skip(
+            "PostgreSQL's programs are not here (initdb, postgres): `make services` installs them,"
+            " or says how"
+        )
     started = Service(tmp_path_factory.mktemp("service"))
     (started.folder / "auth.ini").write_text(started.here(AUTH))
     with ExitStack() as leave:
@@ -197,10 +257,21 @@ def settings(maps: Path, experiment: str) -> list[str]:
 def rows(service: Service, experiment: str) -> dict[str, int]:
     """How many rows each table holds of an experiment, and how many files lie in the bucket."""
     of = "from {} t join runs r using (run_uuid) join experiments e using (experiment_id) where e.name = %s"
-    counted = {table: service.sql(f"select count(*) {of.format(table)}", experiment)[0][0] for table in ("metrics", "params", "tags")}
-    runs = service.sql("select run_uuid, status from runs join experiments e using (experiment_id) where e.name = %s", experiment)
+    counted = {
+        table: service.sql(f"select count(*) {of.format(table)}", experiment)[0][0]
+        for table in ("metrics", "params", "tags")
+    }
+    runs = service.sql(
+        "select run_uuid, status from runs join experiments e using (experiment_id) where e.name = %s",
+        experiment,
+    )
     files = [key for key in service.stored() if key.split("/")[2] in {run for run, _ in runs}]
-    return {**counted, "runs": len(runs), "finished": sum(status == "FINISHED" for _, status in runs), "files": len(files)}
+    return {
+        **counted,
+        "runs": len(runs),
+        "finished": sum(status == "FINISHED" for _, status in runs),
+        "files": len(files),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -220,18 +291,25 @@ def track(service: Service, home: Path) -> command.Ended:
     return ended
 
 
-def test_a_run_is_in_the_database_and_its_files_in_the_bucket(service: Service, undisturbed: dict[str, int], tmp_path: Path) -> None:
+def test_a_run_is_in_the_database_and_its_files_in_the_bucket(
+    service: Service, undisturbed: dict[str, int], tmp_path: Path
+) -> None:
     from mlflow import MlflowClient
 
     assert undisturbed["runs"] == undisturbed["finished"] == SUBJECTS + 1
     curves = service.sql("select count(*) from metrics where key = 'train_loss'")[0][0]
     assert curves == SUBJECTS * EPOCHS
-    with pytest.MonkeyPatch.context() as patch:  # a user needs no key of the bucket: files come through the server
+    # a user needs no key of the bucket: files come through the server
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in service.user.items():
             patch.setenv(name, value)
         client = MlflowClient(service.uri)
-        (parent,) = client.search_runs([client.get_experiment_by_name("undisturbed").experiment_id], "tags.`distmer.kind` = 'run'")
-        results = json.loads(Path(client.download_artifacts(parent.info.run_id, "results.json", str(tmp_path))).read_text())
+        (parent,) = client.search_runs(
+            [client.get_experiment_by_name("undisturbed").experiment_id], "tags.`distmer.kind` = 'run'"
+        )
+        results = json.loads(
+            Path(client.download_artifacts(parent.info.run_id, "results.json", str(tmp_path))).read_text()
+        )
     assert results["folds"] == SUBJECTS and parent.data.metrics["uar"] == results["uar"]
 
 
@@ -281,8 +359,16 @@ def test_a_dump_restores(service: Service, undisturbed: dict[str, int], tmp_path
     tool("pg_dump", "--format=custom", f"--file={tmp_path / 'mlflow.dump'}", "mlflow")
     tool("createdb", "again")
     for _ in range(2):  # over what is there, too
-        restore = ["--dbname=again", "--clean", "--if-exists", "--exit-on-error", str(tmp_path / "mlflow.dump")]
+        restore = [
+            "--dbname=again",
+            "--clean",
+            "--if-exists",
+            "--exit-on-error",
+            str(tmp_path / "mlflow.dump"),
+        ]
         tool("pg_restore", *restore)
     every = " union all ".join(f"select count(*), max({key}) from {table}" for table, key in RESTORED.items())
-    restored = Service(service.folder, service.postgres, service.s3, service.port, service.password, name="again")
+    restored = Service(
+        service.folder, service.postgres, service.s3, service.port, service.password, name="again"
+    )
     assert restored.sql(every) == service.sql(every)

@@ -26,12 +26,17 @@ unhurried = settings(deadline=None)  # a loaded machine is no failure
 @st.composite
 def clip_lists(draw: st.DrawFn) -> list[Clip]:
     """Two to nine people in up to three data sets that share subject names, in any order."""
-    keys = st.tuples(st.sampled_from(["casme", "casme2", "samm"]), st.sampled_from(["sub01", "sub02", "sub03", "sub04"]))
+    keys = st.tuples(
+        st.sampled_from(["casme", "casme2", "samm"]), st.sampled_from(["sub01", "sub02", "sub03", "sub04"])
+    )
     people = draw(st.lists(keys, min_size=2, max_size=9, unique=True))
     clips: list[Clip] = []
     for dataset, subject in people:
         labels = draw(st.lists(st.integers(0, K - 1), min_size=1, max_size=6))
-        clips += [Clip(dataset, subject, f"c{i}", y, "x", KeyFrames("/a", "/b"), "test") for i, y in enumerate(labels)]
+        clips += [
+            Clip(dataset, subject, f"c{i}", y, "x", KeyFrames("/a", "/b"), "test")
+            for i, y in enumerate(labels)
+        ]
     return draw(st.permutations(clips))
 
 
@@ -59,7 +64,9 @@ def _config(clips: list[Clip], mode: str, k: int) -> EvaluationConfig:
 
 
 @unhurried
-@given(clip_lists(), st.sampled_from(["loso", "group_kfold", "cross_dataset"]), st.integers(2, 5), st.randoms())
+@given(
+    clip_lists(), st.sampled_from(["loso", "group_kfold", "cross_dataset"]), st.integers(2, 5), st.randoms()
+)
 def test_folds_partition_the_clips_by_subject(clips: list[Clip], mode: str, k: int, random: Any) -> None:
     cfg = _config(clips, mode, k)
     folds = make_folds(clips, cfg)
@@ -68,7 +75,9 @@ def test_folds_partition_the_clips_by_subject(clips: list[Clip], mode: str, k: i
     for fold in folds:
         assert set(fold.train) | set(fold.test) == everything
         assert not {SubjectKey.of(c) for c in fold.train} & {SubjectKey.of(c) for c in fold.test}
-        assert list(fold.train) == sorted(fold.train, key=lambda c: (SubjectKey.of(c), c)) and len(set(fold.train)) == len(fold.train)
+        assert list(fold.train) == sorted(fold.train, key=lambda c: (SubjectKey.of(c), c)) and len(
+            set(fold.train)
+        ) == len(fold.train)
     assert len({fold.id for fold in folds}) == len(folds)
     random.shuffle(clips)
     assert make_folds(clips, cfg) == folds
@@ -90,7 +99,11 @@ def test_inner_folds_partition_the_training_clips(clips: list[Clip], k: int, ran
 @unhurried
 @given(st.lists(st.integers(1, 40), min_size=3, max_size=30), st.integers(2, 3))
 def test_groups_are_about_as_large(sizes: list[int], k: int) -> None:
-    clips = [Clip("d", f"s{s}", f"c{i}", 0, "x", KeyFrames("/a", "/b"), "t") for s, n in enumerate(sizes) for i in range(n)]
+    clips = [
+        Clip("d", f"s{s}", f"c{i}", 0, "x", KeyFrames("/a", "/b"), "t")
+        for s, n in enumerate(sizes)
+        for i in range(n)
+    ]
     counts = [len(fold.test) for fold in make_folds(clips, EvaluationConfig(folds="group_kfold", k=k))]
     assert max(counts) - min(counts) <= max(sizes)  # each person went to the smallest group
 
@@ -103,9 +116,14 @@ def test_scores_equal_scikit_learn_and_the_formula(p: Predictions) -> None:
     assert got.uar == pytest.approx(recall_score(p.y_true_N, p.y_pred_N, **pinned))
     assert got.uf1 == pytest.approx(f1_score(p.y_true_N, p.y_pred_N, **pinned))
     hits = [int(((p.y_true_N == k) & (p.y_pred_N == k)).sum()) for k in range(K)]
-    truths, answers = [int((p.y_true_N == k).sum()) for k in range(K)], [int((p.y_pred_N == k).sum()) for k in range(K)]
+    truths, answers = (
+        [int((p.y_true_N == k).sum()) for k in range(K)],
+        [int((p.y_pred_N == k).sum()) for k in range(K)],
+    )
     assert got.uar == pytest.approx(sum(h / t if t else 0 for h, t in zip(hits, truths, strict=True)) / K)
-    assert got.uf1 == pytest.approx(sum(2 * h / (t + a) if t + a else 0 for h, t, a in zip(hits, truths, answers, strict=True)) / K)
+    assert got.uf1 == pytest.approx(
+        sum(2 * h / (t + a) if t + a else 0 for h, t, a in zip(hits, truths, answers, strict=True)) / K
+    )
     uar, uf1 = scores_of(got.confusion_KK)
     assert (float(uar), float(uf1)) == (pytest.approx(got.uar), pytest.approx(got.uf1))
 
@@ -128,7 +146,10 @@ def test_the_order_of_rows_changes_nothing(p: Predictions, random: Any) -> None:
     random.shuffle(order)
     labels = dict(zip(p.clip_ids, p.y_true_N.tolist(), strict=True))
     people = {clip: SubjectKey.of(clip) for clip in labels}
-    clips = [Clip(s.dataset, s.subject, c.split("/")[2], labels[c], "x", KeyFrames("/a", "/b"), "t") for c, s in people.items()]
+    clips = [
+        Clip(s.dataset, s.subject, c.split("/")[2], labels[c], "x", KeyFrames("/a", "/b"), "t")
+        for c, s in people.items()
+    ]
     cfg = EvaluationConfig(bootstrap=100)
     folds = make_folds(clips, cfg)
     names = ("negative", "positive", "surprise")
@@ -142,16 +163,26 @@ def test_the_bootstrap_equals_resampling_rows(p: Predictions, seed: int) -> None
     n = 20
     people = sorted(set(p.subjects))
     subject_N = np.array([people.index(s) for s in p.subjects])
-    drawn = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), size=n)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(people), np.full(len(people), 1 / len(people)), size=n
+    )
     uars: list[float] = []
     for times in drawn:
         per_seed: list[float] = []
         for s in np.unique(p.seed_N):
-            rows = np.concatenate([np.repeat(np.flatnonzero((subject_N == i) & (p.seed_N == s)), t) for i, t in enumerate(times)])
+            rows = np.concatenate(
+                [
+                    np.repeat(np.flatnonzero((subject_N == i) & (p.seed_N == s)), t)
+                    for i, t in enumerate(times)
+                ]
+            )
             per_seed.append(scores(p.y_true_N[rows], p.y_pred_N[rows], K).uar)
         uars.append(float(np.mean(per_seed)))
     got = bootstrap(p, K, n, 0.8, seed)
-    assert (got.uar.lo, got.uar.hi) == (pytest.approx(np.quantile(uars, 0.1)), pytest.approx(np.quantile(uars, 0.9)))
+    assert (got.uar.lo, got.uar.hi) == (
+        pytest.approx(np.quantile(uars, 0.1)),
+        pytest.approx(np.quantile(uars, 0.9)),
+    )
     assert got == bootstrap(p, K, n, 0.8, seed)
 
 
@@ -190,7 +221,10 @@ def test_permuted_labels_stay_with_their_person(clips: list[Clip], seed: int) ->
 
 
 @unhurried
-@given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 2)), max_size=40))
+@given(
+    st.integers(1, 5),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 2)), max_size=40),
+)
 def test_confusions_count_each_row_once(groups: int, table: list[tuple[int, int, int]]) -> None:
     table = [(g % groups, t, a) for g, t, a in table]
     group_N, true_N, pred_N = (np.array([row[i] for row in table], dtype=np.int64) for i in range(3))

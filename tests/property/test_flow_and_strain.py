@@ -1,4 +1,5 @@
-"""Flow, stabilisation and strain against analytic truth: known motion, exact derivatives, and what must leave them unchanged."""
+"""Flow, stabilisation and strain against analytic truth: known motion, exact derivatives, and what must leave
+them unchanged."""
 
 from __future__ import annotations
 
@@ -28,15 +29,22 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return x_HW, y_HW
 
 
-# Flow -------------------------------------------------------------------------------------------------------------
+# Flow
+# ----------------------------------------------------------------------------
 
 
 def _known_motions() -> dict[str, np.ndarray]:
     """matrix_23: onset px to apex px, rotation and zoom about the centre of a 128 px image."""
     turn, zoom = np.deg2rad(0.8), 1.015
-    linear = {"rotation": np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]), "zoom": zoom * np.eye(2)}
+    linear = {
+        "rotation": np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]),
+        "zoom": zoom * np.eye(2),
+    }
     centre_2 = np.full(2, 63.5)
-    about = {name: np.column_stack([matrix_22, centre_2 - matrix_22 @ centre_2]) for name, matrix_22 in linear.items()}
+    about = {
+        name: np.column_stack([matrix_22, centre_2 - matrix_22 @ centre_2])
+        for name, matrix_22 in linear.items()
+    }
     return {"translation": np.array([[1, 0, 1.3], [0, 1, -0.7]]), **about}
 
 
@@ -44,14 +52,17 @@ def _warped(onset_HW: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
     """apex(M x) = onset(x), by a quintic spline."""
     back_22 = np.linalg.inv(matrix_23[:, :2])[::-1, ::-1]  # rows and columns in (y, x) order
     shift_2 = -back_22 @ matrix_23[::-1, 2]
-    return np.clip(np.rint(ndimage.affine_transform(onset_HW.astype(float), back_22, shift_2, order=5, mode="reflect")), 0, 255).astype(
-        np.uint8
-    )
+    return np.clip(
+        np.rint(ndimage.affine_transform(onset_HW.astype(float), back_22, shift_2, order=5, mode="reflect")),
+        0,
+        255,
+    ).astype(np.uint8)
 
 
-# TV-L1 warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px at quarter-pixel shifts: a bias of the
-# published method, which only shows against a warp by another kernel (here a quintic spline).
-TOLERANCE = {"tvl1": 0.07, "tvl1-fast": 0.07, "dis": 0.03, "farneback": 0.03}  # px, mean end-point error of a motion of about one px
+# TV-L1 warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px at quarter-pixel shifts:
+# a bias of the published method, which only shows against a warp by another kernel (here a quintic spline).
+# px, mean end-point error of a motion of about one px
+TOLERANCE = {"tvl1": 0.07, "tvl1-fast": 0.07, "dis": 0.03, "farneback": 0.03}
 
 
 @pytest.mark.parametrize("motion", ["translation", "rotation", "zoom"])
@@ -76,9 +87,13 @@ def test_flow_of_mirrored_frames_is_the_mirrored_flow(method: str) -> None:
     onset_HW = _texture(96)
     x_HW, y_HW = _grid(96)
     u_HW = 0.9 * np.exp(-((x_HW - 30) ** 2 + (y_HW - 50) ** 2) / 300)
-    apex_HW = cv2.remap(onset_HW, (x_HW - u_HW).astype(np.float32), y_HW, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    apex_HW = cv2.remap(
+        onset_HW, (x_HW - u_HW).astype(np.float32), y_HW, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
     plain_HW2 = compute_flow(onset_HW, apex_HW, method)
-    flipped_HW2 = compute_flow(np.ascontiguousarray(onset_HW[:, ::-1]), np.ascontiguousarray(apex_HW[:, ::-1]), method)
+    flipped_HW2 = compute_flow(
+        np.ascontiguousarray(onset_HW[:, ::-1]), np.ascontiguousarray(apex_HW[:, ::-1]), method
+    )
     x_NCHW = np.moveaxis(plain_HW2, -1, 0)[None]
     expected_HW2 = np.moveaxis(mirrored(x_NCHW, ("u", "v"), "none")[0], 0, -1)
     assert plain_HW2[50, 30, 0] > 0.6  # u points right, from onset to apex
@@ -90,7 +105,8 @@ def test_unknown_flow_method_names_the_nearest() -> None:
         compute_flow(_texture(32), _texture(32), "tvl")
 
 
-# Stabilisation ----------------------------------------------------------------------------------------------------
+# Stabilisation
+# ----------------------------------------------------------------------------
 
 
 def _landmarks() -> np.ndarray:
@@ -116,7 +132,9 @@ def test_an_expression_survives_the_subtraction_of_the_heads_motion() -> None:
     mouth_HW = 1.5 * np.exp(-((x_HW - 64) ** 2 + (y_HW - 100) ** 2) / (2 * 8.0**2))
     expression_HW2 = np.stack([np.zeros_like(mouth_HW), -mouth_HW], -1).astype(np.float32)
     noise_HW2 = 0.02 * np.random.default_rng(0).standard_normal((128, 128, 2)).astype(np.float32)
-    still_HW2 = subtract_rigid(_similarity_flow(0.004, -0.006, 1.2, -0.8) + expression_HW2 + noise_HW2, _landmarks())
+    still_HW2 = subtract_rigid(
+        _similarity_flow(0.004, -0.006, 1.2, -0.8) + expression_HW2 + noise_HW2, _landmarks()
+    )
     assert np.abs(still_HW2 - expression_HW2 - noise_HW2).max() < 0.05
 
 
@@ -137,7 +155,8 @@ def test_too_few_rigid_points_fall_back_to_translation_then_refuse() -> None:
         subtract_rigid(_similarity_flow(0, 0, 1, 1), points_L2)
 
 
-# Strain -----------------------------------------------------------------------------------------------------------
+# Strain
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", list(STRAINS))
@@ -181,7 +200,10 @@ def test_strain_invariances(seed: int, turn: float, tx: float, factor: float) ->
     strain_HW = optical_strain(flow_HW2, "standard")
     x_HW, y_HW = _grid(48)
     turned_HW2 = (flow_HW2 + np.stack([-turn * y_HW + tx, turn * x_HW], -1)).astype(np.float32)
-    np.testing.assert_allclose(optical_strain(turned_HW2, "standard"), strain_HW, atol=2e-5)  # rigid motion is no strain
-    np.testing.assert_allclose(optical_strain(flow_HW2 * np.float32(factor), "standard"), abs(factor) * strain_HW, atol=2e-5)
+    # rigid motion is no strain
+    np.testing.assert_allclose(optical_strain(turned_HW2, "standard"), strain_HW, atol=2e-5)
+    np.testing.assert_allclose(
+        optical_strain(flow_HW2 * np.float32(factor), "standard"), abs(factor) * strain_HW, atol=2e-5
+    )
     flipped_HW2 = flow_HW2[:, ::-1] * np.array([-1, 1], np.float32)
     np.testing.assert_allclose(optical_strain(flipped_HW2, "standard"), strain_HW[:, ::-1], atol=1e-6)

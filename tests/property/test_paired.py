@@ -14,11 +14,20 @@ from distmer.evaluation.paired import compare, holm
 from distmer.types import BadInput, Predictions
 
 
-def predictions(y_true: np.ndarray, y_pred: np.ndarray, people: int = 12, seeds: int = 1, each: int | None = None) -> Predictions:
+def predictions(
+    y_true: np.ndarray, y_pred: np.ndarray, people: int = 12, seeds: int = 1, each: int | None = None
+) -> Predictions:
     n = len(y_true)
     clips = tuple(f"toy/s{i % people}/c{i}" for i in range(n)) * seeds
     truth, said = np.tile(y_true, seeds), y_pred if len(y_pred) == n * seeds else np.tile(y_pred, seeds)
-    return Predictions(clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.repeat(np.arange(seeds), n))
+    return Predictions(
+        clips,
+        truth,
+        said,
+        np.eye(3)[said],
+        tuple(c.split("/")[1] for c in clips),
+        np.repeat(np.arange(seeds), n),
+    )
 
 
 def guesses(accuracy: float, y_true: np.ndarray, seed: int) -> np.ndarray:
@@ -54,7 +63,12 @@ def test_better_everywhere_is_seen_and_one_person_is_not_enough() -> None:
 def test_p_values_of_exchangeable_models_are_uniform() -> None:
     """200 pairs of equally good guessers: about one in ten below .1, one in two below .5."""
     p = [
-        compare(predictions(TRUTH, guesses(0.5, TRUTH, 2 * i)), predictions(TRUTH, guesses(0.5, TRUTH, 2 * i + 1)), 3, 300).uar_p
+        compare(
+            predictions(TRUTH, guesses(0.5, TRUTH, 2 * i)),
+            predictions(TRUTH, guesses(0.5, TRUTH, 2 * i + 1)),
+            3,
+            300,
+        ).uar_p
         for i in range(200)
     ]
     assert 0.04 < np.mean(np.array(p) < 0.1) < 0.17
@@ -71,7 +85,10 @@ def test_small_cases_by_every_swap() -> None:
     hits = 0
     for bits in range(16):
         swap = np.array([bits >> p & 1 for p in range(4)], dtype=bool)[person]
-        hits += abs(scores(truth, np.where(swap, b, a), 3).uar - scores(truth, np.where(swap, a, b), 3).uar) >= observed - 1e-12
+        hits += (
+            abs(scores(truth, np.where(swap, b, a), 3).uar - scores(truth, np.where(swap, a, b), 3).uar)
+            >= observed - 1e-12
+        )
     found = compare(predictions(truth, a, people=4), predictions(truth, b, people=4), 3, 20_000).uar_p
     assert found == pytest.approx(hits / 16, abs=0.015)
 
@@ -83,7 +100,9 @@ def test_seeds_are_averaged_and_only_shared_clips_count() -> None:
     expected = (1 + scores(TRUTH, said[120:], 3).uar) / 2 - 1
     assert compare(two, one, 3, 100).uar == pytest.approx(expected)
     part = one.take(np.arange(120) < 60)
-    assert compare(part, two, 3, 100).uar == pytest.approx(1 - (1 + scores(TRUTH[:60], said[120:180], 3).uar) / 2)
+    assert compare(part, two, 3, 100).uar == pytest.approx(
+        1 - (1 + scores(TRUTH[:60], said[120:180], 3).uar) / 2
+    )
 
 
 def test_other_labels_for_the_same_clips_are_refused() -> None:

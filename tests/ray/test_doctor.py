@@ -1,4 +1,5 @@
-"""`distmer doctor` on a real cluster of two nodes: well, with a GPU that is not one, with a node that does not answer."""
+"""`distmer doctor` on a real cluster of two nodes: well, with a GPU that is not one, with a node that does
+not answer."""
 
 from __future__ import annotations
 
@@ -22,13 +23,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[nodes.Nodes]:
-    patient = {"RAY_health_check_failure_threshold": "1000"}  # a node that stands still is for us to find, not for Ray
+    # a node that stands still is for us to find, not for Ray
+    patient = {"RAY_health_check_failure_threshold": "1000"}
     with nodes.Nodes(("--num-cpus=1",), patient) as started:
         started.add()
         yield started
 
 
-def look(cluster: nodes.Nodes, home: Path, *arguments: str, **env: str) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
+def look(
+    cluster: nodes.Nodes, home: Path, *arguments: str, **env: str
+) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
     """The exit status, and the checks by where and what."""
     ended = command.distmer("doctor", "--json", *arguments, home=home, **cluster.driver, **env)
     assert "Traceback" not in ended.err, ended.err
@@ -44,7 +48,14 @@ def test_a_cluster_that_is_well(cluster: nodes.Nodes, tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "CASME2").mkdir(parents=True)
     code, found = look(
-        cluster, tmp_path / "home", "--set", "data.protocol=casme2", "--set", f"data.root={data}", "--set", "cluster.workers_per_fold=2"
+        cluster,
+        tmp_path / "home",
+        "--set",
+        "data.protocol=casme2",
+        "--set",
+        f"data.root={data}",
+        "--set",
+        "cluster.workers_per_fold=2",
     )
     assert code == 0, found
     nodes = [checks for where, checks in found.items() if where.startswith("node ")]
@@ -57,7 +68,8 @@ def test_a_cluster_that_is_well(cluster: nodes.Nodes, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_said_and_nothing_hangs(cluster: nodes.Nodes, tmp_path: Path) -> None:
-    """A GPU that Ray was told of and torch cannot see; a node whose Ray stands still; a GPU too many; no server, no data."""
+    """A GPU that Ray was told of and torch cannot see; a node whose Ray stands still; a GPU too many; no
+    server, no data."""
     cluster.add(gpus=1)
     with closing(socket.socket()) as closed:
         closed.bind(("127.0.0.1", 0))
@@ -82,22 +94,39 @@ def test_what_is_wrong_is_said_and_nothing_hangs(cluster: nodes.Nodes, tmp_path:
     finally:
         cluster.workers[0].signal(signal.SIGCONT)
     assert code == 1
-    assert found["cluster"]["gpus"]["found"] == "1 of 2 GPUs in the cluster after 1 s" and "quota" in found["cluster"]["gpus"]["remedy"]
-    assert "connection refused" in found["driver"]["tracking"]["found"] and not found["driver"]["tracking"]["ok"]
+    assert (
+        found["cluster"]["gpus"]["found"] == "1 of 2 GPUs in the cluster after 1 s"
+        and "quota" in found["cluster"]["gpus"]["remedy"]
+    )
+    assert (
+        "connection refused" in found["driver"]["tracking"]["found"] and not found["driver"]["tracking"]["ok"]
+    )
     nodes = {where: checks for where, checks in found.items() if where.startswith("node ")}
     silent = [checks for checks in nodes.values() if "answer" in checks]
     assert len(nodes) == 3 and len(silent) == 1
     assert not silent[0]["answer"]["ok"] and silent[0]["answer"]["found"] == "no answer within 90 s"
     told = [checks for checks in nodes.values() if "answer" not in checks]
-    assert sorted(checks["gpus"]["found"] for checks in told) == ["Ray counts 0, torch sees 0", "Ray counts 1, torch sees 0"]
+    assert sorted(checks["gpus"]["found"] for checks in told) == [
+        "Ray counts 0, torch sees 0",
+        "Ray counts 1, torch sees 0",
+    ]
     for checks in [*told, found["driver"]]:
         assert not checks["data"]["ok"] and "nowhere is not there" in checks["data"]["found"]
         assert checks["storage"]["ok"] and checks["versions"]["ok"]
-    assert [check["what"] for checks in told for check in checks.values() if not check["ok"]].count("gpus") == 1
+    assert [check["what"] for checks in told for check in checks.values() if not check["ok"]].count(
+        "gpus"
+    ) == 1
 
 
 def test_a_cluster_that_cannot_be_joined_is_a_line(tmp_path: Path) -> None:
-    arguments = ["doctor", "--json", "--set", "tracking.enabled=false", "--set", "cluster.address=127.0.0.1:1"]
+    arguments = [
+        "doctor",
+        "--json",
+        "--set",
+        "tracking.enabled=false",
+        "--set",
+        "cluster.address=127.0.0.1:1",
+    ]
     ended = within(*arguments, home=tmp_path)
     assert ended.code == 1
     (failed,) = [check for check in ended.json["checks"] if not check["ok"]]
@@ -105,7 +134,8 @@ def test_a_cluster_that_cannot_be_joined_is_a_line(tmp_path: Path) -> None:
 
 
 def test_a_run_that_no_machine_takes_up_says_so(cluster: nodes.Nodes, tmp_path: Path) -> None:
-    """Folds that ask for GPUs, and none comes: a sentence after the stated wait on a cluster that might grow, else at once."""
+    """Folds that ask for GPUs, and none comes: a sentence after the stated wait on a cluster that might grow,
+    else at once."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3)
     asks = [*toy.settings(maps, "tracking.enabled=false", "cluster.gpus_per_fold=8")]
     ended = command.loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.driver)
@@ -118,7 +148,9 @@ def test_a_run_that_no_machine_takes_up_says_so(cluster: nodes.Nodes, tmp_path: 
 
 
 @pytest.mark.parametrize("slow", [2, 3])
-def test_a_machine_too_busy_to_start_ray_is_given_three_tries(slow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_too_busy_to_start_ray_is_given_three_tries(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ray itself gives up a start after 30 s; here it does so at once, ``slow`` times."""
     import ray
 
@@ -132,7 +164,12 @@ def test_a_machine_too_busy_to_start_ray_is_given_three_tries(slow: int, monkeyp
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     if slow == 3:
-        with pytest.raises(RunError, match="could not be started on this machine within 30 s, 3 times in a row"), session(ClusterConfig()):
+        with (
+            pytest.raises(
+                RunError, match="could not be started on this machine within 30 s, 3 times in a row"
+            ),
+            session(ClusterConfig()),
+        ):
             pass
     else:
         with session(ClusterConfig()):

@@ -1,4 +1,5 @@
-"""Folds on a real Ray: the same bits as without it, whatever is in flight, and a killed worker costs its fold's retry alone."""
+"""Folds on a real Ray: the same bits as without it, whatever is in flight, and a killed worker costs its
+fold's retry alone."""
 
 from __future__ import annotations
 
@@ -71,8 +72,8 @@ def test_ray_gives_the_bits_of_the_local_executor(model: str, in_flight: int, tm
 
 
 def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
-    """As far as a machine without a GPU can show: four folds are granted a half each, a demand for more than there is
-    waits, and the numbers are the same."""
+    """As far as a machine without a GPU can show: four folds are granted a half each, a demand for more than
+    there is waits, and the numbers are the same."""
     import ray
 
     from distmer.cluster.folds import RayFoldExecutor
@@ -93,8 +94,12 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
 def test_a_promised_gpu_that_is_not_there_is_a_failure_and_no_cpu_training(tmp_path: Path) -> None:
     cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, retries=0)
     reports = on_ray(cluster, tmp_path)
-    assert all(isinstance(r, FoldFailure) and f"node {platform.node()}: the fold was promised a GPU" in r.reason for r in reports.values())
-    assert all(isinstance(r, FoldResult) for r in on_ray(cluster, tmp_path, "linear").values())  # it needs none, and takes none
+    assert all(
+        isinstance(r, FoldFailure) and f"node {platform.node()}: the fold was promised a GPU" in r.reason
+        for r in reports.values()
+    )
+    # it needs none, and takes none
+    assert all(isinstance(r, FoldResult) for r in on_ray(cluster, tmp_path, "linear").values())
 
 
 class Where:
@@ -103,7 +108,9 @@ class Where:
     def __call__(self, job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult:
         time.sleep(0.2)
         on_a_cpu = replace(job, spec={**job.spec, "device": "cpu"})
-        return replace(fit_fold(on_a_cpu, inputs), device=f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}")
+        return replace(
+            fit_fold(on_a_cpu, inputs), device=f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+        )
 
 
 def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) -> None:
@@ -112,7 +119,11 @@ def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) ->
     cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, in_flight=2)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)
     many = [replace(job, digest=f"{n}{job.digest[1:]}", seed=n) for n in range(4) for job in jobs]
-    results = [r for r in RayFoldExecutor(cluster, str(tmp_path), Where()).run(many, INPUTS) if not isinstance(r, FoldBegun)]
+    results = [
+        r
+        for r in RayFoldExecutor(cluster, str(tmp_path), Where()).run(many, INPUTS)
+        if not isinstance(r, FoldBegun)
+    ]
     assert len(results) == 16
     homes = [tuple(r.device.split()) for r in results if isinstance(r, FoldResult)]
     assert len(homes) == 16
@@ -126,17 +137,21 @@ def test_a_group_whose_second_worker_raises_is_a_failure_in_the_codes_own_words(
 
     cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5, retries=2)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
-    broken = OfTheFirstOnly(INPUTS.clip_ids, INPUTS.channels, INPUTS.normalised_as, INPUTS.x_NCHW, str(tmp_path))
+    broken = OfTheFirstOnly(
+        INPUTS.clip_ids, INPUTS.channels, INPUTS.normalised_as, INPUTS.x_NCHW, str(tmp_path)
+    )
     (failure,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, broken)).values()
     assert isinstance(failure, FoldFailure)
     assert failure.reason == "ValueError: this worker has no clips"
     assert not failure.lost and "\x1b" not in failure.traceback
-    assert (tmp_path / "taken").read_text() == "second\n"  # it was asked for its clips once: nothing was tried again
+    # it was asked for its clips once: nothing was tried again
+    assert (tmp_path / "taken").read_text() == "second\n"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfTheFirstOnly(Inputs):
-    """Inputs that the second worker of a group cannot read; each time that it tries leaves a line in ``folder``."""
+    """Inputs that the second worker of a group cannot read; each time that it tries leaves a line in
+    ``folder``."""
 
     folder: str = ""
 
@@ -170,12 +185,15 @@ def test_a_fold_as_a_worker_group(workers: int | Literal["auto"], tmp_path: Path
 
 
 def test_workers_of_a_group_agree_on_the_epoch_that_inner_folds_chose(tmp_path: Path) -> None:
-    """Each has its own batch statistics, and so its own validation scores: were each to go by its own, one would wait for ever."""
+    """Each has its own batch statistics, and so its own validation scores: were each to go by its own, one
+    would wait for ever."""
     from distmer.cluster.folds import RayFoldExecutor
 
     cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5)
     noisy = toy.inputs(CLIPS, noise=3)
-    jobs = toy.jobs(toy.config(cluster=cluster.model_dump(), train={"selection": "inner", "inner_folds": 2}), CLIPS)[:1]
+    jobs = toy.jobs(
+        toy.config(cluster=cluster.model_dump(), train={"selection": "inner", "inner_folds": 2}), CLIPS
+    )[:1]
     (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, noisy)).values()
     assert isinstance(result, FoldResult), result
     assert len(result.curves["train_loss"]) == result.epochs
@@ -209,7 +227,9 @@ def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path
     deadline = time.monotonic() + command.PATIENCE
     while not victims and time.monotonic() < deadline:
         for process in psutil.Process().children(recursive=True):
-            if process.name().startswith(("ray::fold", "ray::_Lane.train")) or any("ray::fold" in part for part in process.cmdline()[:1]):
+            if process.name().startswith(("ray::fold", "ray::_Lane.train")) or any(
+                "ray::fold" in part for part in process.cmdline()[:1]
+            ):
                 victims.append(process.pid)
     assert victims, "no fold worker was seen"
     os.kill(victims[0], signal.SIGKILL)

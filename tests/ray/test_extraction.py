@@ -49,7 +49,9 @@ def same(a: FeatureRow, b: FeatureRow) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
-def test_ray_gives_the_rows_of_the_loop_and_a_bad_clip_is_a_row(requests: list[FeatureRequest], tmp_path: Path) -> None:
+def test_ray_gives_the_rows_of_the_loop_and_a_bad_clip_is_a_row(
+    requests: list[FeatureRequest], tmp_path: Path
+) -> None:
     source = requests[0].source
     assert isinstance(source, KeyFrames)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
@@ -72,7 +74,9 @@ def test_a_killed_actor_loses_no_clip(requests: list[FeatureRequest]) -> None:
     for batch in on_ray(many):
         rows += batch
         if len(rows) >= 5 and not killed:
-            actors = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::MapWorker")]
+            actors = [
+                p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::MapWorker")
+            ]
             busy = [p for p in actors if p.is_running() and p.memory_info().rss]
             killed = busy[0].pid
             os.kill(killed, signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""kill -9 of the driver at any moment, then the same command: finished folds are not trained again, and the predictions are
-those of an undisturbed run to the bit."""
+"""kill -9 of the driver at any moment, then the same command: finished folds are not trained again, and the
+predictions are those of an undisturbed run to the bit."""
 
 from __future__ import annotations
 
@@ -32,9 +32,12 @@ def settings(maps: Path) -> list[str]:
     return toy.settings(maps, "tracking.enabled=false", epochs=12)
 
 
-# Moments of the run: before a fold is filed, after some folds; "within": in the middle of writing an entry of the ledger.
+# Moments of the run: before a fold is filed, after some folds; "within": in the middle of writing an entry of
+# the ledger.
 @pytest.mark.parametrize("moment", [0, 2, 4, "within"])
-def test_the_same_command_goes_on(one_ray: str, moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_the_same_command_goes_on(
+    one_ray: str, moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     alone = ["--local"] if moment == "within" else []
     killed = command.stopped("run", *settings(maps), *alone, at=f"SIGKILL {moment}", home=tmp_path)
     assert killed.code == -signal.SIGKILL, killed.err

@@ -1,4 +1,5 @@
-"""A node lost with work on it, in the midst of an extraction, a LOSO run, a sweep: the work is done again elsewhere, to the bit."""
+"""A node lost with work on it, in the midst of an extraction, a LOSO run, a sweep: the work is done again
+elsewhere, to the bit."""
 
 from __future__ import annotations
 
@@ -44,8 +45,13 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     ended = command.finish(process)
     assert (ended.code, ended.json["status"], ended.json["failed"]) == (0, "complete", []), ended.err
     (events,) = there.glob("runs/*/events.jsonl")
-    begun = [event["fold"] for event in map(json.loads, events.read_text().splitlines()) if event["event"] == "fold_started"]
-    assert len(begun) > len(set(begun)) == len(command.ledger(there))  # what was lost with the node was begun again, by its name
+    begun = [
+        event["fold"]
+        for event in map(json.loads, events.read_text().splitlines())
+        if event["event"] == "fold_started"
+    ]
+    # what was lost with the node was begun again, by its name
+    assert len(begun) > len(set(begun)) == len(command.ledger(there))
     assert kept.items() <= command.ledger(there).items()  # and what was finished was not
     assert command.predictions(there) == command.predictions(here)
 
@@ -65,7 +71,12 @@ def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: 
 
 
 def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
-    tree = ["features.flow=dis", "data.synthetic.subjects=4", "data.synthetic.clips_per_subject=6", "cluster.extract_batch=1"]
+    tree = [
+        "features.flow=dis",
+        "data.synthetic.subjects=4",
+        "data.synthetic.clips_per_subject=6",
+        "cluster.extract_batch=1",
+    ]
     settings = [part for setting in tree for part in ("--set", setting)]
     here, there = tmp_path / "here", tmp_path / "there"
     extract = command.ROOT / "jobs" / "extract.py"
@@ -95,7 +106,9 @@ def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: 
 def searched(home: Path) -> Any:
     """The outer predictions, and all that the searches recorded: settings, rungs, decisions, choices."""
     (path,) = home.glob("sweeps/*/predictions.parquet")
-    return pq.read_table(path).to_pylist(), {p.name: json.loads(p.read_text()) for p in home.glob("sweeps/*/searches/*.json")}
+    return pq.read_table(path).to_pylist(), {
+        p.name: json.loads(p.read_text()) for p in home.glob("sweeps/*/searches/*.json")
+    }
 
 
 def features(home: Path) -> dict[str, pq.ParquetFile]:

@@ -1,5 +1,5 @@
-"""Everything on an object store: clips, features, ledger, runs and checkpoints on a real S3 server, on Ray and without. The folds are
-those of a run on disk to the bit, and a second run trains nothing."""
+"""Everything on an object store: clips, features, ledger, runs and checkpoints on a real S3 server, on Ray
+and without. The folds are those of a run on disk to the bit, and a second run trains nothing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def events(home: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("how", ["ray", "local"])
-def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_disk: Path, tmp_path: Path) -> None:
+def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(
+    how: str, far_maps: str, on_disk: Path, tmp_path: Path
+) -> None:
     home = objects.fresh()
     words = [*settings(far_maps), "--workspace", home, "--json", *(["--local"] if how == "local" else [])]
     run = loso if how == "local" else partial(command.loso, cwd=tmp_path)
@@ -89,7 +91,9 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(how: str, far_maps: str, on_
     assert ledger(home) == before
     told = events(home)
     assert [e["event"] for e in told].count("run_ended") == 2
-    assert sorted(e["digest"] for e in told if e["event"] == "fold_finished" and not e["cached"]) == sorted(before)
+    assert sorted(e["digest"] for e in told if e["event"] == "fold_finished" and not e["cached"]) == sorted(
+        before
+    )
 
 
 def test_a_run_on_s3_that_was_killed_goes_on(far_maps: str, on_disk: Path, tmp_path: Path) -> None:
@@ -106,13 +110,22 @@ def test_a_run_on_s3_that_was_killed_goes_on(far_maps: str, on_disk: Path, tmp_p
     assert predictions(home) == command.predictions(on_disk)
 
 
-def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Path, server: objects.Server) -> None:
-    """Its worker is killed when a checkpoint lies on S3; Train starts another, and the fold is that of one left alone."""
+def test_a_worker_group_keeps_its_checkpoints_on_s3(
+    far_maps: str, tmp_path: Path, server: objects.Server
+) -> None:
+    """Its worker is killed when a checkpoint lies on S3; Train starts another, and the fold is that of one
+    left alone."""
     home = objects.fresh()
     words = ["cluster.workers_per_fold=1", f"storage.scratch={home}/elsewhere"]
     long = 400  # epochs, so that it is still at work when its first checkpoint has been seen
     process = command.start(
-        *settings(far_maps, *words, epochs=long), "--fold", "flowmaps/sub02", "--workspace", home, "--json", home=tmp_path / "unused"
+        *settings(far_maps, *words, epochs=long),
+        "--fold",
+        "flowmaps/sub02",
+        "--workspace",
+        home,
+        "--json",
+        home=tmp_path / "unused",
     )
     checkpoints = place(f"{home}/elsewhere")
     command.wait_for(lambda: bool(files(checkpoints, "state.pt")), process)
@@ -123,32 +136,55 @@ def test_a_worker_group_keeps_its_checkpoints_on_s3(far_maps: str, tmp_path: Pat
     assert (ended.code, ended.json["status"]) == (0, "some-folds"), ended.err  # one fold of five
     assert len(ledger(home)) == 1
     assert files(checkpoints) == {}  # they have done their work
-    alone = loso(*settings(far_maps, epochs=long), "--fold", "flowmaps/sub02", "--local", "--workspace", f"{home}/alone", home=tmp_path)
+    alone = loso(
+        *settings(far_maps, epochs=long),
+        "--fold",
+        "flowmaps/sub02",
+        "--local",
+        "--workspace",
+        f"{home}/alone",
+        home=tmp_path,
+    )
     assert alone.code == 0
     assert predictions(home) == predictions(f"{home}/alone")
 
 
 def test_the_embedded_set_is_generated_onto_s3(tmp_path: Path, server: objects.Server) -> None:
     """The whole path from pixels: frames and sheets on S3, read by the loaders of the official layouts."""
-    chosen = ["data.synthetic={subjects: 3, clips_per_subject: 2}", "model.name=linear", "features.size=32", "features.flow=farneback"]
-    words = [part for s in (*chosen, "tracking.enabled=false", "evaluation.bootstrap=100") for part in ("--set", s)]
+    chosen = [
+        "data.synthetic={subjects: 3, clips_per_subject: 2}",
+        "model.name=linear",
+        "features.size=32",
+        "features.flow=farneback",
+    ]
+    words = [
+        part for s in (*chosen, "tracking.enabled=false", "evaluation.bootstrap=100") for part in ("--set", s)
+    ]
     home = objects.fresh()
     far = loso(*words, "--local", "--workspace", home, "--json", home=tmp_path / "unused")
     near = loso(*words, "--local", "--json", home=tmp_path / "near")
     assert (far.code, near.code) == (0, 0), far.err + near.err
     assert predictions(home) == command.predictions(tmp_path / "near")
     clips = list(files(place(f"{home}/data")))
-    here = sorted(p.relative_to(tmp_path / "near/data").as_posix() for p in (tmp_path / "near/data").rglob("*") if p.is_file())
+    here = sorted(
+        p.relative_to(tmp_path / "near/data").as_posix()
+        for p in (tmp_path / "near/data").rglob("*")
+        if p.is_file()
+    )
     assert clips == here and clips[-1].endswith("SAMM_Micro_FACS_Codes_v2.xlsx")
     assert not (tmp_path / "unused").exists()
 
 
-def test_a_run_on_s3_is_compared_and_tracked_by_its_address(far_maps: str, tmp_path: Path, server: objects.Server) -> None:
+def test_a_run_on_s3_is_compared_and_tracked_by_its_address(
+    far_maps: str, tmp_path: Path, server: objects.Server
+) -> None:
     home, data_base = objects.fresh(), f"sqlite:///{tmp_path}/tracking/mlflow.db"
     (tmp_path / "tracking").mkdir()
     run_dirs = []
     for scale in ("1.0", "0.1"):
-        words = settings(far_maps, "model.name=linear", "model.size=16", f"model.c={scale}", "tracking.enabled=true")
+        words = settings(
+            far_maps, "model.name=linear", "model.size=16", f"model.c={scale}", "tracking.enabled=true"
+        )
         words += ["--local", "--workspace", home, "--json"]
         ended = loso(*words, home=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")  # away: the run goes on
         assert (ended.code, ended.json["mlflow_run_id"]) == (0, None), ended.err
@@ -160,7 +196,9 @@ def test_a_run_on_s3_is_compared_and_tracked_by_its_address(far_maps: str, tmp_p
     (folder,) = re.findall(rf"tables: ({home}/comparisons/\w+)", compared.out)
     assert "comparison.md" in files(place(folder))
     tracked = within("track", run_dirs[0], home=tmp_path, MLFLOW_TRACKING_URI=data_base)
-    assert tracked.code == 0 and "5 of 5 folds; MLflow run " in tracked.out and "not written" not in tracked.out, tracked.err
+    assert (
+        tracked.code == 0 and "5 of 5 folds; MLflow run " in tracked.out and "not written" not in tracked.out
+    ), tracked.err
     assert list((tmp_path / "tracking").glob("mlartifacts/*/artifacts/results.json"))  # beside the data base
     wrong = within("track", f"{home}/runs/none", home=tmp_path)
     assert (wrong.code, "so it is no run folder; give one below <workspace>/runs." in wrong.err) == (2, True)

@@ -1,4 +1,5 @@
-"""Sweeps on a real Ray: what they find follows from the configuration alone, whatever dies and however many cores there are."""
+"""Sweeps on a real Ray: what they find follows from the configuration alone, whatever dies and however many
+cores there are."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ Tune = Callable[..., command.Ended]
 @pytest.fixture(scope="module")
 def tune(one_ray: str) -> Tune:
     """A sweep in this process, on the Ray that tests share: (file, workspace, more arguments)."""
-    return lambda path, home, *more: within("sweep", str(path), "--json", *more, home=home, RAY_ADDRESS=one_ray)
+    return lambda path, home, *more: within(
+        "sweep", str(path), "--json", *more, home=home, RAY_ADDRESS=one_ray
+    )
 
 
 def tune_alone(path: Path, home: Path, *more: str) -> command.Ended:
@@ -41,7 +44,9 @@ def found(ended: command.Ended) -> dict[str, Any]:
     """What a sweep found, without where and how fast."""
     assert ended.code == 0, ended.err
     return {
-        name: value for name, value in ended.json.items() if name not in {"seconds", "fold_seconds", "run_dir", "trained", "mlflow_run_id"}
+        name: value
+        for name, value in ended.json.items()
+        if name not in {"seconds", "fold_seconds", "run_dir", "trained", "mlflow_run_id"}
     }
 
 
@@ -55,9 +60,12 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, command.Ended]:
+def undisturbed(
+    tune: Tune, maps: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, command.Ended]:
     home = tmp_path_factory.mktemp("undisturbed")
-    ended = tune(toy.sweep_file(home, maps, tracking={"enabled": True}, cluster={"in_flight": 8}), home)  # both searches at once
+    # both searches at once
+    ended = tune(toy.sweep_file(home, maps, tracking={"enabled": True}, cluster={"in_flight": 8}), home)
     assert ended.code == 0, ended.err
     return home, ended
 
@@ -108,7 +116,9 @@ def test_a_finished_sweep_is_read_not_run(tune: Tune, undisturbed: tuple[Path, c
     assert command.ledger(home) == before
 
 
-def test_the_chosen_settings_run_as_they_stand(undisturbed: tuple[Path, command.Ended], tmp_path: Path) -> None:
+def test_the_chosen_settings_run_as_they_stand(
+    undisturbed: tuple[Path, command.Ended], tmp_path: Path
+) -> None:
     import pyarrow.parquet as pq
 
     home, _ = undisturbed
@@ -126,7 +136,8 @@ def test_the_chosen_settings_run_as_they_stand(undisturbed: tuple[Path, command.
 def test_the_outer_subjects_have_no_say_in_the_search(
     tune: Tune, maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
-    """Every clip of a group altered, pixels and labels: its own search finds what it found, to the digit; the other's does not."""
+    """Every clip of a group altered, pixels and labels: its own search finds what it found, to the digit; the
+    other's does not."""
     home, _ = undisturbed
     altered = tmp_path / "maps"
     shutil.copytree(maps, altered)
@@ -159,7 +170,8 @@ def scored(search: dict[str, Any]) -> list[Any]:
 def test_what_has_seen_its_subjects_is_stamped(
     tune: Tune, mode: str, stamp: str, maps: Path, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")  # the same inner folds and settings: mostly there
+    # the same inner folds and settings: mostly there
+    shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")
     path = toy.sweep_file(tmp_path, maps, mode=mode, searcher="random", trials=3)
     ended = tune(path, tmp_path)
     assert ended.code == 0, ended.err
@@ -190,7 +202,13 @@ def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path,
 def test_a_setting_that_cannot_be_fails_alone(tune: Tune, maps: Path, tmp_path: Path) -> None:
     space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
     path = toy.sweep_file(
-        tmp_path, maps, searcher="grid", space=space, trials=None, scheduler="none", evaluation={"folds": "group_kfold", "k": 2}
+        tmp_path,
+        maps,
+        searcher="grid",
+        space=space,
+        trials=None,
+        scheduler="none",
+        evaluation={"folds": "group_kfold", "k": 2},
     )
     tree = yaml.safe_load(path.read_text())
     del tree["sweep"]["trials"]
@@ -206,19 +224,31 @@ def test_the_tracker_has_the_sweep_and_its_trials(undisturbed: tuple[Path, comma
     again = within("track", str(next((home / "sweeps").iterdir())), home=home)  # writes nothing twice
     assert again.code == 0, again.err
     base = sqlite3.connect(home / "mlflow.db")
-    kinds = base.execute("select value, count(*) from tags where key = 'distmer.kind' group by value").fetchall()
+    kinds = base.execute(
+        "select value, count(*) from tags where key = 'distmer.kind' group by value"
+    ).fetchall()
     assert dict(kinds) == {"sweep": 1, "trial": 8}
     parent = ended.json["mlflow_run_id"]
-    children = base.execute("select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", (parent,)).fetchall()
+    children = base.execute(
+        "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", (parent,)
+    ).fetchall()
     assert len(children) == 8
-    uar = base.execute("select value from latest_metrics where run_uuid = ? and key = 'uar'", (parent,)).fetchone()
+    uar = base.execute(
+        "select value from latest_metrics where run_uuid = ? and key = 'uar'", (parent,)
+    ).fetchone()
     assert uar == (ended.json["uar"],)
     params = base.execute("select distinct key from params where run_uuid = ?", children[0]).fetchall()
     assert {"train.lr", "model.activation", "search", "trial"} <= {name for (name,) in params}
-    states = base.execute("select value, count(*) from tags where key = 'distmer.trial' group by value").fetchall()
-    assert {name: n for name, n in states if n} == {name: n for name in ("complete", "stopped") if (n := ended.json["counts"][name])}
+    states = base.execute(
+        "select value, count(*) from tags where key = 'distmer.trial' group by value"
+    ).fetchall()
+    assert {name: n for name, n in states if n} == {
+        name: n for name in ("complete", "stopped") if (n := ended.json["counts"][name])
+    }
     (artifacts,) = (home / "mlartifacts").glob(f"{parent}/artifacts")
-    assert {"figures", "chosen", "trials.csv", "sweep.yaml", "results.json"} <= {p.name for p in artifacts.iterdir()}
+    assert {"figures", "chosen", "trials.csv", "sweep.yaml", "results.json"} <= {
+        p.name for p in artifacts.iterdir()
+    }
 
 
 def test_plan_tells_what_is_there_and_what_it_costs(undisturbed: tuple[Path, command.Ended]) -> None:
@@ -231,7 +261,9 @@ def test_plan_tells_what_is_there_and_what_it_costs(undisturbed: tuple[Path, com
 
 
 @pytest.mark.parametrize(("job", "said"), [("loso.py", "give it to `distmer sweep` or jobs/tune.py")])
-def test_the_wrong_command_names_the_right_one(tune: Tune, job: str, said: str, maps: Path, tmp_path: Path) -> None:
+def test_the_wrong_command_names_the_right_one(
+    tune: Tune, job: str, said: str, maps: Path, tmp_path: Path
+) -> None:
     ended = loso(str(toy.sweep_file(tmp_path, maps)), home=tmp_path)
     assert (ended.code, said in ended.err) == (2, True)
     ended = tune(command.ROOT / "configs" / "demo.yaml", tmp_path)

@@ -14,8 +14,14 @@ from tests.saying import Said, Say
 
 
 @pytest.fixture
-def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Say:
-    """The command line in this process (its imports take longer than a case), in a workspace of the test's own."""
+def say(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Say:
+    """The command line in this process (its imports take longer than a case), in a workspace of the test's
+    own."""
     for name in ("DISTMER_DATA", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DISTMER_HOME", str(tmp_path / "home"))

@@ -16,7 +16,9 @@ from distmer.storage import place
 from distmer.types import BadInput
 
 # Letters that stand in no other part of the address below, so that finding them means finding the password.
-PASSWORDS = st.text(st.sampled_from("XYZQ" + string.digits + string.punctuation + " éß"), min_size=4, max_size=20)
+PASSWORDS = st.text(
+    st.sampled_from("XYZQ" + string.digits + string.punctuation + " éß"), min_size=4, max_size=20
+)
 
 
 @settings(deadline=None)
@@ -70,8 +72,19 @@ def test_a_secret_under_any_name_and_sign_is_refused_and_masked(address: str) ->
 @pytest.mark.parametrize(
     "address",
     [
-        *("http://127.0.0.1:5000", "https://mlflow.lab/team", "sqlite:////data/me@lab/mlflow.db", "sqlite:///C:/me/mlflow.db"),
-        *("postgresql://ada@db/mlflow", "databricks://profile", "databricks", "mlruns", "postgresql://db:5432/x?sslmode=require"),
+        *(
+            "http://127.0.0.1:5000",
+            "https://mlflow.lab/team",
+            "sqlite:////data/me@lab/mlflow.db",
+            "sqlite:///C:/me/mlflow.db",
+        ),
+        *(
+            "postgresql://ada@db/mlflow",
+            "databricks://profile",
+            "databricks",
+            "mlruns",
+            "postgresql://db:5432/x?sslmode=require",
+        ),
     ],
 )
 def test_an_address_without_a_password_is_taken(address: str) -> None:
@@ -79,7 +92,9 @@ def test_an_address_without_a_password_is_taken(address: str) -> None:
     assert TrackingConfig(uri=address).uri == address
 
 
-@pytest.mark.parametrize("address", ["s3://key:sec@bucket/x", "s3://key:sec/ret@bucket/x", "gs://a:b/c/d@bucket"])
+@pytest.mark.parametrize(
+    "address", ["s3://key:sec@bucket/x", "s3://key:sec/ret@bucket/x", "gs://a:b/c/d@bucket"]
+)
 def test_a_storage_address_with_credentials_is_refused_and_not_repeated(address: str) -> None:
     with pytest.raises(BadInput, match=r"s://\*\*\*|s3://\*\*\*") as refused:
         place(address)

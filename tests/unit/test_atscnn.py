@@ -1,4 +1,5 @@
-"""ATSCNN against the printed costs, and against three networks written plainly: same outputs, same gradients."""
+"""ATSCNN against the printed costs, and against three networks written plainly: same outputs, same
+gradients."""
 
 from __future__ import annotations
 
@@ -32,8 +33,9 @@ def test_without_strain_it_has_two_streams() -> None:
 
 
 def test_its_operations_are_the_paper_s() -> None:
-    """19,008,268 by torchstat 0.0.7: a convolution counts multiply-adds and bias, batch norm 2, ReLU 1, a max-pool its input,
-    a linear layer in × out; SELU, sigmoid and global poolings nothing; a module that runs twice counts once."""
+    """19,008,268 by torchstat 0.0.7: a convolution counts multiply-adds and bias, batch norm 2, ReLU 1, a
+    max-pool its input, a linear layer in × out; SELU, sigmoid and global poolings nothing; a module that runs
+    twice counts once."""
     widths, sides = (1, 3, 5, 8, 16), (128, 64, 32, 16)
     stream = 0
     for cin, cout, side in zip(widths, widths[1:], sides, strict=False):
@@ -62,7 +64,8 @@ class PlainAttention(nn.Module):
 
 
 class Plain(nn.Module):
-    """Three modules, one a stream: convolution, batch norm, activation, pooling, four times, then CBAM; concatenate; head."""
+    """Three modules, one a stream: convolution, batch norm, activation, pooling, four times, then CBAM;
+    concatenate; head."""
 
     def __init__(self, activation: str, size: int) -> None:
         super().__init__()
@@ -76,11 +79,19 @@ class Plain(nn.Module):
         self.streams = nn.ModuleList(streams)
         n = 48 * (size // 16) ** 2
         self.head = nn.Sequential(
-            nn.Linear(n, 1024), act(), nn.Dropout(0.0), nn.Linear(1024, 1024), act(), nn.Dropout(0.0), nn.Linear(1024, 3)
+            nn.Linear(n, 1024),
+            act(),
+            nn.Dropout(0.0),
+            nn.Linear(1024, 1024),
+            act(),
+            nn.Dropout(0.0),
+            nn.Linear(1024, 3),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.cat([stream(x[:, i : i + 1]) for i, stream in enumerate(self.streams)], 1).flatten(1))
+        return self.head(
+            torch.cat([stream(x[:, i : i + 1]) for i, stream in enumerate(self.streams)], 1).flatten(1)
+        )
 
 
 def _pairs(plain: Plain, fast: Any) -> list[tuple[list[Tensor], Tensor]]:
@@ -91,7 +102,11 @@ def _pairs(plain: Plain, fast: Any) -> list[tuple[list[Tensor], Tensor]]:
             for kind in ("weight", "bias"):
                 parts = [getattr(stream.get_submodule(str(layer)), kind) for stream in plain.streams]
                 pairs.append((parts, getattr(getattr(fast.stages[stage], name), kind)))
-    for path, target in (("mlp.0", fast.attention[0].mlp[0]), ("mlp.2", fast.attention[0].mlp[2]), ("conv", fast.attention[1].conv)):
+    for path, target in (
+        ("mlp.0", fast.attention[0].mlp[0]),
+        ("mlp.2", fast.attention[0].mlp[2]),
+        ("conv", fast.attention[1].conv),
+    ):
         pairs.append(([stream.get_submodule(f"16.{path}").weight for stream in plain.streams], target.weight))
     pairs += [([a], b) for a, b in zip(plain.head.parameters(), fast.head.parameters(), strict=True)]
     assert sum(p.numel() for parts, _ in pairs for p in parts) == sum(p.numel() for p in fast.parameters())
@@ -101,15 +116,18 @@ def _pairs(plain: Plain, fast: Any) -> list[tuple[list[Tensor], Tensor]]:
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("activation", ["selu", "relu", "tanh", "gelu"])
-def test_it_equals_three_separate_networks(activation: str, dtype: torch.dtype, tolerance: float, train: bool) -> None:
-    # A draw without near-ties: in float32, where rounding decides which of two equal maxima wins, the gradients may differ by
-    # more than noise, and rounding depends on the number of threads.
+def test_it_equals_three_separate_networks(
+    activation: str, dtype: torch.dtype, tolerance: float, train: bool
+) -> None:
+    # A draw without near-ties: in float32, where rounding decides which of two equal maxima wins, the
+    # gradients may differ by more than noise, and rounding depends on the number of threads.
     torch.manual_seed(4)
     plain = Plain(activation, 48)
     fast = _resolve(activation=activation, size=48, dropout=0.0).build(3)
     for stream in plain.streams:
         for module in stream.modules():
-            if isinstance(module, nn.BatchNorm2d):  # a negative scale is what forbids pooling before the batch norm
+            # a negative scale is what forbids pooling before the batch norm
+            if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, -1.5, 1.5)
                 nn.init.normal_(module.bias)
     plain, fast = plain.to(dtype).train(train), fast.to(dtype).train(train)
@@ -125,7 +143,9 @@ def test_it_equals_three_separate_networks(activation: str, dtype: torch.dtype, 
     for parts, whole in pairs:
         gradients = [part.grad for part in parts]
         assert all(g is not None for g in gradients) and whole.grad is not None
-        torch.testing.assert_close(whole.grad, torch.cat([g for g in gradients if g is not None]), rtol=0, atol=tolerance)
+        torch.testing.assert_close(
+            whole.grad, torch.cat([g for g in gradients if g is not None]), rtol=0, atol=tolerance
+        )
 
 
 def test_the_running_statistics_are_the_plain_ones() -> None:
@@ -138,7 +158,9 @@ def test_the_running_statistics_are_the_plain_ones() -> None:
     plain(x_BCHW), fast(x_BCHW)
     for stage in range(4):
         for kind in ("running_mean", "running_var"):
-            parts = torch.cat([getattr(stream.get_submodule(str(4 * stage + 1)), kind) for stream in plain.streams])
+            parts = torch.cat(
+                [getattr(stream.get_submodule(str(4 * stage + 1)), kind) for stream in plain.streams]
+            )
             torch.testing.assert_close(getattr(fast.stages[stage].norm, kind), parts, rtol=0, atol=1e-5)
 
 
@@ -166,7 +188,11 @@ def test_what_does_not_fit_together_is_refused(options: dict[str, Any], message:
 
 
 def test_an_odd_size_and_other_depths_work() -> None:
-    for options in ({"size": 37}, {"channels": [4, 6], "kernel": 3}, {"streams": ["onset", "apex"], "attention": "none"}):
+    for options in (
+        {"size": 37},
+        {"channels": [4, 6], "kernel": 3},
+        {"streams": ["onset", "apex"], "attention": "none"},
+    ):
         resolved = _resolve(**{"size": 32, **options})
         x_BCHW = torch.randn(2, len(resolved.inputs), resolved.size, resolved.size)
         assert resolved.build(5)(x_BCHW).shape == (2, 5)

@@ -1,5 +1,6 @@
-"""From the command line to the sentence and the exit status: a disk that is full, a workspace that cannot be written, what a former
-run left damaged, a tracking store that is away. What was finished is kept, and the same command goes on."""
+"""From the command line to the sentence and the exit status: a disk that is full, a workspace that cannot be
+written, what a former run left damaged, a tracking store that is away. What was finished is kept, and the
+same command goes on."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from tests.within import within
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """A write beyond so many bytes fails (EFBIG), as on a full disk and without any right. Python ignores SIGXFSZ."""
+    """A write beyond so many bytes fails (EFBIG), as on a full disk and without any right. Python ignores
+    SIGXFSZ."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -53,7 +55,8 @@ def test_a_disk_that_fills_up_under_the_feature_store(say: Say, tmp_path: Path) 
 def test_a_disk_that_fills_up_under_the_ledger(say: Say, tmp_path: Path) -> None:
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3, each=3)
     toy.write_flowmaps(tmp_path / "more", subjects=4, each=30)
-    shutil.copytree(tmp_path / "more" / "sub04", maps / "sub04")  # its entry is by far the largest: every epoch of every clip
+    # its entry is by far the largest: every epoch of every clip
+    shutil.copytree(tmp_path / "more" / "sub04", maps / "sub04")
     network = [
         "model.name=atscnn",
         "model.size=16",
@@ -67,7 +70,9 @@ def test_a_disk_that_fills_up_under_the_ledger(say: Say, tmp_path: Path) -> None
     with no_file_above(20_000):
         said = run(say, *chosen)
     assert said.code == 1
-    assert "the ledger cannot be written (File too large); every fold finished before is kept" in said.sentence
+    assert (
+        "the ledger cannot be written (File too large); every fold finished before is kept" in said.sentence
+    )
     assert "Fix the place (free space, permissions) and run again." in said.sentence
     kept = command.ledger(home(tmp_path))
     assert len(kept) == 3
@@ -99,7 +104,8 @@ def test_a_disk_that_is_full_for_real(maps: Path, tmp_path: Path) -> None:
     if subprocess.run([*enter, mount], capture_output=True).returncode:
         pytest.skip("this kernel gives no mount namespace to a user")
     words = ["run", "--local", *settings(*on_maps(maps))]
-    inside = f'{mount} && {sys.executable} -m distmer.cli "$@"; code=$?; find {place} -name "*.tmp" | wc -l; exit $code'
+    count = f'find {place} -name "*.tmp" | wc -l'
+    inside = f'{mount} && {sys.executable} -m distmer.cli "$@"; code=$?; {count}; exit $code'
     ended = subprocess.run(
         [*enter, inside, "sh", *words],
         env=command.environment(place),
@@ -121,11 +127,22 @@ def test_a_workspace_that_is_a_file(say: Say, maps: Path, tmp_path: Path) -> Non
             said = say(*verb, "--workspace", str(place), *settings(*on_maps(maps)))
             assert said.code == 2
             assert f"{place}: the workspace cannot be written" in said.sentence
-            assert "name another folder by --workspace or in the environment variable DISTMER_HOME." in said.sentence
+            assert (
+                "name another folder by --workspace or in the environment variable DISTMER_HOME."
+                in said.sentence
+            )
     (tmp_path / "rows.yaml").write_text("compare: {rows: {one: {}, other: {model.c: 1.0}}}\n")
-    said = say("compare", str(tmp_path / "rows.yaml"), "--local", "--workspace", str(tmp_path / "file"), *settings(*on_maps(maps)))
+    said = say(
+        "compare",
+        str(tmp_path / "rows.yaml"),
+        "--local",
+        "--workspace",
+        str(tmp_path / "file"),
+        *settings(*on_maps(maps)),
+    )
     assert (said.code, "the workspace cannot be written" in said.sentence) == (2, True)
-    said = say("plan", "--workspace", str(tmp_path / "file" / "below"), *settings("data.protocol=synthetic"))  # writes the data set
+    # writes the data set
+    said = say("plan", "--workspace", str(tmp_path / "file" / "below"), *settings("data.protocol=synthetic"))
     assert (said.code, "Not a directory" in said.sentence) == (1, True)
 
 
@@ -141,7 +158,8 @@ def test_a_workspace_without_permission(maps: Path, tmp_path: Path) -> None:
         text=True,
         capture_output=True,
         timeout=command.PATIENCE,
-        preexec_fn=lambda: mortal(24, 1, 0, 0, 0),  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: for root too, permissions hold from here on
+        # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: for root too, permissions hold from here on
+        preexec_fn=lambda: mortal(24, 1, 0, 0, 0),
     )
     said = Said(ended.returncode, ended.stdout, ended.stderr)
     assert said.code == 2
@@ -152,7 +170,9 @@ def test_a_workspace_without_permission(maps: Path, tmp_path: Path) -> None:
 # What a former run left.
 
 
-def test_a_damaged_ledger_entry_is_told_and_its_fold_trained_again(say: Say, maps: Path, tmp_path: Path) -> None:
+def test_a_damaged_ledger_entry_is_told_and_its_fold_trained_again(
+    say: Say, maps: Path, tmp_path: Path
+) -> None:
     first = run(say, *on_maps(maps))
     assert first.code == 0
     entries = sorted(home(tmp_path).glob("ledger/*/*.parquet"))
@@ -182,7 +202,9 @@ def test_an_entry_under_another_folds_name_counts_for_neither(say: Say, maps: Pa
     assert command.predictions(home(tmp_path)) == rows
 
 
-def test_a_ledger_that_cannot_be_read_is_not_taken_for_an_empty_one(say: Say, maps: Path, tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    say: Say, maps: Path, tmp_path: Path
+) -> None:
     assert run(say, *on_maps(maps)).code == 0
     entry, *others = sorted(home(tmp_path).glob("ledger/*/*.parquet"))
     entry.unlink()
@@ -199,10 +221,13 @@ def test_a_damaged_feature_part(say: Say, maps: Path, tmp_path: Path) -> None:
     kept = command.ledger(home(tmp_path))
     part, *_ = sorted(home(tmp_path).glob("features/*/parts/*.parquet"))
     whole = part.read_bytes()
-    part.write_bytes(whole[: len(whole) // 2])  # cut short: absent, told, and extracted again into the same file
+    # cut short: absent, told, and extracted again into the same file
+    part.write_bytes(whole[: len(whole) // 2])
     again = run(say, *on_maps(maps))
     assert (again.code, again.json["status"]) == (0, "complete")
-    assert len(again.log) == 1 and f"{part} is not a readable feature part and counts as absent" in again.log[0]
+    assert (
+        len(again.log) == 1 and f"{part} is not a readable feature part and counts as absent" in again.log[0]
+    )
     assert part.read_bytes() == whole
     assert command.ledger(home(tmp_path)) == kept
     rotten = bytearray(whole)
@@ -211,7 +236,10 @@ def test_a_damaged_feature_part(say: Say, maps: Path, tmp_path: Path) -> None:
     assert run(say, *on_maps(maps)).code == 0  # all folds are in the ledger: no map is read
     said = run(say, *on_maps(maps), "seeds=[1]")
     assert said.code == 2
-    assert f"{part}: the feature part is damaged" in said.sentence and "delete it and extract again." in said.sentence
+    assert (
+        f"{part}: the feature part is damaged" in said.sentence
+        and "delete it and extract again." in said.sentence
+    )
     assert command.ledger(home(tmp_path)) == kept
     part.unlink()
     assert run(say, *on_maps(maps), "seeds=[1]").code == 0
@@ -224,7 +252,12 @@ def test_a_damaged_feature_part(say: Say, maps: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["locked", "away"])
 def test_a_tracking_store_that_cannot_be_written_costs_a_hint(case: str, maps: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db" if case == "locked" else "http://127.0.0.1:9"
-    words = ["run", "--local", "--json", *settings(*on_maps(maps), "tracking.enabled=true", f"tracking.uri={uri}")]
+    words = [
+        "run",
+        "--local",
+        "--json",
+        *settings(*on_maps(maps), "tracking.enabled=true", f"tracking.uri={uri}"),
+    ]
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         ended = within(*words, home=home(tmp_path))
@@ -234,7 +267,10 @@ def test_a_tracking_store_that_cannot_be_written_costs_a_hint(case: str, maps: P
     assert len(command.ledger(home(tmp_path))) == 4
     if case == "away":
         tracked = within("track", ended.json["run_dir"], home=home(tmp_path))
-        assert tracked.code == 1 and "error: not written: MLflow at http://127.0.0.1:9 cannot be reached" in tracked.err
+        assert (
+            tracked.code == 1
+            and "error: not written: MLflow at http://127.0.0.1:9 cannot be reached" in tracked.err
+        )
     else:
         ended = within("track", ended.json["run_dir"], home=home(tmp_path))
         assert ended.code == 0 and "4 of 4 folds; MLflow run " in ended.out and "not written" not in ended.out

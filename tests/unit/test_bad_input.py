@@ -1,5 +1,6 @@
-"""From the command line to the sentence, the exit status and results.json: what happens when something is wrong with the
-settings, the data or a frame. The loaders' own cases are in test_dataset*.py and test_features.py; the disk is in test_bad_disk.py."""
+"""From the command line to the sentence, the exit status and results.json: what happens when something is
+wrong with the settings, the data or a frame. The loaders' own cases are in test_dataset*.py and
+test_features.py; the disk is in test_bad_disk.py."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from tests.saying import Said, Say, home, on_maps, run, settings
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three people, two clips each, in the official layouts: frames in which a face is found."""
-    return synthetic.ensure(SyntheticConfig(subjects=3, clips_per_subject=2), tmp_path_factory.mktemp("faces"))
+    return synthetic.ensure(
+        SyntheticConfig(subjects=3, clips_per_subject=2), tmp_path_factory.mktemp("faces")
+    )
 
 
 @pytest.fixture
@@ -46,7 +49,9 @@ def own(faces: Path, tmp_path: Path) -> Path:
         for name, frame in (("onset", clip.source.onset), ("apex", clip.source.apex)):
             shutil.copy(frame, folder / f"{name}.jpg")
         place = f"{clip.dataset}/{clip.name}"
-        rows.append(f"{clip.dataset},{clip.name},{manifest.classes[clip.label]},{place}/onset.jpg,{place}/apex.jpg")
+        rows.append(
+            f"{clip.dataset},{clip.name},{manifest.classes[clip.label]},{place}/onset.jpg,{place}/apex.jpg"
+        )
     (root / "manifest.csv").write_text("\n".join(rows) + "\n")
     return root
 
@@ -79,31 +84,67 @@ def sound_frame(own: Path) -> Path:
         (["seeds=[99999999999999999999]"], r"seeds.0: input should be less than 9223372036854775808"),
         (["data"], r"--set data: write it as path.to.field=value."),
         (["model.name=atscn"], r"unknown model 'atscn'; did you mean 'atscnn'?"),
-        (["model.name=atscnn", "model.hiden=8"], r"model atscnn: model.hiden is not a setting; did you mean 'hidden'?"),
+        (
+            ["model.name=atscnn", "model.hiden=8"],
+            r"model atscnn: model.hiden is not a setting; did you"
+            r" mean 'hidden'?",
+        ),
         (
             ["model.name=linear", "model.hidden=8"],
-            r"model linear: model.hidden is not a setting; known: balanced, c, iterations, name, size, streams.",
+            r"model linear: model.hidden is not a setting; known: balanced, c, iterations, name, size,"
+            r" streams.",
         ),
         (["model.name=atscnn", "model.size=8"], r"size must be at least 16 px for 4 stages, not 8"),
-        (["model.name=linear", "model.size=3"], r"model.size is 3 px, but its poolings need 4; raise model.size."),
-        (["model.name=atscnn", "model.size=4096"], r"model.size: input should be less than or equal to 512, not 4096."),
-        (["model.name=atscnn", "model.streams=[u,w]"], r"model.streams.1: input should be 'u', 'v', 'strain', 'onset' or 'apex', not 'w'."),
-        (["data.protocol=seed328"], r"data.protocol: there is no protocol 'seed328'; did you mean 'seed382'?"),
+        (
+            ["model.name=linear", "model.size=3"],
+            r"model.size is 3 px, but its poolings need 4; raise"
+            r" model.size.",
+        ),
+        (
+            ["model.name=atscnn", "model.size=4096"],
+            r"model.size: input should be less than or equal to"
+            r" 512, not 4096.",
+        ),
+        (
+            ["model.name=atscnn", "model.streams=[u,w]"],
+            r"model.streams.1: input should be 'u', 'v',"
+            r" 'strain', 'onset' or 'apex', not 'w'.",
+        ),
+        (
+            ["data.protocol=seed328"],
+            r"data.protocol: there is no protocol 'seed328'; did you mean"
+            r" 'seed382'?",
+        ),
         (
             ["data.protocol=/no/such.yaml"],
-            r"/no/such.yaml: the protocol cannot be read (No such file or directory); name an existing YAML file",
+            r"/no/such.yaml: the protocol cannot be read (No such file or directory); name an existing"
+            r" YAML file",
         ),
         (["data.roots.casme3=/x"], r"data.roots.casme3 is the folder of no data set; did you mean 'casme'?"),
         (
             ["evaluation.folds=group_kfold", "evaluation.k=5"],
             r"evaluation.k is 5, but there are 4 subjects; lower it, or use evaluation.folds=loso.",
         ),
-        (["evaluation.folds=cross_dataset"], r"cross_dataset needs at least 2 data sets, but the protocol has only flowmaps; use loso."),
-        (["inputs.normalise=fixed"], r"hold no pixels, so a fixed scale is impossible; set inputs.normalise=minmax."),
-        (["model.streams=[onset,apex]"], r"published flow maps, which hold no onset image; use the channels u, v, strain."),
+        (
+            ["evaluation.folds=cross_dataset"],
+            r"cross_dataset needs at least 2 data sets, but the protocol"
+            r" has only flowmaps; use loso.",
+        ),
+        (
+            ["inputs.normalise=fixed"],
+            r"hold no pixels, so a fixed scale is impossible; set"
+            r" inputs.normalise=minmax.",
+        ),
+        (
+            ["model.streams=[onset,apex]"],
+            r"published flow maps, which hold no onset image; use the"
+            r" channels u, v, strain.",
+        ),
     ],
 )
-def test_a_setting_that_cannot_be(chosen: list[str], sentence: str, say: Say, maps: Path, tmp_path: Path) -> None:
+def test_a_setting_that_cannot_be(
+    chosen: list[str], sentence: str, say: Say, maps: Path, tmp_path: Path
+) -> None:
     said = run(say, *on_maps(maps), *chosen)
     assert said.code == 2
     assert said.sentence.startswith("bad input: ") and sentence in said.sentence
@@ -111,7 +152,9 @@ def test_a_setting_that_cannot_be(chosen: list[str], sentence: str, say: Say, ma
     assert not list(home(tmp_path).glob("runs/*")) and not command.ledger(home(tmp_path))
 
 
-@pytest.mark.parametrize("chosen", [["inputs.normalise=fixed"], ["model.streams=[onset,apex]"], ["evaluation.folds=cross_dataset"]])
+@pytest.mark.parametrize(
+    "chosen", [["inputs.normalise=fixed"], ["model.streams=[onset,apex]"], ["evaluation.folds=cross_dataset"]]
+)
 def test_plan_tells_what_run_would(chosen: list[str], say: Say, maps: Path) -> None:
     said = say("plan", *settings(*on_maps(maps), *chosen))
     assert (said.code, said.sentence) == (2, run(say, *on_maps(maps), *chosen).sentence)
@@ -123,13 +166,19 @@ def test_plan_tells_what_run_would(chosen: list[str], say: Say, maps: Path) -> N
         ("train: {epoch: 3}\n", "a.yaml: train.epoch is not a setting; did you mean 'epochs'?"),
         ("train: [", "a.yaml: not valid YAML"),
         ("- 1\n", "a.yaml: a configuration is a mapping of settings, not a list."),
-        ("extends: no.yaml\n", "no.yaml: the configuration cannot be read (No such file or directory); name an existing YAML file."),
+        (
+            "extends: no.yaml\n",
+            "no.yaml: the configuration cannot be read (No such file or directory);"
+            " name an existing YAML file.",
+        ),
         ("extends: [a, b]\n", "a.yaml: extends names one configuration file, not ['a', 'b']."),
         ("1: 2\n", "a.yaml: 1: keys should be strings"),
         (b"name: \xff\xfe\n", "a.yaml: the configuration is not UTF-8 text (byte 6); save it as UTF-8."),
     ],
 )
-def test_a_configuration_file_that_cannot_be(text: str | bytes, sentence: str, say: Say, tmp_path: Path) -> None:
+def test_a_configuration_file_that_cannot_be(
+    text: str | bytes, sentence: str, say: Say, tmp_path: Path
+) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     said = say("run", str(path), "--local")
@@ -143,9 +192,24 @@ def test_a_configuration_file_that_cannot_be(text: str | bytes, sentence: str, s
 @pytest.mark.parametrize(
     ("chosen", "parts"),
     [
-        ([], ["no folder is given for CASME II", "data.root", "--set data.root=", "DISTMER_DATA", "data.roots.casme2"]),
-        (["data.root=/no/where"], ["/no/where: the folder for CASME II is not there", "--set data.root=", "DISTMER_DATA"]),
-        (["data.roots.casme2=/no/where"], ["/no/where: the folder for CASME II is not there", "--set data.roots.casme2="]),
+        (
+            [],
+            [
+                "no folder is given for CASME II",
+                "data.root",
+                "--set data.root=",
+                "DISTMER_DATA",
+                "data.roots.casme2",
+            ],
+        ),
+        (
+            ["data.root=/no/where"],
+            ["/no/where: the folder for CASME II is not there", "--set data.root=", "DISTMER_DATA"],
+        ),
+        (
+            ["data.roots.casme2=/no/where"],
+            ["/no/where: the folder for CASME II is not there", "--set data.roots.casme2="],
+        ),
     ],
 )
 @pytest.mark.parametrize("verb", [["run", "--local"], ["plan"], ["data", "check"], ["features", "--local"]])
@@ -155,21 +219,30 @@ def test_no_data(verb: list[str], chosen: list[str], parts: list[str], say: Say)
     assert all(part in said.sentence for part in parts), said.sentence
 
 
-def test_a_data_folder_of_the_environment_that_is_not_there(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_of_the_environment_that_is_not_there(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DISTMER_DATA", "/no/where")
     said = run(say, "data.protocol=casme2")
     assert said.code == 2
-    assert "/no/where: the folder for CASME II is not there; correct data.root" in said.sentence and "DISTMER_DATA" in said.sentence
+    assert (
+        "/no/where: the folder for CASME II is not there; correct data.root" in said.sentence
+        and "DISTMER_DATA" in said.sentence
+    )
 
 
 def test_the_wrong_sheet_and_a_missing_column(say: Say, tmp_path: Path) -> None:
-    root = layouts.casme2(tmp_path / "casme2", header=[c if c != "ApexFrame" else "ApexFrm" for c in layouts.CASME2_HEADER])
+    root = layouts.casme2(
+        tmp_path / "casme2", header=[c if c != "ApexFrame" else "ApexFrm" for c in layouts.CASME2_HEADER]
+    )
     said = run(say, "data.protocol=casme2", f"data.root={root}")
     assert said.code == 2
     assert "CASME2-coding-20140508.xlsx: row 1 of worksheet 'Sheet1'" in said.sentence
     assert "lacks the column 'ApexFrame' (did you mean 'ApexFrm'?); rename the column." in said.sentence
     (root / "CASME2-coding-20140508.xlsx").write_text("not a sheet")
-    assert "cannot be read as an Excel sheet" in run(say, "data.protocol=casme2", f"data.root={root}").sentence
+    assert (
+        "cannot be read as an Excel sheet" in run(say, "data.protocol=casme2", f"data.root={root}").sentence
+    )
     (root / "CASME2-coding-20140508.xlsx").unlink()
     layouts.xlsx(root / "SAMM_Micro_FACS_Codes_v2.xlsx", [layouts.SAMM_HEADER])
     said = run(say, "data.protocol=casme2", f"data.root={root}")
@@ -182,7 +255,9 @@ def test_an_unknown_column_of_ones_own_manifest(say: Say, own: Path) -> None:
     path.write_text(path.read_text().replace("subject,clip,label", "subject,clip,lable", 1))
     said = run(say, *on_own(own))
     assert said.code == 2
-    assert f"{path}: row 1 lacks the column 'label' (did you mean 'lable'?); name the columns" in said.sentence
+    assert (
+        f"{path}: row 1 lacks the column 'label' (did you mean 'lable'?); name the columns" in said.sentence
+    )
 
 
 # Rows and frames: a row in `failed`, and the run goes on.
@@ -209,16 +284,27 @@ def test_rows_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, offic
     row(13, Filename="EP90_04", ApexFrame="/")
     row(14, Subject=9, Filename="EP90_05")
     book.save(sheet)
-    shutil.copytree(official / "CASME2/CASME2_RAW_selected/sub01/EP51_01f", official / "CASME2/CASME2_RAW_selected/sub01/EP90_03")
+    shutil.copytree(
+        official / "CASME2/CASME2_RAW_selected/sub01/EP51_01f",
+        official / "CASME2/CASME2_RAW_selected/sub01/EP90_03",
+    )
     (official / f"CASME2/CASME2_RAW_selected/sub01/EP90_03/img{sound['OnsetFrame']}.jpg").unlink()
     chosen = ["data.protocol=seed382", f"data.root={official}"]
     said = run(say, *chosen)
     assert (said.code, said.json["status"]) == (0, "complete"), said.err
     reasons = failed(said)
-    assert sorted(reason.split(":")[0] for reason in reasons.values()) == [f"{sheet.name} row {n}" for n in range(10, 15)]
-    assert "comes before the onset" in reasons["casme2/sub01/EP90_01"] and "correct the row" in reasons["casme2/sub01/EP90_01"]
+    assert sorted(reason.split(":")[0] for reason in reasons.values()) == [
+        f"{sheet.name} row {n}" for n in range(10, 15)
+    ]
+    assert (
+        "comes before the onset" in reasons["casme2/sub01/EP90_01"]
+        and "correct the row" in reasons["casme2/sub01/EP90_01"]
+    )
     assert "would leave the data root; correct the row." in reasons["casme2/sub01/../../SAMM/006"]
-    assert "is not in" in reasons["casme2/sub01/EP90_03"] and "unpack it again" in reasons["casme2/sub01/EP90_03"]
+    assert (
+        "is not in" in reasons["casme2/sub01/EP90_03"]
+        and "unpack it again" in reasons["casme2/sub01/EP90_03"]
+    )
     assert "set data.missing_apex to midpoint or max-flow" in reasons["casme2/sub01/EP90_04"]
     assert (said.json["clips_used"], said.json["clips_expected"], said.json["folds"]) == (6, 11, 3)
     assert "counts-mismatch" in said.json["stamps"]
@@ -236,7 +322,9 @@ def test_frames_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, own
     (bad / "garbage.jpg").write_bytes(b"no image at all")
     (bad / "cut.png").write_bytes(cv2.imencode(".png", face)[1].tobytes()[:200])
     (bad / "empty.jpg").write_bytes(b"")
-    cv2.imwrite(str(bad / "noface.png"), np.random.default_rng(0).integers(0, 255, (240, 320), dtype=np.uint8))
+    cv2.imwrite(
+        str(bad / "noface.png"), np.random.default_rng(0).integers(0, 255, (240, 320), dtype=np.uint8)
+    )
     cv2.imwrite(str(bad / "deep.png"), face.astype(np.uint16) * 257)
     cv2.imwrite(str(bad / "small.png"), face[::2, ::2])
     good = sound_frame(own).relative_to(own)
@@ -257,7 +345,8 @@ def test_frames_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, own
     said = run(say, *chosen)
     assert (said.code, said.json["status"]) == (0, "complete"), said.err
     expected = {
-        "casme/garbage": "row 8: garbage.jpg: not an image that OpenCV can decode, or cut short; copy it again",
+        "casme/garbage": "row 8: garbage.jpg: not an image that OpenCV can decode, or cut short; copy it"
+        " again",
         "casme/cut": "row 9: cut.png: not an image",
         "casme/empty": "empty.jpg: the file is empty; copy it again.",
         "casme/noface": "row 11: noface.png: no face",
@@ -274,7 +363,9 @@ def test_frames_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, own
         assert "manifest.csv row " in reasons[f"folder/{clip}"] and reason in reasons[f"folder/{clip}"]
     assert (said.json["clips_used"], said.json["clips_expected"]) == (6, 16)
     assert said.json["folds"] == 3  # a person of whom nothing can be used makes no fold
-    assert json.loads((Path(said.json["run_dir"]) / "results.json").read_text())["failed"] == said.json["failed"]
+    assert (
+        json.loads((Path(said.json["run_dir"]) / "results.json").read_text())["failed"] == said.json["failed"]
+    )
     again = run(say, *chosen)  # what cannot be used is not extracted again, and not forgotten
     assert (again.code, again.json["failed"]) == (0, said.json["failed"])
     listed = say("features", "--local", *settings(*chosen))
@@ -286,7 +377,9 @@ def test_no_clip_can_be_used(say: Say, own: Path) -> None:
         frame.write_bytes(b"no image at all")
     said = run(say, *on_own(own))
     assert said.code == 2
-    assert "not one clip can be used" in said.sentence and "The first of 6 that failed: folder/" in said.sentence
+    assert (
+        "not one clip can be used" in said.sentence and "The first of 6 that failed: folder/" in said.sentence
+    )
     assert ": onset.jpg: not an image" in said.sentence and "manifest.csv row " in said.sentence
 
 
@@ -297,13 +390,20 @@ def test_one_class_only(say: Say, own: Path) -> None:
     path.write_text("\n".join([head, *one]) + "\n")
     said = run(say, *on_own(own))
     assert said.code == 2
-    assert "protocol folder: all 6 usable clips are 'happy'; training needs two classes or more." in said.sentence
-    add_rows(own, f"p9,c,sad,{sound_frame(own).relative_to(own)},bad.png")  # the other class is lost in the loading …
+    assert (
+        "protocol folder: all 6 usable clips are 'happy'; training needs two classes or more."
+        in said.sentence
+    )
+    # the other class is lost in the loading …
+    add_rows(own, f"p9,c,sad,{sound_frame(own).relative_to(own)},bad.png")
     assert run(say, *on_own(own)).code == 2
     (own / "bad.png").write_bytes(b"no image")  # … or in the extraction
     said = run(say, *on_own(own))
     assert said.code == 2
-    assert "the 6 usable clips show one class only" in said.sentence and "manifest.csv row 8: bad.png: not an image" in said.sentence
+    assert (
+        "the 6 usable clips show one class only" in said.sentence
+        and "manifest.csv row 8: bad.png: not an image" in said.sentence
+    )
 
 
 def test_a_fold_with_one_class_to_train_on_fails_alone(say: Say, tmp_path: Path) -> None:
@@ -316,7 +416,10 @@ def test_a_fold_with_one_class_to_train_on_fails_alone(say: Say, tmp_path: Path)
     assert len(command.ledger(home(tmp_path))) == 2
     (fold,) = said.json["failed"]
     assert fold["fold"] == "flowmaps/sub03"
-    assert "its training clips show one class only, so nothing can be learned; use more subjects." in fold["reason"]
+    assert (
+        "its training clips show one class only, so nothing can be learned; use more subjects."
+        in fold["reason"]
+    )
     shutil.rmtree(maps / "sub03")
     said = run(say, *on_maps(maps))
     assert said.code == 2  # and where nothing else is left, there is no run

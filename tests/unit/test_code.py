@@ -1,4 +1,5 @@
-"""Code is part of a fold's identity: as imported, all of it that has a say, the same wherever the fold is trained."""
+"""Code is part of a fold's identity: as imported, all of it that has a say, the same wherever the fold is
+trained."""
 
 from __future__ import annotations
 
@@ -79,7 +80,13 @@ def scaled(  # a function
     return total if offset is None else total + offset  # px
 """
     assert digest_of_source(prose) == digest_of_source(code)
-    for part, other in [(b"2.0", b"2"), (b"x *", b"x +"), (b"is None", b"is not None"), (b"=None", b"=0"), (b"scale", b"s")]:
+    for part, other in [
+        (b"2.0", b"2"),
+        (b"x *", b"x +"),
+        (b"is None", b"is not None"),
+        (b"=None", b"=0"),
+        (b"scale", b"s"),
+    ]:
         assert part in code and digest_of_source(code.replace(part, other)) != digest_of_source(code)
     indented = code.replace(b"    return", b"    if total:\n        return")
     assert digest_of_source(indented) != digest_of_source(code)
@@ -111,7 +118,11 @@ def test_whoever_has_other_code_than_the_plan_refuses_the_fold(module: str) -> N
     job, *others = toy.jobs(toy.config(), clips)
     spec = {**job.spec, "code": {**job.spec["code"], module: "0" * 64}}
     planned_elsewhere = replace(job, spec=spec)
-    with pytest.raises(OtherCode, match=rf"fold toy/s0: {module} on \S+ is not the version .* use one version"):
+    with pytest.raises(
+        OtherCode,
+        match=rf"fold toy/s0: {module} on \S+ is not the version .* use one"
+        rf" version",
+    ):
         fit_fold(planned_elsewhere, toy.inputs(clips))
     told = LocalBackend().train([planned_elsewhere, *others[:1]], toy.inputs(clips))
     failure, result = (report for report in told if not isinstance(report, FoldBegun))
@@ -122,9 +133,12 @@ def test_whoever_has_other_code_than_the_plan_refuses_the_fold(module: str) -> N
 
 @pytest.mark.parametrize("name", [name for name in models() if name != "edited"])
 def test_all_code_that_has_a_say_in_a_fold_is_in_its_identity(name: str) -> None:
-    """A module that the fold's code imports, directly or not, is covered, or is named above with the reason."""
+    """A module that the fold's code imports, directly or not, is covered, or is named above with the
+    reason."""
     own = module_of(name)
-    reached = {own, "distmer.training.fit"}.union(*map(_GRAPH.find_upstream_modules, (own, "distmer.training.fit")))
+    reached = {own, "distmer.training.fit"}.union(
+        *map(_GRAPH.find_upstream_modules, (own, "distmer.training.fit"))
+    )
     with_a_say = {module for module in reached if module.startswith(_PACKAGES)} - _NO_SAY.keys()
     assert with_a_say <= code_of(own, models()[name].kind).keys()
 

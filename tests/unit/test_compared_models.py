@@ -1,7 +1,8 @@
-"""The compared networks' forward passes against a few independent lines: attention maps, residuals, dilations, term by term.
+"""The compared networks' forward passes against a few independent lines: attention maps, residuals,
+dilations, term by term.
 
-A right count of parameters does not make a right forward. Every check here computes the expectation from the weights, by
-loops or `einsum`, without the module under test.
+A right count of parameters does not make a right forward. Every check here computes the expectation from the
+weights, by loops or `einsum`, without the module under test.
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ from torch.nn import functional as F  # noqa: N812
 
 from distmer.config import ModelConfig
 from distmer.models import dual_inception, macnn, micro_attention, mini_aorcnn, off_tanet, resolve
-from distmer.models.layers import ChannelAttention, MapAttention, MapAttentionHead, SpatialAttention, position_term
+from distmer.models.layers import (
+    ChannelAttention,
+    MapAttention,
+    MapAttentionHead,
+    SpatialAttention,
+    position_term,
+)
 
 
 def _net(name: str, size: int, **options: Any) -> Any:
     torch.manual_seed(1)
-    return _lively(resolve(ModelConfig.model_validate({"name": name, "size": size, **options})).build(3).double().eval())
+    return _lively(
+        resolve(ModelConfig.model_validate({"name": name, "size": size, **options})).build(3).double().eval()
+    )
 
 
 def _lively(module: nn.Module) -> nn.Module:
@@ -52,13 +61,17 @@ def _conv(x_BCHW: Tensor, conv: Any, dilation: int = 1, stride: int = 1, padding
     total = torch.zeros(x_BCHW.shape[0], conv.weight.shape[0], side, side, dtype=x_BCHW.dtype)
     for i in range(k):
         for j in range(k):
-            shifted = padded[:, :, i * dilation :, j * dilation :][:, :, : stride * side : stride, : stride * side : stride]
+            shifted = padded[:, :, i * dilation :, j * dilation :][
+                :, :, : stride * side : stride, : stride * side : stride
+            ]
             total += torch.einsum("bchw,oc->bohw", shifted, conv.weight[:, :, i, j])
     return total if conv.bias is None else total + conv.bias[:, None, None]
 
 
 def _pool(x_BCHW: Tensor, reduce: str = "max") -> Tensor:
-    blocks = x_BCHW[..., : x_BCHW.shape[-2] // 2 * 2, : x_BCHW.shape[-1] // 2 * 2].unfold(2, 2, 2).unfold(3, 2, 2)
+    blocks = (
+        x_BCHW[..., : x_BCHW.shape[-2] // 2 * 2, : x_BCHW.shape[-1] // 2 * 2].unfold(2, 2, 2).unfold(3, 2, 2)
+    )
     return blocks.amax((4, 5)) if reduce == "max" else blocks.mean((4, 5))
 
 
@@ -68,7 +81,10 @@ def _close(got: Tensor, expected: Tensor) -> None:
 
 def test_the_position_term_entry_by_entry() -> None:
     side = 7
-    p = [math.cos(10000 ** -((i // 2) / side)) if i % 2 else math.sin(10000 ** -((i // 2) / side)) for i in range(side)]
+    p = [
+        math.cos(10000 ** -((i // 2) / side)) if i % 2 else math.sin(10000 ** -((i // 2) / side))
+        for i in range(side)
+    ]
     table_HH = position_term(side)
     for i in range(side):
         for j in range(side):
@@ -80,7 +96,8 @@ def test_a_head_of_the_map_attention_by_loops() -> None:
     head = MapAttentionHead(5, 2, 4).double()
     x_BCHW = _random(2, 5, 4, 4)
     q, k, v = (
-        torch.einsum("bchw,dc->bdhw", x_BCHW, c.weight[:, :, 0, 0]) + c.bias[:, None, None] for c in (head.query, head.key, head.value)
+        torch.einsum("bchw,dc->bdhw", x_BCHW, c.weight[:, :, 0, 0]) + c.bias[:, None, None]
+        for c in (head.query, head.key, head.value)
     )
     p_HH = position_term(4).double()
     expected = torch.zeros(2, 2, 4, 4, dtype=torch.float64)
@@ -89,7 +106,9 @@ def test_a_head_of_the_map_attention_by_loops() -> None:
             logits = torch.zeros(4, 4, dtype=torch.float64)
             for i in range(4):
                 for j in range(4):
-                    logits[i, j] = sum(q[b, d, i, w] * k[b, d, j, w] + q[b, d, i, w] * p_HH[j, w] for w in range(4))
+                    logits[i, j] = sum(
+                        q[b, d, i, w] * k[b, d, j, w] + q[b, d, i, w] * p_HH[j, w] for w in range(4)
+                    )
             exponent = logits.exp()
             expected[b, d] = exponent / exponent.sum() * v[b, d]
     _close(head(x_BCHW), expected)
@@ -110,7 +129,10 @@ def test_cbam_of_one_stream_by_hand() -> None:
     channel, spatial = ChannelAttention(6, 1, 2).double(), SpatialAttention(1).double()
     x_BCHW = _random(2, 6, 5, 5)
     first_RC, second_CR = channel.mlp[0].weight[:, :, 0, 0], channel.mlp[2].weight[:, :, 0, 0]
-    score_BC = sum((pooled_BC @ first_RC.T).clamp(min=0) @ second_CR.T for pooled_BC in (x_BCHW.mean((2, 3)), x_BCHW.amax((2, 3))))
+    score_BC = sum(
+        (pooled_BC @ first_RC.T).clamp(min=0) @ second_CR.T
+        for pooled_BC in (x_BCHW.mean((2, 3)), x_BCHW.amax((2, 3)))
+    )
     weighed = x_BCHW / (1 + torch.exp(-score_BC))[:, :, None, None]  # type: ignore[arg-type]
     _close(channel(x_BCHW), weighed)
     maps = torch.stack([weighed.sum(1) / 6, weighed.amax(1)], dim=1)
@@ -184,7 +206,10 @@ def test_micro_attention_s_sigmoid_mask_and_preactivation(cin: int, cout: int, s
     a = _conv(active, unit.first, stride=stride)
     b = _conv(_norm(a, unit.second[0]).clamp(min=0), unit.second[2])
     m = x_BCHW if stride == 1 else _conv(active, unit.expand, stride=stride, padding=0)
-    mask = 1 / (1 + torch.exp(-_conv(_conv(torch.cat([a, b, m], 1), unit.mask[0], padding=0), unit.mask[1], padding=0)))
+    mask = 1 / (
+        1
+        + torch.exp(-_conv(_conv(torch.cat([a, b, m], 1), unit.mask[0], padding=0), unit.mask[1], padding=0))
+    )
     assert mask.shape[1] == 1
     _close(unit(x_BCHW), (b + m) * (1 + mask))
 
@@ -224,7 +249,9 @@ def test_an_inception_block_branch_by_branch(variant: str) -> None:
     torch.manual_seed(8)
     block = dual_inception.InceptionBlock(3, 2, first_relu=variant == "paper").double()
     x_BCHW = _random(2, 3, 7, 7)
-    convs = [[layer for layer in branch.modules() if isinstance(layer, nn.Conv2d)] for branch in block.branches]
+    convs = [
+        [layer for layer in branch.modules() if isinstance(layer, nn.Conv2d)] for branch in block.branches
+    ]
     a = _conv(x_BCHW, convs[0][0], padding=0)
     b = _conv(_conv(x_BCHW, convs[1][0], padding=0).clamp(min=0), convs[1][1]).clamp(min=0)
     c = _conv(_conv(x_BCHW, convs[2][0], padding=0).clamp(min=0), convs[2][1], padding=2).clamp(min=0)
@@ -255,12 +282,21 @@ def test_ststnet_s_two_variants_from_its_weights() -> None:
 
 def test_dropout_is_the_variant_s_own_unless_given() -> None:
     def rates(name: str, **options: Any) -> set[float]:
-        return {layer.p for layer in _net(name, 29, **options).modules() if isinstance(layer, nn.Dropout) and layer.p}
+        return {
+            layer.p
+            for layer in _net(name, 29, **options).modules()
+            if isinstance(layer, nn.Dropout) and layer.p
+        }
 
     assert rates("ststnet") == {0.5} and rates("ststnet", variant="reference") == set()
     assert rates("ststnet", dropout=0.2) == rates("ststnet", variant="reference", dropout=0.2) == {0.2}
     assert rates("micro_attention") == set() and rates("micro_attention", variant="reference") == {0.5}
-    assert rates("off_tanet", dropout=0.1) == rates("mini_aorcnn", dropout=0.1) == rates("macnn", dropout=0.1) == {0.1}
+    assert (
+        rates("off_tanet", dropout=0.1)
+        == rates("mini_aorcnn", dropout=0.1)
+        == rates("macnn", dropout=0.1)
+        == {0.1}
+    )
 
 
 def test_the_original_micro_attention_reads_the_apex_frame_and_the_other_the_flow() -> None:

@@ -1,4 +1,5 @@
-"""Comparisons: rows upon a base, what does not fit is a row that says so, and "better" only where a corrected test says so."""
+"""Comparisons: rows upon a base, what does not fit is a row that says so, and "better" only where a corrected
+test says so."""
 
 from __future__ import annotations
 
@@ -53,7 +54,10 @@ def test_rows_lie_upon_the_base_and_upon_a_model_of_their_name() -> None:
     tree = {
         "seeds": [0, 1],
         "model": {"name": "atscnn", "size": 16},
-        "compare": {"models": ["linear"], "rows": {"linear": {"seeds": [7]}, "relu": {"model.activation": "relu"}}},
+        "compare": {
+            "models": ["linear"],
+            "rows": {"linear": {"seeds": [7]}, "relu": {"model.activation": "relu"}},
+        },
     }
     rows = {row.label: row.config for row in expand(tree, "c.yaml")[1]}
     assert rows["linear"] is not None and rows["relu"] is not None
@@ -97,16 +101,26 @@ def entry(label: str, accuracy: float, seed: int, on: str = "") -> Entry:
     rng = np.random.default_rng(seed)
     said = np.where(rng.random(90) < accuracy, truth, (truth + 1) % 3)
     clips = tuple(f"toy/s{i % 15}/c{i}" for i in range(90))
-    predictions = Predictions(clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.zeros(90, int))
+    predictions = Predictions(
+        clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.zeros(90, int)
+    )
     return Entry(label, on, "", RESULTS, predictions)
 
 
 def test_better_is_said_only_where_the_corrected_test_holds() -> None:
-    comparison = conclude_comparison("c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], None, 2000)
+    comparison = conclude_comparison(
+        "c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], None, 2000
+    )
     verdicts = {(p.a, p.b): p.verdict() for p in comparison.pairs}
-    assert verdicts == {("good", "fair"): "no difference shown", ("good", "bad"): "good is better", ("fair", "bad"): "fair is better"}
+    assert verdicts == {
+        ("good", "fair"): "no difference shown",
+        ("good", "bad"): "good is better",
+        ("fair", "bad"): "fair is better",
+    }
     assert all(p.uar_holm >= p.difference.uar_p for p in comparison.pairs)
-    to_one = conclude_comparison("c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], "bad", 2000)
+    to_one = conclude_comparison(
+        "c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], "bad", 2000
+    )
     assert {(p.a, p.b) for p in to_one.pairs} == {("bad", "good"), ("bad", "fair")}
     apart = conclude_comparison("c", [entry("good", 0.95, 0, "x"), entry("bad", 0.2, 2, "y")], None, 100)
     assert apart.pairs == ()  # other clips: nothing is paired
@@ -139,7 +153,9 @@ def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:
     def placed(home: str, digest: str = "0" * 64) -> str:
         results = RESULTS.model_copy(update={"digest": digest, "run_dir": f"{home}/runs/{digest[:12]}"})
         unfit = Entry("x", "", f"not applicable: {home}/c.yaml")
-        return conclude_comparison("c", [replace(entry("good", 0.9, 0), results=results), unfit], None, 100).digest
+        return conclude_comparison(
+            "c", [replace(entry("good", 0.9, 0), results=results), unfit], None, 100
+        ).digest
 
     assert placed("/home/ada") == placed("s3://bucket/elsewhere")
     assert placed("/home/ada") != placed("/home/ada", "1" * 64)
@@ -152,7 +168,11 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     path.write_text(BASE.format(root=root) + rows)
     home = str(tmp_path / "home")
     comparison, folder = run_comparison(path, (), home, {}, local=True)
-    assert {e.label: e.predictions is not None for e in comparison.entries} == {"linear": True, "atscnn": True, "gray": False}
+    assert {e.label: e.predictions is not None for e in comparison.entries} == {
+        "linear": True,
+        "atscnn": True,
+        "gray": False,
+    }
     assert comparison.exit_status == 0
     assert {p.name for p in folder.iterdir()} == {"comparison.md", "scores.csv", "pairs.csv", "scores.tex"}
     frame = pd.read_csv(folder / "scores.csv").set_index("row")
@@ -164,7 +184,8 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
         for text in texts:
             assert f"{e.results.uar:.4f}" in text
     assert "hold no onset image" in frame.loc["gray", "note"]
-    # The same command again trains nothing and lands in the same place; the folders of its runs give the same scores.
+    # The same command again trains nothing and lands in the same place; the folders of its runs give the same
+    # scores.
     ledger = {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")}
     again, same_folder = run_comparison(path, (), home, {}, local=True)
     assert same_folder == folder
@@ -179,19 +200,26 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
         older = json.loads((folder / "results.json").read_text())
         del older["digest"]
         (folder / "results.json").write_text(json.dumps(older))
-    assert compare_runs(moved, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})[0].digest == from_runs.digest
+    assert (
+        compare_runs(moved, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})[0].digest
+        == from_runs.digest
+    )
 
 
 def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     root = toy.write_flowmaps(tmp_path / "maps")
     path = tmp_path / "c.yaml"
     rows = "  rows: {real: {}, chance: {evaluation.permute_labels: 1}}\n  resamples: 100\n"
-    path.write_text(BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows)
+    path.write_text(
+        BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows
+    )
     comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
     run_dirs = [Path(e.scored.run_dir) for e in comparison.entries if e.scored]
     one, other = (folder.name[:6] for folder in run_dirs)
-    with pytest.raises(BadInput, match=f"linear {one} and linear {other} were scored against other labels: clip flowmaps/"):
+    with pytest.raises(
+        BadInput, match=f"linear {one} and linear {other} were scored against other labels: clip flowmaps/"
+    ):
         compare_runs(run_dirs, None, {}, ["tracking.enabled=false"])
 
 
@@ -224,7 +252,9 @@ MODEL = ModelInfo(
 """
 
 
-def test_a_model_in_one_file_is_listed_tested_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_one_file_is_listed_tested_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file is put where the package's folder walk looks; nothing else is touched."""
     import distmer.models
     from distmer.commands.models import list_models

@@ -17,7 +17,12 @@ ROOT = Path(__file__).parents[2]
 NAMED = sorted((ROOT / "configs").glob("**/*.yaml"))
 
 
-def load(path: Path | None = None, *overrides: str, environ: dict[str, str] | None = None, workspace: Path = Path("/ws")) -> Config:
+def load(
+    path: Path | None = None,
+    *overrides: str,
+    environ: dict[str, str] | None = None,
+    workspace: Path = Path("/ws"),
+) -> Config:
     return load_config(path, overrides, workspace=workspace, environ=environ or {})
 
 
@@ -32,7 +37,10 @@ def load(path: Path | None = None, *overrides: str, environ: dict[str, str] | No
         ("train=3", ["train", "3"]),
         ("seeds=[1,1]", ["seeds must be distinct"]),
         ("tracking.uri=postgresql://bob:hunter2@db/mlflow", ["uri holds a password", "MLFLOW_TRACKING_URI"]),
-        ("train.momentum=.9", ["train.momentum acts only where train.optimiser is sgd", "leave train.momentum out"]),
+        (
+            "train.momentum=.9",
+            ["train.momentum acts only where train.optimiser is sgd", "leave train.momentum out"],
+        ),
         ("train.epochs", ["--set train.epochs", "path.to.field=value"]),
         ("train.epochs=[1", ["--set train.epochs=[1", "not YAML"]),
     ],
@@ -58,12 +66,18 @@ def test_a_file_names_itself_in_its_errors(tmp_path: Path) -> None:
 
 
 def test_a_comparison_is_not_one_experiment() -> None:
-    with pytest.raises(BadInput, match=r"ablations\.yaml: it compares several experiments; give it to `distmer compare`"):
+    with pytest.raises(
+        BadInput,
+        match=r"ablations\.yaml: it compares several experiments; give it to"
+        r" `distmer compare`",
+    ):
         load(ROOT / "configs" / "ablations.yaml")
 
 
 def test_a_file_extends_one_other_and_the_command_line_overrides_both(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("model: {name: atscnn, activation: relu}\ntrain: {epochs: 7, lr: 0.5}\n")
+    (tmp_path / "base.yaml").write_text(
+        "model: {name: atscnn, activation: relu}\ntrain: {epochs: 7, lr: 0.5}\n"
+    )
     child = tmp_path / "child.yaml"
     child.write_text("extends: base.yaml\ntrain: {epochs: 8}\n")
     config = load(child, "train.lr=0.25")
@@ -75,7 +89,9 @@ def test_a_file_extends_one_other_and_the_command_line_overrides_both(tmp_path: 
         load(child)
 
 
-def test_paths_in_a_file_are_below_the_workspace_on_the_command_line_below_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_file_are_below_the_workspace_on_the_command_line_below_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("data: {protocol: casme2, root: sets, roots: {samm: other/SAMM}}\n")
     here = tmp_path / "here"
@@ -117,6 +133,12 @@ def test_every_named_configuration_loads_and_says_how_to_run_it(path: Path) -> N
 
 def test_importing_distmer_loads_nothing_heavy_and_help_is_quick_to_import() -> None:
     code = (
-        "import sys, distmer, distmer.cli; print([m for m in ('torch', 'ray', 'mlflow', 'sklearn', 'cv2', 'pandas') if m in sys.modules])"
+        "import sys, distmer, distmer.cli; print([m for m in ('torch', 'ray', 'mlflow', 'sklearn', 'cv2',"
+        " 'pandas') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

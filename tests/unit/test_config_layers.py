@@ -1,4 +1,5 @@
-"""From files and ``--set`` to one configuration: no order matters, nothing is lost in silence, and every setting acts or is refused."""
+"""From files and ``--set`` to one configuration: no order matters, nothing is lost in silence, and every
+setting acts or is refused."""
 
 from __future__ import annotations
 
@@ -45,14 +46,18 @@ def test_the_order_of_overrides_does_not_matter(tmp_path: Path) -> None:
     assert len(found) == 1 and load(path, *words).model.options == {"size": 32}
 
 
-def test_options_of_a_model_are_kept_for_the_same_model_and_said_of_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_options_of_a_model_are_kept_for_the_same_model_and_said_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = written(tmp_path, "model: {dropout: 0.1}\n")
-    assert load(path, "model.name=atscnn").model.options == {"dropout": 0.1}  # the model that the file means by naming none
+    # the model that the file means by naming none
+    assert load(path, "model.name=atscnn").model.options == {"dropout": 0.1}
     assert not caplog.messages
     with caplog.at_level(logging.WARNING):
         assert load(path, "model.name=linear").model.options == {}
     assert caplog.messages == [
-        f"model.dropout=0.1 of {path} belongs to atscnn and is not used for linear, which starts from its own defaults"
+        f"model.dropout=0.1 of {path} belongs to atscnn and is not used for linear, which starts from its"
+        f" own defaults"
     ]
 
 
@@ -77,19 +82,32 @@ def test_a_value_in_place_of_a_section_is_refused(tmp_path: Path) -> None:
     assert said.startswith(f"{path}: train is 5, but train.epochs is set")
     child = written(tmp_path, "extends: c.yaml\ntrain: {epochs: 3}\n", "child.yaml")
     assert refused(child).startswith(f"{path}: train is 5")
-    for dotted in ({"train": 3, "train.lr": 1}, {"train.lr": 1, "train": 3}, {"model": {"size": 3}, "model.name": "linear"}):
+    for dotted in (
+        {"train": 3, "train.lr": 1},
+        {"train.lr": 1, "train": 3},
+        {"model": {"size": 3}, "model.name": "linear"},
+    ):
         with pytest.raises(BadInput, match=r"both set (train|model); keep one of them"):
             nested(dotted)
 
 
 def test_a_setting_whose_key_has_dots_can_be_named() -> None:
-    words = ["sweep.space.model.attention.choice=[cbam,none]", "sweep.space.train.lr={uniform: [0.1, 0.2]}", "sweep.trials=3"]
+    words = [
+        "sweep.space.model.attention.choice=[cbam,none]",
+        "sweep.space.train.lr={uniform: [0.1, 0.2]}",
+        "sweep.trials=3",
+    ]
     tree = load_tree(None, words, workspace=Path("/ws"), environ={})
-    assert tree["sweep"]["space"] == {"model.attention": {"choice": ["cbam", "none"]}, "train.lr": {"uniform": [0.1, 0.2]}}
+    assert tree["sweep"]["space"] == {
+        "model.attention": {"choice": ["cbam", "none"]},
+        "train.lr": {"uniform": [0.1, 0.2]},
+    }
     assert Space.read(tree, "c.yaml").sweep.trials == 3
     words = ["compare.rows.relu.model.activation=relu", "compare.over.large.features.size=64"]
     rows = expand(load_tree(None, words, workspace=Path("/ws"), environ={}), "c.yaml")[1]
-    assert [(row.label, row.on, row.config and row.config.model.options) for row in rows] == [("relu", "large", {"activation": "relu"})]
+    assert [(row.label, row.on, row.config and row.config.model.options) for row in rows] == [
+        ("relu", "large", {"activation": "relu"})
+    ]
 
 
 def test_a_misspelt_name_of_a_model_is_looked_for_among_all_names_of_its_level() -> None:
@@ -137,7 +155,12 @@ def test_what_an_override_puts_out_of_use_is_said_and_a_default_spelled_out_is_n
 ) -> None:
     with caplog.at_level(logging.WARNING):
         load(ROOT / "configs" / "demo.yaml", "model.name=linear")
-    assert [message.split(" of ")[0] for message in caplog.messages] == ["model.size=64", "train.batch_size", "train.lr", "train.epochs"]
+    assert [message.split(" of ")[0] for message in caplog.messages] == [
+        "model.size=64",
+        "train.batch_size",
+        "train.lr",
+        "train.epochs",
+    ]
     assert all("linear" in message for message in caplog.messages)
     load(written(tmp_path, "evaluation: {folds: loso, k: 5}\nmodel: {name: linear}\ntrain: {epochs: 200}\n"))
 
@@ -151,13 +174,25 @@ def test_a_setting_that_some_row_or_some_trial_uses_is_no_fault(tmp_path: Path) 
     layers = load_layers(idle, (), workspace=Path("/ws"))
     rows = expand(layers[0].tree, "c.yaml")[1]
     assert "train.epochs acts only where the model is a network" in rows[0].note
-    with pytest.raises(BadInput, match=r"c\.yaml: train\.step_factor acts only where train\.schedule is step"):
+    with pytest.raises(
+        BadInput,
+        match=r"c\.yaml: train\.step_factor acts only where train\.schedule is"
+        r" step",
+    ):
         unused(layers, rows)
-    sweep: dict[str, Any] = {"space": {"train.momentum": {"choice": [0.0, 0.9]}, "train.optimiser": {"choice": ["sgd", "adam"]}}}
+    sweep: dict[str, Any] = {
+        "space": {"train.momentum": {"choice": [0.0, 0.9]}, "train.optimiser": {"choice": ["sgd", "adam"]}}
+    }
     space = Space.read({"train": {"momentum": 0.5}, "sweep": sweep}, "c.yaml")
     assert space.acting()["train"]["momentum"] == 0.5
-    with pytest.raises(BadInput, match=r"sweep\.space\.train\.lr cannot be searched: train\.lr acts only where the model is a network"):
-        Space.read({"model": {"name": "linear"}, "sweep": {"space": {"train.lr": {"choice": [0.1, 0.2]}}}}, "c.yaml")
+    with pytest.raises(
+        BadInput,
+        match=r"sweep\.space\.train\.lr cannot be searched: train\.lr acts only"
+        r" where the model is a network",
+    ):
+        Space.read(
+            {"model": {"name": "linear"}, "sweep": {"space": {"train.lr": {"choice": [0.1, 0.2]}}}}, "c.yaml"
+        )
 
 
 def test_what_is_kept_of_a_run_can_be_run_again(tmp_path: Path) -> None:
@@ -183,8 +218,11 @@ sweep: {space: {features.landmarks: {choice: [one.dat, /abs/two.dat]}}}
 def test_every_path_of_a_configuration_is_anchored_wherever_it_stands(tmp_path: Path) -> None:
     tree = load_tree(written(tmp_path, PATHS), (), workspace=Path("/ws"), environ={})
     assert tree["data"] == {
-        "protocol": "/ws/mine/own.yaml", "root": "/ws/sets", "include": "/ws/clips.txt", "roots": {"samm": "/ws/SAMM"}
-    }  # fmt: skip
+        "protocol": "/ws/mine/own.yaml",
+        "root": "/ws/sets",
+        "include": "/ws/clips.txt",
+        "roots": {"samm": "/ws/SAMM"},
+    }
     assert (tree["features"]["landmarks"], tree["storage"]["ledger"]) == ("/ws/l.dat", "/ws/here")
     assert tree["tracking"]["uri"] == "sqlite:////ws/mlflow/x.db?timeout=3"
     assert tree["compare"]["rows"]["a"] == {
@@ -200,8 +238,11 @@ def test_no_setting_that_is_a_path_lacks_its_mark() -> None:
         name
         for name, _ in sections(Config)
         for line in re.findall(rf"(?:^    # .*\n)*^    {name.rpartition('.')[2]}: .*$", source, re.MULTILINE)
-        if re.search(r"\b(str|ConfigPath)\b.*= ", line) and re.search(r"path|root|folder|file|uri|landmarks", line)
+        if re.search(r"\b(str|ConfigPath)\b.*= ", line)
+        and re.search(r"path|root|folder|file|uri|landmarks", line)
     }
     assert {"data.root", "data.include", "features.landmarks", "tracking.uri"} <= named
     marked = {name.removesuffix(".*") for name in path_settings()}
-    assert named <= marked and marked >= {f"storage.{name}" for name in settings_module.StorageConfig.model_fields}
+    assert named <= marked and marked >= {
+        f"storage.{name}" for name in settings_module.StorageConfig.model_fields
+    }

@@ -1,4 +1,5 @@
-"""The data sets that need no coding sheet: SMIC's folders, published flow maps, and a manifest.csv of one's own."""
+"""The data sets that need no coding sheet: SMIC's folders, published flow maps, and a manifest.csv of one's
+own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from tests.fixtures.dataset_loading import by_id, load, only_failure, pair
 
 
 def test_smic_has_no_apex(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"SMIC has no annotated apex; set data\.missing_apex to midpoint or max-flow"):
+    with pytest.raises(
+        BadInput,
+        match=r"SMIC has no annotated apex; set data\.missing_apex to midpoint or"
+        r" max-flow",
+    ):
         load("smic", smic(tmp_path))
     clips = by_id(load("smic", tmp_path, missing_apex="midpoint"))
     assert pair(clips["smic/s1/s1_sur_01"]) == ("image165.bmp", "image172.bmp")
@@ -23,7 +28,11 @@ def test_smic_has_no_apex(tmp_path: Path) -> None:
 def test_a_sheet_for_smic_overrides_first_and_last_frame(tmp_path: Path) -> None:
     smic(tmp_path)
     header = [None, "subject", "material", "emotion", "onset", "offset"]
-    rows = [[0, "s1", "s1_ne_01", "negative", 4, 8], [1, "s11", "s11_po_02", "positive", 1, 5], [2, "s1", "../../x", "surprise", 1, 5]]
+    rows = [
+        [0, "s1", "s1_ne_01", "negative", 4, 8],
+        [1, "s11", "s11_po_02", "positive", 1, 5],
+        [2, "s1", "../../x", "surprise", 1, 5],
+    ]
     xlsx(tmp_path / "smic.xlsx", [header, *rows])
     manifest = load("smic", tmp_path, missing_apex="midpoint")
     assert pair(by_id(manifest)["smic/s1/s1_ne_01"]) == ("image4.bmp", "image6.bmp")
@@ -57,16 +66,29 @@ def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
     manifest = load("folder", folder(tmp_path))
     assert manifest.classes == ("negative", "positive", "surprise")
     assert [c.id for c in manifest.clips] == ["folder/p1/a", "folder/p1/b", "folder/p2/a"]
-    rows = ['lab1,p1,a,"10",x/1.png,x/2.png,note', "lab2,p1,a,9,x\\1.png,x/2.png,", "", ",p3,a,9,x/1.png,x/1.png,"]
+    rows = [
+        'lab1,p1,a,"10",x/1.png,x/2.png,note',
+        "lab2,p1,a,9,x\\1.png,x/2.png,",
+        "",
+        ",p3,a,9,x/1.png,x/1.png,",
+    ]
     manifest = load("folder", folder(tmp_path, rows, "\ufeffDataset,Subject,clip,label,onset,apex,remark"))
     assert manifest.classes == ("9", "10")
-    assert [(c.id, c.note) for c in manifest.clips] == [("folder/p3/a", "apex = onset"), ("lab1/p1/a", ""), ("lab2/p1/a", "")]
+    assert [(c.id, c.note) for c in manifest.clips] == [
+        ("folder/p3/a", "apex = onset"),
+        ("lab1/p1/a", ""),
+        ("lab2/p1/a", ""),
+    ]
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("p3,c,negative,x/1.png,x/9.png", r"the apex 'x/9\.png' is not an image file in .*; correct the path"),
+        (
+            "p3,c,negative,x/1.png,x/9.png",
+            r"the apex 'x/9\.png' is not an image file in .*; correct the"
+            r" path",
+        ),
         ("p3,c,negative,x/1.png,", r"the apex is empty"),
         ("p3,c,negative,../1.png,x/1.png", r".*leads out of"),
         ("p3,c,negative,/x/1.png,x/1.png", r"the onset '/x/1\.png' is an absolute path"),
@@ -77,7 +99,9 @@ def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_row_of_ones_own_manifest(tmp_path: Path, row: str, reason: str) -> None:
-    manifest = load("folder", folder(tmp_path, ["p1,a,negative,x/1.png,x/2.png", "p2,b,positive,x/1.png,x/2.png", row]))
+    manifest = load(
+        "folder", folder(tmp_path, ["p1,a,negative,x/1.png,x/2.png", "p2,b,positive,x/1.png,x/2.png", row])
+    )
     assert len(manifest.clips) == 2
     assert re.match(r"manifest\.csv row 4: " + reason, only_failure(manifest)), manifest.failures
 

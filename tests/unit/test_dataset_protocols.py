@@ -1,4 +1,5 @@
-"""Protocols over hand-made copies: labels, exclusions, errata, include lists, roots, and the report against the published counts."""
+"""Protocols over hand-made copies: labels, exclusions, errata, include lists, roots, and the report against
+the published counts."""
 
 from __future__ import annotations
 
@@ -11,17 +12,39 @@ import pytest
 import yaml
 
 from distmer.config import DataConfig
-from distmer.datasets import check_report, counts, datasets, load_manifest, mismatches, protocol_names, subjects_without_clips
+from distmer.datasets import (
+    check_report,
+    counts,
+    datasets,
+    load_manifest,
+    mismatches,
+    protocol_names,
+    subjects_without_clips,
+)
 from distmer.datasets.protocols import label_table, load_protocol
 from distmer.types import BadInput
-from tests.fixtures.dataset_layouts import CASME2_ROWS, casme, casme2, casme2_row, flowmaps, folder, samm, smic
+from tests.fixtures.dataset_layouts import (
+    CASME2_ROWS,
+    casme,
+    casme2,
+    casme2_row,
+    flowmaps,
+    folder,
+    samm,
+    smic,
+)
 from tests.fixtures.dataset_loading import load
 
 
 def own(path: Path, **changes: Any) -> str:
     """A protocol file over CASME II, with changes."""
     part = {"labels": "three", **changes.pop("casme2", {})}
-    tree = {"source": "a test", "classes": ["negative", "positive", "surprise"], "sets": {"casme2": part}, **changes}
+    tree = {
+        "source": "a test",
+        "classes": ["negative", "positive", "surprise"],
+        "sets": {"casme2": part},
+        **changes,
+    }
     path.write_text(yaml.safe_dump(tree))
     return str(path)
 
@@ -31,15 +54,21 @@ def include(path: Path, *lines: str) -> str:
     return str(path)
 
 
-# --- the built-in ones ------------------------------------------------------------------------------------------------
+# --- the built-in ones
+# ------------------------------------------------------------------------------------------------
 
 
 def test_the_published_counts_of_the_built_in_protocols() -> None:
     published = {"casme": (82, 7, 15), "casme2": (88, 32, 25), "samm": (92, 26, 15), "smic": (70, 51, 43)}
-    for name, sets, total, people in (("seed382", ["casme", "casme2", "samm"], 382, 67), ("megc2019", ["smic", "casme2", "samm"], 442, 68)):
+    for name, sets, total, people in (
+        ("seed382", ["casme", "casme2", "samm"], 382, 67),
+        ("megc2019", ["smic", "casme2", "samm"], 442, 68),
+    ):
         protocol = load_protocol(name, datasets())
         assert protocol.classes == ("negative", "positive", "surprise") and list(protocol.sets) == sets
-        assert {k: tuple(v.expected[c] for c in protocol.classes) for k, v in protocol.sets.items()} == {s: published[s] for s in sets}
+        assert {k: tuple(v.expected[c] for c in protocol.classes) for k, v in protocol.sets.items()} == {
+            s: published[s] for s in sets
+        }
         assert sum(n for part in protocol.sets.values() for n in part.expected.values()) == total
         assert sum(part.expected_subjects or 0 for part in protocol.sets.values()) == people
 
@@ -47,7 +76,9 @@ def test_the_published_counts_of_the_built_in_protocols() -> None:
 def test_an_emotion_means_what_its_own_sheet_means() -> None:
     protocol = load_protocol("seed382", datasets())
     assert label_table(protocol, "samm")["sadness"] == "negative"
-    assert "sadness" not in label_table(protocol, "casme2") and "sadness" not in label_table(protocol, "casme")
+    assert "sadness" not in label_table(protocol, "casme2") and "sadness" not in label_table(
+        protocol, "casme"
+    )
     five = load_protocol("casme2-5class", datasets())
     assert label_table(five, "casme2")["others"] == "others"
 
@@ -72,7 +103,10 @@ def test_people_of_two_sets_with_one_name_stay_two(tmp_path: Path) -> None:
     casme2(tmp_path / "casmeii")
     samm(tmp_path / "SAMM")
     manifest = load("seed382", tmp_path)
-    assert {(c.subject_key.dataset, c.subject) for c in manifest.clips if c.subject == "sub01"} == {("casme", "sub01"), ("casme2", "sub01")}
+    assert {(c.subject_key.dataset, c.subject) for c in manifest.clips if c.subject == "sub01"} == {
+        ("casme", "sub01"),
+        ("casme2", "sub01"),
+    }
     assert len({c.subject_key for c in manifest.clips}) == 7
     table = counts(manifest)
     assert table["casme"]["sub01"] == {"negative": 1, "positive": 0, "surprise": 1}
@@ -97,11 +131,16 @@ def test_the_embedded_data_set_is_only_what_it_is(tmp_path: Path) -> None:
         load_manifest(DataConfig(protocol=protocol), tmp_path)
 
 
-# --- a protocol of one's own ------------------------------------------------------------------------------------------
+# --- a protocol of one's own
+# ------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_protocol_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match=r"data\.protocol: there is no protocol 'seed383'; did you mean 'seed382'\?"):
+    with pytest.raises(
+        BadInput,
+        match=r"data\.protocol: there is no protocol 'seed383'; did you mean"
+        r" 'seed382'\?",
+    ):
         load("seed383", None)
     assert "megc2019" in protocol_names()
 
@@ -111,15 +150,34 @@ def test_an_unknown_protocol_names_the_nearest() -> None:
     [
         ({"sets": {"casme3": {"labels": "three"}}}, r"sets\.casme3 is no data set; did you mean 'casme"),
         ({"casme2": {"labels": "tree"}}, r"no label table 'tree' for casme2; did you mean 'three'\?"),
-        ({"casme2": {"lables": "three"}}, r"p\.yaml: sets\.casme2\.lables is not a setting; did you mean 'labels'\?"),
+        (
+            {"casme2": {"lables": "three"}},
+            r"p\.yaml: sets\.casme2\.lables is not a setting; did you mean"
+            r" 'labels'\?",
+        ),
         ({"casme2": {"expected": {"negativ": 3}}}, r"names the class 'negativ', which is not among"),
         ({"casme2": {"labels": {"sad": ["disgust"]}}}, r"names the class 'sad'"),
-        ({"casme2": {"labels": {"negative": ["disgust"], "positive": ["disgust"]}}}, r"puts 'disgust' in two classes"),
-        ({"classes": ["negative", "positive"]}, r"makes 'surprise' the class 'surprise', which is not in classes"),
+        (
+            {"casme2": {"labels": {"negative": ["disgust"], "positive": ["disgust"]}}},
+            r"puts 'disgust' in"
+            r" two classes",
+        ),
+        (
+            {"classes": ["negative", "positive"]},
+            r"makes 'surprise' the class 'surprise', which is not in"
+            r" classes",
+        ),
         ({"classes": ["negative"]}, r"classes must be distinct and at least two"),
         ({"classes": []}, r"classes may be empty only where labels are as-is"),
         ({"sets": {}}, r"at least one data set"),
-        ({"casme2": {"errata": [{"subject": "sub01", "clip": "x", "field": "apx", "value": 1, "source": "me"}]}}, r"errata\.0\.field"),
+        (
+            {
+                "casme2": {
+                    "errata": [{"subject": "sub01", "clip": "x", "field": "apx", "value": 1, "source": "me"}]
+                }
+            },
+            r"errata\.0\.field",
+        ),
     ],
 )
 def test_a_wrong_protocol_file_names_the_field(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -129,7 +187,10 @@ def test_a_wrong_protocol_file_names_the_field(tmp_path: Path, changes: dict[str
 
 def test_labels_spelled_out(tmp_path: Path) -> None:
     labels = {"negative": ["disgust", "Repression"], "positive": "happiness"}
-    manifest = load(own(tmp_path / "p.yaml", classes=["positive", "negative"], casme2={"labels": labels}), casme2(tmp_path / "data"))
+    manifest = load(
+        own(tmp_path / "p.yaml", classes=["positive", "negative"], casme2={"labels": labels}),
+        casme2(tmp_path / "data"),
+    )
     assert [manifest.classes[c.label] for c in manifest.clips] == ["positive", "negative", "negative"]
 
 
@@ -161,16 +222,26 @@ def test_errata_are_applied_and_noted(tmp_path: Path) -> None:
     assert "erratum: apex 56 for '46' (lab A)" in check_report(manifest)
 
 
-# --- the include list -------------------------------------------------------------------------------------------------
+# --- the include list
+# -------------------------------------------------------------------------------------------------
 
 
 def test_exactly_the_listed_clips(tmp_path: Path) -> None:
     root = casme2(tmp_path / "data", [*CASME2_ROWS, casme2_row(4, "EP12_01f", 1, 5, 9, "disgust")])
-    listed = ["# pinned", "casme2/sub17/EP01_13", "", "casme2/sub04/EP12_01f  # we keep it", "casme2/sub99/EP01_01", "casme2/sub17/EP01_15"]
+    listed = [
+        "# pinned",
+        "casme2/sub17/EP01_13",
+        "",
+        "casme2/sub04/EP12_01f  # we keep it",
+        "casme2/sub99/EP01_01",
+        "casme2/sub17/EP01_15",
+    ]
     manifest = load("casme2", root, include=include(tmp_path / "list.txt", *listed))
     assert [c.id for c in manifest.clips] == ["casme2/sub04/EP12_01f", "casme2/sub17/EP01_13"]
     reasons = {f.clip: f.reason for f in manifest.failures}
-    assert "list.txt line 5: no row or folder describes casme2/sub99/EP01_01" in reasons["casme2/sub99/EP01_01"]
+    assert (
+        "list.txt line 5: no row or folder describes casme2/sub99/EP01_01" in reasons["casme2/sub99/EP01_01"]
+    )
     assert "row 6: its emotion 'others' belongs to no class" in reasons["casme2/sub17/EP01_15"]
     assert manifest.clips_expected == 4
     assert sum(e.reason == "not in the list of data.include" for e in manifest.excluded) == 3
@@ -180,8 +251,16 @@ def test_exactly_the_listed_clips(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (["casme2/sub17/EP01_13", "sub17/EP01_13"], r"list\.txt line 2: 'sub17/EP01_13' is not a clip id"),
-        (["casme2/sub17/EP01_13", "casme2/sub17/EP01_13"], r"line 2: casme2/sub17/EP01_13 is listed already in line 1"),
-        (["casmeii/sub17/EP01_13"], r"line 1: 'casmeii' is no data set of the protocol; did you mean 'casme2'"),
+        (
+            ["casme2/sub17/EP01_13", "casme2/sub17/EP01_13"],
+            r"line 2: casme2/sub17/EP01_13 is listed"
+            r" already in line 1",
+        ),
+        (
+            ["casmeii/sub17/EP01_13"],
+            r"line 1: 'casmeii' is no data set of the protocol; did you mean"
+            r" 'casme2'",
+        ),
         (["# nothing"], r"the list of data\.include is empty"),
     ],
 )
@@ -195,27 +274,48 @@ def test_no_include_list(tmp_path: Path) -> None:
         load("casme2", casme2(tmp_path / "data"), include=str(tmp_path / "none.txt"))
 
 
-# --- roots ------------------------------------------------------------------------------------------------------------
+# --- roots
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_no_root_is_given() -> None:
-    with pytest.raises(BadInput, match=r"no folder is given for CASME II: .*--set data\.root=.*DISTMER_DATA, or in data\.roots\.casme2"):
+    with pytest.raises(
+        BadInput,
+        match=r"no folder is given for CASME II: .*--set"
+        r" data\.root=.*DISTMER_DATA, or in data\.roots\.casme2",
+    ):
         load("casme2", None)
 
 
 def test_a_root_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"nowhere: the folder for CASME II is not there; correct data\.root .*DISTMER_DATA"):
+    with pytest.raises(
+        BadInput,
+        match=r"nowhere: the folder for CASME II is not there; correct data\.root"
+        r" .*DISTMER_DATA",
+    ):
         load("casme2", tmp_path / "nowhere")
-    with pytest.raises(BadInput, match=r"nowhere: the folder for SAMM is not there; correct data\.roots\.samm"):
+    with pytest.raises(
+        BadInput,
+        match=r"nowhere: the folder for SAMM is not there; correct"
+        r" data\.roots\.samm",
+    ):
         load("samm", tmp_path, roots={"samm": str(tmp_path / "nowhere")})
-    with pytest.raises(BadInput, match=r"data\.roots\.sam is the folder of no data set; did you mean 'samm'\?"):
+    with pytest.raises(
+        BadInput,
+        match=r"data\.roots\.sam is the folder of no data set; did you mean"
+        r" 'samm'\?",
+    ):
         load("samm", tmp_path, roots={"sam": str(tmp_path)})
 
 
 def test_a_common_root_without_one_of_the_sets(tmp_path: Path) -> None:
     casme2(tmp_path / "CASME2")
     samm(tmp_path / "SAMM")
-    with pytest.raises(BadInput, match=r"it holds no folder of CASME; looked for CASME, .*found CASME2, SAMM\. .*data\.roots\.casme"):
+    with pytest.raises(
+        BadInput,
+        match=r"it holds no folder of CASME; looked for CASME, .*found CASME2,"
+        r" SAMM\. .*data\.roots\.casme",
+    ):
         load("seed382", tmp_path)
     elsewhere = casme(tmp_path.parent / f"{tmp_path.name}-casme")
     assert len(load("seed382", tmp_path, roots={"casme": str(elsewhere)}).clips) == 10
@@ -228,11 +328,16 @@ def test_a_root_that_is_the_set_itself_or_holds_it(tmp_path: Path) -> None:
     assert len(load("smic", tmp_path, missing_apex="midpoint").clips) == 3
 
 
-# --- what comes of it -------------------------------------------------------------------------------------------------
+# --- what comes of it
+# -------------------------------------------------------------------------------------------------
 
 
 def test_nothing_usable_and_one_class_only(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"protocol casme2: not one clip can be used.* The first of 1: .*row 2: the apex 3 comes before"):
+    with pytest.raises(
+        BadInput,
+        match=r"protocol casme2: not one clip can be used.* The first of 1: .*row"
+        r" 2: the apex 3 comes before",
+    ):
         load("casme2", casme2(tmp_path / "a", [casme2_row(1, "EP01_1", 5, 3, 9, "disgust")]))
     rows = [casme2_row(n, "EP01_1", 1, 3, 9, "disgust") for n in (1, 2)]
     with pytest.raises(BadInput, match=r"all 2 usable clips are 'negative'; training needs two classes"):
@@ -242,7 +347,9 @@ def test_nothing_usable_and_one_class_only(tmp_path: Path) -> None:
 
 
 def test_the_report_against_the_published_counts(tmp_path: Path) -> None:
-    manifest = load("casme2", casme2(tmp_path, [*CASME2_ROWS, casme2_row(3, "EP09_01", 50, 46, 60, "disgust")]))
+    manifest = load(
+        "casme2", casme2(tmp_path, [*CASME2_ROWS, casme2_row(3, "EP09_01", 50, 46, 60, "disgust")])
+    )
     assert mismatches(manifest) == [
         "casme2: 2 negative clips, published 88",
         "casme2: 1 positive clips, published 32",
@@ -257,7 +364,8 @@ def test_the_report_against_the_published_counts(tmp_path: Path) -> None:
         "casme2: 2 negative clips, published 88",
         "casme2/sub17         0         0         1",
         "Subjects without a usable clip, which make no fold:\n  casme2/sub03",
-        "Could not be used (1):\n  casme2/sub03/EP09_01: CASME2-coding-20140508.xlsx row 7: the apex 46 comes before the onset 50",
+        "Could not be used (1):\n  casme2/sub03/EP09_01: CASME2-coding-20140508.xlsx row 7: the apex 46"
+        " comes before the onset 50",
         "   1  its emotion 'others' belongs to no class of the protocol (casme2/sub17/EP01_15)",
     ):
         assert part in report, report
@@ -279,7 +387,8 @@ def test_no_published_count(tmp_path: Path) -> None:
 
 def test_importing_the_package_loads_no_data_set_and_no_opencv() -> None:
     code = (
-        "import sys, distmer.datasets; print([m for m in ('cv2', 'torch', 'ray', 'mlflow', 'distmer.datasets.casme') if m in sys.modules])"
+        "import sys, distmer.datasets; print([m for m in ('cv2', 'torch', 'ray', 'mlflow',"
+        " 'distmer.datasets.casme') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

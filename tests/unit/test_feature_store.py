@@ -1,4 +1,5 @@
-"""The feature store: bit-equal round trips, parts that plain pyarrow reads, damage that is noticed, the marker last."""
+"""The feature store: bit-equal round trips, parts that plain pyarrow reads, damage that is noticed, the
+marker last."""
 
 from __future__ import annotations
 
@@ -58,7 +59,12 @@ def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> 
 
     features = store.load([("d/s/c", "c"), ("d/s/f", "f"), ("d/s/a", "a"), ("d/t/same", "a"), ("d/s/b", "b")])
 
-    assert features.clip_ids == ("d/s/c", "d/s/a", "d/t/same", "d/s/b") and features.keys == ("c", "a", "a", "b")
+    assert features.clip_ids == ("d/s/c", "d/s/a", "d/t/same", "d/s/b") and features.keys == (
+        "c",
+        "a",
+        "a",
+        "b",
+    )
     for n, row in enumerate([rows[2], rows[0], rows[0], rows[1]]):
         assert row.flow_HW2 is not None
         assert features.channel("u")[n].tobytes() == row.flow_HW2[..., 0].tobytes()
@@ -67,7 +73,9 @@ def test_rows_come_back_bit_equal_and_in_the_order_asked_for(tmp_path: Path) -> 
         np.testing.assert_array_equal(features.crops["onset"][n], row.onset_HW)
         np.testing.assert_array_equal(features.crops["apex"][n], row.apex_HW)
     assert features.unit == "px" and features.channel("onset").max() <= 1
-    assert [(f.clip, f.reason) for f in features.failures] == [("d/s/f", "img1.png: no face found; leave the clip out.")]
+    assert [(f.clip, f.reason) for f in features.failures] == [
+        ("d/s/f", "img1.png: no face found; leave the clip out.")
+    ]
     assert (store.index["b"].note, store.index["b"].apex_file) == ("2 faces found", "img7.png")
 
 
@@ -82,7 +90,10 @@ def test_plain_pyarrow_reads_a_part(tmp_path: Path) -> None:
     row = _row("a", 1)
     _store(tmp_path).write([row, _failed("f")])
     table = pq.read_table(_parts(tmp_path)[0])
-    assert str(table.schema.field("u").type) == "extension<arrow.fixed_shape_tensor[value_type=float, shape=[16,16]]>"
+    assert (
+        str(table.schema.field("u").type)
+        == "extension<arrow.fixed_shape_tensor[value_type=float, shape=[16,16]]>"
+    )
     u_NHW = table.column("u").combine_chunks().to_numpy_ndarray()
     by_key = dict(zip(table.column("key").to_pylist(), u_NHW, strict=True))
     assert row.flow_HW2 is not None
@@ -97,11 +108,15 @@ def test_a_part_of_failures_alone_has_the_same_schema(tmp_path: Path) -> None:
     store.write([_row("a")])
     assert {str(pq.read_schema(part)) for part in _parts(tmp_path)} == {str(alone)}
     features = store.load([("d/s/f", "f"), ("d/s/g", "g")])
-    assert len(features) == 0 and features.channel("u").shape == (0, SIZE, SIZE) and len(features.failures) == 2
+    assert (
+        len(features) == 0 and features.channel("u").shape == (0, SIZE, SIZE) and len(features.failures) == 2
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 4, 500, -20])
-def test_a_truncated_part_counts_as_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture, keep: int) -> None:
+def test_a_truncated_part_counts_as_absent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keep: int
+) -> None:
     store = _store(tmp_path)
     store.write([_row("a")])
     store.write([_row("b")])
@@ -111,7 +126,11 @@ def test_a_truncated_part_counts_as_absent(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         assert set(store.index) == {"b"}
     assert part.name in caplog.text and "delete it" in caplog.text
-    with pytest.raises(BadInput, match=r"1 of 2 clips have no stored features \(first: d/s/a\); extract them"):
+    with pytest.raises(
+        BadInput,
+        match=r"1 of 2 clips have no stored features \(first: d/s/a\); extract"
+        r" them",
+    ):
         store.load([("d/s/a", "a"), ("d/s/b", "b")])
     store.write([_row("a")])  # extraction again mends it: the same keys make the same part
     assert set(store.index) == {"a", "b"}
@@ -159,7 +178,8 @@ def test_many_small_parts_become_one_and_nobody_loses_a_row(tmp_path: Path) -> N
             assert features.channel("v")[n].tobytes() == row.flow_HW2[..., 1].tobytes()
             np.testing.assert_array_equal(features.crops["apex"][n], row.apex_HW)
         assert some.index["k7"].note == "note 7"
-    for path, data in old.items():  # as a kill leaves it that comes when the new part is written and the old ones are not removed
+    # as a kill leaves it that comes when the new part is written and the old ones are not removed
+    for path, data in old.items():
         path.write_bytes(data)
     again = _store(tmp_path)
     again.compact()
@@ -198,7 +218,9 @@ def test_the_parts_are_opened_once_a_run(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_row_without_a_key_is_never_stored(tmp_path: Path) -> None:
     store = _store(tmp_path)
-    store.write([FeatureRow("d/s/x", "", "px", "failed", error="x.png: the file does not exist; correct the row.")])
+    store.write(
+        [FeatureRow("d/s/x", "", "px", "failed", error="x.png: the file does not exist; correct the row.")]
+    )
     assert store.index == {} and not _parts(tmp_path)
 
 
@@ -215,7 +237,11 @@ def test_flow_maps_have_their_own_folder_and_no_crops(tmp_path: Path) -> None:
     row = _map_row("m", 28)
     store.write([row, FeatureRow("d/s/f", "f", "minmax", "failed", error="f.png: not an image.")])
     features = store.load([("d/s/m", "m"), ("d/s/f", "f")])
-    assert features.unit == "minmax" and features.channel("strain").shape == (1, 28, 28) and len(features.failures) == 1
+    assert (
+        features.unit == "minmax"
+        and features.channel("strain").shape == (1, 28, 28)
+        and len(features.failures) == 1
+    )
     np.testing.assert_array_equal(features.channel("strain")[0], row.strain_HW)
     with pytest.raises(BadInput, match="hold no onset image; use the channels u, v, strain"):
         features.channel("onset")

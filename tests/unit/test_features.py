@@ -1,4 +1,5 @@
-"""Alignment, extraction and inputs: bad clips as rows with a reason, keys of content, the same bits in any process."""
+"""Alignment, extraction and inputs: bad clips as rows with a reason, keys of content, the same bits in any
+process."""
 
 from __future__ import annotations
 
@@ -43,12 +44,15 @@ def _scene() -> np.ndarray:
 
 
 def _smiled(frame_HW: np.ndarray, amplitude: float, head: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """The frame with the skin about the mouth raised by ``amplitude`` px, and the whole of it moved by ``head`` px."""
+    """The frame with the skin about the mouth raised by ``amplitude`` px, and the whole of it moved by
+    ``head`` px."""
     height, width = frame_HW.shape
     y_HW, x_HW = np.mgrid[0:height, 0:width].astype(np.float32)
     bump_HW = amplitude * np.exp(-((x_HW - MOUTH[0]) ** 2 + (y_HW - MOUTH[1]) ** 2) / (2 * 12.0**2))
     map_x, map_y = x_HW - np.float32(head[0]), y_HW + bump_HW - np.float32(head[1])
-    return cv2.remap(frame_HW, map_x, map_y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(
+        frame_HW, map_x, map_y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def _save(path: Path, image: np.ndarray) -> str:
@@ -60,17 +64,22 @@ def _save(path: Path, image: np.ndarray) -> str:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> KeyFrames:
     folder = tmp_path_factory.mktemp("pair")
     onset_HW = _scene()
-    return KeyFrames(_save(folder / "on.png", onset_HW), _save(folder / "ap.png", _smiled(onset_HW, 3.0, (0.8, -0.5))))
+    return KeyFrames(
+        _save(folder / "on.png", onset_HW), _save(folder / "ap.png", _smiled(onset_HW, 3.0, (0.8, -0.5)))
+    )
 
 
-# Alignment --------------------------------------------------------------------------------------------------------
+# Alignment
+# ----------------------------------------------------------------------------
 
 
 def test_eyes_land_in_their_places_and_a_mirrored_face_in_the_same() -> None:
     frame_HW = _scene()
     points_L2 = find_face(frame_HW, model_path(None), 320, "scene").points_L2
     aligned_22 = eye_centres(transform_points(points_L2, eye_transform(points_L2, 128)))
-    np.testing.assert_allclose(aligned_22, [(EYE_X * 127, EYE_Y * 127), ((1 - EYE_X) * 127, EYE_Y * 127)], atol=1e-9)
+    np.testing.assert_allclose(
+        aligned_22, [(EYE_X * 127, EYE_Y * 127), ((1 - EYE_X) * 127, EYE_Y * 127)], atol=1e-9
+    )
 
     swapped = list(range(68))
     swapped[36], swapped[39], swapped[42], swapped[45] = 45, 42, 39, 36
@@ -92,7 +101,8 @@ def test_eyes_that_coincide_are_refused() -> None:
         eye_transform(np.full((68, 2), 9.0), 128)
 
 
-# Extraction -------------------------------------------------------------------------------------------------------
+# Extraction
+# ----------------------------------------------------------------------------
 
 
 def test_extract_gives_crops_flow_and_strain(pair: KeyFrames) -> None:
@@ -113,14 +123,21 @@ def test_the_bits_do_not_depend_on_the_process(pair: KeyFrames) -> None:
     cfg = FeatureConfig(size=64)
     row = extract(FeatureRequest("d/s/c", pair), cfg)
     code = (
-        "import sys, hashlib; from distmer.config import FeatureConfig; from distmer.features.pipeline import *;"
+        "import sys, hashlib; from distmer.config import FeatureConfig; from distmer.features.pipeline"
+        " import *;"
         "from distmer.types import KeyFrames;"
         "r = extract(FeatureRequest('d/s/c', KeyFrames(sys.argv[1], sys.argv[2])), FeatureConfig(size=64));"
-        "print(r.key, *(hashlib.sha256(x.tobytes()).hexdigest() for x in (r.onset_HW, r.apex_HW, r.flow_HW2, r.strain_HW)))"
+        "print(r.key, *(hashlib.sha256(x.tobytes()).hexdigest() for x in (r.onset_HW, r.apex_HW,"
+        " r.flow_HW2, r.strain_HW)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, pair.onset, pair.apex], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, pair.onset, pair.apex], capture_output=True, text=True, check=True
+    )
     arrays = (row.onset_HW, row.apex_HW, row.flow_HW2, row.strain_HW)
-    assert done.stdout.split() == [row.key, *(hashlib.sha256(x.tobytes()).hexdigest() for x in arrays if x is not None)]
+    assert done.stdout.split() == [
+        row.key,
+        *(hashlib.sha256(x.tobytes()).hexdigest() for x in arrays if x is not None),
+    ]
 
 
 def test_the_max_flow_search_finds_the_apex_and_names_it(tmp_path: Path) -> None:
@@ -142,7 +159,9 @@ def test_the_max_flow_search_finds_the_apex_and_names_it(tmp_path: Path) -> None
 def test_two_faces_are_noted(tmp_path: Path) -> None:
     two_HW = np.hstack([_scene(), _scene()])
     path = _save(tmp_path / "two.png", two_HW)
-    row = extract(FeatureRequest("d/s/c", KeyFrames(path, path)), FeatureConfig(flow="dis", detector_side=1280))
+    row = extract(
+        FeatureRequest("d/s/c", KeyFrames(path, path)), FeatureConfig(flow="dis", detector_side=1280)
+    )
     assert row.status == "ok" and "faces found in two.png" in row.note
     assert row.flow_HW2 is not None and np.abs(row.flow_HW2).max() < 0.05  # a still clip has no flow
 
@@ -150,7 +169,8 @@ def test_two_faces_are_noted(tmp_path: Path) -> None:
 def test_a_small_face_is_found_at_the_second_scale() -> None:
     wide_HW = np.full((960, 1280), 90, np.uint8)
     wide_HW[100:580, 200:840] = _scene()
-    points_L2 = find_face(wide_HW, model_path(None), 640, "wide").points_L2  # 44 px at the first scale: HOG needs 80
+    # 44 px at the first scale: HOG needs 80
+    points_L2 = find_face(wide_HW, model_path(None), 640, "wide").points_L2
     near_L2 = find_face(_scene(), model_path(None), 640, "near").points_L2
     assert np.abs(points_L2 - near_L2 - (200, 100)).mean() < 4
 
@@ -163,7 +183,10 @@ def test_a_small_face_is_found_at_the_second_scale() -> None:
         (lambda p: p.write_bytes(b"no image at all"), "not an image"),
         (lambda p: p.write_bytes(p.read_bytes()[:5000]), "not an image that OpenCV can decode, or cut short"),
         (lambda p: _save(p, _texture(480).astype(np.uint16) * 257), "16-bit, but frames must be 8-bit"),
-        (lambda p: _save(p, np.random.default_rng(0).integers(0, 255, (480, 640), dtype=np.uint8)), "no face found"),
+        (
+            lambda p: _save(p, np.random.default_rng(0).integers(0, 255, (480, 640), dtype=np.uint8)),
+            "no face found",
+        ),
         (lambda p: _save(p, np.zeros((1, 1), np.uint8)), "no face found"),
     ],
 )
@@ -177,7 +200,8 @@ def test_a_bad_onset_is_a_failed_row_with_a_reason(tmp_path: Path, make: object,
     if expected in ("does not exist", "is empty"):
         assert row.key == ""  # nothing to derive it from: never stored
     else:
-        assert row.key and str(tmp_path) not in row.error  # stored: must hold for these bytes wherever they lie
+        # stored: must hold for these bytes wherever they lie
+        assert row.key and str(tmp_path) not in row.error
 
 
 def test_frames_of_two_sizes_are_a_failed_row(tmp_path: Path, pair: KeyFrames) -> None:
@@ -188,7 +212,10 @@ def test_frames_of_two_sizes_are_a_failed_row(tmp_path: Path, pair: KeyFrames) -
 
 def test_colour_alpha_and_grey_frames_read_alike() -> None:
     grey_HW = _texture(32)
-    encoded = [cv2.imencode(".png", image)[1].tobytes() for image in (grey_HW, *(cv2.cvtColor(grey_HW, c) for c in (8, 9)))]
+    encoded = [
+        cv2.imencode(".png", image)[1].tobytes()
+        for image in (grey_HW, *(cv2.cvtColor(grey_HW, c) for c in (8, 9)))
+    ]
     for data in encoded:  # 8: grey to BGR, 9: grey to BGRA
         assert np.array_equal(decode_gray(data, "x"), grey_HW)
 
@@ -207,8 +234,12 @@ def test_flow_maps_are_read_as_published(tmp_path: Path) -> None:
     row = extract(FeatureRequest("d/s/c", source), FeatureConfig())
     assert (row.status, row.unit, row.onset_HW, row.apex_HW) == ("ok", "minmax", None, None)
     assert row.flow_HW2 is not None and row.strain_HW is not None
-    np.testing.assert_array_equal(np.dstack([row.flow_HW2, row.strain_HW]), image_HW3.astype(np.float32) / np.float32(255))
-    grey = extract(FeatureRequest("d/s/c", FlowMap(_save(tmp_path / "g.png", image_HW3[..., 0]))), FeatureConfig())
+    np.testing.assert_array_equal(
+        np.dstack([row.flow_HW2, row.strain_HW]), image_HW3.astype(np.float32) / np.float32(255)
+    )
+    grey = extract(
+        FeatureRequest("d/s/c", FlowMap(_save(tmp_path / "g.png", image_HW3[..., 0]))), FeatureConfig()
+    )
     assert grey.status == "failed" and "this one has 1" in grey.error
     assert row.key == clip_key(source, FeatureConfig(size=64, flow="dis"))  # no setting has a say in it
 
@@ -218,10 +249,16 @@ def test_loading_features_loads_no_framework() -> None:
         "import sys, distmer.features.inputs, distmer.features.store;"
         "print([m for m in ('torch', 'ray', 'mlflow', 'sklearn') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
-# Keys -------------------------------------------------------------------------------------------------------------
+# Keys
+# ----------------------------------------------------------------------------
 
 
 def test_the_key_follows_bytes_and_settings_but_not_the_path(tmp_path: Path, pair: KeyFrames) -> None:
@@ -233,7 +270,10 @@ def test_the_key_follows_bytes_and_settings_but_not_the_path(tmp_path: Path, pai
     others = [
         clip_key(KeyFrames(pair.apex, pair.onset), DIS),
         clip_key(ApexSearch(pair.onset, (pair.apex,)), DIS),
-        *(clip_key(pair, DIS.model_copy(update=u)) for u in ({"size": 64}, {"flow": "tvl1"}, {"strain": "meb"}, {"stabilise": False})),
+        *(
+            clip_key(pair, DIS.model_copy(update=u))
+            for u in ({"size": 64}, {"flow": "tvl1"}, {"strain": "meb"}, {"stabilise": False})
+        ),
         clip_key(pair, DIS.model_copy(update={"detector_side": 400})),
     ]
     with open(copy.apex, "ab") as file:
@@ -261,14 +301,19 @@ def test_the_landmark_model_is_identified_by_its_bytes(tmp_path: Path, pair: Key
     assert time.perf_counter() - begin < 0.02  # the 95 MB are read once a process
 
 
-# Inputs -----------------------------------------------------------------------------------------------------------
+# Inputs
+# ----------------------------------------------------------------------------
 
 
 def _set(unit: str = "px") -> FeatureSet:
     rng = np.random.default_rng(0)
     maps = {name: rng.standard_normal((3, 16, 16)).astype(np.float32) for name in ("u", "v")}
     maps["strain"] = np.abs(rng.standard_normal((3, 16, 16))).astype(np.float32)
-    crops = {name: rng.integers(0, 256, (3, 16, 16), dtype=np.uint8) for name in ("onset", "apex")} if unit == "px" else {}
+    crops = (
+        {name: rng.integers(0, 256, (3, 16, 16), dtype=np.uint8) for name in ("onset", "apex")}
+        if unit == "px"
+        else {}
+    )
     return FeatureSet(("d/s/1", "d/s/2", "d/s/3"), ("k1", "k2", "k3"), unit, maps, crops)  # type: ignore[arg-type]
 
 
@@ -283,7 +328,9 @@ def test_fixed_normalisation_keeps_amplitude_and_clips() -> None:
 def test_minmax_spans_each_map_and_a_still_map_means_no_motion() -> None:
     cfg = InputConfig(normalise="minmax")
     x_NHW = np.stack([np.array([[-2, 0], [1, 2]], np.float32), np.full((2, 2), 7, np.float32)])
-    np.testing.assert_array_equal(normalise(x_NHW, "u", "px", cfg), [[[0, 0.5], [0.75, 1]], [[0.5, 0.5], [0.5, 0.5]]])
+    np.testing.assert_array_equal(
+        normalise(x_NHW, "u", "px", cfg), [[[0, 0.5], [0.75, 1]], [[0.5, 0.5], [0.5, 0.5]]]
+    )
     np.testing.assert_array_equal(normalise(x_NHW, "strain", "px", cfg)[1], np.zeros((2, 2)))
     np.testing.assert_array_equal(normalise(x_NHW, "v", "minmax", cfg), x_NHW)
 
@@ -320,8 +367,14 @@ def test_resize_takes_area_means_and_enlarges_between_the_values() -> None:
 def test_mirroring_inputs_is_what_mirrored_flow_would_have_given(how: str) -> None:
     cfg = InputConfig(normalise=how)  # type: ignore[arg-type]
     features = _set()
-    turned = {"u": -features.maps["u"][..., ::-1], "v": features.maps["v"][..., ::-1], "strain": features.maps["strain"][..., ::-1]}
-    expected_NCHW = model_inputs(FeatureSet(features.clip_ids, features.keys, "px", turned), ("u", "v", "strain"), 16, cfg)
+    turned = {
+        "u": -features.maps["u"][..., ::-1],
+        "v": features.maps["v"][..., ::-1],
+        "strain": features.maps["strain"][..., ::-1],
+    }
+    expected_NCHW = model_inputs(
+        FeatureSet(features.clip_ids, features.keys, "px", turned), ("u", "v", "strain"), 16, cfg
+    )
     x_NCHW = model_inputs(features, ("u", "v", "strain"), 16, cfg)
     actual_NCHW = mirrored(x_NCHW, ("u", "v", "strain"), normalisation_of("px", cfg))
     np.testing.assert_allclose(actual_NCHW, expected_NCHW, atol=1e-6)

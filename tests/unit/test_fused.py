@@ -1,4 +1,5 @@
-"""Layers that are written otherwise than described, for speed: the same values, gradients, statistics and random draws."""
+"""Layers that are written otherwise than described, for speed: the same values, gradients, statistics and
+random draws."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("kernel", "padding", "side"), [(2, 0, 8), (2, 0, 7), (3, 1, 10)])
-def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, side: int, train: bool, relu: bool) -> None:
+def test_norm_pool_is_a_batch_norm_and_a_max_pool(
+    kernel: int, padding: int, side: int, train: bool, relu: bool
+) -> None:
     torch.manual_seed(0)
     fast, plain = _norm(5, train=train), nn.BatchNorm2d(5).double().train(train)
     plain.load_state_dict(fast.state_dict())
@@ -30,10 +33,27 @@ def test_norm_pool_is_a_batch_norm_and_a_max_pool(kernel: int, padding: int, sid
     for layer, pool in ((plain, False), (fast, True)):
         x, shift = x_BCHW.clone().requires_grad_(), shift_C.clone().requires_grad_()
         before = x.mul(1) if relu else x  # a copy to overwrite, as a convolution's output is
-        fused = norm_pool(before, layer, kernel, padding, relu=relu, shift_C=None if relu else shift) if pool else None
-        y = F.max_pool2d(layer(F.relu(x) if relu else x + shift[:, None, None]), kernel, padding=padding) if fused is None else fused
+        fused = (
+            norm_pool(before, layer, kernel, padding, relu=relu, shift_C=None if relu else shift)
+            if pool
+            else None
+        )
+        y = (
+            F.max_pool2d(layer(F.relu(x) if relu else x + shift[:, None, None]), kernel, padding=padding)
+            if fused is None
+            else fused
+        )
         (y * torch.arange(y.numel(), dtype=y.dtype).view_as(y).cos()).sum().backward()
-        seen.append([y, x.grad, torch.zeros(5) if relu else shift.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
+        seen.append(
+            [
+                y,
+                x.grad,
+                torch.zeros(5) if relu else shift.grad,
+                layer.weight.grad,
+                layer.bias.grad,
+                *layer.buffers(),
+            ]
+        )
     for ours, theirs in zip(seen[1], seen[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
@@ -54,5 +74,7 @@ def test_a_dropout_of_streams_draws_as_each_alone() -> None:
     torch.manual_seed(0)
     expected = torch.cat([F.dropout(part, 0.3) for part in x_BCHW.split((3, 5), dim=1)], dim=1)
     torch.manual_seed(0)
-    torch.testing.assert_close(StreamDropout(0.3, (3, 5))(x_BCHW.contiguous(memory_format=torch.channels_last)), expected)
+    torch.testing.assert_close(
+        StreamDropout(0.3, (3, 5))(x_BCHW.contiguous(memory_format=torch.channels_last)), expected
+    )
     assert torch.equal(StreamDropout(0.3, (3, 5)).eval()(x_BCHW), x_BCHW)

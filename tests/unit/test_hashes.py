@@ -1,4 +1,5 @@
-"""Frames are read once: a file that has not changed is known by its size and times, one that may have is read again."""
+"""Frames are read once: a file that has not changed is known by its size and times, one that may have is read
+again."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clips_of(root: object) -> list[Clip]:
-    sources = [KeyFrames(f"{root}/a/1.png", f"{root}/a/2.png"), ApexSearch(f"{root}/a/1.png", (f"{root}/b/3.png",))]
+    sources = [
+        KeyFrames(f"{root}/a/1.png", f"{root}/a/2.png"),
+        ApexSearch(f"{root}/a/1.png", (f"{root}/b/3.png",)),
+    ]
     return [Clip("d", "s", f"c{n}", 0, "happiness", source, "row") for n, source in enumerate(sources)]
 
 
@@ -50,27 +54,37 @@ def fill(root: object) -> None:
 
 @pytest.mark.parametrize("far", [False, True], ids=["disk", "S3"])
 def test_a_frame_is_read_once_and_again_when_it_has_changed(
-    far: bool, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    far: bool,
+    tmp_path: Path,
+    read: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     root = request.getfixturevalue("remote") if far else str(tmp_path / "data")
     fill(root)
     clips, memory = clips_of(root), tmp_path / "features"
     first = hash_frames(clips, memory)
     assert sorted(read) == ["1.png", "2.png", "3.png"]  # a frame of two clips once
-    assert first.digests == {f"{root}/{name}": hashlib.sha256(name.encode()).hexdigest() for name in ("a/1.png", "a/2.png", "b/3.png")}
+    assert first.digests == {
+        f"{root}/{name}": hashlib.sha256(name.encode()).hexdigest()
+        for name in ("a/1.png", "a/2.png", "b/3.png")
+    }
     assert not files(memory)  # so fresh a file may change unseen: nothing is remembered of it
     settle(tmp_path, monkeypatch)
     hash_frames(clips, memory)
     read.clear()
     assert hash_frames(clips, memory) == first and read == []
     if far:
-        time.sleep(1.1)  # S3 counts whole seconds; an object that was just written is not remembered, so this is no race
+        # S3 counts whole seconds; an object that was just written is not remembered, so this is no race
+        time.sleep(1.1)
     write(place(str(root)) / "a/2.png", b"a/X.png")  # of the same size
     changed = hash_frames(clips, memory)
     assert read == ["2.png"] and changed.digests[f"{root}/a/2.png"] == hashlib.sha256(b"a/X.png").hexdigest()
 
 
-def test_a_file_that_was_given_its_old_time_back_is_read_again(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_given_its_old_time_back_is_read_again(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(tmp_path / "data")
     settle(tmp_path, monkeypatch)
     memory, frame = tmp_path / "features", tmp_path / "data" / "a" / "1.png"

@@ -22,7 +22,9 @@ WELL = NodeReport(
 )
 
 
-def failed(report: NodeReport | None, *, shared: bool = True, skew: float = 0.0, why: str = "") -> dict[str, str]:
+def failed(
+    report: NodeReport | None, *, shared: bool = True, skew: float = 0.0, why: str = ""
+) -> dict[str, str]:
     """What is not well, with what was found and the remedy."""
     checks = list(judge(WELL, Answer("node", 1, report, skew, why), shared=shared))
     assert all(bool(check.remedy) != check.ok for check in checks)
@@ -38,7 +40,11 @@ def test_a_node_that_is_well() -> None:
     ("report", "what", "said"),
     [
         (replace(WELL, versions={**WELL.versions, "ray": "2.59.0"}), "versions", "another ray"),
-        (replace(WELL, versions={**WELL.versions, "python": "3.12.7", "torch": "2.12.0"}), "versions", "another torch and python"),
+        (
+            replace(WELL, versions={**WELL.versions, "python": "3.12.7", "torch": "2.12.0"}),
+            "versions",
+            "another torch and python",
+        ),
         (replace(WELL, gpus=0), "gpus", "Ray counts 1, torch sees 0"),
         (replace(WELL, storage="Access Denied"), "storage", "Access Denied"),
         (replace(WELL, data="/mnt/data is not there"), "data", "same path"),
@@ -63,7 +69,8 @@ def test_storage_that_no_node_needs_may_be_out_of_reach() -> None:
 def test_places_that_cannot_be_used_are_lines_and_the_rest_is_looked_at(
     say: Say, server: objects.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bucket that is not there, one that refuses; SQLite with no disk below it, an empty folder of data, no Ray: every check is made."""
+    """A bucket that is not there, one that refuses; SQLite with no disk below it, an empty folder of data, no
+    Ray: every check is made."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     (data := tmp_path / "sets").mkdir()
     here = ["data.protocol=casme2", f"data.root={data}", "cluster.address=127.0.0.1:1"]
@@ -71,13 +78,20 @@ def test_places_that_cannot_be_used_are_lines_and_the_rest_is_looked_at(
     def look(workspace: str, *chosen: str) -> dict[str, str]:
         said = say("doctor", "--json", "--workspace", workspace, *settings(*here, *chosen))
         checks = said.json["checks"]
-        assert said.code == 1 and len({(check["where"], check["what"]) for check in checks}) == len(checks) == 7
+        assert (
+            said.code == 1 and len({(check["where"], check["what"]) for check in checks}) == len(checks) == 7
+        )
         return {check["what"]: check["found"] for check in checks if not check["ok"]}
 
     found = look("s3://nowhere/x", "tracking.enabled=true")
     assert found.keys() == {"storage", "data", "tracking", "ray"}
-    assert found["storage"].startswith("s3://nowhere/x/doctor-") and "the bucket does not exist; make it" in found["storage"]
-    assert found["tracking"].startswith("s3://nowhere/x: MLflow's SQLite cannot live on an object store; name a server")
+    assert (
+        found["storage"].startswith("s3://nowhere/x/doctor-")
+        and "the bucket does not exist; make it" in found["storage"]
+    )
+    assert found["tracking"].startswith(
+        "s3://nowhere/x: MLflow's SQLite cannot live on an object store; name a server"
+    )
     assert found["data"] == f"{data} is empty"
     (data / "CASME2").mkdir()
     try:

@@ -24,14 +24,23 @@ from harness import toy
 @pytest.fixture(scope="module")
 def result() -> FoldResult:
     clips = toy.clips()
-    return fit_fold(toy.jobs(toy.config(train={"selection": "oracle", "oracle": "global_epoch"}), clips)[0], toy.inputs(clips))
+    return fit_fold(
+        toy.jobs(toy.config(train={"selection": "oracle", "oracle": "global_epoch"}), clips)[0],
+        toy.inputs(clips),
+    )
 
 
 def equal(a: FoldResult, b: FoldResult) -> bool:
-    arrays = [(a.predictions.prob_NK, b.predictions.prob_NK), (a.predictions.y_true_N, b.predictions.y_true_N)]
+    arrays = [
+        (a.predictions.prob_NK, b.predictions.prob_NK),
+        (a.predictions.y_true_N, b.predictions.y_true_N),
+    ]
     if a.epoch_prob_ENK is not None or b.epoch_prob_ENK is not None:
         arrays.append((np.asarray(a.epoch_prob_ENK), np.asarray(b.epoch_prob_ENK)))
-    plain = [(r.digest, r.fold_id, r.seed, r.epochs, dict(r.curves), r.seconds, r.device, r.predictions.clip_ids) for r in (a, b)]
+    plain = [
+        (r.digest, r.fold_id, r.seed, r.epochs, dict(r.curves), r.seconds, r.device, r.predictions.clip_ids)
+        for r in (a, b)
+    ]
     return plain[0] == plain[1] and all(np.array_equal(x, y) for x, y in arrays)
 
 
@@ -52,7 +61,9 @@ def test_half_an_entry_is_none(cut: float, result: FoldResult) -> None:
         from_parquet(whole[: int(len(whole) * cut)])
 
 
-def test_a_damaged_entry_is_said_and_the_fold_trained_again(result: FoldResult, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_entry_is_said_and_the_fold_trained_again(
+    result: FoldResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = Ledger(tmp_path)
     ledger.put(result)
     (path,) = tmp_path.glob("*/*.parquet")
@@ -64,7 +75,9 @@ def test_a_damaged_entry_is_said_and_the_fold_trained_again(result: FoldResult, 
     assert ledger.get(result.digest) is not None
 
 
-def test_a_write_that_fails_leaves_no_trace_and_what_was_there_stays(result: FoldResult, tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_no_trace_and_what_was_there_stays(
+    result: FoldResult, tmp_path: Path
+) -> None:
     """A real failure of the system call: the process may not write files above 1 kB."""
     Ledger(tmp_path).put(result)
     code = f"""
@@ -107,7 +120,9 @@ def test_a_store_that_is_no_address_is_told(tmp_path: Path) -> None:
 def test_failures_of_a_model_do_not_end_a_run() -> None:
     clips = toy.clips()
     jobs = toy.jobs(toy.config(), clips)
-    broken = replace(jobs[0], spec={**jobs[0].spec, "model": {"name": "atscnn", "options": {"hidden": -1, "size": 16}}})
+    broken = replace(
+        jobs[0], spec={**jobs[0].spec, "model": {"name": "atscnn", "options": {"hidden": -1, "size": 16}}}
+    )
     kinds = [type(report).__name__ for report in LocalBackend().train([broken, jobs[1]], toy.inputs(clips))]
     assert kinds == ["FoldBegun", "FoldFailure", "FoldBegun", "FoldResult"]
 

@@ -48,7 +48,9 @@ def test_of_the_dead_all_goes_and_of_the_living_nothing(tmp_path: Path) -> None:
     tree, folder = tmp_path / "ledger" / "ab", tmp_path / "data"
     tree.mkdir(parents=True)
     (folder / "synthetic-1" / "CASME").mkdir(parents=True)
-    made = [owned_by(*at, alive=alive) for alive in (True, False) for at in ((tree, "tmp"), (folder, "partial"))]
+    made = [
+        owned_by(*at, alive=alive) for alive in (True, False) for at in ((tree, "tmp"), (folder, "partial"))
+    ]
     others = [
         tree / "done.parquet",
         tree / ".hidden",

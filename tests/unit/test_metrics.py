@@ -1,4 +1,5 @@
-"""Scores by hand, and the fixtures of the field: what a constant predictor gets on the published class counts."""
+"""Scores by hand, and the fixtures of the field: what a constant predictor gets on the published class
+counts."""
 
 from __future__ import annotations
 
@@ -69,7 +70,9 @@ def test_a_class_that_the_truth_lacks_counts_as_zero() -> None:
     assert scores(truth_N, truth_N, 3).uf1 == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("truth", "predicted"), [([0, 3], [0, 0]), ([0, 0], [0, 3]), ([0, -1], [0, 0]), ([], [])])
+@pytest.mark.parametrize(
+    ("truth", "predicted"), [([0, 3], [0, 0]), ([0, 0], [0, 3]), ([0, -1], [0, 0]), ([], [])]
+)
 def test_what_cannot_be_scored_is_refused(truth: list[int], predicted: list[int]) -> None:
     with pytest.raises(ValueError, match=r"outside the 3 classes|no predictions"):
         scores(np.array(truth, dtype=np.int64), np.array(predicted, dtype=np.int64), 3)
@@ -99,7 +102,10 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert summary.uar_sd == pytest.approx(np.sqrt(0.5)) and summary.seeds == (4, 9)
     assert fold_mean(both, 3) == (0.5, 0.5)
     assert summary.n == 4 and summary.confusion_KK.sum() == 8
-    assert [(r.subject, r.n, r.correct, r.recall) for r in summary.per_subject] == [("d/1", 2, 1.0, 0.5), ("d/2", 2, 1.0, 0.5)]
+    assert [(r.subject, r.n, r.correct, r.recall) for r in summary.per_subject] == [
+        ("d/1", 2, 1.0, 0.5),
+        ("d/2", 2, 1.0, 0.5),
+    ]
     assert _summary(rows(right)).uar_sd is None  # one seed tells nothing of the spread
 
 
@@ -110,15 +116,30 @@ def test_a_seed_that_lacks_a_fold_is_averaged_over_the_folds_it_has() -> None:
 
 
 def _summary(predictions: Predictions) -> Summary:
-    clips = [clip(c, int(y)) for c, y in dict(zip(predictions.clip_ids, predictions.y_true_N, strict=True)).items()]
+    clips = [
+        clip(c, int(y)) for c, y in dict(zip(predictions.clip_ids, predictions.y_true_N, strict=True)).items()
+    ]
     cfg = EvaluationConfig(bootstrap=2000)
-    return summarise(predictions, make_folds(clips, cfg), {c.id: c.label for c in clips}, ("negative", "positive", "surprise"), cfg)
+    return summarise(
+        predictions,
+        make_folds(clips, cfg),
+        {c.id: c.label for c in clips},
+        ("negative", "positive", "surprise"),
+        cfg,
+    )
 
 
 def test_the_summary_is_json_with_the_promised_keys() -> None:
-    table = [(f"{d}/{s}/{i}", i % 3, (i + (s == "2")) % 3) for d in ("a", "b") for s in ("1", "2") for i in range(6)]
+    table = [
+        (f"{d}/{s}/{i}", i % 3, (i + (s == "2")) % 3)
+        for d in ("a", "b")
+        for s in ("1", "2")
+        for i in range(6)
+    ]
     result = json.loads(json.dumps(_summary(rows(table)).to_json(), allow_nan=False))
-    assert {"uar", "uar_ci", "uf1", "uf1_ci", "uar_sd", "uf1_sd", "uar_foldmean", "uf1_foldmean"} <= set(result)
+    assert {"uar", "uar_ci", "uf1", "uf1_ci", "uar_sd", "uf1_sd", "uar_foldmean", "uf1_foldmean"} <= set(
+        result
+    )
     assert result["uar"] == pytest.approx(0.5) and result["uar_ci"] == [0.0, 1.0]
     assert set(result["floors"]) == {"constant", "stratified"}
     assert all(set(f) == {"uar", "uf1", "uar_foldmean", "uf1_foldmean"} for f in result["floors"].values())
@@ -142,12 +163,14 @@ def test_a_partial_result_stands_beside_its_own_floor() -> None:
     labels = {c.id: c.label for c in clips}
     done = rows([(c.id, c.label, c.label) for c in clips if c.subject == "1"])
     summary = summarise(done, folds, labels, ("n", "p", "s"), cfg)
-    assert summary.interval is None and summary.to_json()["uar_ci"] is None  # of one person there is no interval
+    # of one person there is no interval
+    assert summary.interval is None and summary.to_json()["uar_ci"] is None
     assert summary.floors == floors([f for f in folds if f.id == "d/1"], labels, 3)
 
 
 def test_the_bootstrap_draws_persons() -> None:
-    # One clip a class in each of two persons, one person all right, one all wrong: a resample scores 0, .5 or 1.
+    # One clip a class in each of two persons, one person all right, one all wrong: a resample scores 0, .5 or
+    # 1.
     table = [(f"d/{s}/{k}", k, k if s == 1 else (k + 1) % 3) for s in (1, 2) for k in range(3)]
     got = bootstrap(rows(table), 3, 4000, 0.4, 0)
     assert (got.uar.lo, got.uar.hi) == (0.5, 0.5)  # the quantiles .3 and .7 of 0 (1/4), .5 (1/2) and 1 (1/4)
@@ -160,7 +183,8 @@ def test_the_bootstrap_draws_persons() -> None:
 def test_the_bootstrap_tells_how_often_a_class_is_missing() -> None:
     table = [("d/1/a", 0, 0), ("d/2/a", 1, 1)]  # half of the resamples hold one person twice
     got = bootstrap(rows(table), 3, 4000, 0.95, 0)
-    assert got.lacking == pytest.approx(0.5, abs=0.03)  # class 2, which the data lack, is not counted as missing
+    # class 2, which the data lack, is not counted as missing
+    assert got.lacking == pytest.approx(0.5, abs=0.03)
     assert got.uar.lo == pytest.approx(1 / 3) and got.uar.hi == pytest.approx(2 / 3)
 
 
@@ -170,7 +194,8 @@ def test_the_stratified_floor_draws_the_training_frequencies() -> None:
     labels = dict.fromkeys(train[:3], 0) | {train[3]: 2} | {c: i % 3 for i, c in enumerate(test)}
     got = floors([Fold("d/2", train, test)], labels, 3)
     assert got["constant"]["uar"] == pytest.approx(1 / 3)
-    # A class is drawn regardless of the truth: the recalls are the frequencies, .75, 0 and .25, and their mean 1/3.
+    # A class is drawn regardless of the truth: the recalls are the frequencies, .75, 0 and .25, and their
+    # mean 1/3.
     assert got["stratified"]["uar"] == pytest.approx(1 / 3, abs=0.01)
     f1 = (2 * 0.75 / (0.75 * 3 + 1) + 2 * 0.25 / (0.25 * 3 + 1)) / 3
     assert got["stratified"]["uf1"] == pytest.approx(f1, abs=0.01)
@@ -194,7 +219,11 @@ def test_too_few_people_or_sets_are_refused() -> None:
 def test_fold_names() -> None:
     clips = [clip(f"{d}/{s}/x") for d in ("b", "a") for s in ("02", "01")]
     assert [f.id for f in make_folds(clips, EvaluationConfig())] == ["a/01", "a/02", "b/01", "b/02"]
-    assert [f.id for f in make_folds(clips, EvaluationConfig(folds="group_kfold", k=3))] == ["group-1", "group-2", "group-3"]
+    assert [f.id for f in make_folds(clips, EvaluationConfig(folds="group_kfold", k=3))] == [
+        "group-1",
+        "group-2",
+        "group-3",
+    ]
     crossed = make_folds(clips, EvaluationConfig(folds="cross_dataset"))
     assert [f.id for f in crossed] == ["test=a", "test=b"]
     assert crossed[0].test == ("a/01/x", "a/02/x") and crossed[0].train == ("b/01/x", "b/02/x")

@@ -1,4 +1,5 @@
-"""What is noticed of a clip reaches the user: in what `distmer features` prints, and in the run folder's clips.csv."""
+"""What is noticed of a clip reaches the user: in what `distmer features` prints, and in the run folder's
+clips.csv."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from tests.saying import Say, home, settings
 
 def frames(folder: Path, faces: int) -> list[str]:
     """Three frames of a portrait, or of several side by side, that moves a little more each time."""
-    portrait_HW = cv2.imread(str(Path(skimage.__file__).parent / "data" / "astronaut.png"), cv2.IMREAD_GRAYSCALE)
+    portrait_HW = cv2.imread(
+        str(Path(skimage.__file__).parent / "data" / "astronaut.png"), cv2.IMREAD_GRAYSCALE
+    )
     assert portrait_HW is not None
     scene_HW = np.hstack([portrait_HW[:300, 60:360]] * faces)
     folder.mkdir(parents=True)
@@ -42,24 +45,36 @@ def test_features_tells_of_two_faces_and_the_run_folder_keeps_it(say: Say, tmp_p
     told = say("features", "--local", *chosen)
     assert told.code == 0, told.err
     notes = [line for line in told.out.splitlines() if line.startswith("note: ")]
-    assert len(notes) == 2 and all("2 faces found in 0.png, the best-scoring one is used" in note for note in notes)
+    assert len(notes) == 2 and all(
+        "2 faces found in 0.png, the best-scoring one is used" in note for note in notes
+    )
     assert say("run", "--local", *chosen).code == 0
     (kept,) = home(tmp_path).glob("runs/*/clips.csv")
     clips = {row["clip"].split("/")[-1]: row for row in csv.DictReader(kept.open())}
     assert {name: (row["subject"].split("/")[-1], row["label"]) for name, row in clips.items()} == {
         "c0": ("p0", "a"), "c1": ("p1", "a"), "c2": ("p0", "b"), "c3": ("p1", "b"),
     }  # fmt: skip
-    assert "2 faces found" in clips["c1"]["note"] and clips["c0"]["note"] == "apex = onset" and clips["c2"]["note"] == ""
+    assert (
+        "2 faces found" in clips["c1"]["note"]
+        and clips["c0"]["note"] == "apex = onset"
+        and clips["c2"]["note"] == ""
+    )
 
 
 def test_the_chosen_apex_is_kept(tmp_path: Path) -> None:
     one, two = frames(tmp_path / "one", 1), frames(tmp_path / "two", 1)
     sources = [ApexSearch(one[0], tuple(one[1:])), KeyFrames(two[0], two[1])]
     clips = tuple(Clip("d", f"s{n}", "c", n, "happiness", source, "row") for n, source in enumerate(sources))
-    config = toy.config("linear", features={"size": 32, "flow": "dis"}, evaluation={"folds": "group_kfold", "k": 2})
+    config = toy.config(
+        "linear", features={"size": 32, "flow": "dis"}, evaluation={"folds": "group_kfold", "k": 2}
+    )
     manifest = Manifest("own", ("a", "b"), clips)
     found = locate(manifest, tmp_path / "features", config.features)
     features = extract_missing(manifest, found, config.features, LocalBackend(), [])
-    begin_folder(tmp_path / "run", build_plan(config, manifest, resolve(config.model), features.keys, features.failures), features.stored)
+    begin_folder(
+        tmp_path / "run",
+        build_plan(config, manifest, resolve(config.model), features.keys, features.failures),
+        features.stored,
+    )
     rows = list(csv.DictReader((tmp_path / "run" / "clips.csv").open()))
     assert [(row["clip"], row["apex"]) for row in rows] == [("d/s0/c", "2.png"), ("d/s1/c", "")]

@@ -16,7 +16,12 @@ CLIPS = toy.clips()
 KEYS = {clip.id: f"key of {clip.id}" for clip in CLIPS}
 
 
-def plan(cfg: Config | None = None, keys: dict[str, str] = KEYS, unusable: tuple[ClipFailure, ...] = (), **sections: Any) -> Plan:
+def plan(
+    cfg: Config | None = None,
+    keys: dict[str, str] = KEYS,
+    unusable: tuple[ClipFailure, ...] = (),
+    **sections: Any,
+) -> Plan:
     cfg = cfg or toy.config(**sections)
     manifest = Manifest("toy", ("a", "b", "c"), tuple(reversed(CLIPS)))
     return build_plan(cfg, manifest, resolve(cfg.model), keys, unusable)
@@ -77,7 +82,8 @@ def test_a_default_written_out_is_the_default() -> None:
 
 def test_a_clips_features_are_part_of_every_fold_that_uses_it_and_a_lost_clip_is_counted() -> None:
     other = {**KEYS, CLIPS[0].id: "mended"}
-    assert not set(digests(plan())) & set(digests(plan(keys=other)))  # in LOSO every fold trains on it or tests it
+    # in LOSO every fold trains on it or tests it
+    assert not set(digests(plan())) & set(digests(plan(keys=other)))
     lost = plan(unusable=(ClipFailure(CLIPS[0].id, "no face"),))
     assert len(lost.clips) == len(CLIPS) - 1
     assert lost.manifest.clips_expected == len(CLIPS)
@@ -112,7 +118,9 @@ def test_one_class_is_bad_input() -> None:
 
 def test_what_is_idle_for_a_model_or_a_scale_is_no_part_of_identity() -> None:
     linear = plan(toy.config("linear"))
-    assert digests(linear) == digests(plan(toy.config("linear", train={"threads": 2}, cluster={"workers_per_fold": 2})))
+    assert digests(linear) == digests(
+        plan(toy.config("linear", train={"threads": 2}, cluster={"workers_per_fold": 2}))
+    )
     unscaled = plan(inputs={"normalise": "none"})
     assert digests(unscaled) == digests(plan(inputs={"normalise": "none", "flow_scale": 3.0}))
     assert not set(digests(plan())) & set(digests(plan(inputs={"flow_scale": 3.0})))

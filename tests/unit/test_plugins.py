@@ -1,4 +1,5 @@
-"""Models of the user's own: found by reference, configured like ours, identified by their sources, and refused in one sentence."""
+"""Models of the user's own: found by reference, configured like ours, identified by their sources, and
+refused in one sentence."""
 
 from __future__ import annotations
 
@@ -78,7 +79,12 @@ def model(reference: str, **options: object) -> models.ResolvedModel:
 
 def test_a_class_in_a_file_is_a_model(tmp_path: Path) -> None:
     found = model(f"{write(tmp_path)}:Tiny", width=6)
-    assert (found.info.name, found.info.kind, found.inputs, found.size) == ("lab_nets:Tiny", "torch", ("u", "strain"), 8)
+    assert (found.info.name, found.info.kind, found.inputs, found.size) == (
+        "lab_nets:Tiny",
+        "torch",
+        ("u", "strain"),
+        8,
+    )
     assert found.spec == {"name": "lab_nets:Tiny", "options": {"size": 8, "width": 6}}  # and no path in it
     assert found.info.title == "A very small network."
     assert sum(p.numel() for p in found.build(3).parameters()) == 128 * 6 + 6 + 6 * 3 + 3
@@ -107,7 +113,9 @@ def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
     importlib.invalidate_caches()
     by_name, by_reference = model("tinynet"), model("lab.nets:Tiny")
     assert by_name.spec == {"name": "tinynet", "options": {"size": 8, "width": 4}, "distribution": "lab 1.2"}
-    assert by_reference.spec["name"] == "lab.nets:Tiny" and by_name.module == by_reference.module == "lab.nets"
+    assert (
+        by_reference.spec["name"] == "lab.nets:Tiny" and by_name.module == by_reference.module == "lab.nets"
+    )
     assert plugins.own_modules("lab.nets") == ["lab", "lab.layers", "lab.nets"]
     assert plugins.places_to_ship() == [str(package)]
     with pytest.raises(BadInput, match=r"unknown model 'tinyne'; did you mean 'tinynet'\?"):
@@ -118,7 +126,11 @@ def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
     ("entry", "kind"),
     [
         ("from sklearn.naive_bayes import GaussianNB as M", "classical"),
-        ("from sklearn.pipeline import make_pipeline\nfrom sklearn.svm import LinearSVC\nM = make_pipeline(LinearSVC())", "classical"),
+        (
+            "from sklearn.pipeline import make_pipeline\nfrom sklearn.svm import LinearSVC\nM ="
+            " make_pipeline(LinearSVC())",
+            "classical",
+        ),
         ("from distmer.models.linear import MODEL as M", "classical"),
     ],
 )
@@ -135,7 +147,9 @@ def test_the_estimator_named_in_a_configuration() -> None:
     trees = {"estimator": "sklearn.ensemble.ExtraTreesClassifier", "params": {"n_estimators": 5}}
     found = model("sklearn", **trees)
     x_NCHW, y_N = toy.maps_and_labels(found.size, 3)
-    first, same, other = (found.build(3).fit(x_NCHW, y_N, seed).predict_proba(1 - x_NCHW) for seed in (0, 0, 1))
+    first, same, other = (
+        found.build(3).fit(x_NCHW, y_N, seed).predict_proba(1 - x_NCHW) for seed in (0, 0, 1)
+    )
     assert (first == same).all() and (first != other).any()  # the fold's seed is the forest's
     for wrong, said in (
         ({"estimator": "sklearn.ensemble.ExtraTree"}, "there is no sklearn.ensemble.ExtraTree"),
@@ -183,7 +197,9 @@ def test_a_file_whose_name_is_taken_is_refused(tmp_path: Path) -> None:
         plugins.find("mylab.nets:M")
 
 
-def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(say: Say, maps: Path, tmp_path: Path) -> None:
+def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(
+    say: Say, maps: Path, tmp_path: Path
+) -> None:
     """The reference stands in a file, relative to it. An edited neighbour trains anew; a comment does not."""
     lab = tmp_path / "lab"
     tree = {
@@ -203,7 +219,11 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(say:
         ended = say("run", str(lab / "own.yaml"), "--local", "--json", *more)
         assert ended.code == 0, ended.err
         result = json.loads(ended.out.splitlines()[-1])
-        return {"kept": "(4 in the ledger already)" in ended.err, "digest": result["digest"], "model": result["model"]}
+        return {
+            "kept": "(4 in the ledger already)" in ended.err,
+            "digest": result["digest"],
+            "model": result["model"],
+        }
 
     first = run(LAYERS)
     assert (first["kept"], first["model"]) == (False, "lab_nets:Tiny")
@@ -238,7 +258,11 @@ class Net(nn.Module):
         ("classes", "", ""),
         ("classes + 1", "", "answered with the shape (2, 4), not (2, 3)"),
         ("classes", "x = x / 0 * 0", "something that is no number"),
-        ("classes", "assert len(x) > 1, 'I need two'", "predicting one clip raised AssertionError (I need two) in"),
+        (
+            "classes",
+            "assert len(x) > 1, 'I need two'",
+            "predicting one clip raised AssertionError (I need two) in",
+        ),
         ("classes", "x = x[:, :3]", "a training step on two clips raised RuntimeError"),
     ],
 )

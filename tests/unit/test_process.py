@@ -35,20 +35,25 @@ from pathlib import Path
 home, maps, space = sys.argv[1:]
 
 def state():
-    loggers = {name: logging.getLogger(name).level for name in ("", "optuna", "urllib3.connectionpool", "ray", "ray.data", "ray.tune")}
+    names = ("", "optuna", "urllib3.connectionpool", "ray", "ray.data", "ray.tune")
+    loggers = {name: logging.getLogger(name).level for name in names}
     handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
-    numbers = torch.get_num_threads(), cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed()
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHINDUCTOR", "KMP_"))}  # of torch and scikit-learn
+    numbers = torch.get_num_threads(), cv2.getNumThreads(), torch.are_deterministic_algorithms_enabled()
+    numbers += (torch.initial_seed(),)
+    others = ("TORCHINDUCTOR", "KMP_")  # of torch and scikit-learn
+    own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {"environment": own, "loggers": loggers, "handlers": handlers, "numbers": numbers,
-            "backend": matplotlib.get_backend(), "style": {k: str(v) for k, v in matplotlib.rcParams.items() if k != "backend"},
+            "backend": matplotlib.get_backend(),
+            "style": {k: str(v) for k, v in matplotlib.rcParams.items() if k != "backend"},
             "random": torch.random.get_rng_state().tolist()}
 
 torch.manual_seed(12)
 torch.set_num_threads(2)
 cv2.setNumThreads(2)
 before = state()
-settings = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax", "model.size=16", "model.hidden=16",
-            "train.epochs=2", "train.batch_size=8", "evaluation.bootstrap=100"]
+settings = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax",
+            "model.size=16", "model.hidden=16", "train.epochs=2", "train.batch_size=8",
+            "evaluation.bootstrap=100"]
 session = Session.open(None, settings, home, os.environ)
 describe_plan(session)
 result = run_experiment(session, local=True)
@@ -57,13 +62,15 @@ assert result.status == "complete" and result.mlflow_run_id, result.status
 plan_of_sweep(Path(space), [], home, os.environ, gpus=0, speedup=1.0, price=0.0)
 study = optuna.create_study()
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)
-for plot in (optuna.visualization.matplotlib.plot_parallel_coordinate, optuna.visualization.matplotlib.plot_param_importances):
+plots = optuna.visualization.matplotlib
+for plot in (plots.plot_parallel_coordinate, plots.plot_param_importances):
     drawn._drawn(plot, study)
 after = state()
 for part in before:
     then, now = before[part], after[part]
     if isinstance(then, dict):
-        then, now = (dict(set(some.items()) - set(other.items())) for some, other in ((then, now), (now, then)))
+        both = ((then, now), (now, then))
+        then, now = (dict(set(some.items()) - set(other.items())) for some, other in both)
     assert then == now, (part, then, now)
 """
 
@@ -151,7 +158,9 @@ def test_an_observer_that_raises_is_left_out_and_said_once(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("fails", ["at an event", "when it is closed"])
-def test_an_observer_is_closed_and_its_close_cannot_end_a_run(fails: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_is_closed_and_its_close_cannot_end_a_run(
+    fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
     closed: list[str] = []
 
     class Display:
@@ -166,7 +175,9 @@ def test_an_observer_is_closed_and_its_close_cannot_end_a_run(fails: str, caplog
     with Observers([Display()]) as tell:
         tell(Step("extracting features", 1, 3))
     assert closed
-    assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["Display is left out from here on"]
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "Display is left out from here on"
+    ]
 
 
 def test_an_observer_cannot_stop_a_run_but_ctrl_c_can() -> None:
@@ -180,14 +191,19 @@ def test_an_observer_cannot_stop_a_run_but_ctrl_c_can() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["pipe", "terminal", "full disk"])
 def test_a_display_that_cannot_be_shown_is_no_end_of_a_run(where: str, tmp_path: Path) -> None:
-    """`distmer run … 2>&1 | head -1`: the display's pipe is closed after its first line. A terminal that hangs up, a log on a full disk."""
+    """`distmer run … 2>&1 | head -1`: the display's pipe is closed after its first line. A terminal that
+    hangs up, a log on a full disk."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=4, each=3)
     words = toy.settings(maps, "evaluation.bootstrap=100", "tracking.enabled=false")
     arguments = [sys.executable, "-m", "distmer.cli", "run", "--local", *words]
     terminal, screen = os.openpty()
-    shown = {"pipe": subprocess.PIPE, "terminal": screen, "full disk": os.open("/dev/full", os.O_WRONLY)}[where]
+    shown = {"pipe": subprocess.PIPE, "terminal": screen, "full disk": os.open("/dev/full", os.O_WRONLY)}[
+        where
+    ]
     environ = command.environment(tmp_path / "home", TERM="xterm")
-    process = subprocess.Popen(arguments, cwd=command.ROOT, env=environ, stdout=shown, stderr=shown, start_new_session=True)
+    process = subprocess.Popen(
+        arguments, cwd=command.ROOT, env=environ, stdout=shown, stderr=shown, start_new_session=True
+    )
     os.close(screen)
     if process.stdout is not None:
         assert process.stdout.readline()

@@ -32,7 +32,9 @@ def local(job: FoldJob) -> FoldResult | FoldFailure:
 def test_one_process_does_not_file_the_work_of_two() -> None:
     assert job(workers_per_fold=2).digest != job().digest
     failure = local(job(workers_per_fold=2))
-    assert isinstance(failure, FoldFailure) and "those of 2 workers, and 1 would train it here" in failure.reason
+    assert (
+        isinstance(failure, FoldFailure) and "those of 2 workers, and 1 would train it here" in failure.reason
+    )
     with pytest.raises(BadInput, match="leave --local out"):
         LocalBackend().require(ClusterConfig(workers_per_fold=2))
 
@@ -48,17 +50,28 @@ def test_a_gpu_is_another_identity_for_networks_alone() -> None:
     assert job("linear", gpus_per_fold=1).digest == job("linear").digest
 
 
-def test_a_promised_gpu_that_is_absent_is_a_failure_that_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promised_gpu_that_is_absent_is_a_failure_that_names_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for failure in (local(job(gpus_per_fold=1)), attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), SingleProcess(gpu=True))):
+    for failure in (
+        local(job(gpus_per_fold=1)),
+        attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), SingleProcess(gpu=True)),
+    ):
         assert isinstance(failure, FoldFailure)
-        assert f"node {platform.node()}: the fold was promised a GPU, and torch sees none there" in failure.reason
+        assert (
+            f"node {platform.node()}: the fold was promised a GPU, and torch sees none there"
+            in failure.reason
+        )
         assert not failure.traceback
 
 
 def test_a_device_that_the_identity_does_not_name_is_refused() -> None:
     failure = attempt(job(gpus_per_fold=1), toy.inputs(CLIPS), SingleProcess())
-    assert isinstance(failure, FoldFailure) and "those of a cuda device, and a cpu device would train it here" in failure.reason
+    assert (
+        isinstance(failure, FoldFailure)
+        and "those of a cuda device, and a cpu device would train it here" in failure.reason
+    )
 
 
 def test_a_score_of_several_kinds_of_device_is_stamped() -> None:

@@ -1,4 +1,5 @@
-"""What people see of a run: the JSON's numbers, loud stamps, counted failures, and nothing on stdout while it runs."""
+"""What people see of a run: the JSON's numbers, loud stamps, counted failures, and nothing on stdout while it
+runs."""
 
 from __future__ import annotations
 
@@ -64,7 +65,15 @@ def test_every_number_of_the_table_is_the_jsons(seeds: tuple[int, ...]) -> None:
     assert rows["ones, 14 clips", ""][1] == f"{tree['per_dataset']['ones']['uar']:.4f}"
     expected = [row.cells[1] for row in table.rows]
     for text in (result_text(result), run_report(result.results).markdown()):
-        shown = [line for line in text.splitlines() if re.search(r"^\W*(pooled|floor|mean over|ones|twos)|nbsp", line)]
+        shown = [
+            line
+            for line in text.splitlines()
+            if re.search(
+                r"^\W*(pooled|floor|mean"
+                r" over|ones|twos)|nbsp",
+                line,
+            )
+        ]
         assert [re.search(r"\d\.\d{4}", line)[0] for line in shown] == expected  # type: ignore[index]
     assert ("standard deviation" in result_text(result)) == (len(seeds) > 1)
 
@@ -85,7 +94,9 @@ def test_results_json_alone_gives_the_same_table() -> None:
 
 
 def test_a_stamped_run_is_no_headline_anywhere() -> None:
-    plan = factories.plan(model={"name": "atscnn"}, train={"selection": "oracle"}, expected={"ones": {"negative": 99}})
+    plan = factories.plan(
+        model={"name": "atscnn"}, train={"selection": "oracle"}, expected={"ones": {"negative": 99}}
+    )
     result = factories.result(plan)
     report = run_report(result.results)
     planned = plan_text(plan, 0, 0, 0.0, "each fold a task", "/x")
@@ -112,22 +123,42 @@ def test_failures_are_shown_and_the_rest_is_counted() -> None:
 
 def test_reasons_and_paths_are_neither_markup_nor_folded() -> None:
     result = factories.result(factories.plan(), run_dir="/very" * 40)
-    odd = replace(result, failures=(factories.failure(result.plan.jobs[0], "[red]KeyError: [/] 'x' " + "long " * 40),))
+    odd = replace(
+        result, failures=(factories.failure(result.plan.jobs[0], "[red]KeyError: [/] 'x' " + "long " * 40),)
+    )
     assert "/very" * 40 in result_text(odd) and "[red]KeyError: [/] 'x'" in result_text(odd)
 
 
 def test_colour_is_only_there_when_asked_for() -> None:
     result = factories.result(factories.plan(), failed=1)
     assert "\x1b[" not in result_text(result)
-    assert re.sub(r"\x1b\[[0-9;]*m", "", result_text(result, colour=True)).split() == result_text(result).split()
+    assert (
+        re.sub(r"\x1b\[[0-9;]*m", "", result_text(result, colour=True)).split() == result_text(result).split()
+    )
 
 
 def test_the_plan_and_the_models_are_listed() -> None:
-    text = plan_text(factories.plan(seeds=(0, 1)), 7, 5, seconds=90, how="each fold a task of its own", run_dir="/runs/x")
-    assert "6 × 2 seeds = 12: 5 in the ledger already, 7 to train" in text and "about 1:30" in text and "features of 7" in text
+    text = plan_text(
+        factories.plan(seeds=(0, 1)), 7, 5, seconds=90, how="each fold a task of its own", run_dir="/runs/x"
+    )
+    assert (
+        "6 × 2 seeds = 12: 5 in the ledger already, 7 to train" in text
+        and "about 1:30" in text
+        and "features of 7" in text
+    )
     assert "each fold a task of its own" in text
-    row = {"name": "toy", "title": "A toy", "kind": "classical", "parameters": None, "size": 8, "inputs": ["u"], "citation": "Me, 1999"}
-    assert "toy: A toy" in models_text([{**row, "options": {"c": 1}}]) and "c=1" in models_text([{**row, "options": {"c": 1}}])
+    row = {
+        "name": "toy",
+        "title": "A toy",
+        "kind": "classical",
+        "parameters": None,
+        "size": 8,
+        "inputs": ["u"],
+        "citation": "Me, 1999",
+    }
+    assert "toy: A toy" in models_text([{**row, "options": {"c": 1}}]) and "c=1" in models_text(
+        [{**row, "options": {"c": 1}}]
+    )
 
 
 def test_every_figure_is_drawn_and_names_model_data_and_selection() -> None:
@@ -145,8 +176,17 @@ def test_plain_progress_counts_failures_and_what_is_left() -> None:
     lines = lines_of(factories.events(result, cached=2))
     assert lines[0].startswith("linear on hand-made: 8 folds (2 in the ledger already), 39 of 40 clips")
     assert sum("failed: ValueError: the loss is not finite" in line for line in lines) == 2
-    assert any(re.search(r"folds 4/8 · \d+:\d\d elapsed · 2 cached · about \d+:\d\d left · UAR so far 0\.\d{3}", line) for line in lines)
-    assert re.match(r"partial: 6 of 8 folds done, 2 from the ledger, 2 failed · 0:12 · UAR 0\.\d{4}", lines[-1])
+    assert any(
+        re.search(
+            r"folds 4/8 · \d+:\d\d elapsed · 2 cached · about \d+:\d\d left · UAR so far"
+            r" 0\.\d{3}",
+            line,
+        )
+        for line in lines
+    )
+    assert re.match(
+        r"partial: 6 of 8 folds done, 2 from the ledger, 2 failed · 0:12 · UAR 0\.\d{4}", lines[-1]
+    )
 
 
 def test_many_folds_are_a_line_every_few_seconds() -> None:
@@ -161,11 +201,15 @@ def test_folds_from_the_ledger_are_no_pace() -> None:
     result = factories.result(factories.plan(people=(("ones", 20),)))
     events = factories.events(result, cached=18)
     lines = lines_of(events[:-2], step=10.0)  # one fresh fold, one to come
-    assert [line for line in lines if line.startswith("folds")] == [lines[-1]] and "about 0:10 left" in lines[-1]
+    assert [line for line in lines if line.startswith("folds")] == [lines[-1]] and "about 0:10 left" in lines[
+        -1
+    ]
 
 
 def test_steps_have_progress_and_an_end() -> None:
-    steps: list[Event] = [Step("extracting features", done, 100, cached=20, failed=done // 50) for done in range(20, 101)]
+    steps: list[Event] = [
+        Step("extracting features", done, 100, cached=20, failed=done // 50) for done in range(20, 101)
+    ]
     lines = lines_of(steps)
     assert lines[0] == "extracting features 20/100 · 0:01 elapsed · 20 cached"
     assert "extracting features 25/100" in lines[1] and "left" in lines[1]
@@ -179,7 +223,9 @@ def test_a_terminal_gets_a_bar_with_the_counts() -> None:
     with Observers([LiveProgress(Console(file=sink, force_terminal=True, width=140))]) as live:
         for event in factories.events(result, cached=2):
             live(event)
-    assert "6/6" in sink.getvalue() and "2 cached · 1 failed" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sink.getvalue())
+    assert "6/6" in sink.getvalue() and "2 cached · 1 failed" in re.sub(
+        r"\x1b\[[0-9;?]*[a-zA-Z]", "", sink.getvalue()
+    )
 
 
 def test_progress_writes_nothing_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +242,13 @@ def test_events_are_whole_json_lines(tmp_path: Path) -> None:
     for event in [Step("extracting features", 3, 4), *factories.events(result, cached=1)]:
         log(event)
     rows = [json.loads(line) for line in (tmp_path / "new" / "events.jsonl").read_text().splitlines()]
-    assert [row["event"] for row in rows] == ["step", "run_started", *["fold_finished"] * 5, "fold_failed", "run_ended"]
+    assert [row["event"] for row in rows] == [
+        "step",
+        "run_started",
+        *["fold_finished"] * 5,
+        "fold_failed",
+        "run_ended",
+    ]
     assert rows[2]["cached"] and not rows[3]["cached"] and "Traceback" in rows[-2]["traceback"]
     assert rows[-1]["status"] == "partial" and all(row["at"] for row in rows)
 

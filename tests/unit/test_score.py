@@ -57,16 +57,24 @@ def test_every_metric_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_a_table_is_scored_as_ours_are() -> None:
-    """The same numbers, floors and intervals as a run prints, and the mean over folds as scikit-learn has it."""
+    """The same numbers, floors and intervals as a run prints, and the mean over folds as scikit-learn has
+    it."""
     frame = table()
     found = import_predictions(frame, "mine.csv")
     assert (found.classes, found.warnings, len(found.folds)) == (("negative", "positive", "surprise"), (), 12)
     draws = EvaluationConfig().bootstrap
     ours = summarise(found.predictions, found.folds, found.labels, found.classes, EvaluationConfig())
-    rows = {(r.metric, r.over): r for r in every_score(found.predictions, found.folds, found.labels, 3, draws)}
-    assert rows["UAR", "pooled"].value == pytest.approx(ours.uar) and rows["UF1", "pooled"].value == pytest.approx(ours.uf1)
+    rows = {
+        (r.metric, r.over): r for r in every_score(found.predictions, found.folds, found.labels, 3, draws)
+    }
+    assert rows["UAR", "pooled"].value == pytest.approx(ours.uar) and rows[
+        "UF1", "pooled"
+    ].value == pytest.approx(ours.uf1)
     assert ours.interval is not None
-    assert rows["UAR", "pooled"].interval == ours.interval.uar and rows["UF1", "pooled"].interval == ours.interval.uf1
+    assert (
+        rows["UAR", "pooled"].interval == ours.interval.uar
+        and rows["UF1", "pooled"].interval == ours.interval.uf1
+    )
     assert rows["UAR", FOLD_MEAN].value == pytest.approx(ours.uar_foldmean)
     for which, floor in ours.floors.items():
         assert rows["UF1", "pooled"].floors[which] == pytest.approx(floor["uf1"])
@@ -84,7 +92,9 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert rows[0].sd == pytest.approx(np.std([first, 1 / 3], ddof=1))
 
 
-@pytest.mark.parametrize("names", [("Clip ID", "Subject_ID", "true", "Pred"), ("video", "sub", "label", "prediction")])
+@pytest.mark.parametrize(
+    "names", [("Clip ID", "Subject_ID", "true", "Pred"), ("video", "sub", "label", "prediction")]
+)
 def test_usual_column_names_are_known(names: tuple[str, ...]) -> None:
     frame = table()
     assert scored(import_predictions(frame.set_axis(names, axis=1), "x"), resamples=5) == scored(
@@ -146,7 +156,9 @@ def test_the_command_agrees_with_scikit_learn(say: Say, tmp_path: Path) -> None:
     """Leave-one-subject-out predictions of another tool, as its users would write them to a file."""
     frame = table(120)
     x_ND = np.random.default_rng(0).normal(size=(120, 8)) + pd.factorize(frame.y_true)[0][:, None]
-    frame["y_pred"] = cross_val_predict(GaussianNB(), x_ND, frame.y_true, groups=frame.subject, cv=LeaveOneGroupOut())
+    frame["y_pred"] = cross_val_predict(
+        GaussianNB(), x_ND, frame.y_true, groups=frame.subject, cv=LeaveOneGroupOut()
+    )
     frame.to_csv(tmp_path / "a.csv")  # with pandas' row numbers
     frame.to_csv(tmp_path / "b.csv", sep=";", index=False, encoding="utf-8-sig")
     frame.to_csv(tmp_path / "c.tsv", sep="\t", index=False)
@@ -159,7 +171,9 @@ def test_the_command_agrees_with_scikit_learn(say: Say, tmp_path: Path) -> None:
     true, pred = frame.y_true, frame.y_pred
     assert value["UAR", "pooled"] == pytest.approx(sk.balanced_accuracy_score(true, pred), abs=1e-12)
     assert value["UF1", "pooled"] == pytest.approx(sk.f1_score(true, pred, average="macro"), abs=1e-12)
-    assert value["weighted F1", "pooled"] == pytest.approx(sk.f1_score(true, pred, average="weighted"), abs=1e-12)
+    assert value["weighted F1", "pooled"] == pytest.approx(
+        sk.f1_score(true, pred, average="weighted"), abs=1e-12
+    )
     assert "UAR, mean over folds" in say("score", paths[0]).out
 
 
@@ -168,11 +182,17 @@ def test_a_file_that_cannot_be_read_is_one_sentence(say: Say, tmp_path: Path) ->
     (tmp_path / "broken.parquet").write_text("nothing")
     for name in ("none.csv", "empty.csv", "broken.parquet", "."):
         ended = say("score", str(tmp_path / name))
-        assert ended.code == 2 and ended.err.startswith(f"bad input: {tmp_path / name}: ") and ended.err.count("\n") == 1
+        assert (
+            ended.code == 2
+            and ended.err.startswith(f"bad input: {tmp_path / name}: ")
+            and ended.err.count("\n") == 1
+        )
 
 
 @pytest.mark.parametrize("written", [("negative", "positive", "surprise"), ("0", "1", "2")])
-def test_a_file_stands_beside_our_runs(say: Say, maps: Path, tmp_path: Path, written: tuple[str, ...]) -> None:
+def test_a_file_stands_beside_our_runs(
+    say: Say, maps: Path, tmp_path: Path, written: tuple[str, ...]
+) -> None:
     settings = toy.settings(maps, "model.name=linear", "model.size=8", "tracking.enabled=false")
     ran = json.loads(say("run", *settings, "--local", "--json").out.splitlines()[-1])
     ours = pd.read_parquet(Path(ran["run_dir"]) / "predictions.parquet")

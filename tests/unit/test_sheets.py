@@ -1,4 +1,5 @@
-"""Sheets are read by one library, and say what they said when two others read them; what is broken is one sentence."""
+"""Sheets are read by one library, and say what they said when two others read them; what is broken is one
+sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +21,26 @@ from distmer.datasets.sheets import worksheets
 from distmer.types import BadInput
 from tests.fixtures.dataset_layouts import LAYOUTS
 
-CELLS: list[Any] = [1, 1.0, 1.5, -3, 1e20, 1e-7, True, "006", "", " x ", "nan", "NA", "é，中", "a\nb", "\\", None, 0.25, 2**53]
+CELLS: list[Any] = [
+    1,
+    1.0,
+    1.5,
+    -3,
+    1e20,
+    1e-7,
+    True,
+    "006",
+    "",
+    " x ",
+    "nan",
+    "NA",
+    "é，中",
+    "a\nb",
+    "\\",
+    None,
+    0.25,
+    2**53,
+]
 CELLS += [datetime.datetime(2014, 5, 8), datetime.date(2019, 7, 21)]
 
 
@@ -29,8 +49,13 @@ def before(data: bytes) -> dict[str, list[list[str]]]:
     engine: Any = "openpyxl" if data.startswith(b"PK") else "xlrd"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        frames = pd.read_excel(io.BytesIO(data), sheet_name=None, header=None, dtype=str, keep_default_na=False, engine=engine)
-    return {str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()] for name, frame in frames.items()}
+        frames = pd.read_excel(
+            io.BytesIO(data), sheet_name=None, header=None, dtype=str, keep_default_na=False, engine=engine
+        )
+    return {
+        str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()]
+        for name, frame in frames.items()
+    }
 
 
 def new_workbook() -> bytes:
@@ -56,7 +81,9 @@ def old_workbook() -> bytes:
     dated = xlwt.easyxf(num_format_str="YYYY-MM-DD")
     for column, value in enumerate(CELLS, start=1):
         if value is not None:
-            sheet.write(2, column, value, dated if isinstance(value, datetime.date) else xlwt.Style.default_style)
+            sheet.write(
+                2, column, value, dated if isinstance(value, datetime.date) else xlwt.Style.default_style
+            )
     sheet.write(4, 1, xlwt.Formula("1/0"))
     sheet.row(4).set_cell_error(2, "#DIV/0!")
     sheet.write_merge(6, 7, 1, 3, "over three columns")
@@ -72,7 +99,10 @@ def test_every_kind_of_cell_says_what_it_said(make: Any, tmp_path: Path) -> None
     grids = worksheets(tmp_path / "sheet")
     assert grids == before(make())
     (cells,) = [grid[2] for grid in grids.values() if len(grid) > 2]
-    assert cells[1:9] == ["1", "1", "1.5", "-3", "100000000000000000000", "1e-07", "True", "006"] and cells[19] == "2014-05-08 00:00:00"
+    assert (
+        cells[1:9] == ["1", "1", "1.5", "-3", "100000000000000000000", "1e-07", "True", "006"]
+        and cells[19] == "2014-05-08 00:00:00"
+    )
 
 
 @pytest.mark.parametrize("name", ["casme", "casme2", "samm"])

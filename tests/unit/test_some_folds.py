@@ -15,7 +15,11 @@ def test_one_fold_as_asked_is_no_failure_and_the_whole_run_goes_on_from_it(say: 
     words = ["run", "--local", "--json", *settings(*on_maps(maps))]
     one = say(*words, "--fold", "flowmaps/sub02")
     assert (one.code, one.json["status"]) == (0, "some-folds")
-    assert {row["fold"] for row in one.json["failed"]} == {"flowmaps/sub01", "flowmaps/sub03", "flowmaps/sub04"}
+    assert {row["fold"] for row in one.json["failed"]} == {
+        "flowmaps/sub01",
+        "flowmaps/sub03",
+        "flowmaps/sub04",
+    }
     assert all(row["reason"].startswith("not asked for") for row in one.json["failed"])
     assert "1 of 4 folds, as asked: the score is of these alone" in one.out
     assert "stopped" not in one.out + one.err and "not reached" not in one.out + one.err
@@ -34,7 +38,9 @@ def test_one_fold_as_asked_is_no_failure_and_the_whole_run_goes_on_from_it(say: 
 def test_a_fold_that_was_asked_for_and_failed_or_was_not_reached_makes_the_run_partial() -> None:
     plan = factories.plan()
     first, *_, last = (job.fold.id for job in plan.jobs)
-    assert factories.result(plan, failed=1, unreached=2, only=[first, plan.jobs[1].fold.id]).status == "partial"
+    assert (
+        factories.result(plan, failed=1, unreached=2, only=[first, plan.jobs[1].fold.id]).status == "partial"
+    )
     stopped = factories.result(plan, unreached=2, only=[first, last])
     assert (stopped.status, stopped.missing) == ("partial", 1)
     folds = [row for row in stopped.left_out if isinstance(row, FoldLeftOut)]

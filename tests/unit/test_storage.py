@@ -1,5 +1,5 @@
-"""Storage, local and on a real S3 server: the same contract. Half a write is none, what is missing is told from what is away, and
-whatever the storage refuses is one sentence."""
+"""Storage, local and on a real S3 server: the same contract. Half a write is none, what is missing is told
+from what is away, and whatever the storage refuses is one sentence."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def test_half_a_write_leaves_what_was_there(size: int, address: str, server: obj
 # What stands on it.
 
 
-def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(address: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
     clips = toy.clips()
     result = fit_fold(toy.jobs(toy.config("linear"), clips)[0], toy.inputs(clips))
     ledger = Ledger(place(address) / "ledger")
@@ -127,7 +129,9 @@ def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(ad
     part = features.index["b"].part
     write(features.folder / part, (features.folder / part).read_bytes()[:-20])
     again = FeatureStore(place(address) / "features", FeatureConfig(size=16), "minmax")
-    assert again.index.keys() == {"a"} and "is not a readable feature part and counts as absent" in caplog.text
+    assert (
+        again.index.keys() == {"a"} and "is not a readable feature part and counts as absent" in caplog.text
+    )
     if "://" in address:  # away: what it holds is not known, and must not be made again
         with objects.surroundings({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{command.free_port()}"}):
             away = place(address)
@@ -144,7 +148,9 @@ def test_a_data_set_on_s3_is_the_one_on_disk(name: str, layout: str, tmp_path: P
     (tmp_path / folder).mkdir()
     root = LAYOUTS[name](tmp_path / folder)
     objects.upload(tmp_path, remote)
-    given = (tmp_path, remote) if layout == "among others" else (root, f"{remote}/{root.relative_to(tmp_path)}")
+    given = (
+        (tmp_path, remote) if layout == "among others" else (root, f"{remote}/{root.relative_to(tmp_path)}")
+    )
 
     def load(root: object) -> Manifest:
         return load_manifest(DataConfig(protocol=name, root=str(root), missing_apex="max-flow"), tmp_path)
@@ -156,7 +162,16 @@ def test_a_data_set_on_s3_is_the_one_on_disk(name: str, layout: str, tmp_path: P
 
 def test_a_row_of_a_sheet_cannot_lead_out_of_the_data_root(tmp_path: Path, address: str) -> None:
     rows = ["subject,clip,label,onset,apex"]
-    names = ["in.png", "a/../in.png", "../out.png", "../rooted/out.png", "a/../../out.png", "a/../../root/in.png", "..", "../../../x.png"]
+    names = [
+        "in.png",
+        "a/../in.png",
+        "../out.png",
+        "../rooted/out.png",
+        "a/../../out.png",
+        "a/../../root/in.png",
+        "..",
+        "../../../x.png",
+    ]
     rows += [f"s{n},c{n},{'ab'[n % 2]},in.png,{name}" for n, name in enumerate(names)]
     for key, data in {
         "root/manifest.csv": "\n".join(rows),
@@ -177,8 +192,19 @@ def test_a_place_looks_the_same_near_and_far(address: str) -> None:
         write(place(address) / key, key.encode())
 
     def look(root: Place) -> object:
-        inside = [root, root / "b", root / "b/1.txt", root / "a.b.txt", root / "none", root / "none/x", root / "b" / "c"]
-        facts = [(p.name, p.stem, p.suffix, p.parent.name, p.is_dir(), p.is_file(), p.exists(), below(p, root)) for p in inside]
+        inside = [
+            root,
+            root / "b",
+            root / "b/1.txt",
+            root / "a.b.txt",
+            root / "none",
+            root / "none/x",
+            root / "b" / "c",
+        ]
+        facts = [
+            (p.name, p.stem, p.suffix, p.parent.name, p.is_dir(), p.is_file(), p.exists(), below(p, root))
+            for p in inside
+        ]
         listed = [(below(p, root), p.is_dir(), p.is_file()) for p in sorted(root.iterdir())]
         return (
             facts,
@@ -193,8 +219,14 @@ def test_a_place_looks_the_same_near_and_far(address: str) -> None:
     write(place(f"{address}/root/late.txt"), b"")
     assert look(kept) == expected or "://" not in address  # told to be still, it asks once
     facts, listed, text, *outside = look(place(f"{address}/root"))  # type: ignore[misc]
-    assert [name for name, *_ in listed] == ["a.b.txt", "b", "late.txt"] and text == "root/b/2.txt" and outside == [None, None]
-    assert [fact[4:7] for fact in facts] == [(True, False, True)] * 2 + [(False, True, True)] * 2 + [(False, False, False)] * 3
+    assert (
+        [name for name, *_ in listed] == ["a.b.txt", "b", "late.txt"]
+        and text == "root/b/2.txt"
+        and outside == [None, None]
+    )
+    assert [fact[4:7] for fact in facts] == [(True, False, True)] * 2 + [(False, True, True)] * 2 + [
+        (False, False, False)
+    ] * 3
 
 
 def test_events_on_s3_are_written_whole_and_those_of_former_runs_stay(remote: str) -> None:

@@ -1,4 +1,5 @@
-"""The embedded data set: the same bytes every time, sheets that agree with the frames, faces that dlib finds, no half-written root."""
+"""The embedded data set: the same bytes every time, sheets that agree with the frames, faces that dlib finds,
+no half-written root."""
 
 from __future__ import annotations
 
@@ -33,9 +34,14 @@ from harness import command
 
 TINY = SyntheticConfig(subjects=3, clips_per_subject=2)
 
-# Official layout: sheet, header line in Excel, columns (subject, clip, onset, apex, offset, emotion), and where a frame lies.
+# Official layout: sheet, header line in Excel, columns (subject, clip, onset, apex, offset, emotion), and
+# where a frame lies.
 LAYOUTS = {
-    "casme": ("CASME/CASME-coded-20190721.xls", 1, ["Subject", "Filename", "OnsetF", "ApexF1", "OffsetF", "Emotion"]),
+    "casme": (
+        "CASME/CASME-coded-20190721.xls",
+        1,
+        ["Subject", "Filename", "OnsetF", "ApexF1", "OffsetF", "Emotion"],
+    ),
     "casme2": (
         "CASME2/CASME2-coding-20140508.xlsx",
         1,
@@ -61,9 +67,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(root: Path) -> Iterator[tuple[str, str, str, int, int, int, str]]:
-    """(data set, subject, clip, onset, apex, offset, emotion) of every sheet, as pandas reads the official columns."""
+    """(data set, subject, clip, onset, apex, offset, emotion) of every sheet, as pandas reads the official
+    columns."""
     for dataset, (sheet, line, columns) in LAYOUTS.items():
-        frame = pd.read_excel(root / sheet, engine=READERS[Path(sheet).suffix], header=line - 1, dtype={"Subject": str, "Filename": str})
+        frame = pd.read_excel(
+            root / sheet,
+            engine=READERS[Path(sheet).suffix],
+            header=line - 1,
+            dtype={"Subject": str, "Filename": str},
+        )
         for subject, clip, onset, apex, offset, emotion in frame[columns].itertuples(index=False):
             yield dataset, subject, clip, int(onset), int(apex), int(offset), emotion
 
@@ -77,7 +89,11 @@ def frame_path(root: Path, dataset: str, subject: str, clip: str, number: int) -
 
 
 def hashes(root: Path) -> dict[str, str]:
-    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_the_same_options_give_the_same_bytes_and_others_do_not(tiny: Path, tmp_path: Path) -> None:
@@ -105,12 +121,16 @@ def test_sheets_have_the_official_columns(tiny: Path) -> None:
     assert set(casme["ApexF2"]) == {"\\"}
     casme2 = pd.read_excel(tiny / LAYOUTS["casme2"][0], engine=READERS[".xlsx"])
     assert list(casme2.columns[[2, 6]]) == ["Unnamed: 2", "Unnamed: 6"]
-    samm = pd.read_excel(tiny / LAYOUTS["samm"][0], engine=READERS[".xlsx"], header=13, dtype={"Subject": str})
+    samm = pd.read_excel(
+        tiny / LAYOUTS["samm"][0], engine=READERS[".xlsx"], header=13, dtype={"Subject": str}
+    )
     assert set(samm["Subject"]) == {"006"}
     assert (samm["Duration"] == samm["Offset Frame"] - samm["Onset Frame"] + 1).all()
 
 
-@pytest.mark.parametrize("options", [TINY, SyntheticConfig(), SyntheticConfig(subjects=7, clips_per_subject=5, seed=3)])
+@pytest.mark.parametrize(
+    "options", [TINY, SyntheticConfig(), SyntheticConfig(subjects=7, clips_per_subject=5, seed=3)]
+)
 def test_the_plan_has_the_promised_shape(options: SyntheticConfig) -> None:
     clips = [clip for clip in annotated_clips(options) if clip.label is not None]
     counts = Counter(clip.label for clip in clips)
@@ -132,7 +152,9 @@ def test_the_default_set_has_unequal_subjects_some_without_a_class() -> None:
 
 
 def test_expected_counts_agree_with_the_sheets(tiny: Path) -> None:
-    counts = Counter((dataset, CLASS_OF[emotion]) for dataset, *_, emotion in rows(tiny) if emotion in CLASS_OF)
+    counts = Counter(
+        (dataset, CLASS_OF[emotion]) for dataset, *_, emotion in rows(tiny) if emotion in CLASS_OF
+    )
     assert expected_counts(TINY) == {d: {name: counts[d, name] for name in CLASSES} for d in LAYOUTS}
     assert {emotion for *_, emotion in rows(tiny)} - set(CLASS_OF) <= {"tense", "others", "Other"}
     assert any(emotion not in CLASS_OF for *_, emotion in rows(tiny))
@@ -151,7 +173,10 @@ def test_dlib_finds_exactly_the_face_in_every_onset(tiny: Path) -> None:
 
 def test_samm_is_grey_and_the_apex_differs_from_the_onset_by_little(tiny: Path) -> None:
     for dataset, subject, clip, onset, apex, *_ in rows(tiny):
-        pair = [cv2.imread(str(frame_path(tiny, dataset, subject, clip, n)), cv2.IMREAD_UNCHANGED) for n in (onset, apex)]
+        pair = [
+            cv2.imread(str(frame_path(tiny, dataset, subject, clip, n)), cv2.IMREAD_UNCHANGED)
+            for n in (onset, apex)
+        ]
         first, peak = (np.asarray(image, dtype=np.float64) for image in pair)
         assert first.ndim == (2 if dataset == "samm" else 3)
         assert 1.0 < np.abs(peak - first).mean() < 8.0  # grey levels
@@ -221,8 +246,11 @@ def test_two_may_generate_at_once(tiny: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [first]
 
 
-def test_ray_is_joined_while_the_set_is_being_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first clip waits for Ray's join: so it comes before the last clip, or after all of them and too late."""
+def test_ray_is_joined_while_the_set_is_being_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first clip waits for Ray's join: so it comes before the last clip, or after all of them and too
+    late."""
     record: list[str] = []
     joining = threading.Event()
 
@@ -263,7 +291,9 @@ def of_tiny(home: Path, *settings: str) -> Session:
     return Session.open(None, [*tiny, "tracking.enabled=false", *settings], str(home), {})
 
 
-def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(tiny: Path, tmp_path: Path) -> None:
+def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(
+    tiny: Path, tmp_path: Path
+) -> None:
     second = threading.Event()
 
     def progress(done: int, total: int) -> None:
@@ -280,7 +310,10 @@ def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(tin
         ensure(TINY, tmp_path, progress, interrupted)
     root = root_of(TINY, tmp_path)
     finished = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
-    assert 2 <= len({path.parent for path in finished}) < len(annotated_clips(TINY)) and not (root / MARKER).exists()
+    assert (
+        2 <= len({path.parent for path in finished}) < len(annotated_clips(TINY))
+        and not (root / MARKER).exists()
+    )
     assert hashes(ensure(TINY, tmp_path)) == hashes(tiny)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 

@@ -40,8 +40,13 @@ def tags(items: list[LogItem]) -> dict[str, str]:
 
 
 def test_a_plan_tells_every_option_that_acts_and_none_that_does_not() -> None:
-    network, linear = (of(Params, list(plan_items(factories.plan(model={"name": name}), HERE)))[0].values for name in ("atscnn", "linear"))
-    assert network["model"] == "atscnn" and network["dataset"] == "hand-made" and network["selection"] == "fixed"
+    network, linear = (
+        of(Params, list(plan_items(factories.plan(model={"name": name}), HERE)))[0].values
+        for name in ("atscnn", "linear")
+    )
+    assert (
+        network["model"] == "atscnn" and network["dataset"] == "hand-made" and network["selection"] == "fixed"
+    )
     assert network["train.lr"] == "0.0001" and "train.momentum" not in network
     assert linear["model.c"] == "0.003"
     assert [name for name in linear if name.startswith("train.")] == []
@@ -74,7 +79,9 @@ def test_a_fold_repeats_the_settings_so_that_a_search_finds_it() -> None:
         ({"expected": {"ones": {"negative": 99}}}, "counts-mismatch", "no"),
     ],
 )
-def test_stamps_stand_on_the_run_and_on_every_fold(sections: dict[str, Any], stamps: str, headline: str) -> None:
+def test_stamps_stand_on_the_run_and_on_every_fold(
+    sections: dict[str, Any], stamps: str, headline: str
+) -> None:
     plan = factories.plan(**sections)
     child = of(Child, list(fold_items(factories.fold(plan, plan.jobs[0]), plan)))[0]
     for told in (tags(list(plan_items(plan, HERE))), tags(list(child.items))):
@@ -83,7 +90,10 @@ def test_stamps_stand_on_the_run_and_on_every_fold(sections: dict[str, Any], sta
 
 def test_a_global_oracle_gives_a_fold_no_score_before_the_end() -> None:
     plan = factories.plan(model={"name": "atscnn"}, train={"selection": "oracle", "oracle": "global_epoch"})
-    assert {metric.name for metric in fold_metrics(factories.fold(plan, plan.jobs[0]), plan, 0)} == {"fold.clips", "fold.seconds"}
+    assert {metric.name for metric in fold_metrics(factories.fold(plan, plan.jobs[0]), plan, 0)} == {
+        "fold.clips",
+        "fold.seconds",
+    }
 
 
 def test_a_result_tells_scores_floors_and_all_that_is_missing() -> None:
@@ -91,7 +101,11 @@ def test_a_result_tells_scores_floors_and_all_that_is_missing() -> None:
     items = list(result_items(result))
     metrics = {metric.name: metric.value for metric in of(Metric, items)}
     tree = result.to_json()
-    assert metrics["uar"] == tree["uar"] and metrics["uar.low"] == tree["uar_ci"][0] and metrics["uf1.high"] == tree["uf1_ci"][1]
+    assert (
+        metrics["uar"] == tree["uar"]
+        and metrics["uar.low"] == tree["uar_ci"][0]
+        and metrics["uf1.high"] == tree["uf1_ci"][1]
+    )
     assert metrics["floors.constant.uar_foldmean"] == tree["floors"]["constant"]["uar_foldmean"]
     assert metrics["per_dataset.twos.uf1"] == tree["per_dataset"]["twos"]["uf1"]
     assert (metrics["folds_done"], metrics["folds_failed"], metrics["folds_missing"]) == (4, 1, 1)
@@ -101,7 +115,9 @@ def test_a_result_tells_scores_floors_and_all_that_is_missing() -> None:
     assert "Traceback" in tables["failures.csv"]["traceback"][1]
     assert len(tables["predictions.csv"]["clip_id"]) == tree["clips_used"]
     assert {figure.path for figure in of(Figure, items)} == {"figures/confusion.png", "figures/subjects.png"}
-    assert json.loads(next(text.text for text in of(Text, items) if text.path == "results.json")) == json.loads(json.dumps(tree))
+    assert json.loads(
+        next(text.text for text in of(Text, items) if text.path == "results.json")
+    ) == json.loads(json.dumps(tree))
 
 
 def test_a_result_without_a_fold_is_told_too() -> None:

@@ -39,7 +39,9 @@ def test_a_legal_name_is_taken_and_read_back(name: str) -> None:
     assert original(text) == name
 
 
-@pytest.mark.parametrize("name", ["uar", "per_dataset.casme2.uf1", "fold.uar", "train.lr", "figures/confusion.png", "überraschung"])
+@pytest.mark.parametrize(
+    "name", ["uar", "per_dataset.casme2.uf1", "fold.uar", "train.lr", "figures/confusion.png", "überraschung"]
+)
 def test_plain_names_are_not_touched(name: str) -> None:
     assert legal(name) == name
 

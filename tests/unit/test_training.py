@@ -1,4 +1,5 @@
-"""One fold: it learns, it repeats to the bit, it goes on where it stopped, and it never looks at the held-out subject."""
+"""One fold: it learns, it repeats to the bit, it goes on where it stopped, and it never looks at the held-out
+subject."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from harness import toy
 CASES = {
     "atscnn": toy.config(),
     "atscnn, inner": toy.config(train={"selection": "inner", "inner_folds": 2}),
-    "atscnn, mirrored and standardised": toy.config(train={"mirror": True, "loss": "balanced"}, inputs={"standardise": True}),
+    "atscnn, mirrored and standardised": toy.config(
+        train={"mirror": True, "loss": "balanced"}, inputs={"standardise": True}
+    ),
     "linear": toy.config("linear"),
     "svm": toy.config("svm", inputs={"standardise": True}),
 }
@@ -39,13 +42,15 @@ def changed(inputs: Inputs, clip_ids: tuple[str, ...]) -> Inputs:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_held_out_subject_changes_nothing_in_training(name: str) -> None:
-    """Other pixels in all held-out clips but one, other labels for all: the curves, the number of epochs and the
-    probabilities of the clip left alone stay as they are, to the bit."""
+    """Other pixels in all held-out clips but one, other labels for all: the curves, the number of epochs and
+    the probabilities of the clip left alone stay as they are, to the bit."""
     clips = toy.clips()
     inputs = toy.inputs(clips)
     job = toy.jobs(CASES[name], clips)[1]
     probe, others = job.fold.test[0], job.fold.test[1:]
-    relabelled = replace(job, labels={c: (y + 1) % 3 if c in job.fold.test else y for c, y in job.labels.items()})
+    relabelled = replace(
+        job, labels={c: (y + 1) % 3 if c in job.fold.test else y for c, y in job.labels.items()}
+    )
     before, after = fit_fold(job, inputs), fit_fold(relabelled, changed(inputs, others))
     assert before.curves == after.curves
     assert before.epochs == after.epochs
@@ -68,7 +73,10 @@ def test_a_fold_alone_is_the_fold_among_others(name: str) -> None:
     assert np.array_equal(among[2].predictions.prob_NK, alone.predictions.prob_NK)
     assert among[2].curves == alone.curves
     predictions = [r.predictions for r in among]
-    truth, said = np.concatenate([p.y_true_N for p in predictions]), np.concatenate([p.y_pred_N for p in predictions])
+    truth, said = (
+        np.concatenate([p.y_true_N for p in predictions]),
+        np.concatenate([p.y_pred_N for p in predictions]),
+    )
     if name != "atscnn, inner":  # which may choose a single epoch here
         assert accuracy_score(truth, said) > 0.6
 
@@ -101,11 +109,15 @@ def _copied(state: Any) -> Any:
 
 @pytest.mark.parametrize("schedule", ["constant", "step"])
 @pytest.mark.parametrize("selection", ["fixed", "inner"])
-def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(selection: str, schedule: str) -> None:
+def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(
+    selection: str, schedule: str
+) -> None:
     clips = toy.clips()
     inputs = toy.inputs(clips)
     stepped = {"schedule": schedule, "step_epochs": 2, "step_factor": 0.5}
-    job = toy.jobs(toy.config(train={"selection": selection, "inner_folds": 2, "mirror": True, **stepped}), clips)[0]
+    job = toy.jobs(
+        toy.config(train={"selection": selection, "inner_folds": 2, "mirror": True, **stepped}), clips
+    )[0]
     whole = fit_fold(job, inputs)
     runtime = Memory(dies_after=max(1, whole.epochs - 1))
     with pytest.raises(SystemExit):
@@ -127,8 +139,13 @@ def test_the_oracle_sees_what_fixed_does_not_and_only_when_asked() -> None:
     assert accuracy(oracle) > accuracy(fixed)
     assert all("test_accuracy" not in r.curves for r in fixed)
     for result in oracle:
-        assert max(result.curves["test_accuracy"]) == (result.predictions.y_true_N == result.predictions.y_pred_N).mean()
-    common = fit_fold(toy.jobs(toy.config(train={"selection": "oracle", "oracle": "global_epoch"}), clips)[0], inputs)
+        assert (
+            max(result.curves["test_accuracy"])
+            == (result.predictions.y_true_N == result.predictions.y_pred_N).mean()
+        )
+    common = fit_fold(
+        toy.jobs(toy.config(train={"selection": "oracle", "oracle": "global_epoch"}), clips)[0], inputs
+    )
     assert common.epoch_prob_ENK is not None
     assert common.epoch_prob_ENK.shape == (10, 5, 3)
 
@@ -147,7 +164,10 @@ def test_balanced_weights_give_every_class_one_voice() -> None:
     assert torch.allclose(weight_K * torch.tensor([6.0, 3, 0, 1]), torch.tensor([10 / 3, 10 / 3, 0, 10 / 3]))
     logits_BK, y_B = torch.randn(10, 4), torch.from_numpy(y_N)
     whole = losses.batch_loss(logits_BK, y_B, weight_K)
-    halves = (losses.batch_loss(logits_BK[0::2], y_B[0::2], weight_K) + losses.batch_loss(logits_BK[1::2], y_B[1::2], weight_K)) / 2
+    halves = (
+        losses.batch_loss(logits_BK[0::2], y_B[0::2], weight_K)
+        + losses.batch_loss(logits_BK[1::2], y_B[1::2], weight_K)
+    ) / 2
     assert torch.allclose(whole, halves)  # what lets workers share a batch
     assert losses.class_weights("ce", y_N, 4) is None
 
@@ -162,7 +182,10 @@ def test_no_batch_of_one_and_every_clip_once() -> None:
 
 def test_scales_come_from_the_training_clips() -> None:
     rng = np.random.default_rng(0)
-    train, held = rng.normal(5, 2, (6, 2, 4, 4)).astype(np.float32), rng.normal(-9, 1, (3, 2, 4, 4)).astype(np.float32)
+    train, held = (
+        rng.normal(5, 2, (6, 2, 4, 4)).astype(np.float32),
+        rng.normal(-9, 1, (3, 2, 4, 4)).astype(np.float32),
+    )
     scaled, other = fold_inputs.standardised(train, held, wanted=True)
     assert np.allclose(scaled.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     assert np.allclose(scaled.std(axis=(0, 2, 3)), 1, atol=1e-5)
@@ -176,7 +199,9 @@ def test_the_rate_falls_in_steps_as_pytorch_s_own_schedule_does() -> None:
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = torch.optim.lr_scheduler.StepLR(optimiser, 3, 0.5)
     for epoch in range(10):
-        assert network.learning_rate(config, epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
+        assert network.learning_rate(config, epoch) == pytest.approx(
+            optimiser.param_groups[0]["lr"], rel=1e-12
+        )
         optimiser.step()
         theirs.step()
     assert {network.learning_rate(TrainConfig(lr=0.1), epoch) for epoch in range(10)} == {0.1}
@@ -187,7 +212,10 @@ def test_the_schedule_reaches_the_optimiser() -> None:
     clips = toy.clips()
     inputs = toy.inputs(clips)
     stop = {"schedule": "step", "step_epochs": 1, "step_factor": 1e-12}
-    curves = [fit_fold(toy.jobs(toy.config(train={"epochs": 6, **more}), clips)[0], inputs).curves["train_loss"] for more in (stop, {})]
+    curves = [
+        fit_fold(toy.jobs(toy.config(train={"epochs": 6, **more}), clips)[0], inputs).curves["train_loss"]
+        for more in (stop, {})
+    ]
     assert curves[0][0] == curves[1][0]
     assert curves[1][-1] < curves[0][-1]
 
@@ -198,7 +226,11 @@ def test_the_fused_optimiser_is_the_plain_one() -> None:
     for fused in (True, False):
         torch.manual_seed(0)
         net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.SELU(), torch.nn.Linear(8, 3))
-        kind = network.make_optimiser(net, TrainConfig(lr=1e-2)) if fused else torch.optim.Adam(net.parameters(), lr=1e-2)
+        kind = (
+            network.make_optimiser(net, TrainConfig(lr=1e-2))
+            if fused
+            else torch.optim.Adam(net.parameters(), lr=1e-2)
+        )
         for _ in range(5):
             kind.zero_grad()
             losses.batch_loss(net(torch.ones(4, 8)), torch.tensor([0, 1, 2, 0]), None).backward()
@@ -210,7 +242,9 @@ def test_the_fused_optimiser_is_the_plain_one() -> None:
 @pytest.mark.parametrize("selection", ["fixed", "inner"])
 def test_a_training_that_diverged_is_no_result(selection: str) -> None:
     clips = toy.clips()
-    job = toy.jobs(toy.config(train={"optimiser": "sgd", "lr": 1e12, "selection": selection, "inner_folds": 2}), clips)[0]
+    job = toy.jobs(
+        toy.config(train={"optimiser": "sgd", "lr": 1e12, "selection": selection, "inner_folds": 2}), clips
+    )[0]
     with pytest.raises(BadInput, match=r"fold toy/s0: the training diverged .* lower train\.lr"):
         fit_fold(job, toy.inputs(clips))
 

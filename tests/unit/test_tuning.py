@@ -1,4 +1,5 @@
-"""The sweep's loop without Ray: whatever order trainings end in, searchers and schedulers hear the same, and choose the same."""
+"""The sweep's loop without Ray: whatever order trainings end in, searchers and schedulers hear the same, and
+choose the same."""
 
 from __future__ import annotations
 
@@ -76,8 +77,8 @@ class Shuffled:
 
 
 class Halving:
-    """A scheduler that remembers: a trial goes on if it is not below the median of what was reported before it at its budget.
-    It takes its time, too: a word may come many turns after what it answers."""
+    """A scheduler that remembers: a trial goes on if it is not below the median of what was reported before
+    it at its budget. It takes its time, too: a word may come many turns after what it answers."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self._rng, self._words = space, random.Random(seed), deque[Decision]()
@@ -115,7 +116,9 @@ class Halving:
             if not poor and report.budget < self._last[search]:
                 self._words.append(WentOn(search, index, report.budget))
                 return
-        self._studies[search].tell(trial, None if report is None else report.uar, state=None if report else TrialState.FAIL)
+        self._studies[search].tell(
+            trial, None if report is None else report.uar, state=None if report else TrialState.FAIL
+        )
         self._words.append(Ended(search, index))
         self._propose(search)
 
@@ -168,12 +171,22 @@ def run(
 
 
 def reported(heard: list[Any], search: str) -> list[tuple[int, RungScore]]:
-    return [(event.index, event.score) for event in heard if isinstance(event, TrialReported) and event.search == search]
+    return [
+        (event.index, event.score)
+        for event in heard
+        if isinstance(event, TrialReported) and event.search == search
+    ]
 
 
 def comparable(result: SweepResult) -> Any:
     tree = result.to_json()
-    return [[outcome.trials for outcome in result.outcomes], tree["chosen"], tree["uar"], tree["confusion"], tree["counts"]]
+    return [
+        [outcome.trials for outcome in result.outcomes],
+        tree["chosen"],
+        tree["uar"],
+        tree["confusion"],
+        tree["counts"],
+    ]
 
 
 def test_no_order_of_endings_changes_what_is_found(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
@@ -187,7 +200,9 @@ def test_no_order_of_endings_changes_what_is_found(planned: tuple[SweepPlan, Any
             assert reported(told, search) == reported(heard, search)
 
 
-def test_what_is_in_ledger_and_records_is_not_trained_again(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
+def test_what_is_in_ledger_and_records_is_not_trained_again(
+    planned: tuple[SweepPlan, Any], tmp_path: Path
+) -> None:
     first, _ = run(planned, tmp_path, seed=0)
     again, _ = run(planned, tmp_path, seed=5)  # the ledger alone
     assert (again.trained, comparable(again)) == (0, comparable(first))
@@ -201,7 +216,9 @@ def test_what_is_in_ledger_and_records_is_not_trained_again(planned: tuple[Sweep
     assert comparable(read) == comparable(first)
 
 
-def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
+def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(
+    planned: tuple[SweepPlan, Any], tmp_path: Path
+) -> None:
     plan, inputs = planned
 
     def some(config: Any, model: Any) -> Inputs:
@@ -218,7 +235,8 @@ def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: t
         failed = [trial for outcome in result.outcomes for trial in outcome.trials if trial.state == "failed"]
         if lost:
             assert len(failed) == 1
-            assert (failed[0].lost, result.status) == (True, "partial")  # the search may have chosen otherwise with it
+            # the search may have chosen otherwise with it
+            assert (failed[0].lost, result.status) == (True, "partial")
         else:
             assert {trial.setting["inputs.standardise"] for trial in failed} == {True}
             assert all("the maps do not fit" in trial.reason and not trial.lost for trial in failed)
@@ -230,13 +248,27 @@ def test_what_fails_for_good_is_kept_and_what_was_lost_is_tried_again(planned: t
 @pytest.mark.parametrize(
     ("base", "space", "change"),
     [
-        ({"model": {"name": "linear", "size": 16}}, {"model.name": {"choice": ["linear", "ststnet"]}}, {"train": {"epochs": 7}}),
-        ({"model": {"name": "ststnet"}}, {"train.schedule": {"choice": ["constant", "step"]}}, {"train": {"step_epochs": 7}}),
+        (
+            {"model": {"name": "linear", "size": 16}},
+            {"model.name": {"choice": ["linear", "ststnet"]}},
+            {"train": {"epochs": 7}},
+        ),
+        (
+            {"model": {"name": "ststnet"}},
+            {"train.schedule": {"choice": ["constant", "step"]}},
+            {"train": {"step_epochs": 7}},
+        ),
         ({"model": {"name": "linear", "size": 16}}, {"model.c": {"choice": [1, 2]}}, {"sweep": {"seed": 1}}),
-        ({"model": {"name": "linear", "size": 16}}, {"model.c": {"choice": [1, 2]}}, {"cluster": {"in_flight": 3}}),
+        (
+            {"model": {"name": "linear", "size": 16}},
+            {"model.c": {"choice": [1, 2]}},
+            {"cluster": {"in_flight": 3}},
+        ),
     ],
 )
-def test_what_acts_in_a_trial_alone_is_part_of_the_sweep(planned: Any, base: dict[str, Any], space: Any, change: dict[str, Any]) -> None:
+def test_what_acts_in_a_trial_alone_is_part_of_the_sweep(
+    planned: Any, base: dict[str, Any], space: Any, change: dict[str, Any]
+) -> None:
     plan, _ = planned
     digests = set()
     for more in ({}, change):
@@ -250,7 +282,9 @@ def test_what_acts_in_a_trial_alone_is_part_of_the_sweep(planned: Any, base: dic
     assert len(digests) == (1 if "cluster" in change else 2)
 
 
-def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hashed: list[str] = []
     monkeypatch.setattr(hashes, "frame_digest", lambda path: hashed.append(path) or frame_digest(path))
     tree: dict[str, Any] = {
@@ -258,7 +292,11 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
         "features": {"size": 32},
         "model": {"name": "linear", "size": 16},
         "evaluation": {"folds": "group_kfold", "k": 2},
-        "sweep": {"space": {"features.flow": {"choice": ["dis", "farneback"]}}, "searcher": "grid", "inner_folds": 2},
+        "sweep": {
+            "space": {"features.flow": {"choice": ["dis", "farneback"]}},
+            "searcher": "grid",
+            "inner_folds": 2,
+        },
     }
     space = Space.read(tree, "sweep")
     session = Session(space.base(), Workspace(tmp_path / "home"))
@@ -270,7 +308,8 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
         return extract_missing(manifest, features, own.config.features, LocalBackend(), [])
 
     plan, found = _plan(session, space, manifest, extract)
-    assert len(plan.keys) == 2 and len(hashed) == len(set(hashed)) > 0  # a frame is read once for all settings
+    # a frame is read once for all settings
+    assert len(plan.keys) == 2 and len(hashed) == len(set(hashed)) > 0
     again, _ = _plan(session, space, manifest, extract)
     assert (again.digest, extracted[2:]) == (plan.digest, [0, 0])
     ids = [clip.id for clip in plan.base.clips]
@@ -284,29 +323,43 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(tmp
     sweep = Sweep(plan, lambda: (Halving(space, 1), Shuffled(1, 3)), ledger, inputs, [], 1)
     result = sweep.run({}, str(tmp_path))
     assert result.status == "complete"
-    assert {trial.setting["features.flow"] for outcome in result.outcomes for trial in outcome.trials} == {"dis", "farneback"}
+    assert {trial.setting["features.flow"] for outcome in result.outcomes for trial in outcome.trials} == {
+        "dis",
+        "farneback",
+    }
     files = chosen_files(result)
     assert "flow: " in files["chosen/group-1.yaml"]
     assert ("chosen/clips.txt" in files) == bool(plan.base.failures)
 
 
-def test_the_choice_is_the_best_of_those_that_went_through(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
+def test_the_choice_is_the_best_of_those_that_went_through(
+    planned: tuple[SweepPlan, Any], tmp_path: Path
+) -> None:
     result, _ = run(planned, tmp_path, seed=0)
     for outcome in result.outcomes:
         whole = [trial for trial in outcome.trials if trial.state == "complete"]
         assert outcome.chosen is not None
         assert outcome.chosen.rungs[-1].uar == max(trial.rungs[-1].uar for trial in whole)
         held = set(outcome.search.outer[0].test)
-        assert not any(held & {*fold.train, *fold.test} for rung in outcome.search.rungs for fold in rung.folds)
+        assert not any(
+            held & {*fold.train, *fold.test} for rung in outcome.search.rungs for fold in rung.folds
+        )
 
 
-def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(planned: tuple[SweepPlan, Any]) -> None:
+def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(
+    planned: tuple[SweepPlan, Any],
+) -> None:
     plan, _ = planned
     space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
     tree: dict[str, Any] = {"data": {"protocol": "flowmaps"}, "sweep": {"searcher": "grid", "space": space}}
     some = replace(plan, space=Space.read(tree, "s"))
     few = some.space.foreseen()
-    assert [seconds is None for seconds in (_whole_fold(some, setting) for setting in few)] == [False, True, False, False]
+    assert [seconds is None for seconds in (_whole_fold(some, setting) for setting in few)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     told = _hours(some, some.searches, 0, 1, 0)["estimate"]
     assert told.endswith("if no trial is stopped; 1 of the 4 settings that were looked at cannot be")
 

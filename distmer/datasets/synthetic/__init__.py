@@ -1,7 +1,9 @@
-"""The embedded data set: clips generated on the user's machine, in the official layouts of CASME, CASME II and SAMM.
+"""The embedded data set: clips generated on the user's machine, in the official layouts of CASME, CASME II
+and SAMM.
 
-Everything else reads it as it would read the real sets: through their loaders, sheets and folders. It needs no licence and no
-download, and what it proves is that the whole path works and can learn; never how good a model is.
+Everything else reads it as it would read the real sets: through their loaders, sheets and folders. It needs
+no licence and no download, and what it proves is that the whole path works and can learn; never how good a
+model is.
 """
 
 from __future__ import annotations
@@ -53,11 +55,12 @@ def ensure(
     progress: Callable[[int, int], None] = lambda done, total: None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Place:
-    """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in ``folder`` already.
+    """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in
+    ``folder`` already.
 
-    A clip gets its place when all its frames are written, and the marker comes last. So a root without the marker is
-    never taken for the set; what an interruption left in it is kept, and the next call goes on from there. Several
-    processes may generate at once: their bytes are the same.
+    A clip gets its place when all its frames are written, and the marker comes last. So a root without the
+    marker is never taken for the set; what an interruption left in it is kept, and the next call goes on from
+    there. Several processes may generate at once: their bytes are the same.
 
     Parameters
     ----------
@@ -67,15 +70,15 @@ def ensure(
     progress : callable
         Called with (clips done, clips in all) after every clip, in the thread that generates.
     meanwhile : callable
-        What this thread does while another one generates; not called where the set is complete. If it raises, or is
-        interrupted, the generation stops after the clip under way.
+        What this thread does while another one generates; not called where the set is complete. If it raises,
+        or is interrupted, the generation stops after the clip under way.
     """
     root = root_of(options, folder)
     if (root / MARKER).is_file():
         return root
     stopped = threading.Event()
-    # Whoever starts Ray forks. OpenBLAS can hang for ever in a fork while another thread multiplies on several
-    # threads of its own (seen with numpy 2's OpenBLAS); on one it cannot.
+    # Whoever starts Ray forks. OpenBLAS can hang for ever in a fork while another thread multiplies on
+    # several threads of its own (seen with numpy 2's OpenBLAS); on one it cannot.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as pool:
         generation = pool.submit(_generate, options, root, progress, stopped)
         try:
@@ -86,7 +89,9 @@ def ensure(
     return root
 
 
-def _generate(options: SyntheticConfig, root: Place, progress: Callable[[int, int], None], stopped: threading.Event) -> None:
+def _generate(
+    options: SyntheticConfig, root: Place, progress: Callable[[int, int], None], stopped: threading.Event
+) -> None:
     clips = annotated_clips(options)
     site = _Disk(root) if isinstance(root, Path) else _ObjectStore(root)
     done = 0

@@ -18,7 +18,8 @@ CLASSES = ("negative", "positive", "surprise")
 CLASS_RATIO = (5, 4, 3)
 DATASETS = ("casme", "casme2", "samm")
 
-# The vocabulary of each set's own sheet, by class, and a word of it that lies outside the three-class protocols.
+# The vocabulary of each set's own sheet, by class, and a word of it that lies outside the three-class
+# protocols.
 EMOTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "casme": (("disgust", "repression"), ("happiness",), ("surprise",)),
     "casme2": (("disgust", "repression"), ("happiness",), ("surprise",)),
@@ -26,8 +27,9 @@ EMOTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 OUTSIDE = {"casme": "tense", "casme2": "others", "samm": "Other"}
 
-# FACS action units by emotion; a letter makes one one-sided, as the sheets write it. Combinations usual for the emotion in EMFACS
-# (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: no frequency in them is anybody's statistic.
+# FACS action units by emotion; a letter makes one one-sided, as the sheets write it. Combinations usual for
+# the emotion in EMFACS (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: no
+# frequency in them is anybody's statistic.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "disgust": (("4", "9"), ("4", "7", "9"), ("4", "7"), ("9", "10")),
     "repression": (("15", "17"), ("4", "15"), ("4", "17")),
@@ -44,7 +46,8 @@ EXTRAS = ("5", "7", "14", "17", "20", "25", "45")  # movements that say nothing 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How far the classes stand apart. ``amplitude`` is the range of the peak displacement in px at 95 px between the eyes."""
+    """How far the classes stand apart. ``amplitude`` is the range of the peak displacement in px at 95 px
+    between the eyes."""
 
     amplitude: tuple[float, float]
     atypical: float  # share of each class's clips that move like another class
@@ -78,7 +81,8 @@ class AnnotatedClip:
 
 
 def stream(*tags: int | str) -> np.random.Generator:
-    """A generator of its own for every list of tags: hashed, because NumPy's seeding takes [s, i] and [s, i, 0] for one."""
+    """A generator of its own for every list of tags: hashed, because NumPy's seeding takes [s, i] and [s, i,
+    0] for one."""
     key = hashlib.sha256("\x1f".join(map(str, tags)).encode()).digest()
     return np.random.default_rng(int.from_bytes(key, "little"))
 
@@ -161,8 +165,8 @@ def _interleaved(quota: list[int]) -> list[int]:
 def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[int, int], int]:
     """(subject, clip) → the class whose movement it performs.
 
-    An exact share of each class moves like another one, rather than a chance per clip: it bounds what any model can reach,
-    and it keeps the difficulty alike from seed to seed.
+    An exact share of each class moves like another one, rather than a chance per clip: it bounds what any
+    model can reach, and it keeps the difficulty alike from seed to seed.
     """
     share = DIFFICULTIES[options.difficulty].atypical
     performed = {(p, k): label for p, own in enumerate(labels) for k, label in enumerate(own)}
@@ -187,7 +191,9 @@ def _clip(
     rng = stream(options.seed, "clip", index, number)
     level = DIFFICULTIES[options.difficulty]
     emotion = OUTSIDE[dataset] if label is None else str(rng.choice(EMOTIONS[dataset][label]))
-    shown = emotion if performed is None or performed == label else str(rng.choice(EMOTIONS[dataset][performed]))
+    shown = (
+        emotion if performed is None or performed == label else str(rng.choice(EMOTIONS[dataset][performed]))
+    )
     recipes = RECIPES[shown.lower()]
     units = list(recipes[int(rng.integers(len(recipes)))])
     if rng.random() < level.extra:
@@ -221,7 +227,8 @@ def _numbers(dataset: str, rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def _name(dataset: str, subject: str, number: int) -> str:
-    """The clip's name in the set's own form, with episodes the real sets do not have: no published erratum or exclusion fits it."""
+    """The clip's name in the set's own form, with episodes the real sets do not have: no published erratum or
+    exclusion fits it."""
     episode, take = number // 4, number % 4 + 1
     if dataset == "samm":
         return f"{subject}_{8 + episode}_{take}"

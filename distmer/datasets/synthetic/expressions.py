@@ -19,7 +19,8 @@ IOD = 95.0  # px between the eye centres in a frame
 
 @dataclass(frozen=True, slots=True)
 class Bump:
-    """Skin around the mean of ``points`` (68-landmark numbers of the image's left side, shifted by ``shift``) moving along ``move``.
+    """Skin around the mean of ``points`` (68-landmark numbers of the image's left side, shifted by ``shift``)
+    moving along ``move``.
 
     The other side of the face is its mirror image. ``spread`` is the standard deviation in x and y.
     """
@@ -33,19 +34,30 @@ class Bump:
 UNITS: dict[int, tuple[Bump, ...]] = {
     1: (Bump((20, 21), (0.0, -1.0), (0.22, 0.26), (0.02, -0.05)),),  # inner brow raiser
     2: (Bump((17, 18, 19), (0.0, -1.0), (0.22, 0.26), (0.02, -0.05)),),  # outer brow raiser
-    4: (Bump((20, 21), (0.5, 0.9), (0.26, 0.22), (0.02, -0.02)), Bump((18, 19), (0.2, 0.5), (0.2, 0.2))),  # brow lowerer
+    # brow lowerer
+    4: (Bump((20, 21), (0.5, 0.9), (0.26, 0.22), (0.02, -0.02)), Bump((18, 19), (0.2, 0.5), (0.2, 0.2))),
     5: (Bump((37, 38), (0.0, -0.8), (0.16, 0.09), (0.0, -0.03)),),  # upper lid raiser
     6: (Bump((40, 41), (0.1, -0.9), (0.26, 0.2), (-0.08, 0.3)),),  # cheek raiser
-    7: (Bump((40, 41), (0.0, -0.7), (0.16, 0.1), (0.0, 0.04)), Bump((37, 38), (0.0, 0.3), (0.16, 0.08))),  # lid tightener
-    9: (Bump((31, 32), (-0.1, -1.0), (0.18, 0.22), (-0.06, -0.1)), Bump((21,), (0.2, 0.4), (0.14, 0.14))),  # nose wrinkler
+    # lid tightener
+    7: (Bump((40, 41), (0.0, -0.7), (0.16, 0.1), (0.0, 0.04)), Bump((37, 38), (0.0, 0.3), (0.16, 0.08))),
+    # nose wrinkler
+    9: (Bump((31, 32), (-0.1, -1.0), (0.18, 0.22), (-0.06, -0.1)), Bump((21,), (0.2, 0.4), (0.14, 0.14))),
     10: (Bump((49, 50), (0.0, -1.0), (0.2, 0.16), (0.0, -0.04)),),  # upper lip raiser
-    12: (Bump((48,), (-0.75, -0.85), (0.24, 0.24), (-0.04, -0.02)), Bump((48,), (-0.2, -0.4), (0.26, 0.2), (-0.1, -0.35))),  # corner puller
+    # corner puller
+    12: (
+        Bump((48,), (-0.75, -0.85), (0.24, 0.24), (-0.04, -0.02)),
+        Bump((48,), (-0.2, -0.4), (0.26, 0.2), (-0.1, -0.35)),
+    ),
     14: (Bump((48,), (-0.9, 0.05), (0.18, 0.18), (-0.02, 0.0)),),  # dimpler
     15: (Bump((48,), (-0.15, 1.0), (0.24, 0.22), (0.0, 0.03)),),  # lip corner depressor
     17: (Bump((7, 8), (0.0, -1.0), (0.26, 0.22), (0.1, -0.12)),),  # chin raiser
     20: (Bump((48,), (-1.0, 0.25), (0.26, 0.2)),),  # lip stretcher
     25: (Bump((58, 57), (0.0, 0.7), (0.22, 0.14), (0.02, 0.0)),),  # lips part
-    26: (Bump((57, 58), (0.0, 1.0), (0.3, 0.24), (0.04, 0.1)), Bump((7, 8), (0.0, 0.9), (0.34, 0.24), (0.06, -0.05))),  # jaw drop
+    # jaw drop
+    26: (
+        Bump((57, 58), (0.0, 1.0), (0.3, 0.24), (0.04, 0.1)),
+        Bump((7, 8), (0.0, 0.9), (0.34, 0.24), (0.06, -0.05)),
+    ),
     45: (Bump((37, 38), (0.0, 0.9), (0.18, 0.09)),),  # blink
 }
 
@@ -58,7 +70,8 @@ MIRROR_P: npt.NDArray[np.int64] = np.array(_JAW_BROWS_NOSE + _EYES + _MOUTH)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Manner:
-    """How one subject moves: of each unit, the strength on either side of the face and the turn in radians."""
+    """How one subject moves: of each unit, the strength on either side of the face and the turn in
+    radians."""
 
     gain_U2: FloatArray
     turn_U2: FloatArray
@@ -74,7 +87,8 @@ def manner(rng: np.random.Generator) -> Manner:
 def displacement(
     units: tuple[str, ...], amplitude: float, points_P2: FloatArray, own: Manner, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Where the skin goes at the apex, in px (``flow_HW2``, x then y): the units together, their longest movement ``amplitude`` px."""
+    """Where the skin goes at the apex, in px (``flow_HW2``, x then y): the units together, their longest
+    movement ``amplitude`` px."""
     rows: list[tuple[float, ...]] = []
     for text in units:
         number = int(text.lstrip("LR"))
@@ -84,7 +98,10 @@ def displacement(
             if (text[0] == "L" and side == 0) or (text[0] == "R" and side == 1):
                 continue
             gain = strength * float(own.gain_U2[index, side])
-            rows += [_placed(bump, side, gain, float(own.turn_U2[index, side]), points_P2) for bump in UNITS[number]]
+            rows += [
+                _placed(bump, side, gain, float(own.turn_U2[index, side]), points_P2)
+                for bump in UNITS[number]
+            ]
     x_K, y_K, dx_K, dy_K, sx_K, sy_K = np.array(rows).T
     gx_KW = np.exp(-0.5 * ((np.arange(WIDTH) - x_K[:, None]) / sx_K[:, None]) ** 2)
     gy_KH = np.exp(-0.5 * ((np.arange(HEIGHT) - y_K[:, None]) / sy_K[:, None]) ** 2)

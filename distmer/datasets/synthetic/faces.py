@@ -1,7 +1,8 @@
-"""The faces of the embedded data set's subjects: two public-domain portraits, reshaped, retoned and retextured.
+"""The faces of the embedded data set's subjects: two public-domain portraits, reshaped, retoned and
+retextured.
 
-The portraits are of Eileen Collins (NASA, in scikit-image) and Grace Hopper (US Navy, in matplotlib). The identities are warped
-versions of these two women's faces, and no sample of the variety of real ones.
+The portraits are of Eileen Collins (NASA, in scikit-image) and Grace Hopper (US Navy, in matplotlib). The
+identities are warped versions of these two women's faces, and no sample of the variety of real ones.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def portraits() -> tuple[Face, ...]:
 
 
 def identity(bases: tuple[Face, ...], index: int, rng: np.random.Generator) -> Face:
-    """A subject's neutral face: a base in turn, mirrored or not, reshaped, with its own skin, light and backdrop."""
+    """A subject's neutral face: a base in turn, mirrored or not, reshaped, with its own skin, light and
+    backdrop."""
     base = bases[index % len(bases)]
     face = _mirrored(base) if rng.random() < 0.5 else base
     face = _reshaped(face, rng)
@@ -56,7 +58,9 @@ def _installed(package: str, name: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(next(iter(spec.submodule_search_locations or ())), name) if spec else None
     if path is None or not path.is_file():
-        raise BadInput(f"the embedded data set needs {name} of the package {package}; install {package} again.")
+        raise BadInput(
+            f"the embedded data set needs {name} of the package {package}; install {package} again."
+        )
     return path
 
 
@@ -71,7 +75,9 @@ def _to_frame(path: Path) -> Face:
     turn, scale = float(np.arctan2(across_2[1], across_2[0])), IOD / float(np.hypot(*across_2))
     matrix_23 = cv2.getRotationMatrix2D(tuple((left_2 + right_2) / 2), np.degrees(turn), scale)
     matrix_23[:, 2] += np.array(EYES) - (left_2 + right_2) / 2
-    framed_HW3 = cv2.warpAffine(image_HW3, matrix_23, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    framed_HW3 = cv2.warpAffine(
+        image_HW3, matrix_23, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
     return Face(framed_HW3.astype(np.uint8), points_P2 @ matrix_23[:, :2].T + matrix_23[:, 2])
 
 
@@ -81,7 +87,8 @@ def _mirrored(face: Face) -> Face:
 
 
 def _reshaped(face: Face, rng: np.random.Generator) -> Face:
-    """The face with other proportions: landmarks moved by twelve parameters, the skin between them by a Gaussian RBF."""
+    """The face with other proportions: landmarks moved by twelve parameters, the skin between them by a
+    Gaussian RBF."""
     target_P2 = face.points_P2 + IOD * _proportions((face.points_P2 - EYES) / IOD, rng)
     sigma = 0.6 * IOD
     gram_PP = _gaussian(target_P2, target_P2, sigma)
@@ -94,9 +101,14 @@ def _reshaped(face: Face, rng: np.random.Generator) -> Face:
     back_HW2 = cv2.resize(back_hw2, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     y_HW, x_HW = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     image_HW3 = cv2.remap(
-        face.image_HW3, x_HW + back_HW2[..., 0], y_HW + back_HW2[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        face.image_HW3,
+        x_HW + back_HW2[..., 0],
+        y_HW + back_HW2[..., 1],
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    moved_P2 = face.points_P2 - gram_PP @ weight_P2  # where the ridge let the landmarks come to lie, to first order
+    # where the ridge let the landmarks come to lie, to first order
+    moved_P2 = face.points_P2 - gram_PP @ weight_P2
     return Face(image_HW3.astype(np.uint8), moved_P2)
 
 
@@ -106,7 +118,8 @@ def _gaussian(a_N2: FloatArray, b_P2: FloatArray, sigma: float) -> FloatArray:
 
 
 def _proportions(unit_P2: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A random subject's landmark shifts, for landmarks from the point between the eyes (x right, y down); in IOD."""
+    """A random subject's landmark shifts, for landmarks from the point between the eyes (x right, y down); in
+    IOD."""
     a_12 = np.clip(rng.normal(0.0, 1.5, 12), -2.4, 2.4)
     x_P, y_P = unit_P2.T
     shift_P2 = np.zeros_like(unit_P2)
@@ -130,20 +143,24 @@ def _proportions(unit_P2: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def _toned(image_HW3: Image, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Another complexion: lightness by a gamma and a contrast, hue by a shift in CIE Lab. Float BGR, 0..255."""
+    """Another complexion: lightness by a gamma and a contrast, hue by a shift in CIE Lab. Float BGR,
+    0..255."""
     lab_HW3 = cv2.cvtColor(image_HW3.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
     gamma, contrast = float(rng.uniform(0.85, 1.45)), float(rng.uniform(0.85, 1.1))
     light_HW = np.clip(lab_HW3[..., 0] / 100, 0, 1) ** gamma
     toned_HW = 100 * np.clip(0.5 + contrast * (light_HW - 0.5), 0, 1)
     # Darker skin at the same chroma would look sunburnt: chroma follows lightness.
     fade_HW1 = np.clip((toned_HW + 10) / (lab_HW3[..., 0] + 10), 0, 1)[..., None]
-    lab_HW3[..., 1:] = lab_HW3[..., 1:] * (fade_HW1 * np.float32(rng.uniform(0.6, 0.95))) + rng.normal(0.0, (2.0, 3.5)).astype(np.float32)
+    lab_HW3[..., 1:] = lab_HW3[..., 1:] * (fade_HW1 * np.float32(rng.uniform(0.6, 0.95))) + rng.normal(
+        0.0, (2.0, 3.5)
+    ).astype(np.float32)
     lab_HW3[..., 0] = toned_HW
     return np.clip(cv2.cvtColor(lab_HW3, cv2.COLOR_LAB2BGR), 0, 1) * np.float32(255)
 
 
 def _skin_texture(points_P2: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Pores and moles inside the face (``add_HW1``, grey levels): the enlarged portraits are too soft to follow skin by flow."""
+    """Pores and moles inside the face (``add_HW1``, grey levels): the enlarged portraits are too soft to
+    follow skin by flow."""
     noise_HW = rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32)
     band_HW = cv2.GaussianBlur(noise_HW, (0, 0), 1.4) - cv2.GaussianBlur(noise_HW, (0, 0), 4.0)
     add_HW = band_HW * np.float32(rng.uniform(2.5, 4.5) / float(band_HW.std()))
@@ -151,7 +168,9 @@ def _skin_texture(points_P2: FloatArray, rng: np.random.Generator) -> npt.NDArra
     for _ in range(int(rng.integers(2, 7))):
         anchor_2 = points_P2[rng.integers(0, 27)] * 0.55 + points_P2[30] * 0.45 + rng.normal(0, 0.08 * IOD, 2)
         square_HW = (x_HW - np.float32(anchor_2[0])) ** 2 + (y_HW - np.float32(anchor_2[1])) ** 2
-        add_HW = add_HW - np.float32(rng.uniform(15, 45)) * np.exp(-0.5 * square_HW / np.float32(rng.uniform(1.0, 2.2) ** 2))
+        add_HW = add_HW - np.float32(rng.uniform(15, 45)) * np.exp(
+            -0.5 * square_HW / np.float32(rng.uniform(1.0, 2.2) ** 2)
+        )
     hull_K2 = cv2.convexHull(points_P2.astype(np.int32).reshape(-1, 1, 2))
     inside_HW = np.zeros((HEIGHT, WIDTH), np.float32)
     cv2.fillConvexPoly(inside_HW, hull_K2, 1.0)
@@ -170,4 +189,6 @@ def _shading(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Light from one side: a gain that falls linearly across the frame (``gain_HW1``)."""
     angle, strength = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.0, 0.22))
     y_HW, x_HW = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j].astype(np.float32)
-    return (1 + np.float32(strength) * (np.float32(np.cos(angle)) * x_HW + np.float32(np.sin(angle)) * y_HW))[..., None]
+    return (1 + np.float32(strength) * (np.float32(np.cos(angle)) * x_HW + np.float32(np.sin(angle)) * y_HW))[
+        ..., None
+    ]

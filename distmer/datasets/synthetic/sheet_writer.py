@@ -1,4 +1,5 @@
-"""The annotation sheets in the column layouts of their publishers, written so that equal rows give equal bytes."""
+"""The annotation sheets in the column layouts of their publishers, written so that equal rows give equal
+bytes."""
 
 from __future__ import annotations
 
@@ -17,9 +18,41 @@ CASME_SHEET = "CASME-coded-20190721.xls"
 CASME2_SHEET = "CASME2-coding-20140508.xlsx"
 SAMM_SHEET = "SAMM_Micro_FACS_Codes_v2.xlsx"
 
-CASME_COLUMNS = ("Subject", "Filename", None, "OnsetF", "ApexF1", "ApexF2", "OffsetF", None, "Onset(ms)", "Total(ms)", "AU", "Emotion")
-CASME2_COLUMNS = ("Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units", "Estimated Emotion")
-SAMM_COLUMNS = ("Subject", "Filename", "Inducement Code", "Onset Frame", "Apex Frame", "Offset Frame", "Duration", "Micro")
+CASME_COLUMNS = (
+    "Subject",
+    "Filename",
+    None,
+    "OnsetF",
+    "ApexF1",
+    "ApexF2",
+    "OffsetF",
+    None,
+    "Onset(ms)",
+    "Total(ms)",
+    "AU",
+    "Emotion",
+)
+CASME2_COLUMNS = (
+    "Subject",
+    "Filename",
+    None,
+    "OnsetFrame",
+    "ApexFrame",
+    "OffsetFrame",
+    None,
+    "Action Units",
+    "Estimated Emotion",
+)
+SAMM_COLUMNS = (
+    "Subject",
+    "Filename",
+    "Inducement Code",
+    "Onset Frame",
+    "Apex Frame",
+    "Offset Frame",
+    "Duration",
+    "Micro",
+)
 SAMM_COLUMNS += ("Action Units", "Estimated Emotion", "Objective Classes", "Notes")
 SAMM_HEADER_LINE = 14
 
@@ -55,18 +88,39 @@ def _casme_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
 
 
 def _casme2_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
-    return (int(clip.subject), clip.name, None, clip.onset, clip.apex, clip.offset, None, "+".join(clip.units), clip.emotion)
+    return (
+        int(clip.subject),
+        clip.name,
+        None,
+        clip.onset,
+        clip.apex,
+        clip.offset,
+        None,
+        "+".join(clip.units),
+        clip.emotion,
+    )
 
 
 def _samm_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
     code = int(clip.name.split("_")[1])
     duration = clip.offset - clip.onset + 1
     numbers = (clip.onset, clip.apex, clip.offset, duration)
-    return (clip.subject, clip.name, code, *numbers, "Micro - 1/2", "+".join(clip.units), clip.emotion, _objective_class(clip.units), None)
+    return (
+        clip.subject,
+        clip.name,
+        code,
+        *numbers,
+        "Micro - 1/2",
+        "+".join(clip.units),
+        clip.emotion,
+        _objective_class(clip.units),
+        None,
+    )
 
 
 def _objective_class(units: tuple[str, ...]) -> int:
-    """SAMM's class by action units alone, I to VII: a coarse reading of Davison, Merghani & Yap 2018, enough to fill the column."""
+    """SAMM's class by action units alone, I to VII: a coarse reading of Davison, Merghani & Yap 2018, enough
+    to fill the column."""
     shown = {int(unit.lstrip("LR")) for unit in units}
     kinds = ((1, {6, 12}), (4, {9, 10}), (5, {15}), (2, {1, 2, 5, 26}), (3, {4, 7}), (6, {20}))
     return next((number for number, marks in kinds if shown & marks), 7)
