@@ -1,4 +1,4 @@
-"""The interpreter of log items: the only file that imports mlflow. It finds what it wrote before, and writes
+"""The interpreter of log items, which writes them to MLflow. It finds what it wrote before, and writes
 nothing twice.
 
 A run is found by the tag ``distmer.run`` (the plan's digest), a fold below it by ``distmer.fold`` (the fold's
@@ -9,81 +9,36 @@ a point written a second time.
 
 from __future__ import annotations
 
-import json
-import socket
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import mlflow
 import pandas as pd
-import requests
-import sqlalchemy
 from alembic.util import CommandError
-from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric as Point
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
-from urllib3.exceptions import HTTPError
 
 from distmer.tracking.items import Child, Curve, Figure, LogItem, Metric, Params, Table, Tag, Text
+from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
 
 T = TypeVar("T")
 
-_LOCK_SECONDS = 5.0  # for another's write to SQLite to end
-_FIRST_USE = 300.0  # s for another run's first use of a fresh SQLite file, which takes 15 s on a busy machine
-_CONNECT_SECONDS = 3.0
 _VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of a tag
 _METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
-_REFUSALS = {400, 401, 403, 404, 405, 409, 413, 422}
 
 # MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all
 # folds is said by the tag `distmer.status`, which is "complete" of a whole run alone.
 STATUS = {"complete": "FINISHED", "some-folds": "FINISHED", "failed": "FAILED"}
-
-# Artifact stores bring exceptions of their own; they are loaded only by who uses one.
-_ARTIFACT_ERRORS = {
-    "botocore.exceptions": ("BotoCoreError", "ClientError"),
-    "boto3.exceptions": ("Boto3Error",),
-    "google.api_core.exceptions": ("GoogleAPIError",),
-    "google.auth.exceptions": ("GoogleAuthError",),
-    "azure.core.exceptions": ("AzureError",),
-}
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a tracking server, its data base, or its artifact store can throw. Anything else is an error of
-    ours."""
-    foreign = [
-        getattr(sys.modules[m], name)
-        for m, names in _ARTIFACT_ERRORS.items()
-        if m in sys.modules
-        for name in names
-    ]
-    # ImportError: the driver of a data base or of an artifact store is not installed.
-    ours = (
-        MlflowException,
-        SQLAlchemyError,
-        CommandError,
-        sqlite3.Error,
-        HTTPError,
-        OSError,
-        ImportError,
-        json.JSONDecodeError,
-    )
-    return (*ours, *foreign)
 
 
 class _WatchedClient:
@@ -122,7 +77,7 @@ class MlflowStore:
         has its own place. ``answered`` is called after every request that came back, and before every piece
         of work of ours."""
         self._answered = answered
-        with _first_use(uri):
+        with first_use(uri):
             try:
                 self._begin(uri, experiment, artifacts)
             except (SQLAlchemyError, CommandError, sqlite3.Error) as error:
@@ -303,93 +258,6 @@ class MlflowStore:
 
 def _is_whole(fold: Run) -> bool:
     return fold.data.tags.get("distmer.status") == "complete"
-
-
-def probe(uri: str) -> None:
-    """OSError or sqlite3.Error at once where MLflow would try for minutes: a data base that is locked or not
-    there."""
-    try:
-        url = (
-            None
-            if uri.startswith(("http:", "https:")) or "://" not in uri
-            else sqlalchemy.engine.make_url(uri)
-        )
-    except ValueError as error:
-        raise OSError(f"not an address ({error})") from error
-    backend = url.get_backend_name() if url else ""
-    if url and backend == "sqlite" and url.database and Path(url.database).exists():
-        connection = sqlite3.connect(url.database, timeout=_LOCK_SECONDS, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        finally:
-            connection.close()
-    elif url and url.host and backend in _PORTS:
-        socket.create_connection((url.host, url.port or _PORTS[backend]), _CONNECT_SECONDS).close()
-
-
-@contextmanager
-def _first_use(uri: str) -> Iterator[None]:
-    """Alone with a SQLite store while it is opened: MLflow makes its tables then, and several runs may begin
-    at once.
-
-    The system's own lock, which ends with the process that holds it, whatever ends that: nothing stale is
-    left on a disk, shared or not. OSError when another run holds it for minutes.
-    """
-    database = Path(sqlalchemy.engine.make_url(uri).database or "") if uri.startswith("sqlite:") else None
-    if database is None or not database.name or str(database) == ":memory:":
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{database}.lock", timeout=_FIRST_USE)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OSError(f"another run has been opening {database} for {_FIRST_USE:.0f} s") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def refused(error: Exception) -> bool:
-    """Whether the server was there, and would not take what it was given."""
-    return isinstance(error, MlflowException) and error.get_http_status_code() in _REFUSALS
-
-
-def server_version(uri: str) -> str | None:
-    """The version of an MLflow server; None where the address is none of a server. OSError when it does not
-    say."""
-    if not uri.startswith(("http:", "https:")):
-        return None
-    answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_CONNECT_SECONDS)
-    answer.raise_for_status()
-    return answer.text.strip()[:40]
-
-
-def look(uri: str) -> str | None:
-    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises
-    one of `failures()`."""
-    probe(uri)
-    version = server_version(uri)
-    if version is not None:
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    return version
-
-
-def version_note(uri: str) -> str:
-    """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this
-    client well."""
-    try:
-        theirs = server_version(uri)
-    except OSError:
-        return ""
-    if theirs is None or theirs.split(".")[0] == mlflow.__version__.split(".")[0]:
-        return ""
-    return (
-        f"; the server is MLflow {theirs}, this is {mlflow.__version__}: install the same major version on"
-        f" both sides"
-    )
 
 
 def cut(value: str, limit: int) -> str:

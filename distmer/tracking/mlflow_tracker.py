@@ -126,7 +126,7 @@ class MlflowTracker:
 
     def _write_all(self) -> None:
         self._alive_at = math.inf  # loading MLflow is work of ours, however long it takes
-        from distmer.tracking import mlflow_store
+        from distmer.tracking import mlflow_server, mlflow_store
 
         store: MlflowStore | None = None
         try:
@@ -141,11 +141,13 @@ class MlflowTracker:
                 self._alive()
                 self._write(store, event)
             self._done = True
-        except mlflow_store.failures() as error:
-            refused = mlflow_store.refused(error)
-            self._give_up(reason(error) + mlflow_store.version_note(self.uri), refused=refused)
+        except mlflow_server.failures() as error:
+            refused = mlflow_server.refused(error)
+            self._give_up(reason(error) + mlflow_server.version_note(self.uri), refused=refused)
             if refused and store is not None and self._opened is not None:
-                with suppress(*mlflow_store.failures()):  # it may refuse this too; the warning has the reason
+                with suppress(
+                    *mlflow_server.failures()
+                ):  # it may refuse this too; the warning has the reason
                     store.abandon(self._opened)
         finally:
             self._tried.set()
@@ -222,13 +224,13 @@ class MlflowTracker:
 def reach(uri: str) -> tuple[str, str]:
     """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
     with _as_mlflow_reads():
-        from distmer.tracking import mlflow_store
+        from distmer.tracking import mlflow_server
 
         try:
-            version = mlflow_store.look(uri)
-        except mlflow_store.failures() as error:
-            why = mask(reason(error), uri) + mlflow_store.version_note(uri)
-            what = "refuses us" if mlflow_store.refused(error) else "cannot be reached"
+            version = mlflow_server.look(uri)
+        except mlflow_server.failures() as error:
+            why = mask(reason(error), uri) + mlflow_server.version_note(uri)
+            what = "refuses us" if mlflow_server.refused(error) else "cannot be reached"
             return "", f"MLflow at {masked(uri)} {what} ({why})"
     return f"{masked(uri)}" + (f", MLflow {version}" if version else ""), ""
 
@@ -241,15 +243,15 @@ def track_comparison(uri: str, experiment: str, artifacts: str | None, compariso
 
 
 def _group(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
-    from distmer.tracking import items, mlflow_store
+    from distmer.tracking import items, mlflow_server, mlflow_store
 
     ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
     members = [run_id for run_id in ids if run_id]
     try:
         store = mlflow_store.MlflowStore(uri, experiment, artifacts)
         return store.group(comparison.digest, comparison.name, members, items.comparison_items(comparison))
-    except mlflow_store.failures() as error:
-        what = "does not take the comparison" if mlflow_store.refused(error) else "cannot be reached"
+    except mlflow_server.failures() as error:
+        what = "does not take the comparison" if mlflow_server.refused(error) else "cannot be reached"
         why = mask(reason(error), uri)
         _log.warning("MLflow at %s %s (%s): the comparison is in its folder alone.", masked(uri), what, why)
         return None
