@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from distmer.commands.session import Session
 
 
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
+)
+workspace_option = click.option(
+    "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
+)
+
+
 def experiment(command: Any) -> Any:
     """The arguments that every command on an experiment shares."""
     for decorator in (
         click.argument("config", type=click.Path(path_type=Path), required=False),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="a.b=value",
-            help="Override a setting; may be given again.",
-        ),
-        click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."),
+        set_option,
+        workspace_option,
     ):
         command = decorator(command)
     return command
@@ -120,14 +122,8 @@ def features(
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="a.b=value",
-    help="Override a setting of the base; may be given again.",
-)
-@click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
+@set_option
+@workspace_option
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
 def compare(
@@ -184,10 +180,8 @@ def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: b
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
-)
-@click.option("--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer.")
+@set_option
+@workspace_option
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def sweep(
