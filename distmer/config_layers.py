@@ -309,7 +309,7 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
         if not isinstance(base, Path):
             raise BadInput(
                 f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an"
-                f" absolute path."
+                " absolute path."
             )
         return f"{found[1]}{anchored(found[2], base)}{found[3]}"
     return anchored(value, base)

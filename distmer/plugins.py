@@ -137,7 +137,7 @@ def _why(reference: str, error: Exception) -> str:
     said = " ".join(str(error).split())
     return (
         f"{reference}: importing it raised {type(error).__name__} ({said}) in {where}; correct the code"
-        f" and run again."
+        " and run again."
     )
 
 

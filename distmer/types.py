@@ -100,7 +100,7 @@ class Clip:
             if not value or "/" in value or "\\" in value or value in {".", ".."}:
                 raise BadInput(
                     f"{self.where}: the {part} {value!r} is empty or would leave the data root;"
-                    f" correct the row."
+                    " correct the row."
                 )
 
     @property
@@ -145,7 +145,7 @@ class Manifest:
             if clip.id in seen:
                 raise BadInput(
                     f"{clip.where}: clip {clip.id} is listed twice (first in {seen[clip.id]});"
-                    f" remove one of the rows."
+                    " remove one of the rows."
                 )
             seen[clip.id] = clip.where
             if not 0 <= clip.label < len(self.classes):
@@ -171,7 +171,7 @@ class Fold:
         if not self.train or not self.test:
             raise BadInput(
                 f"fold {self.id}: it has {len(self.train)} training and {len(self.test)} test"
-                f" clips; both must be above 0."
+                " clips; both must be above 0."
             )
         shared = {SubjectKey.of(c) for c in self.train} & {SubjectKey.of(c) for c in self.test}
         if shared:

@@ -68,7 +68,7 @@ class Workspace:
         if isinstance(self.root, RemotePath):
             raise BadInput(
                 f"{self.root}: MLflow's SQLite cannot live on an object store; name a server in"
-                f" tracking.uri or MLFLOW_TRACKING_URI, or set"
+                " tracking.uri or MLFLOW_TRACKING_URI, or set"
                 " tracking.enabled=false."
             )
         return f"sqlite:///{self.root / 'mlflow.db'}"

@@ -69,7 +69,7 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(
                 f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or"
-                f" RAY_ADDRESS and the token"
+                " RAY_ADDRESS and the token"
                 " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
             ) from error
         if threading.current_thread() is threading.main_thread():
@@ -109,7 +109,7 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
             if attempt == _STARTS:
                 raise RunError(
                     f"Ray could not be started on this machine within 30 s, {_STARTS} times in a row: the"
-                    f" machine is too busy."
+                    " machine is too busy."
                     " Run the same command again later, or run with --local."
                 ) from error
             _log.warning("Ray did not start within 30 s (this machine is busy); it is started again.")
@@ -145,6 +145,6 @@ def _answers(address: str | None) -> None:
     except OSError as error:
         raise RunError(
             f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the"
-            f" cluster and the tunnel to it,"
+            " cluster and the tunnel to it,"
             " or run with --local."
         ) from error

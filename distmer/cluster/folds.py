@@ -117,8 +117,7 @@ class RayWorkers:
                 self._refuse_to_wait_for_ever()
         except (RayError, ConnectionError) as error:
             raise RunError(
-                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept: give the"
-                f" same command again."
+                f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept. Run again."
             ) from error
         self._idle += [(time.monotonic(), self._coming.pop(task)) for task in ready if task in self._coming]
         self._man_lanes()
@@ -221,7 +220,7 @@ class RayWorkers:
         there = ray.cluster_resources()
         raise RunError(
             f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g}"
-            f" CPU and"
+            " CPU and"
             f" {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and"
             f" {there.get('GPU', 0):g} in all; see `ray status`,"
             " correct cluster.cpus_per_fold or cluster.gpus_per_fold, or raise cluster.patience; finished"

@@ -154,7 +154,7 @@ class RayTuner:
         if there < concurrent * _TRIAL_BYTES:
             raise BadInput(
                 f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but"
-                f" the cluster has"
+                " the cluster has"
                 f" {there / 2**20:.0f} MB for them; lower it."
             )
         return int(there // (concurrent * _TRIAL_BYTES))
@@ -177,7 +177,7 @@ class RayTuner:
                 first = next(iter(str(decision).splitlines()), "")
                 raise RunError(
                     f"Ray Tune broke off ({type(decision).__name__}: {first}); finished trainings are"
-                    f" kept. Run the same command again."
+                    " kept. Run the same command again."
                 ) from decision
             said.append(decision)
         return said

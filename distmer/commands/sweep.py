@@ -123,7 +123,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     if planned_digest(folder) != plan.digest:
         raise BadInput(
             f"{folder}: the clips, the code or the settings have changed since this sweep was"
-            f" made; run it again."
+            " made; run it again."
         )
     recorded = read_records(folder, plan.searches)
     chosen = [
@@ -279,7 +279,7 @@ def _hours(
         there = total / min(gpus / share, config.cluster.in_flight) / speedup
         lines["on GPUs"] = (
             f"about {clock(there)} on {gpus}, {share:g} of one a fold, each {speedup:g} times as fast as a"
-            f" core here"
+            " core here"
         )
         if price:
             lines["cost"] = f"about {there / 3600 * gpus * price:.2f}, at {price:g} a GPU and hour"

@@ -122,6 +122,6 @@ def _checked(manifest: Manifest) -> Manifest:
         only = manifest.classes[labels.pop()]
         raise BadInput(
             f"protocol {manifest.protocol}: all {len(manifest.clips)} usable clips are {only!r}; training"
-            f" needs two classes or more."
+            " needs two classes or more."
         )
     return manifest

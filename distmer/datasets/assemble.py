@@ -46,7 +46,7 @@ def read_include(path: Place) -> dict[str, int]:
         if len(text.split("/")) != 3 or not all(text.split("/")):
             raise BadInput(
                 f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
-                f" such as casme2/sub01/EP02_01f."
+                " such as casme2/sub01/EP02_01f."
             )
         if text in ids:
             raise BadInput(f"{path} line {number}: {text} is listed already in line {ids[text]}; remove one.")
@@ -167,7 +167,7 @@ def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip |
         return ClipFailure(
             name,
             f"{row.where}: the clip stands in {earlier.where} already, with other"
-            f" values; remove one of the rows.",
+            " values; remove one of the rows.",
         )
     if row.problem or row.source is None:
         return ClipFailure(name, row.problem)

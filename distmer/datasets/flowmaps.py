@@ -55,7 +55,7 @@ def _row(root: Place, subject: str, path: Place) -> Annotation:
     if label not in _CLASSES:
         problem = (
             f"{where}: the label folder {label!r} is none of 0 (negative), 1 (positive), 2 (surprise);"
-            f" rename it."
+            " rename it."
         )
         return Annotation(subject, clip, "", where, problem=problem)
     return Annotation(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))

@@ -84,7 +84,7 @@ def _row(root: Place, number: int, cells: Sequence[str], index: dict[str, int], 
         if len(cells) != width:
             raise Unusable(
                 f"it has {len(cells)} cells, the header {width}; put quotes around cells that"
-                f" contain a comma."
+                " contain a comma."
             )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):
             safe_name(value, what)

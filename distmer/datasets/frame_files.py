@@ -53,7 +53,7 @@ def frames_of(folder: Place) -> dict[int, str]:
     if not frames:
         raise Unusable(
             f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))});"
-            f" unpack it again."
+            " unpack it again."
         )
     return dict(sorted(frames.items()))
 
@@ -94,7 +94,7 @@ def key_frames(
     if not after:
         raise Unusable(
             f"no frame of {folder} lies between onset {onset} and offset {offset}; unpack it"
-            f" again, or correct the row."
+            " again, or correct the row."
         )
     if missing_apex == "max-flow":
         return ApexSearch(first, tuple(frames[n] for n in after)), "apex by largest flow"
@@ -118,6 +118,6 @@ def _file(frames: dict[int, str], number: int, what: str, folder: Place) -> str:
         span = f"{min(frames)} to {max(frames)}"
         raise Unusable(
             f"the {what} frame {number} is not in {folder}, which holds {span}; unpack it"
-            f" again, or correct the row."
+            " again, or correct the row."
         )
     return frames[number]

@@ -117,7 +117,7 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
         hint = nearest(name, protocol_names())
         raise BadInput(
             f"data.protocol: there is no protocol {name!r}; {hint} A protocol of your own is a"
-            f" path that ends in .yaml."
+            " path that ends in .yaml."
         )
     path = place(name) if own else _HERE / "protocols" / f"{name}.yaml"
     tree = _mapping(path)
@@ -133,7 +133,7 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
             if label not in protocol.classes:
                 raise BadInput(
                     f"{path}: sets.{dataset}.labels makes {emotion!r} the class {label!r},"
-                    f" which is not in classes; add it."
+                    " which is not in classes; add it."
                 )
         if part.labels != AS_IS and not label_table(protocol, dataset):
             raise BadInput(f"{path}: sets.{dataset}.labels is empty; name the emotions of each class.")
@@ -163,7 +163,7 @@ def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
             if table.setdefault(emotion.lower(), name) != name:
                 raise BadInput(
                     f"protocol {protocol.name}: sets.{dataset}.labels puts {emotion!r} in two"
-                    f" classes; keep one."
+                    " classes; keep one."
                 )
     return table
 
@@ -190,7 +190,7 @@ def _mapping(path: Place) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(
             f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML"
-            f" file in data.protocol."
+            " file in data.protocol."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error

@@ -22,7 +22,7 @@ def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
     if data.root is None:
         raise BadInput(
             f"no folder is given for {info.title}: name the data in data.root (in the file, or --set"
-            f" data.root=…), "
+            " data.root=…), "
             f"in the environment variable DISTMER_DATA, or in data.roots.{info.name}."
         )
     root = _folder(data.root, "data.root", info)

@@ -116,7 +116,7 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     if len(found) > 1:
         raise BadInput(
             f"{root}: {listing(p.name for p in found)} could each be the coding sheet; leave"
-            f" only one edition there."
+            " only one edition there."
         )
     if not found:
         there = listing(p.name for p in root.iterdir())
@@ -224,7 +224,7 @@ def _no_header(
     if best[0] < 2:
         return (
             f"{path}: no worksheet ({listing(grids)}) has a row with the columns {wanted}; is this the"
-            f" coding sheet?"
+            " coding sheet?"
         )
     _, sheet, number, row = best
     have = _columns_of(row, columns)

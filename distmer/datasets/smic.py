@@ -36,7 +36,7 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
     if len(sheets) > 1:
         raise BadInput(
             f"{root}: {', '.join(p.name for p in sheets)} could each be the sheet of SMIC;"
-            f" leave only one there."
+            " leave only one there."
         )
     if not sheets:
         return _from_folders(images, options)

@@ -175,7 +175,7 @@ def _classes(text: Mapping[str, list[str]], prob: Mapping[str, FloatArray], wher
     if prob and (without := sorted({*text["y_true"], *text.get("y_pred", ())} - prob.keys())):
         raise BadInput(
             f"{where}: class {without[0]!r} has no column prob_{without[0]}; give one for each"
-            f" class, or none."
+            " class, or none."
         )
     if len(found) < 2:
         raise BadInput(f"{where}: only one class occurs, {min(found)!r}; there is nothing to tell apart.")
@@ -196,7 +196,7 @@ def _answers(
     differ = sum(float(row_K[k]) < float(row_K.max()) for row_K, k in zip(prob_NK, given, strict=True))
     said = (
         f"{where}: in {differ} of {len(given)} rows y_pred is not the class of the largest probability;"
-        f" y_pred counts."
+        " y_pred counts."
     )
     return prob_NK, np.array(given), [said] if differ else []
 
@@ -237,7 +237,7 @@ def _clip_ids(
     many = [clip for (clip, _), n in times.items() if n > 1]
     said = (
         f"{where}: {len(set(many))} clips are predicted more than once ({', '.join(many[:3])}); each time"
-        f" counts."
+        " counts."
     )
     return distinct, [said] if many else []
 

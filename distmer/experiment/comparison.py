@@ -198,7 +198,7 @@ def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
         if without:
             notes.append(
                 f"model.{key}={value} of the base is not used in the rows {', '.join(without)},"
-                f" which name another model"
+                " which name another model"
             )
     return notes
 

@@ -25,7 +25,7 @@ class LocalBackend:
         if config.workers > 1:
             raise BadInput(
                 f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and"
-                f" its numbers"
+                " its numbers"
                 " would be others; leave --local out, or set cluster.workers_per_fold=1."
             )
 

@@ -61,7 +61,7 @@ def locate(
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
         raise BadInput(
             f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them"
-            f" apart, for their scales differ."
+            " apart, for their scales differ."
         )
     store = FeatureStore(place, config, unit)
     frames = frames or hash_frames(manifest.clips, place)
@@ -124,7 +124,7 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
     except OSError as error:
         raise RunError(
             f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is"
-            f" stored is"
+            " stored is"
             " kept. Fix the cause (free space, permissions) and run again."
         ) from error
 

@@ -66,7 +66,7 @@ def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
     if abs(right - left) < _MIN_EYE_DISTANCE:
         raise ClipError(
             f"the onset's eyes lie {abs(right - left):.1f} px apart, at least {_MIN_EYE_DISTANCE:.0f} are"
-            f" needed; use larger frames."
+            " needed; use larger frames."
         )
     to_left, to_right = complex(EYE_X, EYE_Y) * (size - 1), complex(1 - EYE_X, EYE_Y) * (size - 1)
     turn = (to_right - to_left) / (right - left)

@@ -111,7 +111,7 @@ def decode_flow_map(data: bytes, name: str) -> Float32Array:
         channels = 1 if image.ndim == 2 else image.shape[2]
         raise ClipError(
             f"{name}: a flow map has three channels (u, v, strain), this one has {channels};"
-            f" export it as an RGB image."
+            " export it as an RGB image."
         )
     map_HW3 = image[:, :, ::-1].astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(map_HW3)
@@ -131,12 +131,12 @@ def _decode(data: bytes, name: str, flags: int) -> npt.NDArray[np.uint8]:
         np.empty(_SPARE, np.uint8)
         raise ClipError(
             f"{name}: not an image that OpenCV can decode, or cut short; copy it again or"
-            f" convert it to PNG or JPEG."
+            " convert it to PNG or JPEG."
         )
     if image.dtype != np.uint8:
         depth = f"{8 * image.dtype.itemsize}-bit"
         raise ClipError(
             f"{name}: the image is {depth}, but frames must be 8-bit; convert all frames of"
-            f" the clip with one scaling."
+            " the clip with one scaling."
         )
     return np.asarray(image, dtype=np.uint8)

@@ -82,7 +82,7 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
     if not boxes:
         raise ClipError(
             f"{name}: no face found ({width}×{height} px); raise features.detector_side if the face is"
-            f" small in the frame, "
+            " small in the frame, "
             "or leave the clip out."
         )
     note = f"{len(boxes)} faces found in {name}, the best-scoring one is used" if len(boxes) > 1 else ""
@@ -94,7 +94,7 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
     if len(points_L2) != 68:
         raise BadInput(
             f"{model}: the model gives {len(points_L2)} landmarks, not 68; give"
-            f" features.landmarks a 68-landmark model."
+            " features.landmarks a 68-landmark model."
         )
     return FaceLandmarks(points_L2, note)
 
@@ -109,7 +109,7 @@ def model_path(landmarks: str | None) -> Path:
         if "://" in landmarks:
             raise BadInput(
                 f"{landmarks}: dlib reads its model from a file; set features.landmarks to a"
-                f" path that is there on every node."
+                " path that is there on every node."
             )
         path = Path(landmarks)
     else:

@@ -139,7 +139,7 @@ def transient_error(error: Exception) -> str:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return (
         f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip"
-        f" again."
+        " again."
     )
 
 
@@ -215,7 +215,7 @@ def _from_frames(
             sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
             raise ClipError(
                 f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
-                f" clip must have one size."
+                " clip must have one size."
             )
         return crop(frame_hw, transform_23, cfg.size)
 

@@ -89,7 +89,7 @@ def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
         known = (*models(), *names_announced("distmer.models"))
         raise BadInput(
             f"unknown model {name!r}; {nearest(name, known)} A model of your own is named"
-            f" package.module:NAME or ./file.py:NAME."
+            " package.module:NAME or ./file.py:NAME."
         )
     from distmer.models._plugin import as_model  # no part of the identity of distmer's own models
 

@@ -125,5 +125,5 @@ def planned_digest(run_dir: Place) -> str:
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise BadInput(
             f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"
-            f" <workspace>/runs."
+            " <workspace>/runs."
         ) from error

@@ -215,7 +215,7 @@ def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[st
         (
             "searches",
             f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']}"
-            f" finished already",
+            " finished already",
         ),
         (
             "trials",

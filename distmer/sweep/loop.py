@@ -178,7 +178,7 @@ class Sweep:
         if not self._asked and time.monotonic() - self._moved_at > patience:
             raise RunError(
                 f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find"
-                f" no room (see `ray status`; lower"
+                " no room (see `ray status`; lower"
                 " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same"
                 " command again."
             )
@@ -291,7 +291,9 @@ class Sweep:
         running.asked_about = None if running.asked_about == trial.index else running.asked_about
         del running.live[trial.index]
         gone = (
-            FoldFailure("", "", 0, "whoever drove the trial was lost, and its retries are used up", lost=True)
+            FoldFailure(
+                "", "", 0, "the process of the trial was lost, and its retries are used up", lost=True
+            )
             if lost
             else None
         )

@@ -235,7 +235,7 @@ class Space:
         if base.train.selection == "oracle":
             raise BadInput(
                 f"{self.origin}: train.selection is oracle; to choose on the test folds, ask"
-                f" for sweep.mode: oracle by name."
+                " for sweep.mode: oracle by name."
             )
         for name in self.sweep.space:
             self._check_name(name)
@@ -264,12 +264,12 @@ class Space:
         if section == "features" and self.sweep.space[name].choice is None:
             raise BadInput(
                 f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted"
-                f" once, before the search."
+                " once, before the search."
             )
         if name == "train.selection":
             raise BadInput(
                 f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is"
-                f" chosen, not a setting of it."
+                " chosen, not a setting of it."
             )
         if reason := why_idle(name, self.tree, is_network, self.searched):
             raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: {reason}.")
@@ -278,19 +278,19 @@ class Space:
         if "train.epochs" in self.sweep.space:
             raise BadInput(
                 f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be"
-                f" searched too; use rungs: folds."
+                " searched too; use rungs: folds."
             )
         if self.sweep.mode == "oracle":
             raise BadInput(
                 f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it"
-                f" reports after outer folds."
+                " reports after outer folds."
             )
         searched = self.sweep.space.get("model.name")
         for model in searched.countable if searched else (base.model.name,):
             if resolve(ModelConfig(name=str(model))).info.kind == "classical":
                 raise BadInput(
                     f"{self.origin}: sweep.rungs is epochs, but {model} is fitted in one go;"
-                    f" use rungs: folds."
+                    " use rungs: folds."
                 )
         if (self.sweep.grace or 1) > base.train.epochs:
             raise BadInput(

@@ -142,5 +142,5 @@ def version_note(uri: str) -> str:
         return ""
     return (
         f"; the server is MLflow {theirs}, this is {mlflow.__version__}: install the same major version on"
-        f" both sides"
+        " both sides"
     )

@@ -93,8 +93,7 @@ def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
     if other:
         raise OtherCode(
             f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run"
-            " was planned with; use one version of distmer on all nodes, and give the same command again if"
-            " a file was edited."
+            " was planned with. Use one version of distmer on all nodes; if a file was edited, run again."
         )
 
 

@@ -57,7 +57,7 @@ def test_options_of_a_model_are_kept_for_the_same_model_and_said_of_another(
         assert load(path, "model.name=linear").model.options == {}
     assert caplog.messages == [
         f"model.dropout=0.1 of {path} belongs to atscnn and is not used for linear, which starts from its"
-        f" own defaults"
+        " own defaults"
     ]
 
 
