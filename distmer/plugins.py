@@ -163,11 +163,19 @@ def own_modules(module: str) -> list[str]:
 
 
 def places_to_ship() -> list[str]:
-    """The files and folders that a worker elsewhere needs, to import all that was found here: a top-level
-    package's folder, or a file and those of its neighbours that it imports."""
+    """The files and folders that a worker elsewhere needs, to import all that was found here.
+
+    A top-level package's folder, or a file and those of its neighbours that it imports. A package with
+    compiled parts is not among them: it must be installed on the nodes, for they may be of another type.
+    """
     tops = {name.partition(".")[0] for module in _FOUND for name in own_modules(module)}
     origins = [(spec, Path(str(spec.origin))) for spec in map(_spec, sorted(tops))]
-    return [str(origin.parent if spec.submodule_search_locations else origin) for spec, origin in origins]
+    places = [origin.parent if spec.submodule_search_locations else origin for spec, origin in origins]
+    return [str(place) for place in places if not any(_compiled(place))]
+
+
+def _compiled(package: Path) -> Iterator[Path]:
+    return (path for suffix in ("so", "pyd", "dylib") for path in package.rglob(f"*.{suffix}"))
 
 
 def _is_own(name: str, module: str) -> bool:

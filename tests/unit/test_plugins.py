@@ -118,6 +118,8 @@ def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
     )
     assert plugins.own_modules("lab.nets") == ["lab", "lab.layers", "lab.nets"]
     assert plugins.places_to_ship() == [str(package)]
+    (package / "fast.so").write_bytes(b"")  # of another machine it would be of no use
+    assert plugins.places_to_ship() == []
     with pytest.raises(BadInput, match=r"unknown model 'tinyne'; did you mean 'tinynet'\?"):
         model("tinyne")
 
