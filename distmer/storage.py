@@ -260,8 +260,8 @@ def _without_credentials(address: str) -> str:
     scheme, _, rest = address.partition("://")
     first = rest.split("/", 1)[0]
     if "@" in first or (":" in first and "@" in rest):  # a bucket's name has neither; a secret may hold /
-        told = f"{scheme}://***: an address must hold no credentials, for it is kept with the run"
-        raise BadInput(f"{told}; give them in the environment.")
+        problem = f"{scheme}://***: an address must hold no credentials, for it is kept with the run"
+        raise BadInput(f"{problem}; give them in the environment.")
     return address
 
 

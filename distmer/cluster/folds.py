@@ -109,7 +109,9 @@ class RayWorkers:
                 [*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds
             )
             reports = [
-                report for task in ready if task in self._pending and (report := self._hear(task)) is not None
+                report
+                for task in ready
+                if task in self._pending and (report := self._next_report(task)) is not None
             ]
             if reports or self._trains():
                 self._alive_at = time.monotonic()
@@ -120,7 +122,7 @@ class RayWorkers:
                 f"the Ray cluster was lost ({type(error).__name__}); finished folds are kept. Run again."
             ) from error
         self._idle += [(time.monotonic(), self._coming.pop(task)) for task in ready if task in self._coming]
-        self._man_lanes()
+        self._assign_lanes()
         return reports
 
     def close(self) -> None:
@@ -145,7 +147,7 @@ class RayWorkers:
             )
         elif flight.job.spec["device"] == "cuda" and self.config.gpus_per_fold:
             self._queue.append(flight)
-            self._man_lanes()
+            self._assign_lanes()
             return
         else:
             task = _train_in_task.options(num_cpus=self.config.cpus_per_fold, **options).remote(
@@ -153,7 +155,7 @@ class RayWorkers:
             )
         self._pending[task] = flight
 
-    def _hear(self, task: ray.ObjectRefGenerator) -> Report | None:
+    def _next_report(self, task: ray.ObjectRefGenerator) -> Report | None:
         """A fold's next report. None: its process was lost, and it is to be begun again in another."""
         flight = self._pending[task]
         job, report = flight.job, None
@@ -184,7 +186,7 @@ class RayWorkers:
             forget(self.scratch, job)
         return report
 
-    def _man_lanes(self) -> None:
+    def _assign_lanes(self) -> None:
         """Waiting folds to idle processes; as many more processes asked for as folds still wait, and no
         more."""
         while self._queue and self._idle:

@@ -47,7 +47,7 @@ def train_in_group(
     """Drive a fold's group. The workers' exceptions are a report; only what is lost is started again, by Ray
     Train."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    delete(_word(scratch, job).parent)
+    delete(_failure_place(scratch, job).parent)
     yield FoldBegun(job.digest, job.fold.id, job.seed)
     filesystem, path = arrow(place(scratch))
     gpu = job.spec["device"] == "cuda"
@@ -71,14 +71,14 @@ def train_in_group(
     try:
         report = cast(Report, trainer.fit().return_value)
     except TrainingFailedError as error:
-        report = _told(scratch, job) or _lost(job, error)
+        report = _recorded_failure(scratch, job) or _lost(job, error)
     yield report
 
 
 def forget(scratch: str, job: FoldJob) -> None:
     """Remove the fold's checkpoints: they have done their work."""
     delete(place(scratch) / job.digest)
-    delete(_word(scratch, job).parent)
+    delete(_failure_place(scratch, job).parent)
 
 
 def _lost(job: FoldJob, error: TrainingFailedError) -> FoldFailure:
@@ -99,14 +99,14 @@ def first_line(error: BaseException) -> str:
     return next(iter(plain(str(error)).strip().splitlines()), "no reason given")
 
 
-def _word(scratch: str, job: FoldJob) -> Place:
+def _failure_place(scratch: str, job: FoldJob) -> Place:
     """Where the first worker of a group whose code raised leaves its word to the others."""
     return place(scratch) / f"{job.digest}.failure" / "failure.json"
 
 
-def _told(scratch: str, job: FoldJob) -> FoldFailure | None:
+def _recorded_failure(scratch: str, job: FoldJob) -> FoldFailure | None:
     try:
-        return FoldFailure(**json.loads(_word(scratch, job).read_bytes()))
+        return FoldFailure(**json.loads(_failure_place(scratch, job).read_bytes()))
     except FileNotFoundError:
         return None
 
@@ -123,11 +123,11 @@ def _in_worker(config: dict[str, Any]) -> Report:
     except Exception as error:  # noqa: BLE001  # as in `attempt`: a row, whatever it is
         return _agreed(config, failure_of(job, error))
     if runtime.world > 1:
-        told = _told(config["scratch"], job)
-        if told is not None:
+        recorded = _recorded_failure(config["scratch"], job)
+        if recorded is not None:
             # Ray Train has started the group again after an exception in the code: there is nothing to try
             # again
-            return told
+            return recorded
     return _agreed(config, attempt(job, inputs, runtime))
 
 
@@ -137,8 +137,8 @@ def _agreed(config: dict[str, Any], report: Report) -> Report:
     if not isinstance(report, FoldFailure) or train.get_context().get_world_size() == 1:
         return report
     scratch, job = config["scratch"], config["job"]
-    if not _NEIGHBOUR.search(report.reason) and _told(scratch, job) is None:
-        write(_word(scratch, job), json.dumps(asdict(report)).encode())
+    if not _NEIGHBOUR.search(report.reason) and _recorded_failure(scratch, job) is None:
+        write(_failure_place(scratch, job), json.dumps(asdict(report)).encode())
     raise RuntimeError(report.reason)
 
 

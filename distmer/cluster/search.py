@@ -190,8 +190,8 @@ class RayTuner:
             self._mailbox.put.remote(search, index, number, None)
             return
         score = getattr(report, self._space.sweep.metric)
-        told = {**asdict(report), "score": score, "last": report.budget == self._last[search]}
-        self._mailbox.put.remote(search, index, number, told)
+        payload = {**asdict(report), "score": score, "last": report.budget == self._last[search]}
+        self._mailbox.put.remote(search, index, number, payload)
 
     def close(self) -> None:
         """End the searches that are under way."""

@@ -103,10 +103,10 @@ class Session:
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
         surely be extracted: no features are stored yet."""
-        tell = Observers(observers)
+        notify = Observers(observers)
 
         def progress(done: int, total: int) -> None:
-            tell(Step("generating the embedded data set", done, total))
+            notify(Step("generating the embedded data set", done, total))
 
         def meanwhile() -> None:
             if backend is not None and not files(self.workspace.features):

@@ -174,9 +174,9 @@ def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared:
         for name, version in report.versions.items()
         if _series(name, version) != _series(name, driver.versions[name])
     ]
-    told = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    found = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     remedy = f"the driver has another {' and '.join(others)}: use one image on all nodes"
-    yield Check.of(where, "versions", bool(others) * told, told, remedy)
+    yield Check.of(where, "versions", bool(others) * found, found, remedy)
     note = (
         f"{report.storage}; nor need it be: the driver alone writes"
         if report.storage

@@ -133,8 +133,10 @@ def _compact(store: FeatureStore) -> None:
     try:
         store.compact()
     except (OSError, RunError) as error:  # every row is stored as it is
-        told = "%s: its small parts cannot be merged (%s); the features are all there, and the run goes on."
-        log.warning(told, store.folder, error)
+        message = (
+            "%s: its small parts cannot be merged (%s); the features are all there, and the run goes on."
+        )
+        log.warning(message, store.folder, error)
 
 
 def _key_or_reason(clip: Clip, config: FeatureConfig, frames: Frames) -> tuple[str, str]:

@@ -52,22 +52,22 @@ def run(
     missing = [job for job in plan.jobs if job.digest not in known and job.fold.id in wanted]
     folds = list(known.values())
     failures: list[FoldFailure] = []
-    tell = Observers(observers)
-    tell(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
+    notify = Observers(observers)
+    notify(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
     for fold in folds:
-        tell(FoldFinished(fold, cached=True))
+        notify(FoldFinished(fold, cached=True))
     try:
         for report in _reports(train, missing, inputs):
             match report:
                 case FoldResult():
                     ledger.put(report)
                     folds.append(report)
-                    tell(FoldFinished(report, cached=False))
+                    notify(FoldFinished(report, cached=False))
                 case FoldFailure():
                     failures.append(report)
-                    tell(FoldFailed(report))
+                    notify(FoldFailed(report))
                 case FoldBegun():
-                    tell(FoldStarted(report))
+                    notify(FoldStarted(report))
     except KeyboardInterrupt:
         _log.warning(
             "Stopped: %d of %d folds are finished and kept; the same command goes on from there.",
@@ -76,7 +76,7 @@ def run(
         )
     result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only)
     keep(result)
-    tell(RunEnded(result))
+    notify(RunEnded(result))
     return result
 
 

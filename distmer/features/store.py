@@ -279,8 +279,8 @@ class FeatureStore:
             if isinstance(error, RunError):
                 raise
             reason = " ".join(str(error).split())[:160]
-            told = f"{self.folder / part}: the feature part is damaged ({reason})"
-            raise BadInput(f"{told}; delete it and extract again.") from error
+            problem = f"{self.folder / part}: the feature part is damaged ({reason})"
+            raise BadInput(f"{problem}; delete it and extract again.") from error
 
     def _read_columns(self, part: str, columns: tuple[str, ...]) -> pa.Table:
         """Some columns of a part; the bytes of the others are not fetched."""

@@ -96,33 +96,37 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
 def subjects(plan: Plan, predictions: Predictions) -> Figure:
     """Every subject: accuracy, and recall of each class. Blank where a subject has no clip of a class, which
     is not a recall of 0."""
-    people = sorted(set(predictions.subjects))
-    index = {person: p for p, person in enumerate(people)}
-    of_N = np.array([index[person] for person in predictions.subjects])
-    counts_PKK = confusions(predictions.y_true_N, predictions.y_pred_N, of_N, len(people), len(plan.classes))
+    subjects = sorted(set(predictions.subjects))
+    index = {subject: p for p, subject in enumerate(subjects)}
+    of_N = np.array([index[subject] for subject in predictions.subjects])
+    counts_PKK = confusions(
+        predictions.y_true_N, predictions.y_pred_N, of_N, len(subjects), len(plan.classes)
+    )
     n_PK = counts_PKK.sum(2)
     hits_PK = np.diagonal(counts_PKK, axis1=1, axis2=2)
     accuracy_P = hits_PK.sum(1) / n_PK.sum(1)
-    order = sorted(range(len(people)), key=lambda p: (people[p].dataset, accuracy_P[p], people[p].subject))
-    people, n_PK, hits_PK, accuracy_P = (
-        [people[p] for p in order],
+    order = sorted(
+        range(len(subjects)), key=lambda p: (subjects[p].dataset, accuracy_P[p], subjects[p].subject)
+    )
+    subjects, n_PK, hits_PK, accuracy_P = (
+        [subjects[p] for p in order],
         n_PK[order],
         hits_PK[order],
         accuracy_P[order],
     )
     recall_KP = np.where(n_PK > 0, hits_PK / np.maximum(n_PK, 1), np.nan).T
-    width, head, strip = max(7.0, 2.2 + 0.2 * len(people)), _head(plan) + 0.3, 0.32 * len(plan.classes)
+    width, head, strip = max(7.0, 2.2 + 0.2 * len(subjects)), _head(plan) + 0.3, 0.32 * len(plan.classes)
     figure = Figure(figsize=(width, head + 1.9 + 0.12 + strip + 0.85))
     above = _axes(figure, 1.25, head, width - 1.95, 1.9)
     below = _axes(figure, 1.25, head + 1.9 + 0.12, width - 1.95, strip)
-    _lollipops(above, people, accuracy_P, n_PK.sum(1) / len(set(predictions.seed_N.tolist())))
-    _recalls(below, plan, people, recall_KP)
+    _lollipops(above, subjects, accuracy_P, n_PK.sum(1) / len(set(predictions.seed_N.tolist())))
+    _recalls(below, plan, subjects, recall_KP)
     pooled = float(np.mean(predictions.y_true_N == predictions.y_pred_N))
     above.axhline(pooled, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     beside = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
     above.annotate(f"{pooled:.2f} of all", (1, pooled), va="center", fontsize=8, color=_MUTED, **beside)
     none_right = f", {wrong} of them with no clip right" if (wrong := int((accuracy_P == 0).sum())) else ""
-    _title(figure, plan, f"{len(people)} subjects{none_right}{_over_seeds(predictions)}")
+    _title(figure, plan, f"{len(subjects)} subjects{none_right}{_over_seeds(predictions)}")
     return figure
 
 
@@ -158,10 +162,12 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
     return figure
 
 
-def _lollipops(axes: Axes, people: Sequence[SubjectKey], accuracy_P: FloatArray, clips_P: FloatArray) -> None:
+def _lollipops(
+    axes: Axes, subjects: Sequence[SubjectKey], accuracy_P: FloatArray, clips_P: FloatArray
+) -> None:
     groups: dict[str, list[int]] = defaultdict(list)
-    for p, person in enumerate(people):
-        groups[person.dataset].append(p)
+    for p, subject in enumerate(subjects):
+        groups[subject.dataset].append(p)
     for colour, (dataset, rows) in zip(_SERIES * len(groups), groups.items(), strict=False):
         axes.vlines(rows, 0, accuracy_P[rows], color=colour, linewidth=1.2, alpha=0.55, zorder=2)
         axes.scatter(
@@ -185,7 +191,7 @@ def _lollipops(axes: Axes, people: Sequence[SubjectKey], accuracy_P: FloatArray,
         )
         if rows[0]:
             axes.axvline(rows[0] - 0.5, color=_GRID, linewidth=1, zorder=0)
-    axes.set_xlim(-0.6, len(people) - 0.4)
+    axes.set_xlim(-0.6, len(subjects) - 0.4)
     axes.set_ylim(0, 1.04)
     axes.set_xticks([])
     axes.set_yticks([0, 0.5, 1])
@@ -194,16 +200,16 @@ def _lollipops(axes: Axes, people: Sequence[SubjectKey], accuracy_P: FloatArray,
     axes.spines["bottom"].set_visible(False)
 
 
-def _recalls(axes: Axes, plan: Plan, people: Sequence[SubjectKey], recall_KP: FloatArray) -> None:
+def _recalls(axes: Axes, plan: Plan, subjects: Sequence[SubjectKey], recall_KP: FloatArray) -> None:
     axes.imshow(recall_KP, cmap=_RAMP, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.isnan(recall_KP)):
         axes.plot([column], [row], marker="_", markersize=4, color="#c3ccd3", linestyle="none")
-    axes.set_xlim(-0.6, len(people) - 0.4)
+    axes.set_xlim(-0.6, len(subjects) - 0.4)
     axes.set_xticks(
-        range(len(people)), [person.subject for person in people], rotation=90, fontsize=7, color=_MUTED
+        range(len(subjects)), [subject.subject for subject in subjects], rotation=90, fontsize=7, color=_MUTED
     )
     axes.set_yticks(range(len(plan.classes)), plan.classes, fontsize=9, color=_INK)
-    axes.set_xticks(np.arange(len(people) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(subjects) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(plan.classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
