@@ -67,9 +67,9 @@ def forget() -> None:
 
 def write(folder: Path, net: str = NET, layers: str = LAYERS) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "lab_layers.py").write_text(layers)
-    path = folder / "lab_nets.py"
-    path.write_text(net.format(package="lab_"))
+    (folder / "own_layers.py").write_text(layers)
+    path = folder / "own_nets.py"
+    path.write_text(net.format(package="own_"))
     return path
 
 
@@ -80,19 +80,19 @@ def model(reference: str, **options: object) -> models.ResolvedModel:
 def test_a_class_in_a_file_is_a_model(tmp_path: Path) -> None:
     found = model(f"{write(tmp_path)}:Tiny", width=6)
     assert (found.info.name, found.info.kind, found.inputs, found.size) == (
-        "lab_nets:Tiny",
+        "own_nets:Tiny",
         "torch",
         ("u", "strain"),
         8,
     )
-    assert found.spec == {"name": "lab_nets:Tiny", "options": {"size": 8, "width": 6}}  # and no path in it
+    assert found.spec == {"name": "own_nets:Tiny", "options": {"size": 8, "width": 6}}  # and no path in it
     assert found.info.title == "A very small network."
     assert sum(p.numel() for p in found.build(3).parameters()) == 128 * 6 + 6 + 6 * 3 + 3
-    assert models.is_network("lab_nets:Tiny")  # by its module now, as a worker has it
-    wide = model("lab_nets:wide")
+    assert models.is_network("own_nets:Tiny")  # by its module now, as a worker has it
+    wide = model("own_nets:wide")
     assert wide.spec["options"]["width"] == 32 and wide.inputs == ("u", "v", "strain")
     with pytest.raises(BadInput, match="did you mean 'width'"):
-        model("lab_nets:Tiny", with_=3)
+        model("own_nets:Tiny", with_=3)
 
 
 def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_estimator_named_in_a_configuration() -> None:
 def test_what_cannot_be_used_is_one_sentence(text: str | None, name: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong_nets.py"
     if text is not None:
-        path.write_text(text.format(package="lab_"))
-        (tmp_path / "lab_layers.py").write_text(LAYERS)
+        path.write_text(text.format(package="own_"))
+        (tmp_path / "own_layers.py").write_text(LAYERS)
     with pytest.raises(BadInput) as raised:
         model(f"{path}:{name}")
     assert said in str(raised.value) and "\n" not in str(raised.value)
@@ -207,13 +207,13 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(
     tree = {
         "data": {"protocol": "flowmaps", "root": str(maps)},
         "inputs": {"normalise": "minmax"},
-        "model": {"name": "./lab_nets.py:Tiny", "width": 5},
+        "model": {"name": "./own_nets.py:Tiny", "width": 5},
         "train": {"epochs": 2, "batch_size": 8},
         "tracking": {"enabled": False},
     }
 
     def run(layers: str, *more: str) -> dict[str, object]:
-        for name in ("lab_nets", "lab_layers"):
+        for name in ("own_nets", "own_layers"):
             sys.modules.pop(name, None)
         forget()
         write(lab, layers=layers)
@@ -228,7 +228,7 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(
         }
 
     first = run(LAYERS)
-    assert (first["kept"], first["model"]) == (False, "lab_nets:Tiny")
+    assert (first["kept"], first["model"]) == (False, "own_nets:Tiny")
     assert run(f"# a comment\n{LAYERS}") == {**first, "kept": True}
     edited = run(LAYERS.replace("tanh", "sin"))
     assert not edited["kept"] and edited["digest"] != first["digest"]
