@@ -10,16 +10,12 @@ below its workspace and data root (strace), or the requests that the server answ
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 from benchmarks.common import Row, keep, machine
 from benchmarks.growth import maps
@@ -35,39 +31,10 @@ import distmer.datasets
 some = Session.open(None, sys.argv[2:], sys.argv[1], os.environ)
 manifest = some.manifest()
 begun = time.perf_counter()
-backend = LocalBackend(some.config.cluster)
+backend = LocalBackend()
 found = extract_missing(manifest, some.features(manifest), some.config.features, backend, [])
 print(time.perf_counter() - begun, len(found.missing))
 """
-
-
-@contextmanager
-def server(log: Path) -> Iterator[dict[str, str]]:
-    """An S3 server that writes a line for each request."""
-    port = command.free_port()
-    with log.open("wb") as lines:
-        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=lines)
-        url = f"http://127.0.0.1:{port}"
-        given = {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "any",
-            "AWS_SECRET_ACCESS_KEY": "any",
-            "AWS_REGION": "us-east-1",
-        }
-        try:
-            deadline = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < deadline:
-                with suppress(OSError):
-                    urlopen(f"{url}/moto-api/", timeout=5).close()
-                    break
-                time.sleep(0.1)
-            with objects.surroundings(given):
-                objects.Server(url, given).make_bucket()
-                yield given
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
 
 
 def measured(count: int, place: str, root: str, home: str, log: Path | None, traces: Path) -> Row:
@@ -147,8 +114,7 @@ def main() -> None:
             traces.mkdir()
             rows.append(measured(count, "disk", str(root), f"{work}/home", None, traces))
             keep(None, begun, rows)
-            with server(Path(work) / "requests") as given:
-                os.environ.update(given)
+            with objects.serving(Path(work) / "requests"):
                 far = objects.upload(root, objects.fresh())
                 rows.append(measured(count, "S3", far, objects.fresh(), Path(work) / "requests", traces))
             keep(None, begun, rows)

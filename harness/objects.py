@@ -70,13 +70,13 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server with one empty bucket; this process's environment leads to it."""
+def serving(log: Path | None = None) -> Iterator[Server]:
+    """A server with one empty bucket; this process's environment leads to it. It writes a line for each
+    request to ``log``, if there is one."""
     port = command.free_port()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], **quiet
-    )  # type: ignore[call-overload]
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (log or Path(os.devnull)).open("wb") as lines:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=lines)
     url = f"http://127.0.0.1:{port}"
     given = {
         "AWS_ENDPOINT_URL": url,
