@@ -323,16 +323,12 @@ def doctor(
     """
     from distmer.commands.doctor import check_up
 
+    session = open_session(config, overrides, workspace)
     checks = []
-    for check in check_up(
-        open_session(config, overrides, workspace), gpus=gpus or 0, wait=wait, timeout=timeout
-    ):
+    for check in check_up(session, gpus=gpus or 0, wait=wait, timeout=timeout):
         checks.append(asdict(check))
         if not as_json:
-            remedy = f"; {check.remedy}" if check.remedy else ""
-            click.echo(
-                f"{'ok  ' if check.ok else 'FAIL'}  {check.where}  {check.what}: {check.found}{remedy}"
-            )
+            click.echo(check.line)
     well = all(check["ok"] for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": checks}))

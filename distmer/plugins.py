@@ -12,9 +12,11 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +25,13 @@ from typing import Any
 from distmer.registry import nearest
 from distmer.types import BadInput
 
+# Python's own library, what is installed beside it, and distmer: no code of the user's.
+_PATHS = sysconfig.get_paths()
+_OF_OTHERS = (
+    "<frozen",
+    *(f"{_PATHS[kind]}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+    f"{Path(__file__).parent}{os.sep}",
+)
 _FOUND: set[str] = set()  # the modules that references of this process led to
 
 
@@ -123,28 +132,33 @@ def _import(name: str, reference: str) -> ModuleType:
             raise BadInput(
                 f"{reference}: there is no module {error.name!r}; install it, or give a file."
             ) from error
-        raise BadInput(_why(reference, error)) from error
+        raise BadInput(raised(f"{reference}: importing it", error)) from error
     except Exception as error:  # whatever a user's file raises is the user's to read
-        raise BadInput(_why(reference, error)) from error
+        raise BadInput(raised(f"{reference}: importing it", error)) from error
 
 
-def _why(reference: str, error: Exception) -> str:
+def raised(what: str, error: Exception) -> str:
+    """One sentence for an error of the user's code: ``what`` raised it, and the user's own file and line."""
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
     else:
-        own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith(_OF_OTHERS)] or frames
         where = f"{own[-1].filename}, line {own[-1].lineno}"
     said = " ".join(str(error).split())
-    return (
-        f"{reference}: importing it raised {type(error).__name__} ({said}) in {where}; correct the code"
-        " and run again."
-    )
+    return f"{what} raised {type(error).__name__} ({said}) in {where}; correct the code and run again."
 
 
 def distribution_of(module: str) -> str:
     """The installed package that a module belongs to, with its version; empty for a file or a folder."""
-    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], ())
+    names = _distributions().get(module.partition(".")[0], ())
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Top-level module → the installed packages that it belongs to. Reading it takes a fifth of a second."""
+    return importlib.metadata.packages_distributions()
 
 
 @functools.cache
@@ -184,18 +198,12 @@ def _is_own(name: str, module: str) -> bool:
         return False
     if name.partition(".")[0] == top:
         return True
-    # Of a file: its neighbours, but no package that happens to be installed in the same folder.
     spec, own = _spec(name.partition(".")[0]), _spec(top)
-    if (
-        spec is None
-        or own is None
-        or own.submodule_search_locations
-        or not spec.origin
-        or distribution_of(name)
-    ):
+    if spec is None or own is None or own.submodule_search_locations or not spec.origin:
         return False
-    home, place = Path(str(own.origin)).parent, Path(spec.origin)
-    return place.parent == home or (bool(spec.submodule_search_locations) and place.parent.parent == home)
+    # Of a file: its neighbours, but no package that happens to be installed in the same folder.
+    place = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
+    return place.parent == Path(str(own.origin)).parent and not distribution_of(name)
 
 
 def _imported_by(name: str) -> Iterator[str]:

@@ -112,7 +112,9 @@ def _entry(
     if row.config is None:
         return Entry(row.label, row.on, row.note), False
     try:
-        result = run_with(Session(row.config, place), backend, live, retry_failed=retry_failed)
+        session = Session(row.config, place)
+        session.require()
+        result = run_with(session, backend, live, retry_failed=retry_failed)
     except BadInput as error:
         return Entry(row.label, row.on, f"not applicable: {error}"), False
     note = row.note if result.predictions is not None else "no fold finished"

@@ -43,7 +43,6 @@ def run_with(
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
     ``retry_failed``, clips whose failure is stored are extracted again."""
     try_out(session.model())  # an unknown model or option, and broken code, is told before a clip is touched
-    session.require()
     backend.require(session.config.cluster)  # before an hour of extraction
     manifest = session.manifest([live], backend)
     # a split that cannot be is told before an hour of extraction

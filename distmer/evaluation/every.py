@@ -127,17 +127,19 @@ def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArr
 
 def _fold_means(confusion_SGKK: IntArray, fold_of_G: IntArray, weight_RG: IntArray) -> FloatArray:
     """mean_RS2: (UAR, UF1) of each fold, averaged over the folds by weight. A fold that a seed lacks is left
-    out."""
-    folds = int(fold_of_G.max()) + 1
-    of_fold_GF = np.eye(folds, dtype=np.int64)[fold_of_G]
-    seeds, _, classes, _ = confusion_SGKK.shape
-    mean_RS2 = np.empty((len(weight_RG), seeds, 2))
-    share_RF = (weight_RG @ of_fold_GF) / of_fold_GF.sum(0)
-    for s in range(seeds):
-        confusion_FGX = of_fold_GF.T[:, :, None] * confusion_SGKK[s].reshape(1, len(fold_of_G), -1)
-        for r, weight_G in enumerate(weight_RG):
-            confusion_FKK = (weight_G[None, :, None] * confusion_FGX).sum(1).reshape(folds, classes, classes)
-            weight_F = share_RF[r] * (confusion_FKK.sum((1, 2)) > 0)
-            for i, score_F in enumerate(scores_of(confusion_FKK, occurring=True)):
-                mean_RS2[r, s, i] = np.average(score_F, weights=weight_F) if weight_F.sum() else np.nan
-    return mean_RS2
+    out. The pairs G are sorted by fold."""
+    start_F = np.flatnonzero(np.diff(fold_of_G, prepend=-1))
+    share_RF = np.add.reduceat(weight_RG, start_F, axis=1) / np.bincount(fold_of_G)
+    of_seed: list[FloatArray] = []
+    for confusion_GKK in confusion_SGKK:
+        weighted_RGKK = weight_RG[:, :, None, None] * confusion_GKK
+        confusion_RFKK = np.add.reduceat(weighted_RGKK, start_F, axis=1)
+        share_of_seed_RF = share_RF * (confusion_RFKK.sum((2, 3)) > 0)
+        # A resample may hold no clip that the seed has predicted: then it has no mean.
+        total_R = np.where(share_of_seed_RF.sum(1) > 0, share_of_seed_RF.sum(1), np.nan)
+        means = [
+            (share_of_seed_RF * score_RF).sum(1) / total_R
+            for score_RF in scores_of(confusion_RFKK, occurring=True)
+        ]
+        of_seed.append(np.stack(means, axis=-1))
+    return np.stack(of_seed, axis=1)

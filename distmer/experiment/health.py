@@ -39,6 +39,12 @@ class Check:
         """Well unless there is ``trouble``."""
         return cls(where, what, False, trouble, remedy) if trouble else cls(where, what, True, found)
 
+    @property
+    def line(self) -> str:
+        """For a terminal."""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{'ok  ' if self.ok else 'FAIL'}  {self.where}  {self.what}: {self.found}{remedy}"
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ NOT_ASKED = "not asked for: the run was of other folds alone"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Scored:
+class Scored(ABC):
     """What the end of a run and of a sweep have in common: the trained folds, and their score."""
 
     folds: tuple[FoldResult, ...]  # in plan order
@@ -35,9 +36,9 @@ class Scored:
     mlflow_run_id: str | None = None
 
     @property
+    @abstractmethod
     def results(self) -> Results:
         """What ``results.json`` holds."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, JsonValue]:
         """``results.json``: what `--json` prints as its last line."""

@@ -36,8 +36,7 @@ def as_model(entry: Any, name: str) -> ModelInfo:
     if not callable(entry) and not _is_estimator(entry):
         raise BadInput(
             f"{name}: a model is a ModelInfo, a torch.nn.Module class, a function that builds one, or a"
-            " scikit-learn"
-            f" classifier, not a {type(entry).__name__}."
+            f" scikit-learn classifier, not a {type(entry).__name__}."
         )
     if hasattr(entry, "forward") and not inspect.isclass(entry):
         raise BadInput(

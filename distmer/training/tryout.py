@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
 from distmer.models import ResolvedModel
+from distmer.plugins import raised
 from distmer.types import BadInput, FloatArray
 
 T = TypeVar("T")
@@ -90,13 +90,4 @@ def _guarded(model: ResolvedModel, what: str, act: Callable[[], T]) -> T:
     try:
         return act()
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [
-            f for f in frames if "site-packages" not in f.filename and "/distmer/" not in f.filename
-        ] or frames
-        said = " ".join(str(error).split())
-        raise BadInput(
-            f"model {model.info.name}: {what} raised {type(error).__name__} ({said}) in"
-            f" {own[-1].filename}, line"
-            f" {own[-1].lineno}; correct the code and run again."
-        ) from error
+        raise BadInput(raised(f"model {model.info.name}: {what}", error)) from error
