@@ -43,7 +43,7 @@ def both(
     plain.eval()
     with torch.no_grad():
         prob_NK = plain(x_NCHW[held_N]).double().softmax(1).numpy()
-    task = Task(lambda: ours, x_train.numpy(), None, y_train.numpy(), 3)
+    task = Task(lambda: ours, x_train.numpy(), y_train.numpy(), 3)
     net, our_curve = train_network(
         task, TrainConfig(batch_size=asked.batch, lr=asked.lr), asked.epochs, 0, SingleProcess()
     )

@@ -25,8 +25,10 @@ SHARED = (
     "distmer.evaluation.folds",  # the inner folds
     "distmer.evaluation.metrics",  # the UAR that chooses an epoch
     "distmer.features.featureset",  # which channels there are, and their scale
-    "distmer.features.inputs",  # normalisation, resizing, mirroring
+    "distmer.features.inputs",  # normalisation, resizing
+    "distmer.functions",  # the options of losses and augmentations
     "distmer.models.base",
+    "distmer.training.augmentations",
     "distmer.training.fold_inputs",
     "distmer.training.fit",
     "distmer.training.losses",
@@ -46,18 +48,22 @@ OF_USERS = ("distmer.models._plugin",)
 _sources: dict[str, tuple[ModuleSpec | None, bytes]] = {}
 
 
-def code_of(model: str, kind: str, own: Iterable[str] | None = None) -> dict[str, str]:
+def code_of(
+    model: str, kind: str, functions: Iterable[str] = (), own: Iterable[str] | None = None
+) -> dict[str, str]:
     """The digests of all code behind a fold, by module: the ``model``'s, its ``kind``'s, and the shared.
 
-    ``model`` is the name of the module that defines it; of a user's model, the modules of its own package or
-    folder that it imports count as well, or those in ``own`` where another process has found them. Each file
-    counts as this process imported it.
+    ``model`` is the name of the module that defines it, and ``functions`` those of its loss and its
+    augmentations. Of what is the user's, the modules of its own package or folder that it imports count as
+    well, or those in ``own`` where another process has found them. Each file counts as this process imported
+    it.
     """
-    if model.startswith("distmer."):
-        names = (*SHARED, *OF_KIND[kind], model)
-    else:
-        names = (*SHARED, *OF_KIND[kind], *OF_USERS, *(own_modules(model) if own is None else own))
-    return {name: digest_of_source(_source_of(name)) for name in sorted(names)}
+    names = [*SHARED, *OF_KIND[kind]]
+    for module in (model, *functions):
+        names += [module] if module.startswith("distmer.") else own_modules(module) if own is None else own
+    if not model.startswith("distmer."):
+        names += OF_USERS
+    return {name: digest_of_source(_source_of(name)) for name in sorted(set(names))}
 
 
 def read_sources(modules: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
 """The settings of an experiment: frozen pydantic models. Defaults are the reference paper's.
 
-How a file, the files that it extends and ``--set`` become one tree: `distmer.config_layers`. Two marks stand
-beside the fields: `PathMark`, on a setting that holds a path, and `ActsIf`, on a setting that does nothing
-under some other setting (`distmer.idle`).
+How a file, the files that it extends and ``--set`` become one tree: `distmer.config_layers`. Three marks
+stand beside the fields: `PathMark`, on a setting that holds a path; `PluginMark`, on one that names code; and
+`ActsIf`, on a setting that does nothing under some other setting (`distmer.idle`).
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -30,11 +30,21 @@ class PathMark:
     """The mark of a setting that holds a path: a relative one is made absolute when it is read.
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
-    ``database`` is a path only behind ``sqlite:///``; a ``plugin`` is a path only in ``file.py:NAME``, and
+    ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
     then beside the file that names it.
     """
 
-    kind: Literal["place", "protocol", "database", "plugin"]
+    kind: Literal["place", "protocol", "database", "module"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginMark:
+    """The mark of a `Named` setting, or of a list of them: what it names may be the user's own code.
+
+    ``group`` is the entry-point group in which installed packages announce such code.
+    """
+
+    group: str
 
 
 ConfigPath = Annotated[str, PathMark("place")]
@@ -144,15 +154,29 @@ class InputConfig(Section):
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
 
 
-class ModelConfig(BaseModel):
-    """The model's name; every further key is one of that model's own options (see `distmer models`)."""
+class Named(BaseModel):
+    """Something that is chosen by its name; every further key is an option of its own.
+
+    ``focal`` alone is short for ``{name: focal}``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: Annotated[str, PathMark("plugin")] = "atscnn"
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
     @property
     def options(self) -> dict[str, JsonValue]:
         return dict(self.model_extra or {})
+
+
+class ModelConfig(Named):
+    """The model's name; every further key is one of that model's own options (see `distmer models`)."""
+
+    name: str = "atscnn"
 
 
 class TrainConfig(Section):
@@ -171,8 +195,9 @@ class TrainConfig(Section):
     # After every `step_epochs` epochs the rate is multiplied by `step_factor`.
     step_epochs: Annotated[int, acts_if("train.schedule", "step")] = Field(default=60, ge=1)
     step_factor: Annotated[float, acts_if("train.schedule", "step")] = Field(default=0.3, gt=0, le=1)
-    loss: Literal["ce", "balanced"] = "ce"
-    mirror: bool = False  # half of the training clips of an epoch are mirrored left-right
+    loss: Annotated[Named, PluginMark("distmer.losses")] = Named(name="ce")
+    # what is done to the training clips of an epoch, one after the other
+    augment: Annotated[tuple[Named, ...], PluginMark("distmer.augmentations")] = ()
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
     inner_folds: Annotated[int, acts_if("train.selection", "inner")] = Field(default=3, ge=2)
     oracle: Annotated[Literal["per_subject", "global_epoch"], acts_if("train.selection", "oracle")] = (
@@ -252,12 +277,14 @@ class Config(Section):
     """A full experiment."""
 
     name: str = "loso"
+    # modules and files of your own: what they define can be named without them
+    plugins: tuple[Annotated[str, PathMark("module")], ...] = ()
     # the ledger keeps them as 64-bit numbers
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
     data: DataConfig = DataConfig()
     features: Annotated[FeatureConfig, _FRAMES] = FeatureConfig()
     inputs: InputConfig = InputConfig()
-    model: ModelConfig = ModelConfig()
+    model: Annotated[ModelConfig, PluginMark("distmer.models")] = ModelConfig()
     train: Annotated[TrainConfig, _NETWORK] = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()

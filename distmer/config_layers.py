@@ -11,20 +11,16 @@ Each is a layer. A layer is laid upon those below it as a whole, so the order of
 from __future__ import annotations
 
 import logging
-import re
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from distmer.config import Config, ModelConfig, PathMark, parse
-from distmer.idle import refuse_idle, sections
-from distmer.plugins import anchored_reference
+from distmer.config import Config, Named, parse
+from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
+from distmer.idle import refuse_idle, value_at
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
 
@@ -95,10 +91,15 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     """
     layers = [] if path is None else _files(path, ())
     for layer in layers:
-        _anchor(layer.tree, "", workspace, Path(layer.origin).parent)
+        change_settings(layer.tree, anchoring(workspace, Path(layer.origin).parent))
     if tree := _overrides(overrides):
-        _anchor(tree, "", Path.cwd(), Path.cwd())
+        change_settings(tree, anchoring(Path.cwd(), Path.cwd()))
         layers.append(Layer("--set", tree, override=True))
+    for layer in layers:
+        change_settings(layer.tree, with_names)
+    if modules := merge_layers(layers).get("plugins"):
+        for layer in layers:
+            change_settings(layer.tree, declaring(modules if isinstance(modules, list) else [modules]))
     return tuple(layers)
 
 
@@ -127,7 +128,7 @@ def merge(
 ) -> dict[str, Any]:
     """``over`` laid upon ``base``: mappings merge, everything else is replaced.
 
-    A model of another name brings no old options.
+    A model or a loss of another name brings no old options.
 
     BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
     """
@@ -141,10 +142,8 @@ def merge(
             raise BadInput(
                 f"{origin}: {at}{key} is {old!r}{below}; {at}{key} must be a mapping of settings: correct it."
             )
-        elif (
-            key == "model"
-            and "name" in value
-            and value["name"] != old.get("name", value["name"] if at else _default_model())
+        elif f"{at}{key}" in plugin_settings() and value.get("name", _name_in(old, f"{at}{key}")) != _name_in(
+            old, f"{at}{key}"
         ):
             result[key] = dict(value)
         else:
@@ -153,22 +152,23 @@ def merge(
 
 
 def unused_options(layers: Sequence[Layer]) -> list[str]:
-    """A sentence for each option that is not used because a higher layer names another model."""
+    """A sentence for each option that is not used because a higher layer names another model, or loss."""
     notes: list[str] = []
     tree: dict[str, Any] = {}
-    given: dict[str, str] = {}  # option → the layer that gave it
+    given: dict[str, str] = {}  # option, by its dotted name → the layer that gave it
     for layer in layers:
-        old, new = tree.get("model") or {}, layer.tree.get("model") or {}
-        tree = merge(tree, layer.tree)
-        for option, value in old.items():
-            if option != "name" and option not in tree["model"]:
-                notes.append(
-                    f"model.{option}={value} of {given[option]} belongs to"
-                    f" {old.get('name', _default_model())} and is not used for"
-                    f" {new['name']}, which starts from its own defaults"
-                )
-        if isinstance(new, Mapping):
-            given |= dict.fromkeys(new, layer.origin)
+        below, tree = tree, merge(tree, layer.tree)
+        for setting in plugin_settings():
+            old, new = _mapping_at(below, setting), _mapping_at(tree, setting)
+            for option, value in old.items():
+                if option != "name" and option not in new:
+                    notes.append(
+                        f"{setting}.{option}={value} of {given[f'{setting}.{option}']} belongs to"
+                        f" {_name_in(old, setting)} and is not used for"
+                        f" {new.get('name')}, which starts from its own defaults"
+                    )
+            own = _mapping_at(layer.tree, setting)
+            given |= dict.fromkeys((f"{setting}.{option}" for option in own), layer.origin)
     return notes
 
 
@@ -177,8 +177,17 @@ def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str
     return _grown([(tuple(path.split(".")), value, path) for path, value in dotted.items()], f"{origin}: ")
 
 
-def _default_model() -> str:
-    return ModelConfig.model_fields["name"].default
+def _name_in(tree: Mapping[str, Any], setting: str) -> str:
+    """The name in the value of a setting that names code, or its default."""
+    default = value_at({}, setting)
+    return str(tree.get("name", default.name if isinstance(default, Named) else ""))
+
+
+def _mapping_at(tree: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
+    node: Any = tree
+    for key in setting.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else {}
 
 
 def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
@@ -262,82 +271,6 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
             node = node.setdefault(key, {})
         node[keys[-1]] = value
     return tree
-
-
-def _anchor(tree: dict[str, Any], at: str, base: Place, beside: Path) -> None:
-    """Make the path settings of ``tree`` absolute, in place.
-
-    These are its own, those of compared rows, and those that a sweep chooses among. Data are below ``base``,
-    and code is below ``beside``.
-    """
-    marks = path_settings()
-    for key, value in tree.items():
-        name = f"{at}{key}"
-        mark = marks.get(name) or marks.get(f"{name.rpartition('.')[0]}.*")
-        if mark is not None:
-            tree[key] = _anchored(value, mark, base, beside)
-        elif not isinstance(value, dict):
-            continue
-        elif f"{name}.*" in marks:
-            tree[key] = {k: _anchored(v, marks[f"{name}.*"], base, beside) for k, v in value.items()}
-        elif name in ("compare.rows", "compare.over"):
-            for row in value.values():
-                if isinstance(row, dict):
-                    _anchor(row, "", base, beside)
-        elif name == "sweep.space":
-            _anchor(value, "", base, beside)
-        else:
-            _anchor(value, f"{name}.", base, beside)
-
-
-def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
-    if isinstance(value, dict):  # of a sweep: {choice: [a, b]}
-        return {
-            form: [_anchored(one, mark, base, beside) for one in some] if isinstance(some, list) else some
-            for form, some in value.items()
-        }
-    if not isinstance(value, str):
-        return value
-    if mark.kind == "plugin":
-        return anchored_reference(value, beside)
-    if mark.kind == "protocol":
-        return anchored(value, base) if value.endswith((".yaml", ".yml")) else value
-    if mark.kind == "database":
-        found = re.fullmatch(r"(sqlite[^:/]*:///)([^/?:][^?]*)(.*)", value)
-        if found is None:
-            return value
-        if not isinstance(base, Path):
-            raise BadInput(
-                f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an"
-                " absolute path."
-            )
-        return f"{found[1]}{anchored(found[2], base)}{found[3]}"
-    return anchored(value, base)
-
-
-@cache
-def path_settings() -> dict[str, PathMark]:
-    """Every setting that is marked as a path, by its dotted name.
-
-    ``.*`` at the end stands for the values of a mapping.
-    """
-    found: dict[str, PathMark] = {}
-    for name, field in sections(Config):
-        in_mapping = any(
-            typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation))
-        )
-        for mark in _marks(field.annotation, field.metadata):
-            found[f"{name}.*" if in_mapping else name] = mark
-    return found
-
-
-def _marks(annotation: Any, metadata: Iterable[Any] = ()) -> Iterable[PathMark]:
-    yield from (
-        mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, PathMark)
-    )
-    for arm in typing.get_args(annotation):
-        if not (isinstance(arm, type) and issubclass(arm, BaseModel)):
-            yield from _marks(arm)
 
 
 def _first_line(error: Exception) -> str:

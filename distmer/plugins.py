@@ -16,7 +16,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +33,23 @@ _OF_OTHERS = (
     f"{Path(__file__).parent}{os.sep}",
 )
 _FOUND: set[str] = set()  # the modules that references of this process led to
+
+
+# What distmer itself brings of each group, by the same kind of reference. Its models are found by walking
+# their folder: see `distmer.models`.
+_SHIPPED: Mapping[str, Mapping[str, str]] = {
+    "distmer.losses": {
+        "ce": "distmer.training.losses:ce",
+        "balanced": "distmer.training.losses:Balanced",
+        "focal": "distmer.training.losses:focal",
+    },
+    "distmer.augmentations": {
+        "mirror": "distmer.training.augmentations:mirror",
+        "shift": "distmer.training.augmentations:shift",
+        "noise": "distmer.training.augmentations:noise",
+        "mixup": "distmer.training.augmentations:mixup",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,8 @@ def find(reference: str) -> Plugin:
     if not hasattr(module, name):
         own = [known for known in vars(module) if not known.startswith("_")]
         raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
-    _FOUND.add(module.__name__)
+    if not module.__name__.startswith("distmer."):
+        _FOUND.add(module.__name__)
     return Plugin(
         f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__)
     )
@@ -93,6 +111,50 @@ def announced(name: str, group: str) -> Plugin | None:
         both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
         raise BadInput(f"{both} both announce {name!r} in {group}; name it as package.module:NAME.")
     return replace(find(found[0].value), reference=name) if found else None
+
+
+def shipped(group: str) -> Mapping[str, str]:
+    """What distmer itself brings of a group: name → reference."""
+    if group == "distmer.models":  # by its name alone, for the models stand above this module
+        return {name: f"distmer.models:{name}" for name in importlib.import_module(group).models()}
+    return _SHIPPED.get(group, {})
+
+
+def declared(name: str, group: str, modules: Sequence[str]) -> str:
+    """The reference to what one of the user's own ``modules`` (names or files) calls ``name``.
+
+    It is ``name`` itself where distmer or an installed package knows it, and where it is a reference already.
+
+    Raises BadInput where nobody knows the name (with the nearest one), and where two do.
+    """
+    if is_reference(name):
+        return name
+    own = {
+        place: import_file(Path(place)) if place.endswith(".py") else _import(place, place)
+        for place in modules
+    }
+    found = [place for place, module in own.items() if hasattr(module, name)]
+    known = {*shipped(group), *names_announced(group)}
+    if name in known:
+        clash = [
+            place
+            for place in found
+            if getattr(vars(own[place])[name], "__module__", "") == own[place].__name__
+        ]
+        if clash:
+            raise BadInput(
+                f"{name!r} is a name of distmer or of an installed package, and {clash[0]} defines it too;"
+                f" name yours {clash[0]}:{name}, or rename it."
+            )
+        return name
+    if len(found) > 1:
+        raise BadInput(f"{found[0]} and {found[1]} both define {name!r}; name one as {found[0]}:{name}.")
+    if not found:
+        names = {n for module in own.values() for n in vars(module) if not n.startswith("_")}
+        raise BadInput(
+            f"{name!r} is neither distmer's nor in {', '.join(modules)}; {nearest(name, known | names)}"
+        )
+    return f"{found[0]}:{name}"
 
 
 def names_announced(group: str) -> list[str]:

@@ -12,6 +12,7 @@ from distmer.config import Config
 from distmer.datasets import mismatches
 from distmer.digests import canonical, digest, digest_of_list
 from distmer.evaluation.folds import make_folds, permute_within_subjects
+from distmer.functions import of_training
 from distmer.idle import acting
 from distmer.models import ResolvedModel
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
@@ -113,11 +114,17 @@ def fold_jobs(
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
     """The part of a fold's identity that all folds of a run share, with every default filled in."""
     settings = acting_settings(config, model)
+    functions = of_training(config.train) if model.info.kind == "torch" else ()
+    if functions:
+        loss, *augment = [function.setting for function in functions]
+        settings["train"] = {**settings["train"], "loss": loss, "augment": augment}
+    packages = sorted({f.distribution for f in functions if f.distribution and not f.is_own})
     return {
         "result_epoch": RESULT_EPOCH,
         "classes": classes,
         "model": model.spec,
-        "code": code_of(model.module, model.info.kind),
+        "code": code_of(model.module, model.info.kind, [function.module for function in functions]),
+        **({"packages": packages} if packages else {}),
         "channels": list(model.inputs),
         "train": settings["train"],
         "inputs": settings["inputs"],

@@ -73,22 +73,6 @@ def resize(x_NHW: Float32Array, size: int) -> Float32Array:
     return small_NHW
 
 
-def mirrored(x_NCHW: Float32Array, channels: Sequence[str], normalised_as: Normalisation) -> Float32Array:
-    """The inputs as if every face had been filmed in a mirror: flipped left-right, and u, which points right,
-    turned round.
-
-    On a min-max scale, turning round is 1 − u. ``normalised_as`` is ``normalisation_of(...)``; call this
-    before any standardisation, which moves the zero of u.
-    """
-    flipped_NCHW = x_NCHW[..., ::-1].copy()
-    for index, channel in enumerate(channels):
-        _check(channel)
-        if channel == "u":
-            u_NHW = flipped_NCHW[:, index]
-            flipped_NCHW[:, index] = np.float32(1) - u_NHW if normalised_as == "minmax" else -u_NHW
-    return flipped_NCHW
-
-
 def normalisation_of(unit: Unit, cfg: InputConfig) -> Normalisation:
     """The scale that ``normalise`` leaves: maps published min-max scaled are so under any setting."""
     return "minmax" if unit == "minmax" else cfg.normalise

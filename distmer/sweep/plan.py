@@ -15,11 +15,13 @@ from typing import Literal
 
 from distmer.code import code_of
 from distmer.config import Config, FeatureConfig
+from distmer.config_places import plugin_group
 from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.stats import bootstrap
 from distmer.experiment.plan import Plan, fold_jobs
+from distmer.functions import of_training
 from distmer.models import resolve
 from distmer.sweep.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.types import Fold, FoldJob, FoldResult, JsonValue, Predictions
@@ -207,9 +209,18 @@ def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) 
         # draws depend on its order
         "space": [[name, domain.model_dump(mode="json")] for name, domain in space.sweep.space.items()],
         "features": sorted(digest(sorted(clips.items())) for clips in keys.values()),
-        "code": [code_of(model.module, model.info.kind) for model in models],
+        "code": [code_of(model.module, model.info.kind, _functions(space)) for model in models],
     }
     return SweepPlan(digest(identity), space, base, keys, tuple(_searches(space.sweep, base)))
+
+
+def _functions(space: Space) -> list[str]:
+    """The modules of every loss and augmentation that a trial may use."""
+    trains = [space.base().train]
+    for name, domain in space.sweep.space.items():
+        if plugin_group(name) and name.startswith("train."):
+            trains += [space.config({name: value})[0].train for value in domain.landmarks]
+    return sorted({function.module for train in trains for function in of_training(train)})
 
 
 def _searches(sweep: SweepConfig, base: Plan) -> list[Search]:

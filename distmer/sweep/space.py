@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
+from distmer.functions import of_training
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.process import only_errors_of
@@ -166,7 +167,10 @@ class Space:
         """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map,
         say."""
         config = parse(Config, merge(self.tree, nested(setting, self.origin), self.origin), self.origin)
-        return config, resolve(config.model)
+        model = resolve(config.model)
+        if model.info.kind == "torch":
+            of_training(config.train)
+        return config, model
 
     @property
     def searched(self) -> dict[str, tuple[JsonValue, ...]]:

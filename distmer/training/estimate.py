@@ -108,7 +108,7 @@ def _step_seconds(model: str, train_config: str, classes: int, batch: int) -> fl
     resolved, train = _resolved(model), TrainConfig.model_validate_json(train_config)
     rng = np.random.default_rng(0)
     x_NCHW = rng.normal(size=(batch, len(resolved.inputs), resolved.size, resolved.size)).astype(np.float32)
-    task = Task(lambda: resolved.build(classes), x_NCHW, None, rng.integers(classes, size=batch), classes)
+    task = Task(lambda: resolved.build(classes), x_NCHW, rng.integers(classes, size=batch), classes)
     ends = [time.perf_counter()]
     with repeatable(train.threads):
         runtime = SingleProcess()

@@ -1,15 +1,17 @@
 """`fit_fold`: one fold, from its job to its predictions. It knows torch, and neither Ray nor the disk.
 
-The held-out clips are used in exactly one place, the prediction after training. Only under ``selection:
-oracle``, which must be asked for by name, they are also predicted after every epoch.
+`train_fold` is given the training clips alone, and the held-out clips are predicted by what it returns. Only
+under ``selection: oracle``, which must be asked for by name, they are also predicted after every epoch.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +19,10 @@ from distmer.code import SHARED, code_of, other_code, read_sources
 from distmer.config import InputConfig, ModelConfig, TrainConfig
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
-from distmer.features.inputs import mirrored
+from distmer.functions import Function, of_training
 from distmer.models import ResolvedModel, resolve
-from distmer.training.fold_inputs import Inputs, standardised
+from distmer.training.augmentations import Augmentation
+from distmer.training.fold_inputs import ChannelScale, Inputs
 from distmer.training.network import Runtime, SingleProcess, Task, predict, repeatable, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
@@ -55,21 +58,25 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     train = TrainConfig.model_validate(job.spec["train"])
     model = job.spec["model"]
     resolved = resolve(ModelConfig.model_validate({"name": model["name"], **model["options"]}))
-    _require_same_code(job, resolved)
-    y_train = np.array([job.labels[c] for c in job.fold.train])
-    if len(set(y_train.tolist())) < 2:
+    _require_same_code(job, resolved, train)
+    if len(set(_labels(job, job.fold.train).tolist())) < 2:
         reason = "its training clips show one class only, so nothing can be learned; use more subjects."
         raise BadInput(f"fold {job.fold.id}: {reason}")
     runtime = runtime or SingleProcess(gpu=job.spec["device"] == "cuda")
     classical = resolved.info.kind == "classical"
     workers, device = (1, "cpu") if classical else (runtime.world, runtime.device.type)
     _require_same_runtime(job, workers, device)
+    epoch_prob_ENK = None
     with repeatable(train.threads):
-        if classical:
-            fitted = _fit_classical(job, inputs, resolved, y_train)
+        if train.selection == "oracle" and not classical:
+            prob_NK, epochs, curves, epoch_prob_ENK = _oracle(job, inputs, resolved, train, runtime)
         else:
-            fitted = _fit_network(job, inputs, resolved, train, y_train, runtime)
-    prob_NK, epochs, curves, epoch_prob_ENK = fitted
+            fitted = train_fold(job, inputs, resolved, train, runtime)
+            prob_NK, epochs, curves = (
+                fitted.predict(inputs.take(job.fold.test)),
+                fitted.epochs,
+                fitted.curves,
+            )
     _require_finite(job, prob_NK)
     return FoldResult(
         digest=job.digest,
@@ -84,12 +91,14 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     )
 
 
-def _require_same_code(job: FoldJob, resolved: ResolvedModel) -> None:
+def _require_same_code(job: FoldJob, resolved: ResolvedModel, train: TrainConfig) -> None:
     """The result is stored under the digests of the process that planned it: other code gives other
     numbers."""
     planned: Mapping[str, str] = job.spec["code"]
     brought = [name for name in planned if not name.startswith("distmer.")]
-    other = other_code(planned, code_of(resolved.module, resolved.info.kind, brought))
+    functions = of_training(train) if resolved.info.kind == "torch" else ()
+    modules = [function.module for function in functions]
+    other = other_code(planned, code_of(resolved.module, resolved.info.kind, modules, brought))
     if other:
         raise OtherCode(
             f"fold {job.fold.id}: {', '.join(other)} on {platform.node()} is not the version that this run"
@@ -132,75 +141,113 @@ def as_predictions(
 
 
 Curves = dict[str, tuple[float, ...]]  # a value for each epoch
-# Held-out probabilities, epochs trained, curves; under `oracle: global_epoch` the probabilities after each
-# epoch too.
-_Fitted = tuple[FloatArray, int, Curves, FloatArray | None]
-# Training clips, their labels, held-out clips → the task, and the held-out clips on the same scale.
-_Prepare = Callable[[FloatArray, IntArray, FloatArray], tuple[Task, FloatArray]]
 
 
-def _fit_classical(job: FoldJob, inputs: Inputs, resolved: ResolvedModel, y_train: IntArray) -> _Fitted:
-    x_train, x_test = inputs.take(job.fold.train), inputs.take(job.fold.test)
-    x_train, x_test = standardised(x_train, x_test, wanted=_standardise(job))
-    estimator = resolved.build(int(job.spec["classes"]))
-    estimator.fit(x_train, y_train, derive(job.seed, job.fold.id) % 2**32)
-    return estimator.predict_proba(x_test), 0, {}, None
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model that a fold's training clips have made.
+
+    ``model`` is the network in eval mode, or the fitted `Classical`; ``scale`` the standardisation of its
+    inputs, None without one; ``epochs`` how many were trained (0 for a classical model).
+    """
+
+    model: Any
+    scale: ChannelScale | None
+    epochs: int
+    curves: Curves
+
+    def predict(self, x_NCHW: FloatArray) -> FloatArray:
+        """prob_NK of clips, whose inputs are not yet standardised."""
+        x_NCHW = x_NCHW if self.scale is None else self.scale.apply(x_NCHW)
+        if hasattr(self.model, "predict_proba"):
+            return self.model.predict_proba(x_NCHW)
+        return predict(self.model, x_NCHW)
 
 
-def _fit_network(
-    job: FoldJob,
-    inputs: Inputs,
-    resolved: ResolvedModel,
-    train: TrainConfig,
-    y_train: IntArray,
-    runtime: Runtime,
-) -> _Fitted:
+def train_fold(
+    job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig, runtime: Runtime
+) -> Fitted:
+    """Train the job's model on its training clips. Of ``inputs`` it takes these alone.
+
+    Raises BadInput where the epoch cannot be selected as asked, or the training diverged.
+    """
+    x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
     seed = derive(job.seed, job.fold.id)
-    classes = int(job.spec["classes"])
-
-    def prepare(x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray) -> tuple[Task, FloatArray]:
-        mirror_NCHW = mirrored(x_NCHW, inputs.channels, inputs.normalised_as) if train.mirror else x_NCHW[:0]
-        x_NCHW, mirror_NCHW, x_held_NCHW = standardised(
-            x_NCHW,
-            mirror_NCHW,
-            x_held_NCHW,
-            wanted=_standardise(job),
-        )
-        build = partial(resolved.build, classes)
-        return Task(build, x_NCHW, mirror_NCHW if train.mirror else None, y_N, classes), x_held_NCHW
-
-    x_train = inputs.take(job.fold.train)
+    if resolved.info.kind == "classical":
+        scale = _scale(job, x_NCHW)
+        classifier = resolved.build(int(job.spec["classes"]))
+        classifier.fit(x_NCHW if scale is None else scale.apply(x_NCHW), y_N, seed % 2**32)
+        return Fitted(classifier, scale, 0, {})
+    recipe = _Recipe.of(job, inputs, resolved, train)
     saved = runtime.restore()
     epochs, curves = train.epochs, {}
     if saved is not None:
         epochs, curves = int(saved["extra"]["epochs"]), dict(saved["extra"]["curves"])
     elif train.selection == "inner":
-        chosen = _choose_epochs(job, x_train, y_train, prepare, train, seed, runtime)
-        epochs, curves = runtime.broadcast(chosen)
-    task, x_test = prepare(x_train, y_train, inputs.take(job.fold.test))
-    if train.selection == "oracle":  # no checkpoints: the predictions after each epoch are in memory alone
-        prob_ENK, losses = _train_and_predict_each_epoch(task, x_test, train, seed, runtime)
-        return _oracle(job, train, prob_ENK, {"train_loss": losses})
-    net, losses = train_network(
-        task,
-        train,
-        epochs,
-        seed,
-        runtime,
-        extra_state={"epochs": epochs, "curves": curves},
-    )
-    return predict(net, x_test), epochs, {"train_loss": losses, **curves}, None
+        epochs, curves = runtime.broadcast(_choose_epochs(job, x_NCHW, y_N, recipe, seed, runtime))
+    task, scale = recipe.task(x_NCHW, y_N)
+    extra = {"epochs": epochs, "curves": curves}
+    net, losses = train_network(task, train, epochs, seed, runtime, extra_state=extra)
+    return Fitted(net, scale, epochs, {"train_loss": losses, **curves})
 
 
-def _oracle(job: FoldJob, train: TrainConfig, prob_ENK: FloatArray, curves: Curves) -> _Fitted:
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """How a job's network is trained on any of its clips: on all of its training clips, or on inner folds."""
+
+    job: FoldJob
+    resolved: ResolvedModel
+    train: TrainConfig
+    loss: Function
+    augment: tuple[Augmentation, ...]
+    channels: tuple[str, ...]
+    zero_1C11: FloatArray
+
+    @classmethod
+    def of(cls, job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig) -> _Recipe:
+        loss, *augment = of_training(train)
+        chain = tuple(function.bound() for function in augment)
+        return cls(job, resolved, train, loss, chain, inputs.channels, inputs.no_motion)
+
+    def task(self, x_NCHW: FloatArray, y_N: IntArray) -> tuple[Task, ChannelScale | None]:
+        """What is trained on these clips, and the standardisation that they give."""
+        classes = int(self.job.spec["classes"])
+        scale = _scale(self.job, x_NCHW)
+        zero_1C11 = self.zero_1C11
+        if scale is not None:
+            x_NCHW, zero_1C11 = scale.apply(x_NCHW), scale.apply(zero_1C11)
+        loss = self.loss.bound(count_K=np.bincount(y_N, minlength=classes))
+        build = partial(self.resolved.build, classes)
+        zero_C = zero_1C11.reshape(-1)
+        return Task(build, x_NCHW, y_N, classes, loss, self.augment, self.channels, zero_C), scale
+
+
+def _labels(job: FoldJob, clip_ids: tuple[str, ...]) -> IntArray:
+    return np.array([job.labels[c] for c in clip_ids])
+
+
+def _scale(job: FoldJob, x_NCHW: FloatArray) -> ChannelScale | None:
+    wanted = InputConfig.model_validate(job.spec["inputs"]).standardise
+    return ChannelScale.of(x_NCHW) if wanted else None
+
+
+def _oracle(
+    job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig, runtime: Runtime
+) -> tuple[FloatArray, int, Curves, FloatArray | None]:
     """The leak, on purpose: the epoch is chosen on the held-out clips.
 
     ``per_subject`` keeps the epoch of best held-out accuracy (as HTNet's script does; the earliest of equal
-    ones). ``global_epoch`` is one epoch for all folds, which is chosen when all of them are trained.
+    ones). ``global_epoch`` is one epoch for all folds, which is chosen when all of them are trained: then the
+    probabilities after each epoch come too. There are no checkpoints.
     """
-    y_test = np.array([job.labels[c] for c in job.fold.test])
+    x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
+    task, scale = _Recipe.of(job, inputs, resolved, train).task(x_NCHW, y_N)
+    x_test, y_test = inputs.take(job.fold.test), _labels(job, job.fold.test)
+    x_test = x_test if scale is None else scale.apply(x_test)
+    seed = derive(job.seed, job.fold.id)
+    prob_ENK, losses = _train_and_predict_each_epoch(task, x_test, train, seed, runtime)
     accuracy_E = (prob_ENK.argmax(axis=2) == y_test).mean(axis=1)
-    curves = {**curves, "test_accuracy": tuple(accuracy_E.tolist())}
+    curves = {"train_loss": losses, "test_accuracy": tuple(accuracy_E.tolist())}
     if train.oracle == "global_epoch":
         return prob_ENK[-1], len(prob_ENK), curves, prob_ENK
     best = int(accuracy_E.argmax())
@@ -208,34 +255,28 @@ def _oracle(job: FoldJob, train: TrainConfig, prob_ENK: FloatArray, curves: Curv
 
 
 def _choose_epochs(
-    job: FoldJob,
-    x_train: FloatArray,
-    y_train: IntArray,
-    prepare: _Prepare,
-    train: TrainConfig,
-    seed: int,
-    runtime: Runtime,
+    job: FoldJob, x_NCHW: FloatArray, y_N: IntArray, recipe: _Recipe, seed: int, runtime: Runtime
 ) -> tuple[int, Curves]:
     """The epoch of best UAR over inner folds of the training clips, split by subject, their validation clips
     pooled.
 
     Of epochs with equal UAR, the one of lower cross-entropy; of those, the earliest.
     """
-    from sklearn.metrics import (
-        log_loss,
-    )  # two seconds, which a fold with a fixed number of epochs need not wait
+    from sklearn.metrics import log_loss  # two seconds, which a fold of fixed epochs need not wait
 
+    train = recipe.train
     row = {clip: i for i, clip in enumerate(job.fold.train)}
-    prob_ENK = np.zeros((train.epochs, len(y_train), int(job.spec["classes"])))
+    prob_ENK = np.zeros((train.epochs, len(y_N), int(job.spec["classes"])))
     for inner in inner_folds(job.fold.train, job.labels, train.inner_folds):
         fit_rows, held_rows = [row[c] for c in inner.train], [row[c] for c in inner.test]
-        task, x_held = prepare(x_train[fit_rows], y_train[fit_rows], x_train[held_rows])
+        task, scale = recipe.task(x_NCHW[fit_rows], y_N[fit_rows])
+        x_held = x_NCHW[held_rows] if scale is None else scale.apply(x_NCHW[held_rows])
         inner_seed = derive(seed, "inner", inner.id)
         prob_ENK[:, held_rows] = _train_and_predict_each_epoch(task, x_held, train, inner_seed, runtime)[0]
     _require_finite(job, prob_ENK)
     labels = list(range(prob_ENK.shape[2]))
-    uar_E = [scores(y_train, prob_NK.argmax(axis=1), len(labels)).uar for prob_NK in prob_ENK]
-    loss_E = [float(log_loss(y_train, p / p.sum(axis=1, keepdims=True), labels=labels)) for p in prob_ENK]
+    uar_E = [scores(y_N, prob_NK.argmax(axis=1), len(labels)).uar for prob_NK in prob_ENK]
+    loss_E = [float(log_loss(y_N, p / p.sum(axis=1, keepdims=True), labels=labels)) for p in prob_ENK]
     best = min(range(train.epochs), key=lambda e: (-uar_E[e], loss_E[e], e))
     return best + 1, {"inner_uar": tuple(uar_E), "inner_loss": tuple(loss_E)}
 
@@ -258,7 +299,3 @@ def _train_and_predict_each_epoch(
         after_epoch=lambda net: probs.append(predict(net, x_NCHW)),
     )
     return np.stack(probs), losses
-
-
-def _standardise(job: FoldJob) -> bool:
-    return InputConfig.model_validate(job.spec["inputs"]).standardise

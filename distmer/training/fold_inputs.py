@@ -15,14 +15,24 @@ from distmer.types import FloatArray
 class Inputs:
     """The model inputs of every usable clip: ``x_NCHW`` float32, where row n belongs to ``clip_ids[n]``.
 
-    ``channels`` names the C channels. ``normalised_as`` is the scale they are on, which decides how u is
-    mirrored.
+    ``channels`` names the C channels. ``normalised_as`` is the scale they are on, which decides what no
+    motion is.
     """
 
     clip_ids: tuple[str, ...]
     channels: tuple[str, ...]
     normalised_as: Normalisation
     x_NCHW: FloatArray
+
+    @property
+    def no_motion(self) -> FloatArray:
+        """The value that no motion has in each channel (in a crop: black), before any standardisation.
+
+        Of shape (1, C, 1, 1).
+        """
+        middle = 0.5 if self.normalised_as == "minmax" else 0.0
+        zero_C = [middle if channel in ("u", "v") else 0.0 for channel in self.channels]
+        return np.array(zero_C, np.float32)[None, :, None, None]
 
     def take(self, clip_ids: Sequence[str]) -> FloatArray:
         """The inputs of these clips in this order, as a copy that may be written to. KeyError for an unknown
@@ -49,12 +59,3 @@ class ChannelScale:
     def apply(self, x_NCHW: FloatArray) -> FloatArray:
         """The clips with the mean subtracted and divided by the standard deviation, channel by channel."""
         return (x_NCHW - self.mean_C[None, :, None, None]) / self.std_C[None, :, None, None]
-
-
-def standardised(x_train_NCHW: FloatArray, *others_NCHW: FloatArray, wanted: bool) -> tuple[FloatArray, ...]:
-    """The training clips' inputs and any others, standardised by the training clips alone; as they are if not
-    ``wanted``."""
-    if not wanted:
-        return (x_train_NCHW, *others_NCHW)
-    scale = ChannelScale.of(x_train_NCHW)
-    return tuple(scale.apply(x) for x in (x_train_NCHW, *others_NCHW))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import nn
 
 from distmer.config import TrainConfig
 from distmer.process import environment
-from distmer.training.losses import batch_loss, class_weights
+from distmer.training.augmentations import Augmentation, Clips
+from distmer.training.losses import Loss, batch_loss, ce
 from distmer.training.seeds import derive
 from distmer.types import FloatArray, IntArray, RunError
 
@@ -91,15 +92,19 @@ class SingleProcess:
 class Task:
     """What is trained: a function that builds the network with fresh weights, and clips with their labels.
 
-    ``x_NCHW`` are the N clips' inputs, float32; ``y_N`` their classes from 0 on. ``mirror_NCHW`` are the same
-    clips mirrored, or None for a training without mirroring.
+    ``x_NCHW`` are the N clips' inputs, float32, of the C ``channels``; ``y_N`` their classes from 0 on;
+    ``zero_C`` the value of no motion in each channel. ``augment`` is applied to them at the start of every
+    epoch.
     """
 
     build: Callable[[], nn.Module]
     x_NCHW: FloatArray
-    mirror_NCHW: FloatArray | None
     y_N: IntArray
     classes: int
+    loss: Loss = ce
+    augment: tuple[Augmentation, ...] = ()
+    channels: tuple[str, ...] = ()
+    zero_C: FloatArray | None = None  # needed by augmentations alone
 
 
 def training_device(gpu: bool) -> torch.device:
@@ -216,18 +221,17 @@ def train_network(
         losses = [loss.to(device) for loss in saved["losses"]]
         start = int(saved["epoch"])
     wrapped = runtime.wrap(net)
-    x_NCHW = to_device(task.x_NCHW, device)
-    mirror_NCHW = None if task.mirror_NCHW is None else to_device(task.mirror_NCHW, device)
-    y_N = torch.from_numpy(task.y_N.astype(np.int64)).to(device)
-    weight_K = class_weights(config.loss, task.y_N, task.classes)
-    weight_K = None if weight_K is None else weight_K.to(device)
+    clips = _clips(task, device)
+    loss = task.loss.to(device) if isinstance(task.loss, nn.Module) else task.loss
     for epoch in range(start, epochs):
         net.train()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, epoch)
         torch.manual_seed(derive(seed, "dropout", epoch, runtime.rank))
-        x_epoch_NCHW, batches = _epoch_order(task, x_NCHW, mirror_NCHW, config, derive(seed, "order", epoch))
-        losses.append(_one_epoch(wrapped, optimiser, x_epoch_NCHW, y_N, batches, weight_K, runtime))
+        rng = np.random.default_rng(derive(seed, "order", epoch))
+        batches = _batches(len(task.y_N), config.batch_size, rng, device)
+        augmented = reduce(lambda before, change: change(before, rng), task.augment, clips)
+        losses.append(_one_epoch(wrapped, optimiser, augmented, batches, loss, runtime))
         if after_epoch is not None:
             net.eval()
             after_epoch(net)
@@ -288,44 +292,47 @@ def batch_bounds(clips: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], clips], strict=True))
 
 
-def _epoch_order(
-    task: Task,
-    x_NCHW: torch.Tensor,
-    mirror_NCHW: torch.Tensor | None,
-    config: TrainConfig,
-    seed: int,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """This epoch's inputs (half of them mirrored, if asked for), and the row numbers of each batch."""
-    rng = np.random.default_rng(seed)
-    rows_N = torch.from_numpy(rng.permutation(len(task.y_N))).to(x_NCHW.device)
-    if mirror_NCHW is not None:
-        flip_N = torch.from_numpy(rng.random(len(task.y_N)) < 0.5).to(x_NCHW.device)
-        x_NCHW = torch.where(flip_N[:, None, None, None], mirror_NCHW, x_NCHW)
-    return x_NCHW, [rows_N[a:b] for a, b in batch_bounds(len(rows_N), config.batch_size)]
+def _clips(task: Task, device: torch.device) -> Clips:
+    """The task's clips on the device, as augmentations take them."""
+    zero_C = np.zeros(task.x_NCHW.shape[1], np.float32) if task.zero_C is None else task.zero_C
+    return Clips(
+        to_device(task.x_NCHW, device),
+        torch.from_numpy(task.y_N.astype(np.int64)).to(device),
+        task.channels,
+        torch.from_numpy(zero_C.astype(np.float32)).to(device),
+        task.classes,
+    )
+
+
+def _batches(
+    clips: int, batch_size: int, rng: np.random.Generator, device: torch.device
+) -> list[torch.Tensor]:
+    """The row numbers of each batch of an epoch."""
+    rows_N = torch.from_numpy(rng.permutation(clips)).to(device)
+    return [rows_N[a:b] for a, b in batch_bounds(clips, batch_size)]
 
 
 def _one_epoch(
     net: nn.Module,
     optimiser: torch.optim.Optimizer,
-    x_NCHW: torch.Tensor,
-    y_N: torch.Tensor,
+    clips: Clips,
     batches: list[torch.Tensor],
-    weight_K: torch.Tensor | None,
+    loss_of: Loss,
     runtime: Runtime,
 ) -> torch.Tensor:
     """Train one epoch. The mean loss of a clip stays on the device, so that no step waits for it."""
-    total = torch.zeros((), device=x_NCHW.device)
-    clips = 0
+    total = torch.zeros((), device=clips.x_NCHW.device)
+    seen = 0
     for rows_B in batches:
         # A batch too small to split (fewer than two clips a worker) is trained whole by every worker alike.
         own_B = rows_B[runtime.rank :: runtime.world] if len(rows_B) >= 2 * runtime.world else rows_B
-        loss = batch_loss(net(x_NCHW[own_B]), y_N[own_B], weight_K)
+        loss = batch_loss(loss_of, net(clips.x_NCHW[own_B]), clips.target[own_B])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(own_B)
-        clips += len(own_B)
-    return total / clips
+        seen += len(own_B)
+    return total / seen
 
 
 def _state(

@@ -186,7 +186,7 @@ def test_in_eval_mode_a_clip_is_alone(name: str, variant: str) -> None:
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_a_last_batch_of_one_trains_and_a_fold_of_one_clip_is_predicted(name: str, variant: str) -> None:
     resolved = _resolved(name, variant=variant)
-    task = Task(partial(resolved.build, 3), _maps(resolved, 4).numpy(), None, np.array([0, 1, 2, 0]), 3)
+    task = Task(partial(resolved.build, 3), _maps(resolved, 4).numpy(), np.array([0, 1, 2, 0]), 3)
     net, losses = train_network(task, TrainConfig(batch_size=3), 1, 0, SingleProcess())
     prob_NK = predict(net, _maps(resolved, 1, seed=5).numpy())
     assert prob_NK.shape == (1, 3) and np.allclose(prob_NK.sum(1), 1) and np.isfinite(losses).all()

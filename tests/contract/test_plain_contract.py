@@ -44,7 +44,7 @@ def test_the_loss_curve_is_the_plain_loop_s(name: str) -> None:
         )
     config = TrainConfig(batch_size=BATCH, lr=RATE)
     _, losses = train_network(
-        Task(lambda: ours, x_NCHW.numpy(), None, y_N.numpy(), 3), config, EPOCHS, SEED, SingleProcess()
+        Task(lambda: ours, x_NCHW.numpy(), y_N.numpy(), 3), config, EPOCHS, SEED, SingleProcess()
     )
     assert losses == pytest.approx(curve, abs=1e-4)
     assert len(set(losses)) == EPOCHS

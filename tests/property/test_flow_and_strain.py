@@ -12,7 +12,6 @@ from scipy import ndimage
 
 from distmer.features.flow import FLOWS, compute_flow, subtract_rigid
 from distmer.features.frames import ClipError
-from distmer.features.inputs import mirrored
 from distmer.features.landmarks import RIGID
 from distmer.features.strain import STRAINS, optical_strain
 from distmer.types import BadInput
@@ -94,8 +93,7 @@ def test_flow_of_mirrored_frames_is_the_mirrored_flow(method: str) -> None:
     flipped_HW2 = compute_flow(
         np.ascontiguousarray(onset_HW[:, ::-1]), np.ascontiguousarray(apex_HW[:, ::-1]), method
     )
-    x_NCHW = np.moveaxis(plain_HW2, -1, 0)[None]
-    expected_HW2 = np.moveaxis(mirrored(x_NCHW, ("u", "v"), "none")[0], 0, -1)
+    expected_HW2 = plain_HW2[:, ::-1] * (-1, 1)
     assert plain_HW2[50, 30, 0] > 0.6  # u points right, from onset to apex
     assert np.abs(flipped_HW2 - expected_HW2)[8:-8, 8:-8].mean() < 0.03
 

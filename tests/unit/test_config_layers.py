@@ -13,7 +13,8 @@ import pytest
 
 from distmer import config as settings_module
 from distmer.config import Config
-from distmer.config_layers import load_config, load_layers, load_tree, merge, nested, path_settings
+from distmer.config_layers import load_config, load_layers, load_tree, merge, nested
+from distmer.config_places import path_settings
 from distmer.experiment.comparison import expand, unused
 from distmer.idle import acting, sections
 from distmer.models import is_network, resolve

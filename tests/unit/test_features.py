@@ -19,7 +19,7 @@ from distmer.config import FeatureConfig, InputConfig
 from distmer.features.align import EYE_X, EYE_Y, crop, eye_centres, eye_transform, transform_points
 from distmer.features.featureset import FeatureSet
 from distmer.features.frames import ClipError, decode_gray
-from distmer.features.inputs import mirrored, model_inputs, normalisation_of, normalise, resize
+from distmer.features.inputs import model_inputs, normalisation_of, normalise, resize
 from distmer.features.landmarks import find_face, model_hash, model_path
 from distmer.features.pipeline import FeatureRequest, clip_key, extract
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames
@@ -361,25 +361,6 @@ def test_resize_takes_area_means_and_enlarges_between_the_values() -> None:
     large_NHW = resize(x_NHW, 8)
     assert large_NHW.shape == (2, 8, 8) and large_NHW[0].min() >= 0 and large_NHW[0].max() <= 15
     assert resize(np.zeros((0, 4, 4), np.float32), 8).shape == (0, 8, 8)
-
-
-@pytest.mark.parametrize("how", ["fixed", "minmax", "none"])
-def test_mirroring_inputs_is_what_mirrored_flow_would_have_given(how: str) -> None:
-    cfg = InputConfig(normalise=how)  # type: ignore[arg-type]
-    features = _set()
-    turned = {
-        "u": -features.maps["u"][..., ::-1],
-        "v": features.maps["v"][..., ::-1],
-        "strain": features.maps["strain"][..., ::-1],
-    }
-    expected_NCHW = model_inputs(
-        FeatureSet(features.clip_ids, features.keys, "px", turned), ("u", "v", "strain"), 16, cfg
-    )
-    x_NCHW = model_inputs(features, ("u", "v", "strain"), 16, cfg)
-    actual_NCHW = mirrored(x_NCHW, ("u", "v", "strain"), normalisation_of("px", cfg))
-    np.testing.assert_allclose(actual_NCHW, expected_NCHW, atol=1e-6)
-    again_NCHW = mirrored(actual_NCHW, ("u", "v", "strain"), normalisation_of("px", cfg))
-    np.testing.assert_allclose(again_NCHW, x_NCHW, atol=1e-6)
 
 
 def test_published_maps_are_minmax_under_any_setting() -> None:

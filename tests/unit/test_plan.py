@@ -35,7 +35,9 @@ def digests(p: Plan) -> list[str]:
     "sections",
     [
         {"train": {"epochs": 11}},
-        {"train": {"mirror": True}},
+        {"train": {"augment": ["mirror"]}},
+        {"train": {"augment": [{"name": "shift", "px": 3}]}},
+        {"train": {"loss": "focal"}},
         {"train": {"threads": 2}},
         {"train": {"selection": "inner"}},
         {"train": {"schedule": "step"}},

@@ -24,7 +24,13 @@ CASES = {
     "atscnn": toy.config(),
     "atscnn, inner": toy.config(train={"selection": "inner", "inner_folds": 2}),
     "atscnn, mirrored and standardised": toy.config(
-        train={"mirror": True, "loss": "balanced"}, inputs={"standardise": True}
+        train={"augment": ["mirror"], "loss": "balanced"}, inputs={"standardise": True}
+    ),
+    "atscnn, all augmentations": toy.config(
+        train={
+            "augment": ["mirror", {"name": "shift", "px": 1}, "noise", "mixup"],
+            "loss": {"name": "focal", "gamma": 1.5},
+        }
     ),
     "linear": toy.config("linear"),
     "svm": toy.config("svm", inputs={"standardise": True}),
@@ -116,7 +122,10 @@ def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(
     inputs = toy.inputs(clips)
     stepped = {"schedule": schedule, "step_epochs": 2, "step_factor": 0.5}
     job = toy.jobs(
-        toy.config(train={"selection": selection, "inner_folds": 2, "mirror": True, **stepped}), clips
+        toy.config(
+            train={"selection": selection, "inner_folds": 2, "augment": ["mirror", "mixup"], **stepped}
+        ),
+        clips,
     )[0]
     whole = fit_fold(job, inputs)
     runtime = Memory(dies_after=max(1, whole.epochs - 1))
@@ -159,17 +168,17 @@ def test_one_class_in_training_is_bad_input() -> None:
 
 def test_balanced_weights_give_every_class_one_voice() -> None:
     y_N = np.array([0] * 6 + [1] * 3 + [3])
-    weight_K = losses.class_weights("balanced", y_N, 4)
-    assert weight_K is not None
-    assert torch.allclose(weight_K * torch.tensor([6.0, 3, 0, 1]), torch.tensor([10 / 3, 10 / 3, 0, 10 / 3]))
+    balanced = losses.Balanced(np.bincount(y_N, minlength=4))
+    assert torch.allclose(
+        balanced.weight_K * torch.tensor([6.0, 3, 0, 1]), torch.tensor([10 / 3, 10 / 3, 0, 10 / 3])
+    )
     logits_BK, y_B = torch.randn(10, 4), torch.from_numpy(y_N)
-    whole = losses.batch_loss(logits_BK, y_B, weight_K)
+    whole = losses.batch_loss(balanced, logits_BK, y_B)
     halves = (
-        losses.batch_loss(logits_BK[0::2], y_B[0::2], weight_K)
-        + losses.batch_loss(logits_BK[1::2], y_B[1::2], weight_K)
+        losses.batch_loss(balanced, logits_BK[0::2], y_B[0::2])
+        + losses.batch_loss(balanced, logits_BK[1::2], y_B[1::2])
     ) / 2
     assert torch.allclose(whole, halves)  # what lets workers share a batch
-    assert losses.class_weights("ce", y_N, 4) is None
 
 
 def test_no_batch_of_one_and_every_clip_once() -> None:
@@ -186,12 +195,12 @@ def test_scales_come_from_the_training_clips() -> None:
         rng.normal(5, 2, (6, 2, 4, 4)).astype(np.float32),
         rng.normal(-9, 1, (3, 2, 4, 4)).astype(np.float32),
     )
-    scaled, other = fold_inputs.standardised(train, held, wanted=True)
+    scale = fold_inputs.ChannelScale.of(train)
+    scaled, other = scale.apply(train), scale.apply(held)
     assert np.allclose(scaled.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     assert np.allclose(scaled.std(axis=(0, 2, 3)), 1, atol=1e-5)
     mean, std = train.mean(axis=(0, 2, 3), keepdims=True), train.std(axis=(0, 2, 3), keepdims=True)
     assert np.allclose(other, (held - mean) / std, atol=1e-4)
-    assert fold_inputs.standardised(train, held, wanted=False)[0] is train
 
 
 def test_the_rate_falls_in_steps_as_pytorch_s_own_schedule_does() -> None:
@@ -233,7 +242,7 @@ def test_the_fused_optimiser_is_the_plain_one() -> None:
         )
         for _ in range(5):
             kind.zero_grad()
-            losses.batch_loss(net(torch.ones(4, 8)), torch.tensor([0, 1, 2, 0]), None).backward()
+            losses.batch_loss(losses.ce, net(torch.ones(4, 8)), torch.tensor([0, 1, 2, 0])).backward()
             kind.step()
         results.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.allclose(results[0], results[1], atol=1e-6)
