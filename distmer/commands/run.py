@@ -42,7 +42,8 @@ def run_with(
 ) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
     ``retry_failed``, clips whose failure is stored are extracted again."""
-    try_out(session.model())  # an unknown model or option, and broken code, is told before a clip is touched
+    # an unknown model or option, and broken code, is told before a clip is touched
+    try_out(session.model(), session.config.train)
     backend.require(session.config.cluster)  # before an hour of extraction
     manifest = session.manifest([live], backend)
     # a split that cannot be is told before an hour of extraction

@@ -42,6 +42,7 @@ from distmer.sweep.result import Outcome, SweepResult
 from distmer.sweep.space import Space
 from distmer.training.estimate import estimate_seconds
 from distmer.training.fold_inputs import Inputs
+from distmer.training.tryout import try_out
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 from distmer.workspace import Workspace
 
@@ -62,6 +63,8 @@ def run_sweep(
     trainings are in the ledger. With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
+    for config, model in space.with_each_name():
+        try_out(model, config.train)
     remove_leftovers_of(session)
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):

@@ -15,7 +15,6 @@ from typing import Literal
 
 from distmer.code import code_of
 from distmer.config import Config, FeatureConfig
-from distmer.config_places import plugin_group
 from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
@@ -216,11 +215,8 @@ def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) 
 
 def _functions(space: Space) -> list[str]:
     """The modules of every loss and augmentation that a trial may use."""
-    trains = [space.base().train]
-    for name, domain in space.sweep.space.items():
-        if plugin_group(name) and name.startswith("train."):
-            trains += [space.config({name: value})[0].train for value in domain.landmarks]
-    return sorted({function.module for train in trains for function in of_training(train)})
+    configs = [config for config, model in space.with_each_name() if model.info.kind == "torch"]
+    return sorted({function.module for config in configs for function in of_training(config.train)})
 
 
 def _searches(sweep: SweepConfig, base: Plan) -> list[Search]:

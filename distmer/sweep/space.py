@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
+from distmer.config_places import plugin_group
 from distmer.functions import of_training
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
@@ -171,6 +172,14 @@ class Space:
         if model.info.kind == "torch":
             of_training(config.train)
         return config, model
+
+    def with_each_name(self) -> Iterator[tuple[Config, ResolvedModel]]:
+        """The base, and the base with each model, loss or augmentation that is searched."""
+        yield self.config({})
+        for name, domain in self.sweep.space.items():
+            if plugin_group(name):
+                for value in domain.landmarks:
+                    yield self.config({name: value})
 
     @property
     def searched(self) -> dict[str, tuple[JsonValue, ...]]:

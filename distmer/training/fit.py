@@ -21,7 +21,7 @@ from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.functions import Function, of_training
 from distmer.models import ResolvedModel, resolve
-from distmer.training.augmentations import Augmentation
+from distmer.training.augmentations import Augmentation, Clips
 from distmer.training.fold_inputs import ChannelScale, Inputs
 from distmer.training.network import Runtime, SingleProcess, Task, predict, repeatable, train_network
 from distmer.training.seeds import derive
@@ -206,7 +206,7 @@ class _Recipe:
     @classmethod
     def of(cls, job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig) -> _Recipe:
         loss, *augment = of_training(train)
-        chain = tuple(function.bound() for function in augment)
+        chain = tuple(_checked(function) for function in augment)
         return cls(job, resolved, train, loss, chain, inputs.channels, inputs.no_motion)
 
     def task(self, x_NCHW: FloatArray, y_N: IntArray) -> tuple[Task, ChannelScale | None]:
@@ -220,6 +220,22 @@ class _Recipe:
         build = partial(self.resolved.build, classes)
         zero_C = zero_1C11.reshape(-1)
         return Task(build, x_NCHW, y_N, classes, loss, self.augment, self.channels, zero_C), scale
+
+
+def _checked(function: Function) -> Augmentation:
+    """The augmentation. BadInput where it changes labels without saying so."""
+    augment, may = function.bound(), getattr(function.entry, "changes_labels", False)
+
+    def checked(clips: Clips, rng: np.random.Generator) -> Clips:
+        after = augment(clips, rng)
+        if after.target is not clips.target and not may:
+            raise BadInput(
+                f"augmentation {function.name}: it changes labels without saying so; if that is meant, give"
+                " it the attribute changes_labels = True."
+            )
+        return after
+
+    return checked
 
 
 def _labels(job: FoldJob, clip_ids: tuple[str, ...]) -> IntArray:

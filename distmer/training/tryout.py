@@ -1,12 +1,17 @@
-"""A user's model, tried on random maps before anything expensive is begun."""
+"""A user's model, loss and augmentations, tried on random maps before anything expensive is begun.
+
+distmer's own are not tried: their tests do it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
+from distmer.config import TrainConfig
+from distmer.functions import AUGMENTATION, LOSS, Function, of_training
 from distmer.models import ResolvedModel
 from distmer.plugins import raised
 from distmer.types import BadInput, FloatArray
@@ -14,39 +19,43 @@ from distmer.types import BadInput, FloatArray
 T = TypeVar("T")
 
 
-def try_out(model: ResolvedModel, classes: int = 3) -> None:
-    """Build the model and let it learn from, and answer for, a few random clips.
-
-    Models of distmer's own are not tried: their tests do it.
+def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
+    """Let the model learn from, and answer for, a few random clips, with its loss and its augmentations.
 
     Raises
     ------
     BadInput
-        If the model's code raises (with its file and line), if it answers with another shape than one number
-        for each clip and class, or with something that is no number, or if it cannot answer for one clip
-        alone.
+        If the user's code raises (with its file and line). If a model answers with another shape than one
+        number for each clip and class, with something that is no number, or cannot answer for one clip alone.
+        If a loss is not one number for each clip, or has weights of its own, which nobody would train. If an
+        augmentation changes the shape of the clips, or their labels without saying so.
     """
-    if model.module.startswith("distmer."):
-        return
-    rng = np.random.default_rng(0)
-    x_NCHW = rng.random((2 * classes, len(model.inputs), model.size, model.size), dtype=np.float32)
-    built = _guarded(model, "building it", lambda: model.build(classes))
+    if model.info.kind == "torch":
+        for function in of_training(train):
+            if not function.is_own:
+                (_try_loss if function.kind is LOSS else _try_augmentation)(function, model, classes)
+    if not model.module.startswith("distmer."):
+        _try_model(model, classes)
+
+
+def _try_model(model: ResolvedModel, classes: int) -> None:
+    name = f"model {model.info.name}"
+    x_NCHW = _random_maps(model, 2 * classes)
+    built = _guarded(name, "building it", lambda: model.build(classes))
     answers = _network_answers if model.info.kind == "torch" else _classical_answers
-    for clips, answer_NK in answers(model, built, x_NCHW, classes):
+    for clips, answer_NK in answers(name, built, x_NCHW, classes):
         if answer_NK.shape != (clips, classes):
             raise BadInput(
-                f"model {model.info.name}: for {clips} clips and {classes} classes it answered with the shape"
+                f"{name}: for {clips} clips and {classes} classes it answered with the shape"
                 f" {answer_NK.shape}, not ({clips}, {classes}); return one number for each clip and class."
             )
         if not np.isfinite(answer_NK).all():
-            raise BadInput(
-                f"model {model.info.name}: it answered random maps with something that is no number (NaN)."
-            )
+            raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
 
 
 def _network_answers(
-    model: ResolvedModel, net: Any, x_NCHW: FloatArray, classes: int
-) -> list[tuple[int, FloatArray]]:
+    name: str, net: Any, x_NCHW: FloatArray, classes: int
+) -> Iterator[tuple[int, FloatArray]]:
     import torch
 
     def step() -> FloatArray:
@@ -61,33 +70,78 @@ def _network_answers(
             return net(torch.from_numpy(x_NCHW[:clips])).float().numpy()
 
     with torch.random.fork_rng():
-        return [
-            (2, _guarded(model, "a training step on two clips", step)),
-            (2, _guarded(model, "predicting two clips", lambda: held_out(2))),
-            (1, _guarded(model, "predicting one clip", lambda: held_out(1))),
-        ]
+        yield 2, _guarded(name, "a training step on two clips", step)
+        yield 2, _guarded(name, "predicting two clips", lambda: held_out(2))
+        yield 1, _guarded(name, "predicting one clip", lambda: held_out(1))
 
 
 def _classical_answers(
-    model: ResolvedModel, classifier: Any, x_NCHW: FloatArray, classes: int
-) -> list[tuple[int, FloatArray]]:
+    name: str, classifier: Any, x_NCHW: FloatArray, classes: int
+) -> Iterator[tuple[int, FloatArray]]:
     y_N = np.arange(len(x_NCHW)) % classes
-    fitted = _guarded(model, "fitting it", lambda: classifier.fit(x_NCHW, y_N, 0))
-    return [
-        (
-            clips,
-            _guarded(
-                model,
-                f"predicting {clips} clips",
-                lambda n=clips: np.asarray(fitted.predict_proba(x_NCHW[:n])),
-            ),
+    fitted = _guarded(name, "fitting it", lambda: classifier.fit(x_NCHW, y_N, 0))
+    for clips in (2, 1):
+        some_NCHW = x_NCHW[:clips]
+        what = f"predicting {clips} clips"
+        yield clips, _guarded(name, what, lambda x=some_NCHW: np.asarray(fitted.predict_proba(x)))
+
+
+def _try_loss(function: Function, model: ResolvedModel, classes: int) -> None:
+    import torch
+
+    name, clips = f"loss {function.name}", 2 * classes
+    y_B = torch.arange(clips) % classes
+    loss = _guarded(
+        name, "making it", lambda: function.bound(count_K=np.bincount(y_B.numpy(), minlength=classes))
+    )
+    if isinstance(loss, torch.nn.Module) and any(True for _ in loss.parameters()):
+        raise BadInput(f"{name}: only a model's weights are trained, and it has some; make them buffers.")
+    logits_BK = torch.linspace(-1, 1, clips * classes).reshape(clips, classes).requires_grad_()
+    value = _guarded(name, f"{clips} clips", lambda: loss(logits_BK, y_B))
+    if not torch.is_tensor(value) or value.shape not in {(), (clips,)}:
+        found = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+        raise BadInput(f"{name}: for {clips} clips it answered {found}; return one number for each clip.")
+    if not torch.isfinite(value).all():
+        raise BadInput(f"{name}: it answered with something that is no number (NaN).")
+    if value.grad_fn is None:
+        raise BadInput(f"{name}: its answer does not follow from the logits; compute it with torch.")
+
+
+def _try_augmentation(function: Function, model: ResolvedModel, classes: int) -> None:
+    import torch
+
+    from distmer.training.augmentations import Clips
+
+    name = f"{AUGMENTATION.what} {function.name}"
+    x_NCHW = torch.from_numpy(_random_maps(model, 2 * classes))
+    y_N = torch.arange(2 * classes) % classes
+    before = Clips(x_NCHW, y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), classes)
+    augment = _guarded(name, "making it", function.bound)
+    after = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
+    if not isinstance(after, Clips):
+        raise BadInput(f"{name}: it answered with a {type(after).__name__}; return Clips.")
+    if after.x_NCHW.shape != x_NCHW.shape or after.x_NCHW.dtype != x_NCHW.dtype:
+        raise BadInput(
+            f"{name}: it made {tuple(x_NCHW.shape)} {x_NCHW.dtype} into {tuple(after.x_NCHW.shape)}"
+            f" {after.x_NCHW.dtype}; return clips of the shape and type that it was given."
         )
-        for clips in (2, 1)
-    ]
+    if not torch.isfinite(after.x_NCHW).all():
+        raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
+    changed = not torch.equal(after.target, y_N) or not torch.equal(before.target, y_N)
+    if changed and not getattr(function.entry, "changes_labels", False):
+        raise BadInput(
+            f"{name}: it changes labels without saying so; if that is meant, give it the attribute"
+            " changes_labels = True."
+        )
 
 
-def _guarded(model: ResolvedModel, what: str, act: Callable[[], T]) -> T:
+def _random_maps(model: ResolvedModel, clips: int) -> FloatArray:
+    shape = (clips, len(model.inputs), model.size, model.size)
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _guarded(name: str, what: str, act: Callable[[], T]) -> T:
     try:
         return act()
     except Exception as error:
-        raise BadInput(raised(f"model {model.info.name}: {what}", error)) from error
+        raise BadInput(raised(f"{name}: {what}", error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from torch.nn.functional import cross_entropy, one_hot
 from distmer.config import Named, TrainConfig
 from distmer.config_layers import load_config
 from distmer.functions import AUGMENTATION, LOSS, of_training, resolve
+from distmer.models import resolve as resolve_model
 from distmer.plugins import shipped
 from distmer.training.augmentations import Clips
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import ChannelScale, Inputs
 from distmer.training.losses import Balanced, batch_loss, ce, focal
+from distmer.training.tryout import try_out
 from distmer.types import BadInput
 from harness import toy
 
@@ -164,10 +167,12 @@ mirror_image = 3
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with files of a user's own."""
     (tmp_path / "own_augment.py").write_text(OWN)
     (tmp_path / "own_augment_helper.py").write_text("FACTOR = 1.0\n")
+    (tmp_path / "broken_augment.py").write_text(_BROKEN)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("own_augment", "own_augment_helper"):
+    for name in ("own_augment", "own_augment_helper", "broken_augment"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -253,3 +258,79 @@ def test_a_declared_name_that_is_distmers_own_is_refused(own: Path) -> None:
     (own / "own_augment.py").write_text("def mirror(clips, rng):\n    return clips\n")
     with pytest.raises(BadInput, match="is a name of distmer or of an installed package, and"):
         read(own, "plugins: [./own_augment.py]\ntrain: {augment: [mirror]}")
+
+
+_BROKEN = """
+import torch
+from dataclasses import replace
+
+def scalar(logits_BK, target):
+    return torch.nn.functional.cross_entropy(logits_BK, target)
+
+def wide(logits_BK, target):
+    return logits_BK
+
+def blind(logits_BK, target):
+    return torch.ones(len(target))
+
+def raising(logits_BK, target):
+    return target / "two"
+
+class Learns(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, logits_BK, target):
+        return self.scale * scalar(logits_BK, target)
+
+def relabels(clips, rng):
+    return replace(clips, target=clips.target * 0)
+
+def relabels_in_place(clips, rng):
+    clips.target.zero_()
+    return clips
+
+def crops(clips, rng):
+    return replace(clips, x_NCHW=clips.x_NCHW[..., 1:])
+
+def divides(clips, rng):
+    return replace(clips, x_NCHW=clips.x_NCHW / 0)
+
+def forgets(clips, rng):
+    clips.x_NCHW
+"""
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        ({"loss": "scalar"}, None),
+        ({"loss": "wide"}, r"for 6 clips it answered \(6, 3\); return one number for each clip"),
+        ({"loss": "blind"}, "its answer does not follow from the logits"),
+        ({"loss": "raising"}, r"6 clips raised TypeError .*broken_augment.py, line 15; correct the code"),
+        ({"loss": "Learns"}, "only a model.s weights are trained"),
+        ({"augment": ["relabels"]}, "it changes labels without saying so"),
+        ({"augment": ["relabels_in_place"]}, "it changes labels without saying so"),
+        ({"augment": ["crops"]}, r"it made \(6, 3, 16, 16\) torch.float32 into \(6, 3, 16, 15\)"),
+        ({"augment": ["divides"]}, "something that is no number"),
+        ({"augment": ["forgets"]}, "it answered with a NoneType; return Clips"),
+    ],
+    ids=str,
+)
+def test_a_users_own_are_tried_before_anything_begins(own: Path, train: dict, sentence: str | None) -> None:
+    config = read(own, "plugins: [./broken_augment.py]\ntrain: " + json.dumps(train))
+    model = resolve_model(toy.config().model)
+    if sentence is None:
+        try_out(model, config)
+        return
+    with pytest.raises(BadInput, match=sentence) as error:
+        try_out(model, config)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_change_in_secret_end_the_fold(own: Path) -> None:
+    all_clips = toy.clips()
+    settings = {"augment": [f"{own}/broken_augment.py:relabels"]}
+    with pytest.raises(BadInput, match="relabels: it changes labels without saying so"):
+        fit_fold(toy.jobs(toy.config(train=settings), all_clips)[0], toy.inputs(all_clips))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from distmer import models, plugins
-from distmer.config import ModelConfig
+from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
 from distmer.training.tryout import try_out
 from distmer.types import BadInput
@@ -274,10 +274,10 @@ def test_a_model_is_tried_before_anything_begins(width: str, line: str, said: st
     (tmp_path / "tried_nets.py").write_text(_BROKEN.format(width=width, line=line))
     found = model(f"{tmp_path}/tried_nets.py:Net")
     if not said:
-        try_out(found)
+        try_out(found, TrainConfig())
         return
     with pytest.raises(BadInput) as raised:
-        try_out(found)
+        try_out(found, TrainConfig())
     assert said in str(raised.value) and "\n" not in str(raised.value)
     if "raised" in said:
         assert f"{tmp_path}/tried_nets.py, line 1" in str(raised.value)
