@@ -106,6 +106,29 @@ def run(
 
 @main.command()
 @experiment
+@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many to audit.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Draws the folds.")
+@click.option("--local", is_flag=True, help="Extract missing features without Ray.")
+def audit(
+    config: Path | None, overrides: tuple[str, ...], workspace: str | None, folds: int, seed: int, local: bool
+) -> int:
+    """Try a model for leaks: does its result depend on held-out clips where it must not?
+
+    Each drawn fold is trained again with other held-out pixels and labels, and its model answers for the
+    held-out clips in other company. The verdict stands in every later report of the run. Exit status 1 for a
+    leak.
+    """
+    from distmer.commands.audit import audit_experiment, audit_report
+
+    session = open_session(config, overrides, workspace)
+    keep_freed_memory()
+    verdict = audit_experiment(session, folds, seed, local=local)
+    click.echo(audit_report(verdict, session.config.model.name).text(colour=sys.stdout.isatty()))
+    return COMPLETE if verdict.passed else ERROR
+
+
+@main.command()
+@experiment
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
 def features(

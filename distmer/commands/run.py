@@ -3,21 +3,25 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
 from distmer.evaluation.folds import make_folds
+from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
+from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.result import RunResult
 from distmer.experiment.run import run
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
+from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
+from distmer.training.fold_inputs import Inputs
 from distmer.training.tryout import try_out
 
 
@@ -42,9 +46,32 @@ def run_with(
 ) -> RunResult:
     """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
     ``retry_failed``, clips whose failure is stored are extracted again."""
+    backend.require(session.config.cluster)  # before an hour of extraction
+    plan, inputs, run_dir = planned(session, backend, live, retry_failed=retry_failed)
+    with tracking_of(session) as tracker:
+        result = run(
+            plan,
+            backend.train,
+            inputs,
+            session.ledger,
+            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
+            str(run_dir),
+            only,
+            partial(finish_folder, run_dir),
+            read_audit(run_dir, plan.digest),
+        )
+        result = tracker.signed(result)
+    write_results(run_dir, result.results)
+    return result
+
+
+def planned(
+    session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
+) -> tuple[Plan, Callable[[], Inputs], Place]:
+    """The plan of a session, whose features are extracted now where they are missing; the model's inputs; and
+    the run's folder, begun."""
     # an unknown model or option, and broken code, is told before a clip is touched
     try_out(session.model(), session.config.train)
-    backend.require(session.config.cluster)  # before an hour of extraction
     manifest = session.manifest([live], backend)
     # a split that cannot be is told before an hour of extraction
     make_folds(manifest.clips, session.config.evaluation)
@@ -54,21 +81,7 @@ def run_with(
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
     ids = [clip.id for clip in plan.clips]
-
-    with tracking_of(session) as tracker:
-        result = run(
-            plan,
-            backend.train,
-            lambda: features.inputs(ids, plan.model, session.config.inputs),
-            session.ledger,
-            [live, JsonLines(run_dir / "events.jsonl"), *tracker.observers],
-            str(run_dir),
-            only,
-            partial(finish_folder, run_dir),
-        )
-        result = tracker.signed(result)
-    write_results(run_dir, result.results)
-    return result
+    return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
 
 
 def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:

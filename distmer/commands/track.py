@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from distmer.commands.session import Session, tracking_of
+from distmer.commands.session import Session, Tracking, tracking_of
+from distmer.experiment.audit import read_audit
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
-from distmer.experiment.result import NOT_ASKED, NOT_REACHED, conclude
+from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.results_file import FoldLeftOut
 from distmer.report.run_folder import finish_folder, planned_digest, read_results
 from distmer.storage import Place
@@ -15,7 +16,15 @@ from distmer.types import BadInput, FoldFailure
 
 
 def track_run(run_dir: Place, session: Session) -> str:
-    """Write a run to MLflow from the ledger; what is there already stays as it is.
+    """Write a run to MLflow from the ledger; what is there already stays as it is. Raises as
+    `write_again`."""
+    result, tracker = write_again(run_dir, session)
+    tracker.require_written()
+    return f"{len(result.folds)} of {len(result.plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
+
+
+def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
+    """Write a run's folder again from the ledger, and to MLflow if tracking is on.
 
     The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was
     made of.
@@ -36,7 +45,8 @@ def track_run(run_dir: Place, session: Session) -> str:
     seconds = kept.seconds if kept else sum(fold.seconds for fold in folds.values())
     left_out = [row for row in kept.failed if isinstance(row, FoldLeftOut)] if kept else []
     failures, asked = _failures(left_out, plan, folds), _asked_for(left_out, plan)
-    result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir), asked)
+    verdict = read_audit(run_dir, plan.digest)
+    result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir), asked, verdict)
     events: list[Event] = [RunStarted(plan, str(run_dir), len(folds), to_train=0)]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
     with tracking_of(session) as tracker:
@@ -45,8 +55,7 @@ def track_run(run_dir: Place, session: Session) -> str:
                 observe(event)
         result = tracker.signed(result)
     finish_folder(run_dir, result)
-    tracker.require_written()
-    return f"{len(folds)} of {len(plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
+    return result, tracker
 
 
 def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.summary import Summary, summarise
+from distmer.experiment.audit import Audit
 from distmer.experiment.plan import Plan
 from distmer.experiment.results_file import ClipLeftOut, FoldLeftOut, LeftOut, Results
 from distmer.models import parameters
@@ -69,6 +70,7 @@ class Scored(ABC):
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RunResult(Scored):
     """A run's end. ``only``: the ids of the folds that were asked for, where it was not all of them.
+    ``audit``: its verdict, where it has been audited.
 
     ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds
     failed or were not reached); or failed (no fold at all).
@@ -76,11 +78,13 @@ class RunResult(Scored):
 
     plan: Plan
     only: frozenset[str] = frozenset()
+    audit: Audit | None = None
 
     @property
     def stamps(self) -> tuple[str, ...]:
-        """What a reader of the score must know: the plan's stamps, and what came out of training."""
-        return (*self.plan.stamps, *mixed_devices(self.folds))
+        """What a reader of the score must know: the plan's stamps, and what training and audit have shown."""
+        of_audit = self.audit.stamps if self.audit else ()
+        return (*self.plan.stamps, *mixed_devices(self.folds), *of_audit)
 
     @property
     def missing(self) -> int:
@@ -129,6 +133,7 @@ class RunResult(Scored):
             failed=self.left_out,
             selection=self.plan.selection,
             stamps=self.stamps,
+            **({"audited": self.audit.verdict} if self.audit else {}),
             status=self.status,
             digest=self.plan.digest,
         )
@@ -155,8 +160,10 @@ def conclude(
     seconds: float,
     run_dir: str,
     only: Collection[str] = (),
+    audit: Audit | None = None,
 ) -> RunResult:
-    """Gather folds (in any order) into the run's result, in the plan's order. ``only``: see `RunResult`."""
+    """Gather folds (in any order) into the run's result, in the plan's order. For ``only`` and ``audit`` see
+    `RunResult`."""
     by_digest = {fold.digest: fold for fold in folds}
     ordered = tuple(by_digest[job.digest] for job in plan.jobs if job.digest in by_digest)
     if plan.selection == "oracle:global_epoch":
@@ -171,6 +178,7 @@ def conclude(
         seconds=seconds,
         run_dir=run_dir,
         only=frozenset(only),
+        audit=audit,
     )
 
 

@@ -135,6 +135,8 @@ class Results(_Part):
     ``sweep:…``."""
     stamps: tuple[str, ...] = ()
     """Why the score is no headline."""
+    audited: str | None = None
+    """The verdict of an audit: ``passed 3 folds``, or the leaks it found. Absent without an audit."""
     confidence: float = 0.95
     """Of the intervals."""
     devices: tuple[str, ...] = ()

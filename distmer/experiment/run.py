@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
+from distmer.experiment.audit import Audit
 from distmer.experiment.events import (
     FoldFailed,
     FoldFinished,
@@ -38,8 +39,10 @@ def run(
     run_dir: str,
     only: Sequence[str] = (),
     keep: Callable[[RunResult], None] = lambda result: None,
+    audit: Audit | None = None,
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named), and ``keep`` the result.
+    ``audit`` is the verdict on the plan, if there is one.
 
     Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of
     everything, and last of the end, when the result is kept: whoever stops us may not wait for a tracker.
@@ -74,7 +77,7 @@ def run(
             len(folds),
             len(plan.jobs),
         )
-    result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only)
+    result = conclude(plan, folds, failures, time.perf_counter() - started, run_dir, only, audit)
     keep(result)
     notify(RunEnded(result))
     return result

@@ -22,6 +22,7 @@ _STAMPS = {
     "oracle": "the epoch was chosen on the held-out clips",
     "labels-permuted": "labels were shuffled within each subject: this is chance",
     "counts-mismatch": "the clips are not those that the protocol publishes",
+    "leak": "an audit found that the result depends on held-out clips",
     "mixed-devices": "some folds were trained on a GPU and some on a CPU, which are two types of machine",
     "selection-optimistic": "every held-out subject had a say in the choice of the setting",
 }
@@ -124,6 +125,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("folds", f"{done} of {total} done, {undone['failed']} failed{others}"),
         ("seeds", seeds),
         ("selection", f"{selection} ({_SELECTIONS[selection]})" if selection in _SELECTIONS else selection),
+        *([("audited", results.audited)] if results.audited else []),
         ("time", f"{clock(results.seconds)} on {', '.join(results.devices) or 'no device'}"),
         ("results", results.run_dir),
         *place,

@@ -198,6 +198,7 @@ def score_items(
     yield from score_metrics(result.summary.to_json() if result.summary else {})
     yield Metric("seconds", result.seconds)
     yield from stamp_items(results.stamps)
+    yield Tag("distmer.audited", results.audited or "no")
     yield Tag("mlflow.note.content", report.markdown())
     yield Text("results.json", json.dumps(results.to_json(), indent=2))
     yield Text("summary.md", report.markdown())

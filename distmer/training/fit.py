@@ -54,6 +54,13 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     RunError
         A GPU was promised and there is none.
     """
+    return fit_and_keep(job, inputs, runtime)[0]
+
+
+def fit_and_keep(
+    job: FoldJob, inputs: Inputs, runtime: Runtime | None = None
+) -> tuple[FoldResult, Fitted | None]:
+    """As `fit_fold`, and what was trained; None where it was chosen on the held-out clips."""
     started = time.perf_counter()
     train = TrainConfig.model_validate(job.spec["train"])
     model = job.spec["model"]
@@ -66,19 +73,16 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
     classical = resolved.info.kind == "classical"
     workers, device = (1, "cpu") if classical else (runtime.world, runtime.device.type)
     _require_same_runtime(job, workers, device)
-    epoch_prob_ENK = None
+    fitted, epoch_prob_ENK = None, None
     with repeatable(train.threads):
         if train.selection == "oracle" and not classical:
             prob_NK, epochs, curves, epoch_prob_ENK = _oracle(job, inputs, resolved, train, runtime)
         else:
             fitted = train_fold(job, inputs, resolved, train, runtime)
-            prob_NK, epochs, curves = (
-                fitted.predict(inputs.take(job.fold.test)),
-                fitted.epochs,
-                fitted.curves,
-            )
+            prob_NK = fitted.predict(inputs.take(job.fold.test))
+            epochs, curves = fitted.epochs, fitted.curves
     _require_finite(job, prob_NK)
-    return FoldResult(
+    result = FoldResult(
         digest=job.digest,
         fold_id=job.fold.id,
         seed=job.seed,
@@ -89,6 +93,7 @@ def fit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> Fo
         device=device,
         epoch_prob_ENK=epoch_prob_ENK,
     )
+    return result, fitted
 
 
 def _require_same_code(job: FoldJob, resolved: ResolvedModel, train: TrainConfig) -> None:

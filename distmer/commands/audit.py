@@ -1,0 +1,53 @@
+"""`distmer audit`: a configuration's model, tried for leaks on a few of its folds."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+from distmer.commands.run import planned
+from distmer.commands.session import Session
+from distmer.commands.track import write_again
+from distmer.experiment.audit import Audit, drawn, gather, write_audit
+from distmer.experiment.events import Observers, Step
+from distmer.report.document import Document, Facts, Lines
+from distmer.report.live import LiveProgress
+from distmer.report.run_folder import read_results
+from distmer.training.audit import audit_fold
+
+
+def audit_experiment(session: Session, folds: int, seed: int, *, local: bool = False) -> Audit:
+    """Audit ``folds`` folds of an experiment, drawn from ``seed``, and keep the verdict in its run folder.
+
+    Clips whose features are missing are extracted first. If the run is finished, its report is written again
+    with the verdict, and so is its MLflow run. Raises BadInput where a fold cannot be trained.
+    """
+    session.require()
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+        plan, inputs, run_dir = planned(session, backend, live)
+        started = time.perf_counter()
+        jobs, clips, found = drawn(plan.jobs, folds, seed), inputs(), []
+        for job in jobs:
+            live(Step("auditing folds", len(found), len(jobs)))
+            found.append(audit_fold(job, clips))
+        live(Step("auditing folds", len(found), len(jobs)))
+    verdict = gather(plan.digest, found, time.perf_counter() - started)
+    write_audit(run_dir, verdict)
+    if read_results(run_dir) is not None:
+        write_again(run_dir, session)
+    return verdict
+
+
+def audit_report(verdict: Audit, model: str) -> Document:
+    """The verdict, what leaked, and what the audit cost."""
+    of = f"of {len(verdict.folds)} folds"
+    leaks = [f"{leak.name}: {leak.sentence} ({leak.folds} {of})" for leak in verdict.leaks]
+    facts = [
+        ("verdict", verdict.verdict),
+        ("folds", ", ".join(verdict.folds)),
+        ("cost", f"{verdict.trainings} trainings, {verdict.seconds:.0f} s"),
+    ]
+    if verdict.difference:
+        words = f"probabilities differ by up to {verdict.difference:.1g} in batches of another size"
+        facts.append(("rounding", words))
+    return Document(f"audit of {model}", [], [Facts(facts), *([Lines(leaks, "leaks")] if leaks else [])])

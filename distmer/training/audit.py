@@ -1,0 +1,200 @@
+"""Whether a fold's result can depend on its held-out clips where it must not: tried out, for any model.
+
+A fold is trained, and trained again with other pixels and other labels in its held-out clips. What it learned
+must be the same to the bit. Then the trained model answers for the held-out clips in other company: its
+answer for a clip must not depend on the clips beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from distmer.config import TrainConfig
+from distmer.training.fit import Fitted, fit_and_keep
+from distmer.training.fold_inputs import Inputs
+from distmer.training.network import Runtime, repeatable
+from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak
+
+# Probabilities of a clip alone and of the same clip among others: arithmetic on a batch of another size may
+# take sums in another order.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """What a training came to, in a form that can be compared to the bit."""
+
+    result: FoldResult
+    fitted: Fitted | None
+    learned: str  # digest
+
+
+def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldAudit:
+    """Audit one fold: two trainings where nothing leaks, up to five to find out what does.
+
+    Raises what `fit_fold` raises.
+    """
+    trainings = 0
+
+    def train(pixels: bool = False, labels: bool = False) -> _Trained:
+        nonlocal trainings
+        trainings += 1
+        other = _other_pixels(inputs, job) if pixels else inputs
+        return _train(_other_labels(job) if labels else job, other, inputs, runtime)
+
+    first = train()
+    leaks = list(_leaks_of_answers(first, job, inputs))
+    if [leak.name for leak in leaks] == ["learns"]:  # then nothing else can be told apart
+        return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, 0.0)
+    difference = 0.0 if first.fitted is None else _regrouped(first.fitted, job, inputs)
+    if difference > ROUNDING and not any(leak.name == "transductive" for leak in leaks):
+        leaks.append(_transductive(first.fitted, difference))
+    if train(pixels=True, labels=True).learned != first.learned:
+        if train().learned != first.learned:
+            leaks.append(_MEMORY)
+        elif job.spec["train"].get("selection") == "oracle":
+            leaks.append(_EPOCH)
+        else:
+            leaks += [
+                leak
+                for leak, changed in ((_PIXELS, train(pixels=True)), (_LABELS, train(labels=True)))
+                if changed.learned != first.learned
+            ]
+    return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, min(difference, ROUNDING))
+
+
+_MEMORY = Leak(
+    "memory",
+    "the same training gives another model the second time, so the code keeps something from one training or"
+    " answer to the next: held-out clips of one fold are training clips of another",
+)
+_EPOCH = Leak(
+    "epoch",
+    "the number of epochs is chosen on the held-out clips (train.selection: oracle), as it was asked for",
+)
+_PIXELS = Leak(
+    "pixels", "other pixels in the held-out clips give another model, so the training has seen them"
+)
+_LABELS = Leak(
+    "labels", "other labels of the held-out clips give another model, so the training has seen them"
+)
+
+
+def _transductive(fitted: Fitted | None, difference: float) -> Leak:
+    layers = list(_batch_statistics(fitted.model)) if fitted else []
+    why = (
+        f" Its layers {', '.join(layers)} take their statistics from the batch they answer for."
+        if layers
+        else ""
+    )
+    return Leak(
+        "transductive",
+        f"the answer for a held-out clip depends on the other held-out clips (by up to {difference:.2g} of a"
+        f" probability).{why}",
+    )
+
+
+def _leaks_of_answers(trained: _Trained, job: FoldJob, inputs: Inputs) -> Iterator[Leak]:
+    """What shows when the same batch is answered again, with other neighbours of the same number."""
+    fitted = trained.fitted
+    if fitted is None:
+        return
+    x_NCHW = inputs.take(job.fold.test)
+    prob_NK = trained.result.predictions.prob_NK
+    again_NK = _answer(fitted, job, x_NCHW)
+    if (
+        not np.array_equal(prob_NK, again_NK)
+        or _learned(trained.result, fitted, job, inputs) != trained.learned
+    ):
+        yield Leak(
+            "learns",
+            "the model changes while it answers: the second answer for the same clips is another one",
+        )
+        return
+    changed_NCHW = _other_pixels(inputs, job).take(job.fold.test)
+    for kept in (0, 1):
+        mixed_NCHW = changed_NCHW.copy()
+        mixed_NCHW[kept::2] = x_NCHW[kept::2]
+        mixed_NK = _answer(fitted, job, mixed_NCHW)
+        if not np.array_equal(mixed_NK[kept::2], prob_NK[kept::2]):
+            yield _transductive(fitted, float(np.abs(mixed_NK[kept::2] - prob_NK[kept::2]).max()))
+            return
+
+
+def _regrouped(fitted: Fitted, job: FoldJob, inputs: Inputs) -> float:
+    """The largest difference of a probability when the held-out clips are reordered, or taken alone, or when
+    half of them are removed."""
+    x_NCHW = inputs.take(job.fold.test)
+    prob_NK = _answer(fitted, job, x_NCHW)
+    half = (len(x_NCHW) + 1) // 2
+    alone = [_answer(fitted, job, x_NCHW[i : i + 1]) for i in range(len(x_NCHW))]
+    others = (_answer(fitted, job, x_NCHW[::-1])[::-1], np.concatenate(alone))
+    differences = [np.abs(other_NK - prob_NK).max() for other_NK in others]
+    return float(max(*differences, np.abs(_answer(fitted, job, x_NCHW[:half]) - prob_NK[:half]).max()))
+
+
+def _train(job: FoldJob, changed: Inputs, original: Inputs, runtime: Runtime | None) -> _Trained:
+    result, fitted = fit_and_keep(job, changed, runtime)
+    return _Trained(result, fitted, _learned(result, fitted, job, original))
+
+
+def _learned(result: FoldResult, fitted: Fitted | None, job: FoldJob, inputs: Inputs) -> str:
+    """A digest of what was learned: the curves, the weights, and the answers for training clips.
+
+    Where the epoch was chosen on the held-out clips there is no single model: then of the curves, and of how
+    many epochs were kept.
+    """
+    found = hashlib.sha256(repr((result.epochs, sorted(result.curves.items()))).encode())
+    if fitted is not None:
+        for name, value in sorted(_weights(fitted.model).items()):
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(value).tobytes())
+        found.update(_answer(fitted, job, inputs.take(job.fold.train)).tobytes())
+    return found.hexdigest()
+
+
+def _answer(fitted: Fitted, job: FoldJob, x_NCHW: FloatArray) -> FloatArray:
+    """prob_NK, computed as `fit_fold` computes it."""
+    threads = TrainConfig.model_validate(job.spec["train"]).threads
+    with repeatable(threads):
+        return np.array(fitted.predict(np.ascontiguousarray(x_NCHW)))
+
+
+def _weights(model: Any) -> Mapping[str, FloatArray]:
+    """A network's weights and statistics; a classical model is known by its answers alone."""
+    state = model.state_dict() if hasattr(model, "state_dict") else {}
+    return {name: value.detach().cpu().numpy() for name, value in state.items()}
+
+
+def _batch_statistics(model: Any) -> Iterator[str]:
+    """The normalisation layers of a network that keep no statistics of the training clips."""
+    for name, layer in model.named_modules() if hasattr(model, "named_modules") else ():
+        if type(layer).__name__.startswith("BatchNorm") and getattr(layer, "running_mean", None) is None:
+            yield name
+
+
+def _other_pixels(inputs: Inputs, job: FoldJob) -> Inputs:
+    """The same inputs with noise in place of the held-out clips, of the mean and spread that each had."""
+    rng = np.random.default_rng(0)
+    x_NCHW = inputs.x_NCHW.copy()
+    held_out = set(job.fold.test)
+    for i, clip in enumerate(inputs.clip_ids):
+        if clip in held_out:
+            mean_C11, std_C11 = (
+                x_NCHW[i].mean(axis=(1, 2), keepdims=True),
+                x_NCHW[i].std(axis=(1, 2), keepdims=True),
+            )
+            x_NCHW[i] = mean_C11 + (std_C11 + 0.1) * rng.standard_normal(x_NCHW[i].shape, dtype=np.float32)
+    return replace(inputs, x_NCHW=x_NCHW)
+
+
+def _other_labels(job: FoldJob) -> FoldJob:
+    """The same job with another class for every held-out clip."""
+    classes = int(job.spec["classes"])
+    labels = {clip: (label + 1) % classes for clip, label in job.labels.items() if clip in set(job.fold.test)}
+    return replace(job, labels={**job.labels, **labels})
