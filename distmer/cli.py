@@ -123,7 +123,7 @@ def audit(
     session = open_session(config, overrides, workspace)
     keep_freed_memory()
     verdict = audit_experiment(session, folds, seed, local=local)
-    click.echo(audit_report(verdict, session.config.model.name).text(colour=sys.stdout.isatty()))
+    click.echo(audit_report(verdict, session.model().info.name).text(colour=sys.stdout.isatty()))
     return COMPLETE if verdict.passed else ERROR
 
 

@@ -63,7 +63,12 @@ def code_of(
         names += [module] if module.startswith("distmer.") else own_modules(module) if own is None else own
     if not model.startswith("distmer."):
         names += OF_USERS
-    return {name: digest_of_source(_source_of(name)) for name in sorted(set(names))}
+    return digests_of(names)
+
+
+def digests_of(modules: Iterable[str]) -> dict[str, str]:
+    """The digests of these modules, each as this process imported it."""
+    return {name: digest_of_source(_source_of(name)) for name in sorted(set(modules))}
 
 
 def read_sources(modules: Iterable[str]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from distmer.code import code_of
 from distmer.commands.session import Session
+from distmer.config import Config
 from distmer.experiment.health import (
     UNFIT,
     Check,
@@ -18,6 +20,8 @@ from distmer.experiment.health import (
     place_probe,
     remove_probe,
 )
+from distmer.functions import of_training
+from distmer.models import resolve
 from distmer.types import BadInput, RunError
 
 
@@ -34,6 +38,7 @@ def check_up(
         f"doctor-{secrets.token_hex(4)}",
         tuple(root for root in roots if root),
         config.features.landmarks,
+        code_behind(config),
     )
     try:
         unwritten = place_probe(probe)
@@ -59,6 +64,13 @@ def check_up(
     finally:
         with suppress(*UNFIT):
             remove_probe(probe)
+
+
+def code_behind(config: Config) -> dict[str, str]:
+    """The digests of all code that a fold of this configuration comes from, the user's own included."""
+    model = resolve(config.model)
+    functions = of_training(config.train) if model.info.kind == "torch" else ()
+    return code_of(model.module, model.info.kind, [function.module for function in functions])
 
 
 def _joined(there: float, wanted: int, wait: float) -> Check:

@@ -8,10 +8,11 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from distmer import __version__
+from distmer.code import digests_of
 from distmer.storage import delete, place, write
 from distmer.types import BadInput, RunError
 
@@ -49,23 +50,25 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a node is to look for: the store, the folder in it that the driver has put a key into, the data
-    roots, the landmark model."""
+    roots, the landmark model, and the code of the experiment (module → digest, see `distmer.code`)."""
 
     store: str
     key: str
     data: tuple[str, ...]
     landmarks: str | None
+    code: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a machine found. Of ``storage``, ``data`` and ``landmarks``: the trouble, or nothing."""
+    """What a machine found. Of ``storage``, ``data``, ``landmarks`` and ``code``: the trouble, or nothing."""
 
     versions: dict[str, str]
     gpus: int  # that torch sees
     storage: str
     data: str
     landmarks: str
+    code: str
     free: int  # bytes
     clock: float  # s since the epoch, read last
 
@@ -92,6 +95,7 @@ def examine(probe: Probe, name: str) -> NodeReport:
         storage=_storage(probe, name),
         data="; ".join(filter(None, map(_lacking, probe.data))),
         landmarks=_landmarks(probe.landmarks),
+        code=differences(probe.code),
         free=shutil.disk_usage(tempfile.gettempdir()).free,
         clock=time.time(),
     )
@@ -149,6 +153,18 @@ def _landmarks(configured: str | None) -> str:
     return ""
 
 
+def differences(planned: Mapping[str, str]) -> str:
+    """Which modules of the experiment cannot be imported here, or are another version."""
+    found, troubles = {}, []
+    for module in planned:
+        try:
+            found |= digests_of([module])
+        except Exception as error:  # noqa: BLE001  # importing a user's module may raise anything
+            troubles.append(f"{module} cannot be imported ({type(error).__name__}: {_told(error)})")
+    troubles += [f"{module} is another version" for module in found if found[module] != planned[module]]
+    return "; ".join(troubles[:3]) + (f" and {len(troubles) - 3} more" if len(troubles) > 3 else "")
+
+
 def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check]:
     """What is to be said of a node. ``shared``: nodes, too, have to reach the store."""
     where, report = answer.where, answer.report
@@ -199,6 +215,9 @@ def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared:
     )
     yield Check.of(
         where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock"
+    )
+    yield Check.of(
+        where, "code", report.code, "as on the driver", "install it there, or use one image on all nodes"
     )
     free = f"{report.free / 2**30:.1f} GB free for temporary files"
     yield Check.of(where, "disk", (report.free < FREE) * free, free, f"free {FREE / 2**30:g} GB")

@@ -50,6 +50,7 @@ def test_a_cluster_that_is_well(cluster: nodes.Nodes, tmp_path: Path) -> None:
     code, found = look(
         cluster,
         tmp_path / "home",
+        str(command.ROOT / "examples" / "own-model" / "own-model.yaml"),  # installed on no node
         "--set",
         "data.protocol=casme2",
         "--set",
@@ -61,9 +62,9 @@ def test_a_cluster_that_is_well(cluster: nodes.Nodes, tmp_path: Path) -> None:
     nodes = [checks for where, checks in found.items() if where.startswith("node ")]
     assert len(nodes) == 2
     for checks in nodes:
-        assert checks.keys() == {"versions", "gpus", "storage", "data", "landmarks", "disk", "clock"}
+        assert checks.keys() == {"versions", "gpus", "storage", "data", "landmarks", "code", "disk", "clock"}
         assert checks["storage"]["found"] == "written, read and deleted"
-    assert found["driver"].keys() == {"versions", "storage", "data", "landmarks", "disk", "tracking"}
+    assert found["driver"].keys() == {"versions", "storage", "data", "landmarks", "code", "disk", "tracking"}
     assert list((tmp_path / "home").iterdir()) == []
 
 

@@ -95,8 +95,11 @@ def submit(environ: dict[str, str], home: Path, *arguments: str) -> subprocess.C
 
 
 def test_a_submitted_job_gives_the_bits_of_the_command(head: dict[str, str], tmp_path: Path) -> None:
-    maps = toy.write_flowmaps(tmp_path / "maps")
-    settings = toy.settings(maps, "tracking.enabled=false")
+    """The job's network, loss and augmentation are a laboratory's own, and installed on no node."""
+    maps = toy.write_flowmaps(tmp_path / "maps", subjects=4)
+    chosen = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax"]
+    chosen += ["train.epochs=3", "tracking.enabled=false"]
+    settings = ["examples/own-model/own-model.yaml", *(p for one in chosen for p in ("--set", one))]
     here, there = tmp_path / "here", tmp_path / "there"
     assert loso(*settings, "--local", home=here).code == 0
     done = submit(head, there, *settings, "--json")

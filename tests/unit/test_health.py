@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distmer.experiment.health import FREE, SKEW, Answer, NodeReport, judge
+from distmer.code import digests_of
+from distmer.experiment.health import FREE, SKEW, Answer, NodeReport, differences, judge
 from harness import objects
 from tests.saying import Say, settings
 
@@ -17,6 +18,7 @@ WELL = NodeReport(
     storage="",
     data="",
     landmarks="",
+    code="",
     free=FREE,
     clock=0.0,
 )
@@ -49,12 +51,21 @@ def test_a_node_that_is_well() -> None:
         (replace(WELL, storage="Access Denied"), "storage", "Access Denied"),
         (replace(WELL, data="/mnt/data is not there"), "data", "same path"),
         (replace(WELL, landmarks="not installed"), "landmarks", "not installed"),
+        (replace(WELL, code="lab_nets is another version"), "code", "use one image on all nodes"),
         (replace(WELL, free=FREE - 2**30), "disk", "4.0 GB free"),
     ],
 )
 def test_what_is_wrong_is_named_alone(report: NodeReport, what: str, said: str) -> None:
     found = failed(report)
     assert list(found) == [what] and said in found[what]
+
+
+def test_code_that_is_not_there_or_is_another_version_is_named() -> None:
+    own = digests_of(["distmer.models.linear", "distmer.models.svm"])
+    assert differences(own) == ""
+    assert differences({**own, "distmer.models.svm": "0" * 64}) == "distmer.models.svm is another version"
+    missing = differences({"nobody_has_this": "0" * 64})
+    assert missing.startswith("nobody_has_this cannot be imported (ModuleNotFoundError: No module")
 
 
 def test_a_clock_that_is_off_and_a_node_that_is_silent() -> None:
@@ -79,7 +90,7 @@ def test_places_that_cannot_be_used_are_lines_and_the_rest_is_looked_at(
         said = say("doctor", "--json", "--workspace", workspace, *settings(*here, *chosen))
         checks = said.json["checks"]
         assert (
-            said.code == 1 and len({(check["where"], check["what"]) for check in checks}) == len(checks) == 7
+            said.code == 1 and len({(check["where"], check["what"]) for check in checks}) == len(checks) == 8
         )
         return {check["what"]: check["found"] for check in checks if not check["ok"]}
 
