@@ -21,6 +21,7 @@ import yaml
 from distmer.config import Config, Named, parse
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
 from distmer.idle import refuse_idle, value_at
+from distmer.shipped import located, names
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
 
@@ -89,7 +90,7 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     own is relative to the file that names it, for it belongs to it. BadInput: a file cannot be read, or two
     overrides clash.
     """
-    layers = [] if path is None else _files(path, ())
+    layers = [] if path is None else _files(located(path), ())
     for layer in layers:
         change_settings(layer.tree, anchoring(workspace, Path(layer.origin).parent))
     if tree := _overrides(overrides):
@@ -196,7 +197,8 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
         text = path.read_text()
     except OSError as error:
         raise BadInput(
-            f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file."
+            f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file, or one"
+            f" that comes with distmer: {', '.join(names())}."
         ) from error
     except UnicodeDecodeError as error:
         raise BadInput(
