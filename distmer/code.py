@@ -29,6 +29,7 @@ SHARED = (
     "distmer.functions",  # the options of losses and augmentations
     "distmer.models.base",
     "distmer.training.augmentations",
+    "distmer.training.averaging",
     "distmer.training.fold_inputs",
     "distmer.training.fit",
     "distmer.training.losses",

@@ -152,6 +152,8 @@ class InputConfig(Section):
     # px/px that become 1 under `fixed`; clipped beyond
     strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
+    # mirror images in training, and the mean over a clip and its mirror image at test
+    symmetric: bool = False
 
 
 class Named(BaseModel):
@@ -203,6 +205,8 @@ class TrainConfig(Section):
     oracle: Annotated[Literal["per_subject", "global_epoch"], acts_if("train.selection", "oracle")] = (
         "per_subject"
     )
+    # networks of so many seeds, whose probabilities are averaged: one fold, one entry of the ledger
+    ensemble: int = Field(default=1, ge=1, le=100)
     threads: int = Field(default=1, ge=1)
 
 

@@ -16,6 +16,8 @@ import torch
 from pydantic import Field
 from torch.nn.functional import one_hot
 
+from distmer.training.averaging import Mirror
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clips:
@@ -43,12 +45,8 @@ def mirror(clips: Clips, rng: np.random.Generator) -> Clips:
 
 
 def mirrored(clips: Clips) -> torch.Tensor:
-    """The clips' inputs flipped left-right, with u, which points right, turned round about no motion."""
-    flipped_NCHW = clips.x_NCHW.flip(3)
-    for c, channel in enumerate(clips.channels):
-        if channel == "u":
-            flipped_NCHW[:, c] = 2 * clips.zero_C[c] - flipped_NCHW[:, c]
-    return flipped_NCHW
+    """The mirror images of all clips."""
+    return Mirror(clips.channels, clips.zero_C)(clips.x_NCHW)
 
 
 def shift(clips: Clips, rng: np.random.Generator, px: Annotated[int, Field(ge=1, le=64)] = 2) -> Clips:

@@ -40,7 +40,7 @@ def estimate_seconds(job: FoldJob) -> float:
     batch = min(clips, train.batch_size)
     step = _step_seconds(model, probe.model_dump_json(), int(job.spec["classes"]), batch)
     trainings = 1 + (train.inner_folds - 1 if train.selection == "inner" else 0)
-    return step * len(batch_bounds(clips, train.batch_size)) * train.epochs * trainings
+    return step * len(batch_bounds(clips, train.batch_size)) * train.epochs * trainings * train.ensemble
 
 
 def checkpoints_reachable(cluster: ClusterConfig, scratch: str, environ: Mapping[str, str]) -> bool:
@@ -90,7 +90,7 @@ def _upper_bound_seconds(job: FoldJob) -> float:
     load."""
     train = TrainConfig.model_validate(job.spec["train"])
     size = _resolved(json.dumps(job.spec["model"], sort_keys=True)).size
-    trainings = train.inner_folds if train.selection == "inner" else 1
+    trainings = (train.inner_folds if train.selection == "inner" else 1) * train.ensemble
     return len(job.fold.train) * train.epochs * trainings * size**2 * _SECONDS_A_PIXEL
 
 

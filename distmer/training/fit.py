@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from distmer.code import SHARED, code_of, other_code, read_sources
 from distmer.config import InputConfig, ModelConfig, TrainConfig
@@ -21,7 +22,8 @@ from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.functions import Function, of_training
 from distmer.models import ResolvedModel, resolve
-from distmer.training.augmentations import Augmentation, Clips
+from distmer.training.augmentations import Augmentation, Clips, mirror
+from distmer.training.averaging import Ensemble, Mirror, SymmetricClassical, SymmetricNetwork
 from distmer.training.fold_inputs import ChannelScale, Inputs
 from distmer.training.network import Runtime, SingleProcess, Task, predict, repeatable, train_network
 from distmer.training.seeds import derive
@@ -178,22 +180,43 @@ def train_fold(
     """
     x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
     seed = derive(job.seed, job.fold.id)
+    recipe = _Recipe.of(job, inputs, resolved, train)
     if resolved.info.kind == "classical":
-        scale = _scale(job, x_NCHW)
+        scale = recipe.scale(x_NCHW)
+        mirror = recipe.mirror(scale)
         classifier = resolved.build(int(job.spec["classes"]))
+        classifier = classifier if mirror is None else SymmetricClassical(classifier, mirror)
         classifier.fit(x_NCHW if scale is None else scale.apply(x_NCHW), y_N, seed % 2**32)
         return Fitted(classifier, scale, 0, {})
-    recipe = _Recipe.of(job, inputs, resolved, train)
     saved = runtime.restore()
     epochs, curves = train.epochs, {}
+    finished: list[dict[str, Any]] = []  # the networks of an ensemble that are trained
     if saved is not None:
         epochs, curves = int(saved["extra"]["epochs"]), dict(saved["extra"]["curves"])
+        finished = list(saved["extra"]["finished"])
     elif train.selection == "inner":
         epochs, curves = runtime.broadcast(_choose_epochs(job, x_NCHW, y_N, recipe, seed, runtime))
     task, scale = recipe.task(x_NCHW, y_N)
-    extra = {"epochs": epochs, "curves": curves}
-    net, losses = train_network(task, train, epochs, seed, runtime, extra_state=extra)
-    return Fitted(net, scale, epochs, {"train_loss": losses, **curves})
+    nets = [_rebuilt(task, one["net"], runtime) for one in finished]
+    for member in range(len(finished), train.ensemble):
+        extra = {"epochs": epochs, "curves": curves, "finished": list(finished)}
+        net, losses = train_network(task, train, epochs, _seed_of(seed, member), runtime, extra_state=extra)
+        nets.append(net)
+        finished.append({"net": net.state_dict(), "losses": losses})
+    mean_losses = tuple(np.mean([one["losses"] for one in finished], axis=0).tolist())
+    net = nets[0] if len(nets) == 1 else Ensemble(nets).eval()
+    return Fitted(recipe.symmetric(net, scale), scale, epochs, {"train_loss": mean_losses, **curves})
+
+
+def _seed_of(seed: int, member: int) -> int:
+    """The seed of a network of an ensemble; of the first, that of a network alone."""
+    return derive(seed, "member", member) if member else seed
+
+
+def _rebuilt(task: Task, state: Mapping[str, Any], runtime: Runtime) -> Any:
+    net = task.build().to(runtime.device)
+    net.load_state_dict(state)
+    return net.eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +226,7 @@ class _Recipe:
     job: FoldJob
     resolved: ResolvedModel
     train: TrainConfig
+    inputs: InputConfig
     loss: Function
     augment: tuple[Augmentation, ...]
     channels: tuple[str, ...]
@@ -210,14 +234,16 @@ class _Recipe:
 
     @classmethod
     def of(cls, job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig) -> _Recipe:
+        config = InputConfig.model_validate(job.spec["inputs"])
         loss, *augment = of_training(train)
         chain = tuple(_checked(function) for function in augment)
-        return cls(job, resolved, train, loss, chain, inputs.channels, inputs.no_motion)
+        chain = (mirror, *chain) if config.symmetric else chain
+        return cls(job, resolved, train, config, loss, chain, inputs.channels, inputs.no_motion)
 
     def task(self, x_NCHW: FloatArray, y_N: IntArray) -> tuple[Task, ChannelScale | None]:
         """What is trained on these clips, and the standardisation that they give."""
         classes = int(self.job.spec["classes"])
-        scale = _scale(self.job, x_NCHW)
+        scale = self.scale(x_NCHW)
         zero_1C11 = self.zero_1C11
         if scale is not None:
             x_NCHW, zero_1C11 = scale.apply(x_NCHW), scale.apply(zero_1C11)
@@ -225,6 +251,22 @@ class _Recipe:
         build = partial(self.resolved.build, classes)
         zero_C = zero_1C11.reshape(-1)
         return Task(build, x_NCHW, y_N, classes, loss, self.augment, self.channels, zero_C), scale
+
+    def scale(self, x_NCHW: FloatArray) -> ChannelScale | None:
+        """The standardisation that these clips give, if it is wanted."""
+        return ChannelScale.of(x_NCHW) if self.inputs.standardise else None
+
+    def mirror(self, scale: ChannelScale | None) -> Mirror | None:
+        """What mirrors clips of that scale, if symmetry is wanted."""
+        if not self.inputs.symmetric:
+            return None
+        zero_1C11 = self.zero_1C11 if scale is None else scale.apply(self.zero_1C11)
+        return Mirror(self.channels, torch.from_numpy(zero_1C11.reshape(-1)))
+
+    def symmetric(self, net: Any, scale: ChannelScale | None) -> Any:
+        """The network as it answers: averaged over mirror images, if symmetry is wanted."""
+        mirror = self.mirror(scale)
+        return net if mirror is None else SymmetricNetwork(net, mirror).to(next(net.parameters()).device)
 
 
 def _checked(function: Function) -> Augmentation:
@@ -247,11 +289,6 @@ def _labels(job: FoldJob, clip_ids: tuple[str, ...]) -> IntArray:
     return np.array([job.labels[c] for c in clip_ids])
 
 
-def _scale(job: FoldJob, x_NCHW: FloatArray) -> ChannelScale | None:
-    wanted = InputConfig.model_validate(job.spec["inputs"]).standardise
-    return ChannelScale.of(x_NCHW) if wanted else None
-
-
 def _oracle(
     job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig, runtime: Runtime
 ) -> tuple[FloatArray, int, Curves, FloatArray | None]:
@@ -262,11 +299,10 @@ def _oracle(
     probabilities after each epoch come too. There are no checkpoints.
     """
     x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
-    task, scale = _Recipe.of(job, inputs, resolved, train).task(x_NCHW, y_N)
+    recipe = _Recipe.of(job, inputs, resolved, train)
     x_test, y_test = inputs.take(job.fold.test), _labels(job, job.fold.test)
-    x_test = x_test if scale is None else scale.apply(x_test)
     seed = derive(job.seed, job.fold.id)
-    prob_ENK, losses = _train_and_predict_each_epoch(task, x_test, train, seed, runtime)
+    prob_ENK, losses = _train_and_predict_each_epoch(recipe, x_NCHW, y_N, x_test, seed, runtime)
     accuracy_E = (prob_ENK.argmax(axis=2) == y_test).mean(axis=1)
     curves = {"train_loss": losses, "test_accuracy": tuple(accuracy_E.tolist())}
     if train.oracle == "global_epoch":
@@ -290,10 +326,10 @@ def _choose_epochs(
     prob_ENK = np.zeros((train.epochs, len(y_N), int(job.spec["classes"])))
     for inner in inner_folds(job.fold.train, job.labels, train.inner_folds):
         fit_rows, held_rows = [row[c] for c in inner.train], [row[c] for c in inner.test]
-        task, scale = recipe.task(x_NCHW[fit_rows], y_N[fit_rows])
-        x_held = x_NCHW[held_rows] if scale is None else scale.apply(x_NCHW[held_rows])
         inner_seed = derive(seed, "inner", inner.id)
-        prob_ENK[:, held_rows] = _train_and_predict_each_epoch(task, x_held, train, inner_seed, runtime)[0]
+        prob_ENK[:, held_rows], _ = _train_and_predict_each_epoch(
+            recipe, x_NCHW[fit_rows], y_N[fit_rows], x_NCHW[held_rows], inner_seed, runtime
+        )
     _require_finite(job, prob_ENK)
     labels = list(range(prob_ENK.shape[2]))
     uar_E = [scores(y_N, prob_NK.argmax(axis=1), len(labels)).uar for prob_NK in prob_ENK]
@@ -303,20 +339,25 @@ def _choose_epochs(
 
 
 def _train_and_predict_each_epoch(
-    task: Task,
-    x_NCHW: FloatArray,
-    train: TrainConfig,
-    seed: int,
-    runtime: Runtime,
+    recipe: _Recipe, x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray, seed: int, runtime: Runtime
 ) -> tuple[FloatArray, tuple[float, ...]]:
-    """prob_ENK, the clips' class probabilities after each epoch, and the training loss of each epoch."""
-    probs: list[FloatArray] = []
-    _, losses = train_network(
-        task,
-        train,
-        train.epochs,
-        seed,
-        runtime,
-        after_epoch=lambda net: probs.append(predict(net, x_NCHW)),
-    )
-    return np.stack(probs), losses
+    """prob_ENK, the held clips' class probabilities after each epoch of training on x_NCHW, and the training
+    loss of each epoch; of an ensemble, their means."""
+    train = recipe.train
+    task, scale = recipe.task(x_NCHW, y_N)
+    held_NCHW = x_held_NCHW if scale is None else scale.apply(x_held_NCHW)
+    probs_M, losses_M = [], []
+    for member in range(train.ensemble):
+        probs: list[FloatArray] = []
+
+        def keep(net: Any, probs: list[FloatArray] = probs) -> None:
+            probs.append(predict(recipe.symmetric(net, scale), held_NCHW))
+
+        _, losses = train_network(
+            task, train, train.epochs, _seed_of(seed, member), runtime, after_epoch=keep
+        )
+        probs_M.append(np.stack(probs))
+        losses_M.append(losses)
+    if len(probs_M) == 1:
+        return probs_M[0], losses_M[0]
+    return np.mean(probs_M, axis=0), tuple(np.mean(losses_M, axis=0).tolist())

@@ -213,6 +213,12 @@ def train_network(
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     optimiser = make_optimiser(net, config)
     saved = None if extra_state is None else runtime.restore()
+    if (
+        saved is not None
+        and extra_state is not None
+        and len(saved["extra"]["finished"]) != len(extra_state["finished"])
+    ):
+        saved = None  # of the network before, in an ensemble
     losses: list[torch.Tensor] = []
     start = 0
     if saved is not None:

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 
 from distmer.config import TrainConfig
 from distmer.training import fold_inputs, losses, network
-from distmer.training.fit import fit_fold
+from distmer.training.fit import fit_and_keep, fit_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
 from harness import toy
@@ -32,7 +32,9 @@ CASES = {
             "loss": {"name": "focal", "gamma": 1.5},
         }
     ),
+    "atscnn, symmetric, an ensemble": toy.config(train={"ensemble": 2}, inputs={"symmetric": True}),
     "linear": toy.config("linear"),
+    "linear, symmetric": toy.config("linear", inputs={"symmetric": True, "standardise": True}),
     "svm": toy.config("svm", inputs={"standardise": True}),
 }
 
@@ -88,20 +90,21 @@ def test_a_fold_alone_is_the_fold_among_others(name: str) -> None:
 
 
 class Memory(network.SingleProcess):
-    """A runtime that keeps every checkpoint, and dies once after one of them."""
+    """A runtime that keeps every checkpoint, and dies once, after so many of them."""
 
     def __init__(self, dies_after: int) -> None:
         super().__init__()
         self.kept: dict[str, Any] | None = None
         self.dies_after = dies_after
+        self.saved = 0
 
     def restore(self) -> dict[str, Any] | None:
         return self.kept
 
     def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         self.kept = _copied(state())
-        if epoch == self.dies_after:
-            self.dies_after = -1
+        self.saved += 1
+        if self.saved == self.dies_after:
             raise SystemExit("killed")
 
 
@@ -134,6 +137,50 @@ def test_a_training_that_died_goes_on_from_its_checkpoint_to_the_same_bits(
     resumed = fit_fold(job, inputs, runtime)
     assert np.array_equal(whole.predictions.prob_NK, resumed.predictions.prob_NK)
     assert whole.curves == resumed.curves
+
+
+@pytest.mark.parametrize("dies_after", [4, 10, 13])  # in the first network, between the two, in the second
+def test_an_ensemble_that_died_goes_on_in_the_network_where_it_was(dies_after: int) -> None:
+    clips = toy.clips()
+    inputs = toy.inputs(clips)
+    job = toy.jobs(toy.config(train={"ensemble": 2}), clips)[0]
+    whole = fit_fold(job, inputs)
+    runtime = Memory(dies_after=dies_after)
+    with pytest.raises(SystemExit):
+        fit_fold(job, inputs, runtime)
+    resumed = fit_fold(job, inputs, runtime)
+    assert np.array_equal(whole.predictions.prob_NK, resumed.predictions.prob_NK)
+    assert whole.curves == resumed.curves
+
+
+def test_an_ensemble_is_the_mean_of_its_networks() -> None:
+    clips = toy.clips()
+    inputs = toy.inputs(clips)
+    alone = fit_fold(toy.jobs(toy.config(), clips)[0], inputs).predictions.prob_NK
+    together = {
+        n: fit_fold(toy.jobs(toy.config(train={"ensemble": n}), clips)[0], inputs).predictions.prob_NK
+        for n in (2, 3)
+    }
+    second = 2 * together[2] - alone
+    third = 3 * together[3] - 2 * together[2]
+    for prob_NK in (second, third):  # each a network's own probabilities, and not the first one's
+        assert np.allclose(prob_NK.sum(1), 1) and prob_NK.min() > -1e-9
+        assert not np.allclose(prob_NK, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["atscnn", "linear"])
+def test_a_symmetric_model_gives_a_clip_and_its_mirror_image_one_answer(model: str) -> None:
+    clips = toy.clips()
+    inputs = toy.inputs(clips)
+    x_NCHW = inputs.x_NCHW[..., ::-1].copy()
+    x_NCHW[:, 0] *= -1  # u; the scale is fixed, so no motion is 0
+    answers = []
+    for symmetric in (True, False):
+        job = toy.jobs(toy.config(model, inputs={"symmetric": symmetric}), clips)[0]
+        _, fitted = fit_and_keep(job, inputs)
+        assert fitted is not None
+        answers.append(np.abs(fitted.predict(inputs.x_NCHW) - fitted.predict(x_NCHW)).max())
+    assert answers[0] < 1e-6 < 1e-2 < answers[1]
 
 
 def test_the_oracle_sees_what_fixed_does_not_and_only_when_asked() -> None:
