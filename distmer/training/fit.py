@@ -25,7 +25,7 @@ from distmer.models import ResolvedModel, resolve
 from distmer.training.augmentations import Augmentation, Clips, mirror
 from distmer.training.averaging import Ensemble, Mirror, SymmetricClassical, SymmetricNetwork
 from distmer.training.fold_inputs import ChannelScale, Inputs
-from distmer.training.network import Runtime, SingleProcess, Task, predict, repeatable, train_network
+from distmer.training.network import Runtime, SingleProcess, Task, built, predict, repeatable, train_network
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
 
@@ -214,7 +214,7 @@ def _seed_of(seed: int, member: int) -> int:
 
 
 def _rebuilt(task: Task, state: Mapping[str, Any], runtime: Runtime) -> Any:
-    net = task.build().to(runtime.device)
+    net = built(task, runtime.device)
     net.load_state_dict(state)
     return net.eval()
 

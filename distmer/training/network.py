@@ -208,9 +208,7 @@ def train_network(
     """
     device = runtime.device
     torch.manual_seed(derive(seed, "weights"))
-    net = task.build().to(device)
-    if device.type == "cpu":
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    net = built(task, device)
     optimiser = make_optimiser(net, config)
     saved = None if extra_state is None else runtime.restore()
     if (
@@ -245,6 +243,15 @@ def train_network(
             runtime.save(epoch + 1, partial(_state, net, optimiser, losses, epoch + 1, extra_state))
     net.eval()
     return net, tuple(float(v) for v in torch.stack(losses).tolist()) if losses else ()
+
+
+def built(task: Task, device: torch.device) -> nn.Module:
+    """The task's network on the device, its weights drawn from torch's generator; in the layout of
+    `to_device`."""
+    net = task.build().to(device)
+    if device.type == "cpu":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    return net
 
 
 def predict(net: nn.Module, x_NCHW: FloatArray, batch: int = 256) -> FloatArray:
