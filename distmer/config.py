@@ -217,6 +217,8 @@ class EvaluationConfig(Section):
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
     # a seed: labels shuffled within each subject, to see chance
     permute_labels: int | None = Field(default=None, ge=0)
+    # beside UAR and UF1, which are always there
+    metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
     bootstrap: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0, lt=1)
 

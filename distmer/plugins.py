@@ -49,6 +49,13 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "noise": "distmer.training.augmentations:noise",
         "mixup": "distmer.training.augmentations:mixup",
     },
+    "distmer.metrics": {
+        "uar": "distmer.evaluation.named:uar",
+        "uf1": "distmer.evaluation.named:uf1",
+        "accuracy": "distmer.evaluation.named:accuracy",
+        "weighted_f1": "distmer.evaluation.named:weighted_f1",
+        "mcc": "distmer.evaluation.named:mcc",
+    },
 }
 
 
