@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,17 +13,19 @@ import pytest
 import yaml
 from sklearn import metrics as sk
 
-from distmer.config import EvaluationConfig, Named
+from distmer.config import EvaluationConfig, ModelConfig, Named, TrainConfig
 from distmer.evaluation.named import HEADLINE, PUBLISHED, Metric, chosen
 from distmer.evaluation.paired import compare
 from distmer.experiment.results_file import Results
 from distmer.functions import METRIC
+from distmer.models import resolve
 from distmer.plugins import shipped
 from distmer.report.run_folder import read_results
 from distmer.report.tables import run_report
 from distmer.storage import place
 from distmer.tracking.items import Metric as Number
 from distmer.tracking.items import score_metrics
+from distmer.training.tryout import try_out
 from distmer.types import BadInput
 from tests import factories
 from tests.saying import Say
@@ -268,3 +271,15 @@ def test_a_users_metric_from_the_configuration_to_the_paired_test(own: Path, say
     assert pd.read_csv(folder / "pairs.csv").kappa_p_holm.tolist() == [1]
     refused = say("run", str(own / "c.yaml"), "--local", "--set", "evaluation.metrics=[percent]")
     assert refused.code == 2 and "metric percent: its value is" in refused.err
+
+
+def test_the_examples_of_the_page_run(own: Path) -> None:
+    """The loss, the augmentation and the metric of docs/own-code.md pass a user's trial."""
+    page = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text()
+    (own / "page_lab.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
+    train = {
+        "loss": {"name": "page_lab:Smooth", "amount": 0.2},
+        "augment": [{"name": "page_lab:dim", "by": 0.3}],
+    }
+    try_out(resolve(ModelConfig()), TrainConfig.model_validate(train))
+    assert not further("page_lab:kappa")[0].one_by_one
