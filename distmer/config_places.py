@@ -37,6 +37,8 @@ def change_settings(tree: dict[str, Any], change: Change, at: str = "", searched
         name = f"{at}{key}"
         if _path_mark(name) or f"{name}.*" in path_settings() or plugin_group(name):
             tree[key] = change(name, value, searched)
+        elif name == "compare.models" and isinstance(value, list):
+            tree[key] = change("model.name", value, searched)
         elif not isinstance(value, dict):
             continue
         elif name in ("compare.rows", "compare.over"):

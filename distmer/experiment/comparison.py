@@ -21,7 +21,7 @@ from distmer.evaluation.named import HEADLINE, chosen
 from distmer.evaluation.paired import Difference, compare, holm
 from distmer.experiment.results_file import Results
 from distmer.idle import given, refuse_idle, why_idle
-from distmer.models import ModelInfo, is_network, models
+from distmer.models import is_network, model_info, models
 from distmer.registry import lookup
 from distmer.types import BadInput, JsonValue, Predictions
 
@@ -176,7 +176,13 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
     settings: dict[str, tuple[dict[str, Any], str]] = {}
     names = sorted(models()) if section.models == "all" else section.models
     for name in names:
-        settings[name] = _of_model(lookup(models(), name, "model"), section)
+        label = name.rpartition(":")[2]  # of ./file.py:NAME the name
+        if label in settings:
+            raise BadInput(
+                f"{origin}: compare.models has two models called {label!r}; keep or rename one, or give a row"
+                " to it under compare.rows."
+            )
+        settings[label] = _of_model(name, section)
     for label, dotted in section.rows.items():
         own, note = settings.get(label, ({}, ""))
         settings[label] = (merge(own, nested(dotted, f"{origin}, row {label}"), origin), note)
@@ -264,9 +270,10 @@ def _difference(a: Entry, b: Entry, resamples: int, metrics: Sequence[Named]) ->
     )
 
 
-def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], str]:
+def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:
     """A model's own settings in a comparison, and what must be said of them."""
-    options: dict[str, Any] = {"name": info.name}
+    info = model_info(name)
+    options: dict[str, Any] = {"name": name}
     note = ""
     if section.variant is not None and "variant" in info.options.model_fields:
         options["variant"] = section.variant

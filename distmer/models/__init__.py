@@ -23,6 +23,7 @@ __all__ = [
     "Options",
     "ResolvedModel",
     "is_network",
+    "model_info",
     "models",
     "parameters",
     "resolve",
@@ -34,10 +35,14 @@ def models() -> dict[str, ModelInfo]:
     return {name: info for name, (info, _) in _found().items()}
 
 
+def model_info(name: str) -> ModelInfo:
+    """The model of that name, or of that reference. BadInput for an unknown one names the nearest."""
+    return _lookup(name)[0]
+
+
 def is_network(name: str) -> bool:
-    """Whether the model of that name is trained epoch by epoch. BadInput for an unknown one names the
-    nearest."""
-    return _lookup(name)[0].kind == "torch"
+    """Whether the model of that name is trained epoch by epoch. BadInput: see `model_info`."""
+    return model_info(name).kind == "torch"
 
 
 def resolve(config: ModelConfig) -> ResolvedModel:
