@@ -31,10 +31,10 @@ class PathMark:
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
     ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
-    then beside the file that names it.
+    then beside the file that names it; ``weights`` of a model are beside that file too.
     """
 
-    kind: Literal["place", "protocol", "database", "module"]
+    kind: Literal["place", "protocol", "database", "module", "weights"]
 
 
 @dataclass(frozen=True, slots=True)

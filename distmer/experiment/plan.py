@@ -170,7 +170,17 @@ def _job(
     shared: Mapping[str, JsonValue],
 ) -> FoldJob:
     spec = {**shared, "seed": seed, "fold": fold.id, **clips}
-    return FoldJob(digest(spec), fold, seed, labels, spec)
+    return FoldJob(digest(_without_place(spec)), fold, seed, labels, spec)
+
+
+def _without_place(spec: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """A fold's spec without the path of the weights, whose SHA-256 says what they are."""
+    tree: dict[str, Any] = dict(spec)
+    options = tree["model"]["options"]
+    if options.get("weights_sha256"):
+        options = {name: value for name, value in options.items() if name != "weights"}
+        tree["model"] = {**tree["model"], "options": options}
+    return tree
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:
