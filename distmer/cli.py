@@ -7,30 +7,21 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from distmer import __version__
-from distmer.arguments import experiment, retry_option, set_option, workspace_option
+from distmer.arguments import (
+    experiment,
+    is_sweep,
+    keep_freed_memory,
+    open_session,
+    retry_option,
+    set_option,
+    workspace_option,
+)
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
-
-if TYPE_CHECKING:
-    from distmer.commands.session import Session
-
-
-def keep_freed_memory() -> None:
-    """Folds are trained in this process, and it is ours."""
-    from distmer.training.network import keep_memory
-
-    keep_memory()
-
-
-def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
-    from distmer.commands.session import Session
-
-    return Session.open(config, overrides, workspace, os.environ)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -240,12 +231,6 @@ def plan(
     return COMPLETE
 
 
-def is_sweep(config: Path) -> bool:
-    from distmer.config_layers import load_tree
-
-    return "sweep" in load_tree(config, (), workspace=Path(), environ={})
-
-
 @main.group()
 def data() -> None:
     """The clips of a protocol."""
@@ -282,6 +267,16 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
         from distmer.costs.table import models_text
 
         click.echo(models_text(rows))
+    return COMPLETE
+
+
+@main.command()
+@click.argument("kind", required=False)
+def plugins(kind: str | None) -> int:
+    """What a configuration can name, with its options. KIND: models, losses, augmentations, metrics, …"""
+    from distmer.commands.plugins import list_plugins
+
+    click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
     return COMPLETE
 
 
