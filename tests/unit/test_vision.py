@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from distmer.config import ModelConfig, TrainConfig
-from distmer.config_layers import load_config
+from distmer.config_layers import load_config, load_tree
 from distmer.experiment.plan import fold_jobs
 from distmer.models import ResolvedModel, models, parameters, resolve
 from distmer.training.tryout import try_out
@@ -59,6 +59,13 @@ def test_a_path_of_weights_lies_beside_the_file_that_names_it(tmp_path: Path) ->
     assert read.model.options["weights"] == str(lab / "r.pth")
     read = load_config(lab / "c.yaml", ["model.weights=s.safetensors"], workspace=tmp_path, environ={})
     assert read.model.options["weights"] == str(Path.cwd() / "s.safetensors")
+    (lab / "c.yaml").write_text(
+        "compare: {rows: {a: {model.weights: ./r.pth}}}\n"
+        "sweep: {space: {model.weights: {choice: [./r.pth]}}}\n"
+    )
+    tree = load_tree(lab / "c.yaml", (), workspace=tmp_path, environ={})
+    assert tree["compare"]["rows"]["a"] == {"model.weights": str(lab / "r.pth")}
+    assert tree["sweep"]["space"] == {"model.weights": {"choice": [str(lab / "r.pth")]}}
     (lab / "c.yaml").write_text("model: {name: ./mine.py:Net, weights: balanced}\n")
     assert (
         load_config(lab / "c.yaml", (), workspace=tmp_path, environ={}).model.options["weights"] == "balanced"
