@@ -108,6 +108,7 @@ def describe_plan(session: Session) -> str:
     from distmer.report.tables import plan_text
 
     manifest = session.manifest()
+    session.require_evaluation(manifest)
     features = session.features(manifest)
     plan = session.plan(manifest, features)
     done = session.ledger.known(job.digest for job in plan.jobs)
