@@ -31,10 +31,10 @@ class PathMark:
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
     ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
-    then beside the file that names it.
+    then beside the file that names it; ``weights`` of a model are beside that file too.
     """
 
-    kind: Literal["place", "protocol", "database", "module"]
+    kind: Literal["place", "protocol", "database", "module", "weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,8 @@ class EvaluationConfig(Section):
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
     # a seed: labels shuffled within each subject, to see chance
     permute_labels: int | None = Field(default=None, ge=0)
+    # beside UAR and UF1, which are always there
+    metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
     bootstrap: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0, lt=1)
 

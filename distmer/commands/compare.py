@@ -70,7 +70,9 @@ def run_comparison(
             entry, stopped = _entry(row, place, backend, live, retry_failed=again)
             entries.append(entry)
             tried += [row.config] if row.config else []
-    comparison = conclude_comparison(base.config.name, entries, section.reference, section.resamples)
+    comparison = conclude_comparison(
+        base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
+    )
     return comparison, _keep(comparison, base)
 
 
@@ -93,14 +95,18 @@ def compare_runs(
         mode = f"{results.mode} sweep " if results.mode else ""
         label = f"{results.model} {mode}{results.digest[:6]}"
         entries.append(Entry(label, results.dataset, "", results, predictions))
-    entries += [imported_entry(file, entries[0] if entries else None) for file in files]
+    entries += [
+        imported_entry(file, entries[0] if entries else None, base.config.evaluation) for file in files
+    ]
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:
         raise BadInput(
             "these runs tell different classes apart and cannot be compared; give runs of one label table."
         )
-    comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
+    comparison = conclude_comparison(
+        "comparison of finished runs", entries, None, 10_000, base.config.evaluation.metrics
+    )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
     return comparison, _keep(comparison, base)

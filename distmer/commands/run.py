@@ -8,7 +8,6 @@ from contextlib import closing
 from functools import partial
 
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
-from distmer.evaluation.folds import make_folds
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
@@ -73,8 +72,7 @@ def planned(
     # an unknown model or option, and broken code, is told before a clip is touched
     try_out(session.model(), session.config.train)
     manifest = session.manifest([live], backend)
-    # a split that cannot be is told before an hour of extraction
-    make_folds(manifest.clips, session.config.evaluation)
+    session.require_evaluation(manifest)  # before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
     plan = session.plan(manifest, features)
@@ -110,6 +108,7 @@ def describe_plan(session: Session) -> str:
     from distmer.report.tables import plan_text
 
     manifest = session.manifest()
+    session.require_evaluation(manifest)
     features = session.features(manifest)
     plan = session.plan(manifest, features)
     done = session.ledger.known(job.digest for job in plan.jobs)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distmer import functions
 from distmer.config import Config
 from distmer.config_layers import load_config
 from distmer.datasets import load_manifest
+from distmer.evaluation.folds import make_folds
+from distmer.evaluation.named import chosen
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers, Step
 from distmer.experiment.ledger import Ledger, remove_checkpoints
@@ -88,10 +91,17 @@ class Session:
 
     def require(self) -> None:
         """BadInput if something that the whole run will need is not to be had: a place to write, one for
-        MLflow."""
+        MLflow, a metric."""
         self.workspace.require()
+        for metric in self.config.evaluation.metrics:
+            functions.resolve(functions.METRIC, metric)
         if self.config.tracking.enabled:
             _ = self.tracking_store
+
+    def require_evaluation(self, manifest: Manifest) -> None:
+        """BadInput if the clips cannot be split as asked, or if a metric cannot score their classes."""
+        make_folds(manifest.clips, self.config.evaluation)
+        chosen(self.config.evaluation.metrics, len(manifest.classes))
 
     @property
     def ledger(self) -> Ledger:

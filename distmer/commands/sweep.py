@@ -17,7 +17,6 @@ from distmer.cluster.backend import RayBackend
 from distmer.commands.session import Session, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import load_layers, merge_layers, origin, with_environment
-from distmer.evaluation.folds import make_folds
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -69,8 +68,7 @@ def run_sweep(
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):
         manifest = session.manifest([live], backend)
-        # a split that cannot be is told before an hour of extraction
-        make_folds(manifest.clips, session.config.evaluation)
+        session.require_evaluation(manifest)  # before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live])

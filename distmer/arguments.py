@@ -1,0 +1,55 @@
+"""What several commands share: their arguments, and the session that they open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from distmer.commands.session import Session
+
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
+)
+workspace_option = click.option(
+    "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
+)
+
+
+def experiment(command: Any) -> Any:
+    """The arguments that every command on an experiment shares."""
+    for decorator in (
+        click.argument("config", type=click.Path(path_type=Path), required=False),
+        set_option,
+        workspace_option,
+    ):
+        command = decorator(command)
+    return command
+
+
+def retry_option(command: Any) -> Any:
+    """Of the commands that extract features."""
+    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    return click.option("--retry-failed", is_flag=True, help=words)(command)
+
+
+def keep_freed_memory() -> None:
+    """Folds are trained in this process, and it is ours."""
+    from distmer.training.network import keep_memory
+
+    keep_memory()
+
+
+def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
+    from distmer.commands.session import Session
+
+    return Session.open(config, overrides, workspace, os.environ)
+
+
+def is_sweep(config: Path) -> bool:
+    from distmer.config_layers import load_tree
+
+    return "sweep" in load_tree(config, (), workspace=Path(), environ={})
