@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distmer import __version__
+from distmer import __version__, cli_pages
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
@@ -368,5 +368,6 @@ def ui(workspace: str | None, port: int) -> int:
     return serve_ui(workspace, port, os.environ)
 
 
+cli_pages.add_to(main)
 if __name__ == "__main__":
     main()

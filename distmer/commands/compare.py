@@ -27,6 +27,7 @@ from distmer.experiment.comparison import (
 from distmer.experiment.events import Observer, Observers
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
+from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
 from distmer.types import BadInput
@@ -127,8 +128,10 @@ def _share_features(one: Config | None, other: Config) -> bool:
 
 def _keep(comparison: Comparison, base: Session) -> Place:
     folder = base.workspace.comparison_dir(comparison.digest)
-    for name, text in comparison_files(comparison).items():
+    texts = comparison_files(comparison)
+    for name, text in texts.items():
         write(folder / name, text.encode())
+    write_page(folder)
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 

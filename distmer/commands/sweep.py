@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from distmer.cluster.backend import RayBackend
-from distmer.commands.session import Session, remove_leftovers_of, tracking_of
+from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import load_layers, merge_layers, origin, with_environment
 from distmer.evaluation.folds import make_folds
@@ -78,6 +78,7 @@ def run_sweep(
         plan, features = _plan(session, space, manifest, extract, retry_failed=retry_failed)
         folder = session.workspace.sweep_dir(plan.digest)
         _begin(folder, plan)
+        keep_environment(folder)
         with tracking_of(session) as tracker:
             result = _sweep(
                 session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder)

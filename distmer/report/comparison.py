@@ -3,6 +3,8 @@ so."""
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from distmer.experiment.comparison import Comparison, Entry, Pair
@@ -48,6 +50,18 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def subject_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a subject of each scored entry: how many clips, and how many of them right, the mean over
+    seeds."""
+    rows = [
+        {"on": entry.on, "row": entry.label, "subject": one.subject, "n": one.n, "correct": one.correct}
+        for entry in comparison.entries
+        if entry.scored is not None
+        for one in entry.scored.per_subject or ()
+    ]
+    return pd.DataFrame(rows, columns=["on", "row", "subject", "n", "correct"])
+
+
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
     parts: list[Part] = [_score_table(comparison)]
@@ -60,12 +74,16 @@ def comparison_report(comparison: Comparison) -> Document:
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
-    """Everything a comparison leaves behind, by file name."""
+    """Everything a comparison leaves behind, by file name; its page is made of these."""
+    whole = {"name": comparison.name, "reference": comparison.reference, "resamples": comparison.resamples}
+    whole |= {"digest": comparison.digest}
     return {
         "comparison.md": comparison_report(comparison).markdown(),
         "scores.csv": score_frame(comparison).to_csv(index=False),
         "pairs.csv": pair_frame(comparison).to_csv(index=False),
+        "subjects.csv": subject_frame(comparison).to_csv(index=False),
         "scores.tex": _paper_table(comparison).latex(),
+        "comparison.json": json.dumps(whole, indent=1),
     }
 
 

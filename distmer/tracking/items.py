@@ -22,6 +22,7 @@ from distmer.experiment.results_file import ClipLeftOut
 from distmer.report.comparison import comparison_files
 from distmer.report.document import Document
 from distmer.report.figures import drawings
+from distmer.report.settings import flatten
 from distmer.report.tables import run_report
 from distmer.tracking.environment import Environment
 from distmer.types import FoldResult, JsonValue
@@ -253,20 +254,3 @@ def settings(plan: Plan) -> dict[str, JsonValue]:
     out."""
     options = {"name": plan.model.info.name, **plan.model.spec["options"]}
     return {**acting_settings(plan.config, plan.model), "model": options}
-
-
-def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
-    """A tree of settings as dotted names and words: ``train.lr`` → ``0.0001``."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = setting_text(value)
-    return flat
-
-
-def setting_text(value: JsonValue) -> str:
-    """A setting as MLflow keeps it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)

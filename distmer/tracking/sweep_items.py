@@ -15,6 +15,7 @@ from dataclasses import asdict
 import yaml
 
 from distmer.digests import digest
+from distmer.report.settings import flatten, setting_text
 from distmer.report.sweep import chosen_files, sweep_figures, sweep_report, trial_frame
 from distmer.sweep.plan import SweepPlan, Trial
 from distmer.sweep.result import SweepResult
@@ -27,11 +28,9 @@ from distmer.tracking.items import (
     Table,
     Tag,
     Text,
-    flatten,
     fold_metrics,
     origin_items,
     score_items,
-    setting_text,
     stamp_items,
 )
 from distmer.types import FoldResult, JsonValue
