@@ -135,7 +135,6 @@ def _keep(comparison: Comparison, base: Session) -> Place:
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 
-        track_comparison(
-            base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison
-        )
+        uri, artifacts = base.tracking_store
+        track_comparison(uri, base.config.tracking.experiment, artifacts, comparison, folder)
     return folder

@@ -137,7 +137,8 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
         raise BadInput(f"{folder}: this sweep is not finished; run the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
         backend = _backend(session)
-        result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
+        ended = _sweep(session, plan, features, backend, tracker.observers, folder, _keep(folder))
+        result = tracker.signed(ended)
     write_results(folder, result.results, sweep_report(result))
     tracker.require_written()
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"

@@ -20,6 +20,7 @@ from distmer.evaluation.summary import Summary
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
 from distmer.report.curves import CURVES, curves_of, in_order
+from distmer.report.svg import plain_text
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
 
 _INK, _MUTED, _GRID, _ALARM = "#1f2933", "#667380", "#dfe4e8", "#b3261e"
@@ -85,6 +86,7 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     _title(figure, plan, f"pooled UAR {summary.uar:.4f}, UF1 {summary.uf1:.4f}{_over_seeds(predictions)}")
+    plain_text(figure)
     return figure
 
 
@@ -122,6 +124,7 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
     above.annotate(f"{pooled:.2f} of all", (1, pooled), va="center", fontsize=8, color=_MUTED, **beside)
     none_right = f", {wrong} of them with no clip right" if (wrong := int((accuracy_P == 0).sum())) else ""
     _title(figure, plan, f"{len(subjects)} subjects{none_right}{_over_seeds(predictions)}")
+    plain_text(figure)
     return figure
 
 
@@ -158,6 +161,7 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
         if plan.selection.startswith("oracle")
         else "No held-out clip is in these curves",
     )
+    plain_text(figure)
     return figure
 
 

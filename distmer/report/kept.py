@@ -32,6 +32,7 @@ _MARKS: tuple[tuple[str, Kind], ...] = (
     ("config.yaml", "run"),
     ("pairs.csv", "comparison"),
 )
+_WORDS = ("on", "row", "a", "b", "subject", "note", "verdict")
 _KEPT = "runs, sweeps or comparisons"
 
 
@@ -151,7 +152,12 @@ def _mapping(path: Place) -> dict[str, Any]:
 def _frame(path: Place) -> pd.DataFrame:
     text = _text(path)
     try:
-        return pd.read_csv(io.StringIO(text), keep_default_na=True) if text.strip() else pd.DataFrame()
+        if not text.strip():
+            return pd.DataFrame()
+        # a row may be called 1, or None
+        how: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+        how["dtype"] = dict.fromkeys(_WORDS, str)
+        return pd.read_csv(io.StringIO(text), **how)
     except pd.errors.ParserError as error:
         why = " ".join(str(error).split())[:160]
         raise BadInput(f"{path} cannot be read ({why}); make the comparison again.") from error

@@ -56,7 +56,7 @@ def _score_table(scores: pd.DataFrame) -> Table:
     cell = {"uar": "UAR", "uf1": "UF1"}
     columns = [Column("")]
     for score in cell.values():
-        columns += [Column(score, right=True), Column("interval"), Column("floor", right=True)]
+        columns += [Column(score, right=True), Column("interval", right=True), Column("floor", right=True)]
     columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True)]
     rows: list[Row] = []
     for _, row in scores.iterrows():
@@ -82,7 +82,11 @@ def _score_table(scores: pd.DataFrame) -> Table:
 def _pair_table(pairs: pd.DataFrame) -> Table:
     columns = [Column("A"), Column("B")]
     for score in ("UAR", "UF1"):
-        columns += [Column(f"{score} A − B", right=True), Column("interval"), Column("p, Holm", right=True)]
+        columns += [
+            Column(f"{score} A − B", right=True),
+            Column("interval", right=True),
+            Column("p, Holm", right=True),
+        ]
     columns += [Column("subjects", right=True), Column("clips", right=True), Column("verdict")]
     rows = [
         Row(

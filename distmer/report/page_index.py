@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from distmer.experiment.results_file import Results
+from distmer.models import models
 from distmer.report.html import render
 from distmer.report.page import NAME
 from distmer.report.run_folder import read_results
+from distmer.report.settings import short_value
 from distmer.report.tables import interval_text
 from distmer.storage import Place
-from distmer.types import BadInput
+from distmer.types import BadInput, JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,14 @@ class IndexRow:
         return self.results.model.split(", ")
 
     @property
+    def options(self) -> str:
+        """The options of the model that are not its defaults, as far as these are known."""
+        options = self.results.options or {}
+        default = _defaults(self.results.model)
+        own = {name: value for name, value in options.items() if default.get(name, value) != value}
+        return ", ".join(f"{name} = {short_value(value)}" for name, value in own.items())
+
+    @property
     def stamps(self) -> list[str]:
         return list(self.results.stamps) or ["none"]
 
@@ -79,6 +90,12 @@ def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> st
         unreadable=unreadable,
         comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
     )
+
+
+@functools.cache
+def _defaults(model: str) -> dict[str, JsonValue]:
+    info = models().get(model)
+    return info.options.model_validate({}).model_dump(mode="json") if info else {}
 
 
 def _folders(place: Place) -> list[Place]:

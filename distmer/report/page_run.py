@@ -93,6 +93,7 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "classes": results.classes,
         "subjects": subjects(results, kept.predictions),
         "curves": curves_svg(kept.curves) if kept.curves else "",
+        "trained": bool(kept.settings.get("train")) and results.uar is not None,
         "clips": clips(results, kept.predictions, kept.notes),
         "seeds": len(results.seeds),
         "left_out": _left_out(kept),

@@ -11,9 +11,9 @@ from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.page_run import run_values
-from distmer.report.settings import flatten, setting_text
+from distmer.report.settings import flatten, setting_text, short_value
 from distmer.report.svg import Line, history_svg, importance_svg, parallel_svg
-from distmer.report.sweep import short_value, study
+from distmer.report.sweep import study
 from distmer.sweep.plan import Trial
 from distmer.sweep.space import Domain, SweepConfig
 

@@ -54,3 +54,10 @@ def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
 def setting_text(value: JsonValue) -> str:
     """A setting as text: text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def short_value(value: JsonValue) -> str:
+    """A value of a setting in a table: three digits of a number with a fraction."""
+    return (
+        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )

@@ -11,7 +11,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from distmer.report.curves import CURVES, Curve, in_order
 
@@ -25,7 +25,6 @@ SERIES = ("#010111", "#010112", "#010113", "#010114")
 _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper", ALARM: "alarm"}
 _VARIABLES |= {colour: f"s{n}" for n, colour in enumerate(SERIES, start=1)}
 _DRAWING = threading.Lock()  # matplotlib's settings belong to the process
-_PLAIN: dict[str, Any] = {"parse_math": False}  # names may hold a dollar sign, which would begin a formula
 
 
 def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> str:
@@ -41,6 +40,7 @@ def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> 
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
     with _DRAWING, matplotlib.rc_context(settings):
         draw(figure)
+        plain_text(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -53,6 +53,14 @@ def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> 
     return text.replace("'DejaVu Sans', 'Bitstream Vera Sans'", "system-ui").strip()
 
 
+def plain_text(figure: Figure) -> None:
+    """Names may hold a dollar sign, which would begin a formula: nothing in this figure is one."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        cast(Text, text).set_parse_math(False)
+
+
 def curves_svg(curves: Mapping[str, Curve]) -> str:
     """Each curve in a panel of its own: the mean over folds in the range of all folds."""
     names = in_order(curves)
@@ -63,7 +71,7 @@ def curves_svg(curves: Mapping[str, Curve]) -> str:
             epochs = range(1, len(curve.mean) + 1)
             axes.fill_between(epochs, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(epochs, curve.mean, color=colour, linewidth=1.8)
-            axes.set_title(CURVES.get(name, name), fontsize=10, color=INK, loc="left", **_PLAIN)
+            axes.set_title(CURVES.get(name, name), fontsize=10, color=INK, loc="left")
             axes.set_xlabel(f"epoch (mean and range of {curve.folds} folds)", color=MUTED)
             axes.margins(x=0.01)
 
@@ -73,10 +81,13 @@ def curves_svg(curves: Mapping[str, Curve]) -> str:
 def forest_svg(pairs: pd.DataFrame) -> str:
     """The differences A − B with their intervals: UAR above, UF1 below, in each row."""
     rows = len(pairs)
+    on = [f" on {on}" if isinstance(on, str) and on else "" for on in pairs["on"]]
+    names = [_short(f"{a} − {b}{at}") for a, b, at in zip(pairs["a"], pairs["b"], on, strict=True)]
 
     def draw(figure: Figure) -> None:
         height = figure.get_figheight()
-        axes = figure.add_axes((0.36, 0.5 / height, 0.61, (height - 0.85) / height))
+        left = (0.25 + 0.068 * max(map(len, names))) / figure.get_figwidth()
+        axes = figure.add_axes((left, 0.5 / height, 0.97 - left, (height - 0.85) / height))
         axes.axvline(0, color=MUTED, linewidth=1)
         scores = (("uar", "UAR", SERIES[0], -0.14), ("uf1", "UF1", SERIES[1], 0.14))
         for name, label, colour, offset in scores:
@@ -84,9 +95,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
             low, high = pairs[f"{name}_lo"].tolist(), pairs[f"{name}_hi"].tolist()
             axes.hlines(places, low, high, color=colour, linewidth=2)
             axes.scatter(pairs[f"{name}_difference"], places, color=colour, s=26, zorder=3, label=label)
-        on = [f" on {on}" if isinstance(on, str) and on else "" for on in pairs["on"]]
-        names = [_short(f"{a} − {b}{at}") for a, b, at in zip(pairs["a"], pairs["b"], on, strict=True)]
-        axes.set_yticks(range(rows), names, color=INK, **_PLAIN)
+        axes.set_yticks(range(rows), names, color=INK)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.set_xlabel("B is better  ←  difference  →  A is better", color=MUTED)
         axes.legend(
@@ -96,7 +105,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, linewidth=0.8)
 
-    return svg(draw, 7.4, 0.95 + 0.42 * rows, "forest")
+    return svg(draw, 6.8, 0.95 + 0.42 * rows, "forest")
 
 
 def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> str:
@@ -139,7 +148,7 @@ def importance_svg(shares: Mapping[str, float]) -> str:
         axes.barh(range(len(names)), values, color=SERIES[0], height=0.55)
         for row, value in enumerate(values):
             axes.text(value + 0.01, row, f"{value:.2f}", va="center", color=INK)
-        axes.set_yticks(range(len(names)), [_short(name) for name in names], color=INK, **_PLAIN)
+        axes.set_yticks(range(len(names)), [_short(name) for name in names], color=INK)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, 1.08)
         axes.set_xlabel("share of the variance of the inner score", color=MUTED)
@@ -162,9 +171,7 @@ def parallel_svg(axes_of: Sequence[tuple[str, Sequence[tuple[float, str]]]], lin
             axes.plot(columns, places, color=colour, alpha=strength, linewidth=2.4 if chosen else 1.4)
         for column, (name, ticks) in enumerate(axes_of):
             axes.axvline(column, color=MUTED, linewidth=1)
-            axes.text(
-                column, 1.1, _short(name, 24), ha="center", va="bottom", color=INK, fontsize=9, **_PLAIN
-            )
+            axes.text(column, 1.1, _short(name, 24), ha="center", va="bottom", color=INK, fontsize=9)
             for height, text in ticks:
                 axes.text(
                     column + 0.02,
@@ -174,7 +181,6 @@ def parallel_svg(axes_of: Sequence[tuple[str, Sequence[tuple[float, str]]]], lin
                     color=INK,
                     fontsize=8,
                     bbox={"facecolor": PAPER, "alpha": 0.7, "linewidth": 0, "pad": 0.6},
-                    **_PLAIN,
                 )
         axes.set_ylim(-0.05, 1.05)
         axes.set_xlim(-0.15, len(axes_of) - 0.6)

@@ -26,6 +26,8 @@ from distmer.report.curves import curves_json
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.page import write_page
 from distmer.report.run_folder import read_results, write_figures, write_predictions, write_results
+from distmer.report.settings import short_value
+from distmer.report.svg import plain_text
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import clock, run_report
 from distmer.storage import Place, write
@@ -120,6 +122,7 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
             warnings.simplefilter("ignore", ExperimentalWarning)
             axes = plot(study)
         figure = cast(Figure, axes.figure)
+        plain_text(figure)
         figure.set_size_inches(11, 5.5)
         plt.close(figure)
         return figure
@@ -286,13 +289,6 @@ def _closing(result: SweepResult) -> list[str]:
     )
     lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")
     return lines
-
-
-def short_value(value: JsonValue) -> str:
-    """A value of a setting in a table: three digits of a number with a fraction."""
-    return (
-        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
 
 
 def slug(name: str) -> str:
