@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -24,6 +23,8 @@ from distmer.storage import Place
 from distmer.types import BadInput, JsonValue, Predictions
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from distmer.sweep.plan import Trial
 
 Kind = Literal["run", "sweep", "comparison"]
@@ -111,6 +112,8 @@ def read_run(folder: Place) -> KeptRun:
 
 def read_comparison(folder: Place) -> KeptComparison:
     """A comparison. BadInput where a table of it cannot be read."""
+    import pandas as pd  # only a comparison needs it
+
     names = ("scores.csv", "pairs.csv", "scores.tex")
     whole = _mapping(folder / "comparison.json")
     subjects = _frame(folder / "subjects.csv")
@@ -150,6 +153,8 @@ def _mapping(path: Place) -> dict[str, Any]:
 
 
 def _frame(path: Place) -> pd.DataFrame:
+    import pandas as pd
+
     text = _text(path)
     try:
         if not text.strip():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from distmer.experiment.results_file import Results
-from distmer.models import models
 from distmer.report.html import render
 from distmer.report.page import NAME
 from distmer.report.run_folder import read_results
 from distmer.report.settings import short_value
 from distmer.report.tables import interval_text
 from distmer.storage import Place
-from distmer.types import BadInput, JsonValue
+from distmer.types import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class IndexRow:
     path: str  # as a shell takes it
     kind: str
     results: Results
+    options: str  # those options of the model that its runs here do not share
     written: str
     kin: int
     letter: str
@@ -51,14 +50,6 @@ class IndexRow:
     @property
     def models(self) -> list[str]:
         return self.results.model.split(", ")
-
-    @property
-    def options(self) -> str:
-        """The options of the model that are not its defaults, as far as these are known."""
-        options = self.results.options or {}
-        default = _defaults(self.results.model)
-        own = {name: value for name, value in options.items() if default.get(name, value) != value}
-        return ", ".join(f"{name} = {short_value(value)}" for name, value in own.items())
 
     @property
     def stamps(self) -> list[str]:
@@ -92,10 +83,17 @@ def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> st
     )
 
 
-@functools.cache
-def _defaults(model: str) -> dict[str, JsonValue]:
-    info = models().get(model)
-    return info.options.model_validate({}).model_dump(mode="json") if info else {}
+def _varied(found: Sequence[Results]) -> dict[str, set[str]]:
+    """Model → its options that are not the same in all of its runs."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for results in found:
+        for name, value in (results.options or {}).items():
+            values.setdefault((results.model, name), set()).add(short_value(value))
+    varied: dict[str, set[str]] = {}
+    for (model, name), of in values.items():
+        if len(of) > 1:
+            varied.setdefault(model, set()).add(name)
+    return varied
 
 
 def _folders(place: Place) -> list[Place]:
@@ -119,6 +117,7 @@ def _read(folder: Place) -> Results | str | None:
 def _rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:
     kin: dict[tuple[str, ...], int] = {}
     same: dict[tuple[object, ...], str] = {}
+    varied = _varied([results for _, results in known])
     rows: list[IndexRow] = []
     for (kind, below, folder), results in known:
         family = (results.dataset, *results.classes)
@@ -126,6 +125,8 @@ def _rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[Index
         clips += (tuple((name, of.n) for name, of in (results.per_class or {}).items()),)
         clips += ("labels-permuted" in results.stamps,)
         letter = same.setdefault(clips, _letters(len(same))) if results.uar is not None else ""
+        names = varied.get(results.model, set())
+        own = [(name, value) for name, value in (results.options or {}).items() if name in names]
         rows.append(
             IndexRow(
                 name=folder.name,
@@ -133,6 +134,7 @@ def _rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[Index
                 path=shlex.quote(str(folder)),
                 kind=kind,
                 results=results,
+                options=", ".join(f"{name} = {short_value(value)}" for name, value in own),
                 written=_written(folder),
                 kin=kin.setdefault(family, len(kin)),
                 letter=letter,
