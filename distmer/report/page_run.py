@@ -80,6 +80,7 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
     results = kept.results
     report = run_report(results)
     facts = [row for part in report.parts if isinstance(part, Facts) for row in part.rows]
+    facts = [row for row in facts if row[0] != "results"]  # a path on one machine, and the page travels
     return {
         "title": report.title,
         "pills": _pills(kept),
