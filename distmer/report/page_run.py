@@ -198,6 +198,8 @@ def _pills(kept: KeptRun) -> list[tuple[str, bool]]:
     pills = [(results.status, results.status in ("partial", "failed"))]
     pills += [(stamp, True) for stamp in results.stamps]
     pills += [] if results.stamps else [("no stamp", False)]
+    if results.audited:
+        pills.append((f"audit: {results.audited}", not results.audited.startswith("passed")))
     return [*pills, (f"{'sweep' if results.mode else 'run'} {results.digest[:12]}", False)]
 
 

@@ -346,6 +346,17 @@ def test_the_mlflow_run_is_on_a_page_that_is_made_later(tmp_path: Path) -> None:
     assert "f00ba7" in write_page(folder).read_text()
 
 
+def test_the_seal_of_an_audit_is_in_view_where_there_is_one(tmp_path: Path) -> None:
+    result = factories.result(factories.plan())
+    folder = kept(tmp_path, result)
+    assert "audit" not in Page(page_of(folder)).text
+    for verdict, alarm in (("passed 3 folds", False), ("leaks: label-shuffle", True)):
+        write_results(folder, result.results.model_copy(update={"audited": verdict}))
+        page = page_of(folder)
+        assert f"audit: {verdict}" in Page(page).text
+        assert (f'<span class="pill alarm">audit: {verdict}' in page) == alarm
+
+
 def test_a_drawing_takes_its_colours_from_the_page() -> None:
     def draw(figure: Figure) -> None:
         figure.text(0.5, 0.5, "<b>$x", color=SERIES[2])
