@@ -72,7 +72,7 @@ def run_comparison(
             entries.append(entry)
             tried += [row.config] if row.config else []
     comparison = conclude_comparison(base.config.name, entries, section.reference, section.resamples)
-    return comparison, _keep(comparison, base)
+    return _keep(comparison, base)
 
 
 def compare_runs(
@@ -104,7 +104,7 @@ def compare_runs(
     comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
-    return comparison, _keep(comparison, base)
+    return _keep(comparison, base)
 
 
 def _entry(
@@ -126,15 +126,15 @@ def _share_features(one: Config | None, other: Config) -> bool:
     return one is not None and (one.data, one.features) == (other.data, other.features)
 
 
-def _keep(comparison: Comparison, base: Session) -> Place:
+def _keep(comparison: Comparison, base: Session) -> tuple[Comparison, Place]:
     folder = base.workspace.comparison_dir(comparison.digest)
-    texts = comparison_files(comparison)
-    for name, text in texts.items():
+    for name, text in comparison_files(comparison).items():
         write(folder / name, text.encode())
     write_page(folder)
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 
         uri, artifacts = base.tracking_store
-        track_comparison(uri, base.config.tracking.experiment, artifacts, comparison, folder)
-    return folder
+        link = track_comparison(uri, base.config.tracking.experiment, artifacts, comparison, folder)
+        comparison = replace(comparison, link=link)
+    return comparison, folder

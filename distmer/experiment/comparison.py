@@ -138,6 +138,7 @@ class Comparison:
     untested: tuple[Untested, ...] = ()
     reference: str | None = None
     resamples: int = 10_000
+    link: str | None = None  # where MLflow's pages show the runs side by side
 
     @property
     def exit_status(self) -> int:

@@ -8,7 +8,7 @@ import json
 import pandas as pd
 
 from distmer.experiment.comparison import Comparison, Entry, Pair
-from distmer.report.document import Document, Lines, Part
+from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
@@ -70,6 +70,7 @@ def comparison_report(comparison: Comparison) -> Document:
     parts += [_pair_table(comparison.pairs)] if comparison.pairs else []
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
+    parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
 

@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
+from distmer.tracking.view import experiment_tags
 
 T = TypeVar("T")
 
@@ -99,9 +100,8 @@ class MlflowStore:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(
-                    name, Path(artifacts).absolute().as_uri() if artifacts else None
-                )
+                where = Path(artifacts).absolute().as_uri() if artifacts else None
+                return self.client.create_experiment(name, where, experiment_tags(time.time()))
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # another run created it meanwhile
                 if found is None:

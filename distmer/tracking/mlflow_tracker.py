@@ -239,8 +239,8 @@ def reach(uri: str) -> tuple[str, str]:
 def track_comparison(
     uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
 ) -> str | None:
-    """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be
-    reached."""
+    """One MLflow run that groups the compared ones. Returns the address of MLflow's page with these side by
+    side: None where MLflow is no server, and after a warning where it cannot be reached."""
     with _as_mlflow_reads():
         return _group(uri, experiment, artifacts, comparison, folder)
 
@@ -248,14 +248,15 @@ def track_comparison(
 def _group(
     uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
 ) -> str | None:
-    from distmer.tracking import items, mlflow_server, mlflow_store
+    from distmer.tracking import items, mlflow_server, mlflow_store, view
 
     ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
     members = [run_id for run_id in ids if run_id]
     try:
         store = mlflow_store.MlflowStore(uri, experiment, artifacts)
         written = items.comparison_items(comparison, folder)
-        return store.group(comparison.digest, comparison.name, members, written)
+        store.group(comparison.digest, comparison.name, members, written)
+        return view.side_by_side(uri, store.experiment, members)
     except mlflow_server.failures() as error:
         what = "does not take the comparison" if mlflow_server.refused(error) else "cannot be reached"
         why = mask(reason(error), uri)
