@@ -101,7 +101,7 @@ def read_run(folder: Place) -> KeptRun:
         settings=_mapping(folder / ("sweep.yaml" if kind == "sweep" else "config.yaml")),
         predictions=None if results.uar is None else _predictions(folder / "predictions.parquet"),
         notes=_notes(folder / "clips.csv"),
-        curves=read_curves(_mapping(folder / "curves.json")),
+        curves=_curves(folder / "curves.json"),
         environment=_mapping(folder / "environment.json"),
         times=times,
         tracebacks=tracebacks,
@@ -176,6 +176,13 @@ def _predictions(path: Place) -> Predictions | None:
     except (pa.ArrowException, KeyError, ValueError) as error:
         why = " ".join(str(error).split())[:160]
         raise BadInput(f"{path} cannot be read ({why}); run the same command again.") from error
+
+
+def _curves(path: Place) -> dict[str, Curve]:
+    try:
+        return read_curves(_mapping(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} holds no curves ({error!r}); run the same command again.") from error
 
 
 def _notes(path: Place) -> dict[str, str]:

@@ -281,6 +281,12 @@ def test_a_comparison_counts_wins_as_they_are(tmp_path: Path) -> None:
     assert [tag for tag, _ in page.elements].count("svg") == 1
 
 
+def test_a_comparison_without_a_pair_has_a_page(tmp_path: Path) -> None:
+    alone = factories.result(factories.plan(), failed=6)
+    page = Page(page_of(comparison_folder(tmp_path, {"one": alone})))
+    assert "No two rows could be tested" in page.text and "not applicable" in page.text
+
+
 def test_the_index_shows_what_can_be_compared(tmp_path: Path) -> None:
     same = factories.plan()
     for n, plan in enumerate([same, factories.plan(model={"name": "svm"}), factories.plan(lost=4)]):
@@ -315,6 +321,15 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     (tmp_path / "other").mkdir()
     none = say("report", str(tmp_path / "other"))
     assert none.code == 2 and "so it is no run, sweep or comparison" in none.sentence
+    for name, text in (
+        ("curves.json", '{"train_loss": 3}'),
+        ("environment.json", "[1]"),
+        ("config.yaml", "a: ["),
+    ):
+        whole = (folder / name).read_text() if (folder / name).exists() else "{}"
+        (folder / name).write_text(text)
+        assert name in say("report", str(folder)).sentence
+        (folder / name).write_text(whole)
     (folder / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
     assert "predictions.parquet cannot be read" in say("report", str(folder)).sentence
     tree = json.loads((folder / "results.json").read_text())
