@@ -75,7 +75,7 @@ def curves_svg(curves: Mapping[str, Curve]) -> str:
             axes.set_xlabel(f"epoch (mean and range of {curve.folds} folds)", color=MUTED)
             axes.margins(x=0.01)
 
-    return svg(draw, max(5.6, 3.8 * len(names)), 2.7, "curves")
+    return svg(draw, max(5.2, 3.6 * len(names)), 2.7, "curves")
 
 
 def forest_svg(pairs: pd.DataFrame) -> str:
@@ -105,7 +105,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, linewidth=0.8)
 
-    return svg(draw, 6.8, 0.95 + 0.42 * rows, "forest")
+    return svg(draw, 5.6, 0.95 + 0.42 * rows, "forest")
 
 
 def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> str:
@@ -113,7 +113,7 @@ def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> st
     from matplotlib.ticker import MaxNLocator
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_axes((0.09, 0.2, 0.89, 0.74))
+        axes = figure.add_axes((0.12, 0.2, 0.86, 0.74))
         alone = len(scores) == 1
         for values in scores.values():
             known = [(n, value) for n, value in enumerate(values) if value is not None]
@@ -134,7 +134,7 @@ def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> st
 
     known = {name: values for name, values in scores.items() if any(v is not None for v in values)}
     scores = known
-    return svg(draw, 7.4, 2.9, "history") if known else ""
+    return svg(draw, 5.6, 2.8, "history") if known else ""
 
 
 def importance_svg(shares: Mapping[str, float]) -> str:
@@ -143,7 +143,8 @@ def importance_svg(shares: Mapping[str, float]) -> str:
 
     def draw(figure: Figure) -> None:
         height = figure.get_figheight()
-        axes = figure.add_axes((0.32, 0.45 / height, 0.6, (height - 0.55) / height))
+        left = (0.25 + 0.075 * max(len(_short(name)) for name in names)) / figure.get_figwidth()
+        axes = figure.add_axes((left, 0.45 / height, 0.95 - left, (height - 0.55) / height))
         values = [shares[name] for name in names]
         axes.barh(range(len(names)), values, color=SERIES[0], height=0.55)
         for row, value in enumerate(values):
@@ -155,7 +156,7 @@ def importance_svg(shares: Mapping[str, float]) -> str:
         _quiet(axes)
         axes.grid(axis="y", visible=False)
 
-    return svg(draw, 7.4, 0.65 + 0.34 * len(names), "importance")
+    return svg(draw, 5.6, 0.65 + 0.34 * len(names), "importance")
 
 
 def parallel_svg(axes_of: Sequence[tuple[str, Sequence[tuple[float, str]]]], lines: Sequence[Line]) -> str:
@@ -186,7 +187,7 @@ def parallel_svg(axes_of: Sequence[tuple[str, Sequence[tuple[float, str]]]], lin
         axes.set_xlim(-0.15, len(axes_of) - 0.6)
         axes.axis("off")
 
-    return svg(draw, max(6.4, 1.9 * len(axes_of)), 3.6, "parallel")
+    return svg(draw, max(5.6, 1.6 * len(axes_of)), 3.4, "parallel")
 
 
 Line = tuple[Sequence[float], float, bool]
