@@ -45,6 +45,10 @@ def side_by_side(uri: str, experiment: str, run_ids: Sequence[str]) -> str | Non
         return None
     parts = urllib.parse.urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]  # without a user and a password: the address is printed
-    query = {"runs": json.dumps(list(run_ids)), "experiments": json.dumps([experiment])}
+    query = {"runs": _list(run_ids), "experiments": _list([experiment])}
     page = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
     return f"{page}/#/compare-runs?{urllib.parse.urlencode(query)}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return json.dumps(list(names), separators=(",", ":"))  # a blank would become a plus sign
