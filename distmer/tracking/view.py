@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def experiment_tags(now: float) -> dict[str, str]:
-    """The tags of a new experiment: a list of training runs, and the view. ``now``: s since 1970."""
+    """The tags of a new experiment: the saved view. ``now``: s since 1970."""
     state = {
         "searchFilter": "",
         "orderByKey": "attributes.start_time",
@@ -32,10 +32,7 @@ def experiment_tags(now: float) -> dict[str, str]:
     }
     moment = int(now * 1000)
     view = {"name": KEY, "createdAt": moment, "updatedAt": moment, "state": json.dumps(state)}
-    return {
-        f"mlflow.sharedViewState.{KEY}": json.dumps(view),
-        "mlflow.experimentKind": "custom_model_development",
-    }
+    return {f"mlflow.sharedViewState.{KEY}": json.dumps(view)}
 
 
 def side_by_side(uri: str, experiment: str, run_ids: Sequence[str]) -> str | None:
