@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from distmer import __version__
+from distmer import __version__, cli_pages
 from distmer.arguments import (
     experiment,
     is_sweep,
@@ -345,5 +345,6 @@ def ui(workspace: str | None, port: int) -> int:
     return serve_ui(workspace, port, os.environ)
 
 
+cli_pages.add_to(main)
 if __name__ == "__main__":
     main()

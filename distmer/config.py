@@ -265,7 +265,8 @@ class TrackingConfig(Section):
     # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
     uri: Annotated[Annotated[str, PathMark("database")] | None, _TRACKED] = None
     experiment: Annotated[str, _TRACKED] = "distmer"
-    folds: Annotated[Literal["runs", "steps"], _TRACKED] = "runs"
+    # `runs`: each fold is a run of its own too, below the run
+    folds: Annotated[Literal["runs", "steps"], _TRACKED] = "steps"
 
     @model_validator(mode="after")
     def _no_secret(self) -> TrackingConfig:

@@ -27,6 +27,7 @@ from distmer.experiment.comparison import (
 from distmer.experiment.events import Observer, Observers
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
+from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
 from distmer.types import BadInput
@@ -73,7 +74,7 @@ def run_comparison(
     comparison = conclude_comparison(
         base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
     )
-    return comparison, _keep(comparison, base)
+    return _keep(comparison, base)
 
 
 def compare_runs(
@@ -109,7 +110,7 @@ def compare_runs(
     )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
-    return comparison, _keep(comparison, base)
+    return _keep(comparison, base)
 
 
 def _entry(
@@ -131,14 +132,15 @@ def _share_features(one: Config | None, other: Config) -> bool:
     return one is not None and (one.data, one.features) == (other.data, other.features)
 
 
-def _keep(comparison: Comparison, base: Session) -> Place:
+def _keep(comparison: Comparison, base: Session) -> tuple[Comparison, Place]:
     folder = base.workspace.comparison_dir(comparison.digest)
     for name, text in comparison_files(comparison).items():
         write(folder / name, text.encode())
+    write_page(folder)
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 
-        track_comparison(
-            base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison
-        )
-    return folder
+        uri, artifacts = base.tracking_store
+        link = track_comparison(uri, base.config.tracking.experiment, artifacts, comparison, folder)
+        comparison = replace(comparison, link=link)
+    return comparison, folder

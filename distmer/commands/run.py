@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
-from distmer.commands.session import Session, remove_leftovers_of, tracking_of
+from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
@@ -78,6 +78,7 @@ def planned(
     plan = session.plan(manifest, features)
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
+    keep_environment(run_dir)
     ids = [clip.id for clip in plan.clips]
     return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -27,7 +28,8 @@ from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
-from distmer.storage import Place, files
+from distmer.storage import Place, files, write
+from distmer.tracking.environment import capture
 from distmer.types import BadInput, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -173,6 +175,11 @@ def remove_leftovers_of(session: Session) -> None:
     removed += remove_checkpoints(workspace.scratch, ledger)
     if removed.number:
         _log.warning("%s", removed)
+
+
+def keep_environment(folder: Place) -> None:
+    """``environment.json`` in the folder of a run or a sweep: what this process runs with."""
+    write(folder / "environment.json", json.dumps(capture().to_json(), indent=2).encode())
 
 
 class Tracking:

@@ -145,6 +145,7 @@ class Comparison:
     reference: str | None = None
     resamples: int = 10_000
     metrics: tuple[Named, ...] = ()
+    link: str | None = None  # where MLflow's pages show the runs side by side
 
     @property
     def exit_status(self) -> int:
@@ -170,8 +171,6 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
     """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row,
     or no row at all."""
     base = {key: value for key, value in tree.items() if key != "compare"}
-    # runs by the dozen: their folds would drown the list
-    base = merge({"tracking": {"folds": "steps"}}, base)
     section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
     settings: dict[str, tuple[dict[str, Any], str]] = {}
     names = sorted(models()) if section.models == "all" else section.models

@@ -3,10 +3,12 @@ so."""
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from distmer.experiment.comparison import Comparison, Entry, Pair
-from distmer.report.document import Document, Lines, Part
+from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
@@ -61,6 +63,18 @@ def _further_tests(pair: Pair) -> dict[str, float]:
     return columns
 
 
+def subject_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a subject of each scored entry: how many clips, and how many of them right, the mean over
+    seeds."""
+    rows = [
+        {"on": entry.on, "row": entry.label, "subject": one.subject, "n": one.n, "correct": one.correct}
+        for entry in comparison.entries
+        if entry.scored is not None
+        for one in entry.scored.per_subject or ()
+    ]
+    return pd.DataFrame(rows, columns=["on", "row", "subject", "n", "correct"])
+
+
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
     scores, tests = _metric_table(comparison), _metric_pair_table(comparison.pairs)
@@ -71,16 +85,21 @@ def comparison_report(comparison: Comparison) -> Document:
     parts += [tests] if tests.rows else []
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
+    parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
-    """Everything a comparison leaves behind, by file name."""
+    """Everything a comparison leaves behind, by file name; its page is made of these."""
+    whole = {"name": comparison.name, "reference": comparison.reference, "resamples": comparison.resamples}
+    whole |= {"digest": comparison.digest}
     return {
         "comparison.md": comparison_report(comparison).markdown(),
         "scores.csv": score_frame(comparison).to_csv(index=False),
         "pairs.csv": pair_frame(comparison).to_csv(index=False),
+        "subjects.csv": subject_frame(comparison).to_csv(index=False),
         "scores.tex": _paper_table(comparison).latex(),
+        "comparison.json": json.dumps(whole, indent=1),
     }
 
 
