@@ -24,11 +24,7 @@ from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
 
-@click.group(
-    cls=Commands,
-    commands=[cli_kept.fit, cli_kept.predict],
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=Commands, commands=cli_kept.ALL, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
     """Leave-one-subject-out micro-expression recognition on Ray.

@@ -76,3 +76,6 @@ def predict(
         click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
     failed = sum(1 for one in found if one.reason)
     return COMPLETE if not failed else BAD_INPUT if failed == len(found) else PARTIAL
+
+
+ALL = [fit, predict]
