@@ -150,6 +150,11 @@ def _require_same_answers(
 ) -> None:
     with repeatable(threads):
         before_NK, after_NK = (np.asarray(one.predict(x_NCHW.copy())) for one in (fitted, again))
+    if not np.isfinite(before_NK).all():
+        raise BadInput(
+            f"model {plan.model.info.name}: the training diverged (its probabilities are not numbers); lower"
+            " train.lr."
+        )
     if not np.array_equal(before_NK, after_NK):
         where = "buffers or parameters" if plan.model.info.kind == "torch" else "attributes"
         raise BadInput(

@@ -22,6 +22,7 @@ from distmer.saved import model as saved_model
 from distmer.saved.folder import ARRAYS, MANIFEST, read_folder, write_folder
 from distmer.saved.model import Training, load_model
 from distmer.saved.weights import packed, unpacked
+from distmer.storage import place
 from distmer.training.fit import fit_and_keep
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput
@@ -160,9 +161,9 @@ def copy(network: Path, tmp_path: Path) -> Path:
 def test_a_byte_changed_anywhere_is_refused(copy: Path, name: str) -> None:
     before = (copy / name).read_bytes()
     rng = np.random.default_rng(len(before))
-    for place in [0, len(before) - 1, *rng.integers(len(before), size=12).tolist()]:
+    for at in [0, len(before) - 1, *rng.integers(len(before), size=12).tolist()]:
         data = bytearray(before)
-        data[place] ^= 1
+        data[at] ^= 1
         (copy / name).write_bytes(bytes(data))
         with pytest.raises(BadInput, match=f"{name}: it is not as it was written.*fit the model again"):
             load_model(copy)
@@ -219,11 +220,24 @@ def test_a_fold_that_is_refitted_keeps_its_place_and_another_model_does_not_take
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
+def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: str) -> None:
+    kept = fit_model(session(maps, tmp_path / "home"), place(f"{remote}/model"), local=True)
+    image = next(maps.rglob("*.png"))
+    assert load_model(f"{remote}/model").predict(image)[0].distance == 0
+    fit_model(session(maps, tmp_path / "home"), place(f"{remote}/model"), local=True)
+    with pytest.raises(BadInput, match=r"there is no manifest\.json in it"):
+        load_model(f"{remote}/other")
+    assert str(kept.folder) == f"{remote}/model"
+
+
 def test_a_model_that_could_not_be_meant_is_refused(maps: Path, tmp_path: Path) -> None:
     network = {"name": "atscnn", "size": 16, "hidden": 16}
     oracle = session(maps, tmp_path / "home", model=network, train={"selection": "oracle"})
     with pytest.raises(BadInput, match="holds nobody out; set it to fixed or inner"):
         fit_model(oracle, local=True)
+    steep = session(maps, tmp_path / "home", model=network, train={"lr": 1e30, "optimiser": "sgd"})
+    with pytest.raises(BadInput, match="the training diverged"):
+        fit_model(steep, local=True)
     shuffled = session(maps, tmp_path / "home", evaluation={"permute_labels": 1})
     with pytest.raises(BadInput, match="leave it out"):
         fit_model(shuffled, local=True)
