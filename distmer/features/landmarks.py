@@ -84,9 +84,8 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
     boxes = _detect(frame_HW, scale) or _detect(frame_HW, 2 * scale)
     if not boxes:
         raise ClipError(
-            f"{name}: no face found ({width}×{height} px); raise features.detector_side if the face is"
-            " small in the frame, "
-            "or leave the clip out."
+            f"{name}: no face found ({width}×{height} px); use frames in which the face is larger, raise"
+            " features.detector_side, or leave the clip out."
         )
     note = f"{len(boxes)} faces found in {name}, the best-scoring one is used" if len(boxes) > 1 else ""
     return FaceLandmarks(_fitted(frame_HW, min(boxes)[2:], model), note)

@@ -23,12 +23,12 @@ from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
-from distmer.saved.folder import Manifest
 from distmer.storage import Place
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
 from distmer.sweep.plan import SweepPlan, Trial
 
 if TYPE_CHECKING:
+    from distmer.saved.folder import Manifest
     from distmer.tracking.items import LogItem
     from distmer.tracking.mlflow_store import MlflowStore, Opened
 
