@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from distmer import __version__, cli_pages
+from distmer import __version__, cli_kept, cli_pages
 from distmer.arguments import (
     experiment,
     is_sweep,
@@ -24,7 +24,7 @@ from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, commands=cli_kept.ALL, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
     """Leave-one-subject-out micro-expression recognition on Ray.

@@ -168,6 +168,7 @@ def remove_leftovers_of(session: Session) -> None:
     how much."""
     workspace, ledger = session.workspace, session.ledger
     written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
+    written += (workspace.models,)
     removed = remove_leftovers(
         [place for place in written if isinstance(place, Path)],
         [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],

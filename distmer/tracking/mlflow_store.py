@@ -110,7 +110,7 @@ class MlflowStore:
 
     def open(self, digest: str, name: str) -> Opened:
         """The run of a plan: the one that is there, with its folds, else a new one."""
-        found = next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
+        found = self.find(digest)
         tags = {"distmer.run": digest, "distmer.status": "started"}
         if found is None:
             return Opened(self.client.create_run(self.experiment, tags=tags, run_name=name), set(), {})
@@ -119,6 +119,10 @@ class MlflowStore:
         below = self._below(found)
         done = {run.data.tags["distmer.fold"] for run in below if _is_whole(run)}
         return Opened(found, done, {run.data.tags["distmer.fold"]: run for run in reversed(below)})
+
+    def find(self, digest: str) -> Run | None:
+        """The run of a plan, if there is one."""
+        return next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
 
     def _below(self, run: Run) -> list[Run]:
         """The folds of a run, the oldest first."""
