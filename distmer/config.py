@@ -79,11 +79,6 @@ _NOT_EMBEDDED = ActsIf(
 )
 _FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
 _FIXED = acts_if("inputs.normalise", "fixed")
-_ANNOTATED = ActsIf(
-    "data.protocol",
-    "the data are frames with annotated apices",
-    lambda value: value not in ("flowmaps", "folder"),
-)
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
 
@@ -111,7 +106,9 @@ class DataConfig(Section):
     root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
-    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
+    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
+    # field (subject, clip, label, onset, …) → the heading that a sheet or manifest.csv has for it
+    columns: dict[str, str] = {}
     # a text file of clip ids, one a line: exactly these clips and no others
     include: ConfigPath | None = None
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()

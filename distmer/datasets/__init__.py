@@ -74,7 +74,7 @@ def load_manifest(
     rows = {}
     for name in protocol.sets:
         info: DatasetInfo = lookup(known, name, "data set")
-        options = ReadOptions(data.missing_apex, errata_of(protocol, name))
+        options = ReadOptions(data.missing_apex, errata_of(protocol, name), data.columns)
         rows[name] = info.read(find_root(info, data, alone), options)
     return _checked(assemble(protocol, rows, include, data.include or ""))
 

@@ -37,12 +37,14 @@ class Erratum:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a loader reads: the missing-apex policy and the corrections, keyed by (subject, clip)."""
+    """How a loader reads: the missing-apex policy, the corrections, keyed by (subject, clip), and which
+    heading a sheet has for a field (``columns``)."""
 
     missing_apex: str = "error"
     errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(
         default_factory=dict[tuple[str, str], tuple[Erratum, ...]]
     )
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,7 +350,7 @@ def test_frames_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, own
         "casme/cut": "row 9: cut.png: not an image",
         "casme/empty": "empty.jpg: the file is empty; copy it again.",
         "casme/noface": "row 11: noface.png: no face",
-        "casme/deep": "row 12: deep.png: the image is 16-bit, but frames must be 8-bit; convert all frames",
+        "casme/deep": "it is 8-bit, the onset 16-bit; all frames of a clip must have one depth.",
         "casme/small": "row 13: small.png: it has",
         "casme/missing": "row 14: the apex 'bad/nowhere.png' is not an image file in",
         "casme/outside": "row 15: ",
