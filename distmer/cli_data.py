@@ -1,4 +1,4 @@
-"""`distmer data …`: the commands on clips, before anything is trained."""
+"""`distmer data …`: the arguments of its commands, which `distmer.commands.data` does."""
 
 from __future__ import annotations
 

@@ -107,10 +107,10 @@ class DataConfig(Section):
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
-    # field (subject, clip, label, onset, …) → the heading that a sheet or manifest.csv has for it
-    columns: dict[str, str] = {}
     # a text file of clip ids, one a line: exactly these clips and no others
     include: ConfigPath | None = None
+    # what a reader cannot guess: field → heading, or data set → field → heading
+    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 

@@ -74,7 +74,13 @@ def load_manifest(
     rows = {}
     for name in protocol.sets:
         info: DatasetInfo = lookup(known, name, "data set")
-        options = ReadOptions(data.missing_apex, errata_of(protocol, name), data.columns)
+        columns = {field: heading for field, heading in data.columns.items() if isinstance(heading, str)}
+        own = data.columns.get(name, {})
+        options = ReadOptions(
+            missing_apex=data.missing_apex,
+            errata=errata_of(protocol, name),
+            columns=columns | (own if isinstance(own, dict) else {}),
+        )
         rows[name] = info.read(find_root(info, data, alone), options)
     return _checked(assemble(protocol, rows, include, data.include or ""))
 
