@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -40,4 +41,33 @@ def data_new(folder: str) -> int:
     from distmer.storage import place
 
     click.echo(write_first_manifest(place(folder)))
+    return COMPLETE
+
+
+@data.command("export")
+@experiment
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="An empty folder, or a new one.")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["npy", "maps"]),
+    default="npy",
+    show_default=True,
+    help="npy: flow in px, strain in px/px. maps: PNG in the folders that STSTNet and HTNet read.",
+)
+@click.option("--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else features.size.")
+@click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
+def data_export(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    to: Path,
+    form: Literal["npy", "maps"],
+    size: int | None,
+    local: bool,
+) -> int:
+    """Write flow and strain of the clips as files for other code."""
+    from distmer.commands.data import export_features
+
+    click.echo(export_features(open_session(config, overrides, workspace), to, form, size, local=local))
     return COMPLETE

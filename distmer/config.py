@@ -77,7 +77,9 @@ _EMBEDDED = ActsIf("data.protocol", "the data are the embedded set's", _may_be("
 _NOT_EMBEDDED = ActsIf(
     "data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic"
 )
-_FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
+_FRAMES = ActsIf(
+    "data.protocol", "the data are frames", lambda value: value not in ("flowmaps", "megc2019-flowmaps")
+)
 _FIXED = acts_if("inputs.normalise", "fixed")
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)

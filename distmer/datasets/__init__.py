@@ -14,6 +14,7 @@ from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, read_include
 from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
+from distmer.datasets.flowmaps import parted
 from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
 from distmer.datasets.roots import find_root
 from distmer.registry import discover, lookup, nearest
@@ -82,6 +83,8 @@ def load_manifest(
             columns=columns | (own if isinstance(own, dict) else {}),
         )
         rows[name] = info.read(find_root(info, data, alone), options)
+        if parts := protocol.sets[name].parts:
+            rows[name] = parted(rows[name], {own: part.subjects for own, part in parts.items()})
     return _checked(assemble(protocol, rows, include, data.include or ""))
 
 

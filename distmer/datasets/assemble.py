@@ -95,16 +95,15 @@ def assemble(
                 failures.append(verdict)
         excluded += _unmet(protocol, dataset, own)
     failures += _missing(include or {}, include_file, rows)
+    counted = [pair for name, part in protocol.sets.items() for pair in ((name, part), *part.parts.items())]
     return Manifest(
         protocol=protocol.name,
         classes=classes,
         clips=tuple(clips),
         failures=tuple(failures),
         excluded=tuple(excluded),
-        expected={name: dict(part.expected) for name, part in protocol.sets.items() if part.expected},
-        expected_subjects={
-            n: p.expected_subjects for n, p in protocol.sets.items() if p.expected_subjects is not None
-        },
+        expected={name: dict(part.expected) for name, part in counted if part.expected},
+        expected_subjects={n: p.expected_subjects for n, p in counted if p.expected_subjects is not None},
     )
 
 

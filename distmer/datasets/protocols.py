@@ -6,6 +6,7 @@ A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +42,33 @@ class Correction(Section):
     source: str
 
 
+class ProtocolPart(Section):
+    """One of the data sets that a folder mixes, told by the spelling of its subjects (a regular
+    expression)."""
+
+    subjects: str
+    expected: dict[str, int] = Field(default_factory=dict)
+    expected_subjects: int | None = None
+
+    @field_validator("subjects")
+    @classmethod
+    def _an_expression(cls, subjects: str) -> str:
+        try:
+            re.compile(subjects)
+        except re.error as error:
+            raise ValueError(f"subjects is no regular expression ({error})") from error
+        return subjects
+
+
 class ProtocolSet(Section):
     """A data set's part in a protocol.
 
-    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out.
+    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out. ``parts``: the data sets
+    that its folder mixes, by name.
     """
 
     labels: str | dict[str, tuple[str, ...]]
+    parts: dict[str, ProtocolPart] = Field(default_factory=dict)
     exclude: tuple[NamedClip, ...] = ()
     errata: tuple[Correction, ...] = ()
     expected: dict[str, int] = Field(default_factory=dict)
@@ -93,7 +114,8 @@ class Protocol(Section):
                 raise ValueError(
                     f"classes may be empty only where labels are {AS_IS}, but {name} has a label table"
                 )
-            named = {*part.expected, *(part.labels if isinstance(part.labels, dict) else ())}
+            of_parts = {label for own in part.parts.values() for label in own.expected}
+            named = {*part.expected, *of_parts, *(part.labels if isinstance(part.labels, dict) else ())}
             unknown = sorted(named - set(self.classes)) if self.classes else []
             if unknown:
                 raise ValueError(
