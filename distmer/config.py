@@ -109,6 +109,8 @@ class DataConfig(Section):
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
+    # what becomes of a clip whose onset and apex cannot be a pair: one picture twice, black, another person
+    implausible: Annotated[Literal["note", "fail"], _FRAMES] = "note"
     # a text file of clip ids, one a line: exactly these clips and no others
     include: ConfigPath | None = None
     # what a reader cannot guess: field → heading, or data set → field → heading

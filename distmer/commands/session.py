@@ -134,7 +134,8 @@ class Session:
         self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False
     ) -> Features:
         folder, config = self.workspace.features, self.config.features
-        return locate(manifest, folder, config, frames, retry_failed=retry_failed)
+        implausible = self.config.data.implausible
+        return locate(manifest, folder, config, frames, retry_failed=retry_failed, implausible=implausible)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()

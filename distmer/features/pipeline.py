@@ -32,12 +32,13 @@ from distmer.features.frames import (
     read_each,
 )
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.plausible import doubt
 from distmer.features.row import FeatureRow
 from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
-FEATURE_EPOCH = 1
+FEATURE_EPOCH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,7 @@ def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -
         "",
         "px",
         "ok",
-        note=face.note,
+        note="; ".join(part for part in (face.note, doubt(onset_HW, apex_HW, flow_HW2)) if part),
         onset_HW=onset_HW,
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
