@@ -71,3 +71,24 @@ def data_export(
 
     click.echo(export_features(open_session(config, overrides, workspace), to, form, size, local=local))
     return COMPLETE
+
+
+@data.command("look")
+@experiment
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    help="The page's file; else look/<protocol>.html in the workspace.",
+)
+@click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
+def data_look(
+    config: Path | None, overrides: tuple[str, ...], workspace: str | None, to: Path | None, local: bool
+) -> int:
+    """One page of all clips: frames, face, flow, strain, label and what looks wrong.
+
+    It shows faces, and is written to this machine's disk alone.
+    """
+    from distmer.commands.look import look_at_clips
+
+    click.echo(look_at_clips(open_session(config, overrides, workspace), to, local=local))
+    return COMPLETE

@@ -243,12 +243,12 @@ def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -
 
     chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
-        most = _motion(onset_HW, apex_HW, points_L2)
+        most = motion(onset_HW, apex_HW, points_L2)
         for index in range(2, len(names)):
             candidate_HW = aligned(index)
-            motion = _motion(onset_HW, candidate_HW, points_L2)
-            if motion > most:  # the first one of equals
-                most, chosen, apex_HW = motion, index, candidate_HW
+            moved = motion(onset_HW, candidate_HW, points_L2)
+            if moved > most:  # the first one of equals
+                most, chosen, apex_HW = moved, index, candidate_HW
     flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
     if cfg.stabilise:
         flow_HW2 = subtract_rigid(flow_HW2, points_L2)
@@ -266,7 +266,7 @@ def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -
     )
 
 
-def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
+def motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
     """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
