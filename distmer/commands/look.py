@@ -53,11 +53,11 @@ def look_at_clips(session: Session, to: Path | None, *, local: bool) -> str:
                 progress(Step("drawing clips", len(seen), len(manifest.clips)))
     finally:
         progress.close()
+    lost = len(manifest.failures) + len(features.failures)
     views = [*_without_pictures(manifest), *_compared(seen)]
     flow, strain = session.config.inputs.flow_scale, session.config.inputs.strain_scale
     legend = _legend(flow, strain) if any(not isinstance(c.source, FlowMap) for c in manifest.clips) else ()
-    subtitle = f"{len(manifest.clips)} of {manifest.clips_expected} clips have been read"
-    subtitle += f", {len(features.failures)} of them have no features." if features.failures else "."
+    subtitle = f"{manifest.clips_expected} clips, of which {manifest.clips_expected - lost} can be used."
     text = page(f"Clips of protocol {manifest.protocol}", views, legend, subtitle).encode()
     write(target, text)
     troubled = sum(bool(view.troubles) for view in views)

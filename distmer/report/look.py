@@ -123,10 +123,11 @@ def _row(clip: ClipView) -> str:
     data = "".join(f' data-{name}="{escape(value)}"' for name, value in facts.items())
     troubles = "".join(f'<li class="trouble">{escape(text)}</li>' for _, text in clip.troubles)
     notes = "".join(f"<li>{escape(text)}</li>" for text in clip.notes)
+    label = f" · <b>{escape(clip.label)}</b>" if clip.label else ""
     emotion = f" ({escape(clip.emotion)})" if clip.emotion else ""
     return (
         f"<article{data}><div class=name><h2>{escape(clip.subject)} / {escape(clip.name)}</h2>"
-        f"<p>{escape(clip.dataset)} · <b>{escape(clip.label)}</b>{emotion}</p>"
+        f"<p>{escape(clip.dataset)}{label}{emotion}</p>"
         f"<p>{escape(clip.where)}</p></div>"
         f"<div class=pictures>{''.join(_figure(picture) for picture in clip.pictures)}</div>"
         f"<ul>{troubles}{notes}</ul></article>\n"
