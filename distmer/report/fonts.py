@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Looked at before all others: reading the characters of every installed font takes seconds.
+# Parts of the names of families and files that are looked at before all others: reading the characters of
+# every installed font takes seconds, and most are for headlines.
 _LIKELY = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Hiragino Sans GB",
-    "Arial Unicode MS", "Noto Sans", "Droid Sans Fallback",
+    "notosanscjk", "notosanssc", "sourcehansans", "wqy", "wenquanyi", "msyh", "yahei", "simhei", "pingfang",
+    "heitisc", "hiraginosans", "arialunicode", "notosans", "droidsansfallback", "sans",
 )  # fmt: skip
 _BOX = "□"
 
@@ -80,14 +81,29 @@ def _fonts() -> Iterator[tuple[str, str]]:
     after it had last looked."""
     from matplotlib import font_manager
 
-    known = {font.fname: font.name for font in font_manager.fontManager.ttflist}
-    order = {name: place for place, name in enumerate(_LIKELY)}
-    for path, name in sorted(known.items(), key=lambda font: (order.get(font[1], len(order)), font[1])):
-        yield name, path
-    for path in font_manager.findSystemFonts():
-        if path not in known:
+    known: dict[str, str] = {}  # a file of several families by its first
+    for font in font_manager.fontManager.ttflist:
+        known.setdefault(font.fname, font.name)
+    for path, name in sorted(known.items(), key=lambda font: _rank(font[1], font[0])):
+        if not _is_last_resort(name):
+            yield name, path
+    for path in sorted(font_manager.findSystemFonts(), key=lambda path: _rank(path)):
+        if path not in known and not _is_last_resort(path):
+            before = len(font_manager.fontManager.ttflist)
             try:
                 font_manager.fontManager.addfont(path)
             except (OSError, RuntimeError):
                 continue
-            yield font_manager.fontManager.ttflist[-1].name, path
+            yield font_manager.fontManager.ttflist[before].name, path
+
+
+def _rank(name: str, path: str = "") -> tuple[int, bool, str]:
+    """Likely families first, of a family the regular face."""
+    plain = re.sub(r"[\W_]", "", name.lower())
+    place = next((n for n, part in enumerate(_LIKELY) if part in plain), len(_LIKELY))
+    return place, "regular" not in f"{name}{path}".lower(), name
+
+
+def _is_last_resort(name: str) -> bool:
+    """A font that has a box for each script, and so every character: matplotlib and macOS come with one."""
+    return "lastresort" in name.lower().replace(" ", "")

@@ -48,6 +48,11 @@ def test_a_font_with_the_characters_is_taken(caplog: pytest.LogCaptureFixture) -
         image = saved(legible(chinese))
         assert saved(legible(plain)) == before
     assert image != saved(drawn("UAR of □□", ["□□", "a"])) and not caplog.records
+    assert "Last Resort" not in str(chinese.axes[0].title.get_fontfamily())  # a font of boxes
+
+
+def test_a_font_of_boxes_is_no_font_for_anything() -> None:
+    assert not any("last resort" in family.lower() for family, _ in fonts._fonts())
 
 
 def test_without_one_there_are_boxes_and_one_warning(
