@@ -36,7 +36,6 @@ from av.video.stream import VideoStream
 from distmer.features.frames import ClipError
 from distmer.storage import place
 
-_NEAR = 100  # frames: a wanted frame that is no further ahead is reached by decoding, not by a seek
 _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 
 
@@ -50,13 +49,14 @@ class Index:
         When each frame is shown, s after the first.
     stamps : tuple of int
         The same as time stamps of the file.
-    seekable : bool
-        Whether a decoded frame can be told by its stamp; else frames are counted from the start.
+    keys : tuple of int
+        The numbers of the key frames, with which decoding can begin. Only the first one where a decoded frame
+        cannot be told by its stamp: then frames are counted from the start.
     """
 
     seconds: tuple[float, ...]
     stamps: tuple[int, ...]
-    seekable: bool
+    keys: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -77,6 +77,10 @@ class Index:
         return bool(
             np.abs(drift_N).max() < 0.5 and steps_N.max() < 1.5 * middle and steps_N.min() > 0.5 * middle
         )
+
+    def key_before(self, number: int) -> int:
+        """The last key frame that is not after a frame."""
+        return self.keys[max(bisect.bisect_right(self.keys, number) - 1, 0)]
 
     def nearest(self, seconds: float) -> int:
         """The number of the frame whose time is nearest, from 1; the earlier one of equals."""
@@ -102,7 +106,7 @@ def index(path: str) -> Index:
     return _kept_index(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2**14)
 def _kept_index(path: str, size: int, mtime: int, ctime: int) -> Index:  # size and times only key the cache
     return _read_index(path)
 
@@ -121,8 +125,8 @@ def read_frames(path: str, numbers: Sequence[int]) -> Iterator[bytes]:
     with _opened(path) as (container, stream):
         decoder, at = iter(()), len(found)  # `at`: the number of the frame that was decoded last
         for number in numbers:
-            if not at < number <= at + _NEAR:
-                decoder = _decoded(container, stream, found, number)
+            if not at < number or found.key_before(number) > at + 1:
+                decoder = _decoded(container, stream, found, found.key_before(number))
             at, frame = _next(decoder, number)
             if at > number:  # the file's own key frames led past it
                 decoder = _decoded(container, stream, found, 1)
@@ -165,7 +169,9 @@ def _read_index(path: str) -> Index:
             f"{name}: it is cut short, {seconds[-1] + step:.2f} of {stream_seconds:.2f} s are there; copy it"
             " again."
         )
-    return Index(tuple(seconds), tuple(known), in_order)
+    keys = {p.pts if p.pts is not None else p.dts for p in packets if p.is_keyframe} if in_order else set()
+    numbers = [n for n, stamp in enumerate(known, start=1) if n == 1 or stamp in keys]
+    return Index(tuple(seconds), tuple(known), tuple(numbers))
 
 
 def _seconds(stream: VideoStream) -> float:
@@ -208,14 +214,14 @@ def _opened(path: str) -> Generator[tuple[InputContainer, VideoStream]]:
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, found: Index, number: int
+    container: InputContainer, stream: VideoStream, found: Index, key: int
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """(number, frame) from the key frame before ``number`` on; from the first frame where stamps tell
-    nothing."""
-    container.seek(found.stamps[number - 1 if found.seekable else 0], stream=stream)
+    """(number, frame) from a key frame on."""
+    container.seek(found.stamps[key - 1], stream=stream)
     numbers = {stamp: n for n, stamp in enumerate(found.stamps, start=1)}
+    told = len(found.keys) > 1
     for count, frame in enumerate(container.decode(stream), start=1):
-        if not found.seekable:
+        if not told:
             yield count, frame
         elif frame.pts in numbers:
             yield numbers[frame.pts], frame
