@@ -81,8 +81,14 @@ def data_export(
     help="The page's file; else look/<protocol>.html in the workspace.",
 )
 @click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
+@click.option("--spot", is_flag=True, help="Also compare each apex with the frame that has moved most.")
 def data_look(
-    config: Path | None, overrides: tuple[str, ...], workspace: str | None, to: Path | None, local: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    to: Path | None,
+    local: bool,
+    spot: bool,
 ) -> int:
     """One page of all clips: frames, face, flow, strain, label and what looks wrong.
 
@@ -90,5 +96,6 @@ def data_look(
     """
     from distmer.commands.look import look_at_clips
 
-    click.echo(look_at_clips(open_session(config, overrides, workspace), to, local=local))
+    session = open_session(config, overrides, workspace)
+    click.echo(look_at_clips(session, to, local=local, spot=spot))
     return COMPLETE

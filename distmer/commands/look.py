@@ -10,21 +10,21 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from distmer.commands.look_apex import spotted_apex, weak_apex
 from distmer.commands.run import extracted
 from distmer.commands.session import Session
 from distmer.config import Config
-from distmer.datasets.frame_files import Unusable, frame_number, frames_of
 from distmer.experiment.events import Step
 from distmer.experiment.prepare import Features
 from distmer.features.featureset import FeatureSet
-from distmer.features.frames import ByteArray, ClipError, file_of
-from distmer.features.pictures import Face, face_in, flow_colours, heat, jpeg, moved, thumbnail, wheel
-from distmer.features.pipeline import frame_paths, motion, one_thread
+from distmer.features.frames import ByteArray, ClipError
+from distmer.features.pictures import Face, face_in, flow_colours, heat, jpeg, thumbnail, wheel
+from distmer.features.pipeline import frame_paths, one_thread
 from distmer.features.plausible import MARK, doubt_in
 from distmer.report.live import LiveProgress
 from distmer.report.look import ClipView, Picture, page, points_overlay, square_overlay
-from distmer.storage import place, write
-from distmer.types import BadInput, Clip, FlowMap, KeyFrames, Manifest
+from distmer.storage import write
+from distmer.types import BadInput, Clip, FlowMap, Manifest
 
 _AT_A_TIME = 32  # clips whose features are held at once
 _FEW = 3  # clips of a subject: with fewer, none of them is unlike the others
@@ -40,15 +40,18 @@ class _Seen:
     face: Face | None
 
 
-def look_at_clips(session: Session, to: Path | None, *, local: bool) -> str:
-    """Write the page; say where it is and what is on it. What is missing of the features is extracted."""
+def look_at_clips(session: Session, to: Path | None, *, local: bool, spot: bool = False) -> str:
+    """Write the page; say where it is and what is on it. What is missing of the features is extracted.
+
+    ``spot``: also look for the frame that has moved most, in all frames about the apex.
+    """
     target = _target(session, to)
     manifest, _, features = extracted(session, local=local)
     progress = LiveProgress()
     seen: list[_Seen] = []
     try:
         with one_thread():
-            for one in _views(manifest, features, session.config):
+            for one in _views(manifest, features, session.config, spot):
                 seen.append(one)
                 progress(Step("drawing clips", len(seen), len(manifest.clips)))
     finally:
@@ -79,7 +82,7 @@ def _target(session: Session, to: Path | None) -> Path:
     return root / "look" / f"{name}.html"
 
 
-def _views(manifest: Manifest, features: Features, config: Config) -> Iterator[_Seen]:
+def _views(manifest: Manifest, features: Features, config: Config, spot: bool) -> Iterator[_Seen]:
     reasons = {failure.clip: failure.reason for failure in features.failures}
     for start in range(0, len(manifest.clips), _AT_A_TIME):
         clips = manifest.clips[start : start + _AT_A_TIME]
@@ -93,7 +96,7 @@ def _views(manifest: Manifest, features: Features, config: Config) -> Iterator[_
                 pictures = () if n is None else _of_map(found, n)
                 yield _Seen(clip, replace(view, pictures=pictures), None)
             else:
-                yield _of_frames(clip, view, found, n, features, config)
+                yield _of_frames(clip, view, found, n, features, config, spot)
 
 
 def _ok(features: Features, clip: Clip) -> bool:
@@ -128,7 +131,13 @@ def _of_map(found: FeatureSet, n: int) -> tuple[Picture, ...]:
 
 
 def _of_frames(
-    clip: Clip, view: ClipView, found: FeatureSet, n: int | None, features: Features, config: Config
+    clip: Clip,
+    view: ClipView,
+    found: FeatureSet,
+    n: int | None,
+    features: Features,
+    config: Config,
+    spot: bool,
 ) -> _Seen:
     onset, *others = frame_paths(clip.source)
     name = PurePath(onset).name
@@ -158,42 +167,13 @@ def _of_frames(
     ]
     view = replace(view, pictures=tuple(pictures))
     doubted = any(key == "pair" for key, _ in view.troubles)
-    if face is not None and not doubted and (weak := _weak_apex(clip, onset_HW, apex_HW, face)):
+    if face is not None and not doubted and (weak := weak_apex(clip, onset_HW, apex_HW, face)):
         view = replace(view, troubles=(*view.troubles, ("apex", weak)))
+    if face is not None and spot and (found_apex := spotted_apex(clip, onset_HW, face)):
+        frame, distance = found_apex
+        note = f"frame {frame} has moved most, {distance:+d} frames from the apex"
+        view = replace(view, notes=(*view.notes, note), distance=distance)
     return _Seen(clip, view, face)
-
-
-def _weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: Face) -> str:
-    """A sentence where the annotated apex has moved less than the frame after the onset has."""
-    if not isinstance(clip.source, KeyFrames):
-        return ""
-    after = _frame_after(clip.source.onset)
-    if after is None or after == clip.source.apex:
-        return ""
-    try:
-        early = moved(onset_HW, after, PurePath(after).name, face)
-    except ClipError:  # it is no frame of the clip's features
-        return ""
-    late = motion(onset_HW, apex_HW, face.points_L2)
-    if late >= early:
-        return ""
-    return (
-        f"the apex has moved by {late:.2f} px on average, the frame after the onset by {early:.2f} px: the"
-        " apex may be of another frame."
-    )
-
-
-def _frame_after(onset: str) -> str | None:
-    file, number = file_of(onset)
-    if number is not None:
-        return f"{file}#{number + 1}"
-    path = place(onset)
-    own = frame_number(path)
-    try:
-        frames = frames_of(path.parent)
-    except Unusable:  # images whose names are no numbers
-        return None
-    return next((frame for n, frame in frames.items() if own is not None and n > own), None)
 
 
 def _compared(seen: Sequence[_Seen]) -> list[ClipView]:

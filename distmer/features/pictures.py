@@ -76,9 +76,10 @@ def face_in(path: str, name: str, cfg: FeatureConfig) -> Face:
     )
 
 
-def moved(onset_HW: ByteArray, path: str, name: str, face: Face) -> float:
-    """How far the face has moved from the onset's crop to another frame of the clip: mean flow, px."""
-    frame_hw = eight_bits(decode_luma(read_bytes(path), name), face.bits)
+def moved(onset_HW: ByteArray, data: bytes, name: str, face: Face) -> float:
+    """How far the face has moved from the onset's crop to another frame of the clip (the bytes of an image):
+    mean flow, px."""
+    frame_hw = eight_bits(decode_luma(data, name), face.bits)
     other_HW = crop(frame_hw, face.transform_23, onset_HW.shape[0])
     return motion(onset_HW, other_HW, face.points_L2)
 

@@ -19,6 +19,8 @@ TROUBLES = {
     "apex": "apex moves less than the frame after the onset",
     "faces": "several faces",
 }
+_FAR = 20  # frames: the last bars of the histogram hold all beyond
+_BAR = 14  # px
 _HERE = Path(__file__).parent
 
 
@@ -48,6 +50,7 @@ class ClipView:
     pictures: tuple[Picture, ...] = ()
     troubles: tuple[tuple[str, str], ...] = ()  # (key of `TROUBLES`, sentence)
     notes: tuple[str, ...] = ()
+    distance: int | None = None  # frames from the annotated apex to the one that has moved most
 
 
 def points_overlay(points: Iterable[tuple[float, float]]) -> str:
@@ -76,12 +79,35 @@ def page(title: str, clips: Sequence[ClipView], legend: Sequence[Picture], subti
             f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p>",
             '<p class="private">This page shows faces. It is on your disk only; look into your release'
             " agreement before you pass it on.</p>",
-            f'<div class="legend">{"".join(_figure(picture) for picture in legend)}</div></header>',
+            f'<div class="legend">{"".join(_figure(picture) for picture in legend)}</div>',
+            f"{_histogram([clip.distance for clip in clips if clip.distance is not None])}</header>",
             _tools(clips),
             f"<main>{''.join(_row(clip) for clip in clips)}</main>",
             '<p class="nothing" hidden>No clip fits the filter.</p>',
             f"<script>{script}</script></body></html>",
         ]
+    )
+
+
+def _histogram(distances: Sequence[int]) -> str:
+    """How far the frame that has moved most lies from the annotated apex; "" where nothing was looked for."""
+    if not distances:
+        return ""
+    counts = Counter(max(-_FAR, min(_FAR, distance)) for distance in distances)
+    top, bars = max(counts.values()), ""
+    for distance, count in sorted(counts.items()):
+        x, height = _BAR * (distance + _FAR), 60 * count / top
+        bars += f'<rect x="{x}" y="{66 - height:.1f}" width="{_BAR - 2}" height="{height:.1f}"'
+        bars += f' class="{"hit" if distance == 0 else "bar"}"><title>{distance:+d}: {count}</title></rect>'
+    for distance in range(-_FAR, _FAR + 1, 5):
+        more = "≤ " if distance == -_FAR else "≥ " if distance == _FAR else ""
+        bars += f'<text x="{_BAR * (distance + _FAR) + _BAR / 2 - 1}" y="80">{more}{distance:+d}</text>'
+    near = sum(abs(distance) <= 2 for distance in distances)
+    width = _BAR * (2 * _FAR + 1)
+    return (
+        f'<figure class="histogram"><svg viewBox="-14 0 {width + 28} 84" role="img">{bars}</svg><figcaption>'
+        f"Frames from the annotated apex to the frame that has moved most since the onset, {len(distances)}"
+        f" clips; {near} within 2 frames.</figcaption></figure>"
     )
 
 

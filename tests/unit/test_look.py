@@ -95,6 +95,22 @@ def test_the_page_shows_every_clip_and_names_its_trouble(say: Say, own: list[str
     assert "img1.png: no face found" in page.texts["folder/p1/wall"]
 
 
+def test_an_apex_is_compared_with_the_frame_that_has_moved_most(
+    say: Say, own: list[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "page.html"
+    manifest = tmp_path / "own" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace("p2,good,sad,1,17,good", "p2,good,sad,1,12,good"))
+    said = say("data", "look", "--local", "--spot", "--to", str(target), *overrides(*own))
+    assert said.code == 0, said.err
+    page = Rows(target.read_text(encoding="utf-8"))
+    for name in ("p1/good", "p1/film"):  # the mouth is highest in frame 17, of images and of a video
+        assert "frame 17 has moved most, +0 frames from the apex" in page.texts[f"folder/{name}"]
+    assert "frame 17 has moved most, +5 frames from the apex" in page.texts["folder/p2/good"]
+    assert "frame 2 has moved most, -2 frames" in page.texts["folder/p1/late"]
+    assert "7 clips; 5 within 2 frames." in target.read_text(encoding="utf-8")
+
+
 def test_the_page_loads_and_runs_nothing_of_others(say: Say, own: list[str], tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     say("data", "look", "--local", "--to", str(target), *overrides(*own))
