@@ -171,7 +171,10 @@ def _of_frames(
         view = replace(view, troubles=(*view.troubles, ("apex", weak)))
     if face is not None and spot and (found_apex := spotted_apex(clip, onset_HW, face)):
         frame, distance = found_apex
-        note = f"frame {frame} has moved most, {distance:+d} frames from the apex"
+        side = f"{abs(distance)} frames {'after' if distance > 0 else 'before'} the annotated apex"
+        note = (
+            f"frame {frame} has moved most, {side}" if distance else "no frame has moved more than the apex"
+        )
         view = replace(view, notes=(*view.notes, note), distance=distance)
     return _Seen(clip, view, face)
 

@@ -105,9 +105,9 @@ def test_an_apex_is_compared_with_the_frame_that_has_moved_most(
     assert said.code == 0, said.err
     page = Rows(target.read_text(encoding="utf-8"))
     for name in ("p1/good", "p1/film"):  # the mouth is highest in frame 17, of images and of a video
-        assert "frame 17 has moved most, +0 frames from the apex" in page.texts[f"folder/{name}"]
-    assert "frame 17 has moved most, +5 frames from the apex" in page.texts["folder/p2/good"]
-    assert "frame 2 has moved most, -2 frames" in page.texts["folder/p1/late"]
+        assert "no frame has moved more than the apex" in page.texts[f"folder/{name}"]
+    assert "frame 17 has moved most, 5 frames after the annotated apex" in page.texts["folder/p2/good"]
+    assert "frame 2 has moved most, 2 frames before the annotated apex" in page.texts["folder/p1/late"]
     assert "7 clips; 5 within 2 frames." in target.read_text(encoding="utf-8")
 
 
