@@ -101,7 +101,8 @@ def _histogram(distances: Sequence[int]) -> str:
         bars += f' class="{"hit" if distance == 0 else "bar"}"><title>{distance:+d}: {count}</title></rect>'
     for distance in range(-_FAR, _FAR + 1, 5):
         more = "≤ " if distance == -_FAR else "≥ " if distance == _FAR else ""
-        bars += f'<text x="{_BAR * (distance + _FAR) + _BAR / 2 - 1}" y="80">{more}{f"{distance:+d}" if distance else 0}</text>'
+        x, number = _BAR * (distance + _FAR) + _BAR / 2 - 1, f"{distance:+d}" if distance else "0"
+        bars += f'<text x="{x}" y="80">{more}{number}</text>'
     near = sum(abs(distance) <= 2 for distance in distances)
     width = _BAR * (2 * _FAR + 1)
     return (
