@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_the_apex_of_a_video_is_searched_in_one_pass(tmp_path: Path) -> None:
     ]
     assert [row.apex_file for row in found] == ["img17.png", "a.mkv#17"]
     assert np.array_equal(found[0].flow_HW2, found[1].flow_HW2)
+
+
+def test_one_frame_is_held_at_a_time(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", FACE)
+    video = write_video(tmp_path / "a.mp4", FACE)
+    extract(FeatureRequest("d/s/c", KeyFrames(f"{images}/img1.png", f"{images}/img2.png")), DIS)  # the model
+    peaks = []
+    for last in (4, 24):
+        source = ApexSearch(f"{video}#1", tuple(f"{video}#{n}" for n in range(2, last + 1)))
+        tracemalloc.start()
+        assert extract(FeatureRequest("d/s/c", source), DIS).status == "ok"
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 3 * FACE[0][..., 0].nbytes  # of 20 frames more
 
 
 def test_the_luma_of_every_kind_of_pixel(tmp_path: Path) -> None:
