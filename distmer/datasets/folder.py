@@ -32,6 +32,7 @@ VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
 _NEEDED = ("subject", "clip", "label", "onset", "apex")
 _KNOWN = (*_NEEDED, "offset", "path", "dataset")
 _TIMED = ("onset", "apex", "offset")
+_OF_OTHERS = ("emotion", "type", "sha256")  # fields of data.columns that a sheet or a list of clips has
 _WANTED = f"{', '.join(_NEEDED)}[, offset][, path][, dataset]"
 _UNIT = r"(s|sec|seconds|ms)"
 _HEADED = re.compile(rf"(.+?)(?:[\s_]+|\s*[(\[]\s*){_UNIT}\s*[)\]]?")
@@ -118,6 +119,8 @@ def _mapped(path: Place, names: Sequence[str], mapping: Mapping[str, str]) -> di
     """The columns that ``data.columns`` names."""
     columns: dict[str, _Column] = {}
     for name, heading in mapping.items():
+        if name in _OF_OTHERS:
+            continue
         if name not in _KNOWN:
             raise BadInput(f"data.columns.{name}: {MANIFEST} has no such field; {nearest(name, _KNOWN)}")
         title = tidy(heading).lower()

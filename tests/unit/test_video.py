@@ -287,7 +287,7 @@ def test_headings_with_a_unit_and_a_mapping_of_columns(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(
         "\n".join([header, *rows]).replace(",.0", ",0.0"), encoding="utf-8"
     )
-    columns = {"subject": "code", "label": "Emotion", "path": "FILE"}
+    columns = {"subject": "code", "label": "Emotion", "path": "FILE", "emotion": "of another set"}
     manifest = load("folder", tmp_path, columns=columns)
     pairs = {
         name: (file_of(c.source.onset)[1], file_of(c.source.apex)[1]) for name, c in by_id(manifest).items()
@@ -297,9 +297,7 @@ def test_headings_with_a_unit_and_a_mapping_of_columns(tmp_path: Path) -> None:
         BadInput, match=r"data\.columns\.label: row 1 of .* has no column 'Emotions'; did you mean 'emotion'"
     ):
         load("folder", tmp_path, columns={**columns, "label": "Emotions"})
-    with pytest.raises(
-        BadInput, match=r"data\.columns\.lable: manifest\.csv has no such field; did you mean 'label'"
-    ):
+    with pytest.raises(BadInput, match=r"data\.columns\.lable.* no.* field.*; did you mean 'label'"):
         load("folder", tmp_path, columns={**columns, "lable": "Emotion"})
     (tmp_path / "manifest.csv").write_text("subject,clip,label,onset,onset_s,apex\n", encoding="utf-8")
     with pytest.raises(
