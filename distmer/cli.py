@@ -12,30 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distmer import __version__
+from distmer.arguments import experiment, open_session, set_option, workspace_option
+from distmer.cli_data import data
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
 if TYPE_CHECKING:
-    from distmer.commands.session import Session
-
-
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
-)
-workspace_option = click.option(
-    "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
-)
-
-
-def experiment(command: Any) -> Any:
-    """The arguments that every command on an experiment shares."""
-    for decorator in (
-        click.argument("config", type=click.Path(path_type=Path), required=False),
-        set_option,
-        workspace_option,
-    ):
-        command = decorator(command)
-    return command
+    pass
 
 
 def retry_option(command: Any) -> Any:
@@ -51,12 +34,6 @@ def keep_freed_memory() -> None:
     keep_memory()
 
 
-def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
-    from distmer.commands.session import Session
-
-    return Session.open(config, overrides, workspace, os.environ)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
@@ -64,6 +41,9 @@ def main() -> None:
 
     CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
     """
+
+
+main.add_command(data)
 
 
 @main.command()
@@ -262,24 +242,6 @@ def is_sweep(config: Path) -> bool:
     from distmer.config_layers import load_tree
 
     return "sweep" in load_tree(config, (), workspace=Path(), environ={})
-
-
-@main.group()
-def data() -> None:
-    """The clips of a protocol."""
-
-
-@data.command("check")
-@experiment
-def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones.
-
-    Every row that cannot be used is listed with the reason.
-    """
-    from distmer.commands.data import check_data
-
-    click.echo(check_data(open_session(config, overrides, workspace)))
-    return COMPLETE
 
 
 @main.command()

@@ -112,8 +112,14 @@ class DataConfig(Section):
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    # a text file of clip ids, one a line: exactly these clips and no others
+    # a list of clips, as text or as `distmer data list` and `data lock` write it: exactly these and no others
     include: ConfigPath | None = None
+    # what a reader cannot guess: field → heading, or data set → field → heading
+    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
+    # as-written: "1" and "01", "s2" and "S2" are different subjects
+    subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
+    # links among the data may lead out of data.root
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 

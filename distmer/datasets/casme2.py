@@ -2,23 +2,27 @@
 CASME2_RAW_selected/sub01/EP02_01f/img46.jpg.
 
 The apex is "/" in some rows: the policy ``data.missing_apex`` decides. The sheet exists in editions of 255
-and 256 rows.
+and 256 rows, and one of 2019 has other emotions for three clips (``editions.yaml``).
 """
 
 from __future__ import annotations
 
 from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from distmer.datasets.columns import Columns
 
+_FOLDERS = ("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II")
 _LAYOUT = SheetLayout(
-    sheets=("CASME2-coding*.xls*", "CASMEII-coding*.xls*", "CASME2_coding*.xls*", "casme2.xls*"),
-    columns={
-        "subject": ("Subject",),
-        "clip": ("Filename", "File name"),
-        "onset": ("OnsetFrame", "OnsetF"),
-        "apex": ("ApexFrame", "ApexF"),
-        "offset": ("OffsetFrame", "OffsetF"),
-        "emotion": ("Estimated Emotion", "Emotion"),
-    },
+    sheets=("CASME2-coding*", "CASMEII-coding*", "CASME2_coding*", "casme2"),
+    columns=Columns(
+        {
+            "subject": ("Subject",),
+            "clip": ("Filename", "File name"),
+            "onset": ("OnsetFrame", "OnsetF"),
+            "apex": ("ApexFrame", "ApexF"),
+            "offset": ("OffsetFrame", "OffsetF"),
+            "emotion": ("Estimated Emotion", "Emotion"),
+        }
+    ),
     images=(
         "CASME2_RAW_selected",
         "CASME2-RAW-selected",
@@ -29,8 +33,8 @@ _LAYOUT = SheetLayout(
         "CASME2_Cropped",
         "Cropped",
     ),
-    subject_folder=r"sub\d+",
     subject=padded("sub", 2),
+    folders=_FOLDERS,
 )
 
 DATASET = DatasetInfo(
@@ -38,7 +42,7 @@ DATASET = DatasetInfo(
     title="CASME II",
     citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi"
     " 10.1371/journal.pone.0086041",
-    folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
-    markers=_LAYOUT.sheets,
+    folders=_FOLDERS,
+    markers=_LAYOUT.names,
     read=_LAYOUT.read,
 )

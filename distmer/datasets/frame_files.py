@@ -88,7 +88,8 @@ def key_frames(
     frames = frames_of(folder)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:
-        return KeyFrames(first, _file(frames, apex, "apex", folder)), "apex = onset" if apex == onset else ""
+        note = {0: "apex = onset", 1: "apex = onset + 1"}.get(apex - onset, "")
+        return KeyFrames(first, _file(frames, apex, "apex", folder)), note
     assert offset is not None
     after = [n for n in frames if onset < n <= offset]
     if not after:

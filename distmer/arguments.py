@@ -1,0 +1,36 @@
+"""The arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from distmer.commands.session import Session
+
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
+)
+workspace_option = click.option(
+    "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
+)
+
+
+def experiment(command: Any) -> Any:
+    """The arguments that every command on an experiment shares."""
+    for decorator in (
+        click.argument("config", type=click.Path(path_type=Path), required=False),
+        set_option,
+        workspace_option,
+    ):
+        command = decorator(command)
+    return command
+
+
+def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
+    from distmer.commands.session import Session
+
+    return Session.open(config, overrides, workspace, os.environ)
