@@ -64,10 +64,10 @@ def _against_list(manifest: Manifest, dataset: str) -> list[str]:
     there = {clip.id for clip in manifest.clips if clip.dataset == dataset}
     published = manifest.listed[dataset]
     return [
-        f"{dataset}: {len(clips)} clips {what}: {listing(clip.removeprefix(f'{dataset}/') for clip in clips)}"
+        f"{dataset}: {what} ({len(clips)}): {listing(clip.removeprefix(f'{dataset}/') for clip in clips)}"
         for what, clips in (
-            ("of the published list are not there", published - there),
-            ("are not in the published list", there - published),
+            ("of the published list, not there", published - there),
+            ("not in the published list", there - published),
         )
         if clips
     ]
