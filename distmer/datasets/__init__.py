@@ -104,10 +104,12 @@ def load_manifest(
         rows[name] = info.read(root, options)
         if data.subjects == "distinct":
             refuse_one_subject_as_two(name, rows[name])
-    entries = {} if include is None else resolve(place(data.include or ""), include, rows)
+    entries, lost = ({}, []) if include is None else resolve(place(data.include or ""), include, rows)
     lines = None if include is None else {clip: entry.line for clip, entry in entries.items()}
+    manifest = assemble(protocol, rows, lines, data.include or "")
     manifest = replace(
-        assemble(protocol, rows, lines, data.include or ""),
+        manifest,
+        failures=(*manifest.failures, *lost),
         listed=lists if include is None else {},
         readings=tuple(readings),
         editions={name: text for name, own in rows.items() if (text := edition_of(name, own))},

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation, natural
-from distmer.datasets.text import subject_spelling
+from distmer.datasets.text import plain_number, subject_spelling
 from distmer.registry import nearest
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
@@ -54,7 +54,8 @@ def assemble(
     problems: list[str] = []
     for dataset, own in rows.items():
         rules = _rules(protocol, classes, dataset, include)
-        for row, earlier in _with_earlier(dataset, own):
+        by = protocol.sets[dataset].by
+        for row, earlier in _with_earlier(dataset, [_labelled_by(by, row) for row in own]):
             verdict = _judge(rules, row, earlier)
             if isinstance(verdict, Clip):
                 clips.append(verdict)
@@ -126,7 +127,7 @@ def _rules(
         dataset,
         classes,
         table,
-        "label" if part.labels == AS_IS else "emotion",
+        "label" if part.labels == AS_IS else {"objective": "objective class"}.get(part.by, part.by),
         named,
         subjects if include is None else {},
         include,
@@ -180,6 +181,15 @@ def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip |
         row.where,
         row.note,
     )
+
+
+def _labelled_by(by: str, row: Annotation) -> Annotation:
+    """The row with what a protocol's labels name in place of its emotion."""
+    if by == "emotion" or row.aside:
+        return row
+    value = plain_number(row.extra.get(by, ""))
+    lacking = f"{row.where}: its {by} class is not given; add the column or the sheet of {by} classes."
+    return replace(row, emotion=value, problem=row.problem or ("" if value else lacking))
 
 
 def _with_earlier(dataset: str, rows: Sequence[Annotation]) -> Iterator[tuple[Annotation, Annotation | None]]:

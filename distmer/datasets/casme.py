@@ -8,8 +8,9 @@ have ("\\" elsewhere).
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
 
 _FOLDERS = ("CASME", "CASME1", "CASMEI")
 _LAYOUT = SheetLayout(

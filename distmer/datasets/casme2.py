@@ -7,8 +7,16 @@ and 256 rows, and one of 2019 has other emotions for three clips (``editions.yam
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from dataclasses import replace
+
+from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.sheets import Annotation, matching, read_sheet
+from distmer.datasets.tables import sheet_names
+from distmer.datasets.text import tidy
+from distmer.storage import Place
+from distmer.types import BadInput
 
 _FOLDERS = ("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II")
 _LAYOUT = SheetLayout(
@@ -37,6 +45,32 @@ _LAYOUT = SheetLayout(
     folders=_FOLDERS,
 )
 
+_OBJECTIVE = sheet_names("CASME2-ObjectiveClasses*")
+_OBJECTIVE_COLUMNS = Columns(
+    {
+        "subject": ("Subject",),
+        "clip": ("Filename", "File name"),
+        "objective": ("Objective Class", "Objective Classes", "Class"),
+    }
+)
+
+
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
+    """Every row of the sheet, with its objective class where CASME2-ObjectiveClasses.xlsx lies beside it."""
+    rows = _LAYOUT.read(root, options)
+    sheets = matching(root, _OBJECTIVE)
+    if not sheets:
+        return rows
+    try:
+        classes = read_sheet(sheets[0], _OBJECTIVE_COLUMNS, say=options.say)
+    except BadInput as error:  # most protocols have no need of it
+        options.say(f"not read: {error}")
+        return rows
+    spell = _LAYOUT.subject
+    known = {(spell(row.subject), tidy(row.clip)): row.extra.get("objective", "") for row in classes}
+    return [replace(row, extra={"objective": known.get((row.subject, row.clip), "")}) for row in rows]
+
+
 DATASET = DatasetInfo(
     name="casme2",
     title="CASME II",
@@ -44,5 +78,5 @@ DATASET = DatasetInfo(
     " 10.1371/journal.pone.0086041",
     folders=_FOLDERS,
     markers=_LAYOUT.names,
-    read=_LAYOUT.read,
+    read=read,
 )

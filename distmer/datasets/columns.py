@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distmer.datasets.tables import Table
-from distmer.datasets.text import listing, tidy
+from distmer.datasets.text import listing, plain_number, tidy
 from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import BadInput
@@ -68,8 +68,9 @@ def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> He
                 return Header(name, number, index, len(cells))
     if columns.order:
         for name, table in found.items():
-            if table and len(table[0]) >= len(columns.order) - columns.order[::-1].index(_last(columns)):
-                index = {field: at for at, field in enumerate(columns.order) if field}
+            index = {field: at for at, field in enumerate(columns.order) if field}
+            first = next((row for row in table if any(cell.strip() for cell in row)), [])
+            if len(first) > max(index.values()) and plain_number(first[index["onset"]]).isdecimal():
                 return Header(name, -1, index, max(len(row) for row in table))
     raise BadInput(_no_header(path, found, columns))
 
@@ -132,10 +133,6 @@ def _number_of(letters: str) -> int:
     for one in letters.upper():
         number = number * 26 + ord(one) - ord("A") + 1
     return number - 1
-
-
-def _last(columns: Columns) -> str:
-    return next(name for name in reversed(columns.order) if name)
 
 
 def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str:

@@ -19,7 +19,7 @@ from distmer.datasets.tables import EXCEL, TEXT, tables
 from distmer.datasets.text import subject_number, subject_spelling, tidy
 from distmer.digests import digest
 from distmer.storage import Place
-from distmer.types import ApexSearch, BadInput, Clip, FlowMap, KeyFrames, Manifest
+from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, FlowMap, KeyFrames, Manifest
 
 HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
 _COLUMNS = Columns(
@@ -72,12 +72,16 @@ def read_list(path: Place, columns: Mapping[str, str] | None = None) -> list[Lis
 
 def resolve(
     path: Place, listed: Sequence[Listed], rows: Mapping[str, Sequence[Annotation]]
-) -> dict[str, Listed]:
-    """Clip id → line of the list. A line without a data set is found among the rows by subject and clip."""
+) -> tuple[dict[str, Listed], list[ClipFailure]]:
+    """Clip id → line of the list, and the lines without a data set that no row fits.
+
+    A line without a data set is found among the rows by subject and clip, in whatever spelling.
+    """
     if not listed:
         raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
     names = _by_names(rows)
     found: dict[str, Listed] = {}
+    lost: list[ClipFailure] = []
     for entry in listed:
         name = entry.name
         if not entry.dataset:
@@ -87,14 +91,19 @@ def resolve(
                     f"{path} line {entry.line}: {name} may be {' or '.join(ids)}; add a column dataset to the"
                     " list."
                 )
-            # What no row describes is told as a failure, under the name that the list gives it.
-            name = ids[0] if ids else f"{next(iter(rows))}/{entry.subject}/{entry.clip}"
+            if not ids:
+                reason = (
+                    f"{path} line {entry.line}: no row or folder has this subject and clip; correct the line."
+                )
+                lost.append(ClipFailure(f"unknown/{entry.subject}/{entry.clip}", reason))
+                continue
+            name = ids[0]
         if name in found:
             raise BadInput(
                 f"{path} line {entry.line}: {name} is listed already in line {found[name].line}; remove one."
             )
         found[name] = entry
-    return found
+    return found, lost
 
 
 def other_labels(manifest: Manifest, entries: Mapping[str, Listed]) -> list[str]:

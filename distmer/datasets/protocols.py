@@ -61,11 +61,13 @@ class Correction(Section):
 class ProtocolSet(Section):
     """A data set's part in a protocol.
 
-    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out. ``clips``: a file beside
-    the protocol with the published list, one subject/clip a line.
+    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out. ``by``: what the labels
+    name, the emotion or the objective class (of action units). ``clips``: a file beside the protocol with the
+    published list, one subject/clip a line.
     """
 
     labels: str | dict[str, tuple[str, ...]]
+    by: Literal["emotion", "objective"] = "emotion"
     exclude: tuple[NamedClip, ...] = ()
     exclude_subjects: tuple[NamedSubject, ...] = ()
     errata: tuple[Correction, ...] = ()

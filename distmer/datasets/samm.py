@@ -8,8 +8,9 @@ is "006"). ``errata.yaml`` corrects three apices of the copies that circulate un
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
 
 _LAYOUT = SheetLayout(
     sheets=("SAMM_Micro_FACS_Codes*", "SAMM*FACS*", "samm"),
@@ -21,7 +22,8 @@ _LAYOUT = SheetLayout(
             "apex": ("Apex Frame",),
             "offset": ("Offset Frame",),
             "emotion": ("Estimated Emotion",),
-        }
+        },
+        {"objective": ("Objective Classes", "Objective Class")},
     ),
     images=("SAMM", "SAMM_raw", "raw", "", "SAMM_cropped", "SAMM_CROP", "Cropped"),
     subject=padded("", 3),

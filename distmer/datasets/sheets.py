@@ -120,8 +120,8 @@ def read_sheet(
 ) -> list[Annotation]:
     """The rows below the header that are not blank, with the text of their cells.
 
-    A row of fewer than three filled cells among the columns is a note, a total or a leftover: it is returned
-    with ``aside``.
+    A row of fewer than three filled cells among the needed columns is a note, a total or a leftover: it is
+    returned with ``aside``.
 
     Parameters
     ----------
@@ -139,10 +139,11 @@ def read_sheet(
         The file is no sheet, no row of it names all columns, or two columns have one heading.
     """
     found = tables(path)
-    header = find_header(path, found, columns.mapped(given or {}))
+    wanted = columns.mapped(given or {})
+    header = find_header(path, found, wanted)
     table = found[header.table]
     rows = [
-        _row(path, header, number, cells)
+        _row(path, header, number, cells, wanted)
         for number, cells in enumerate(table[header.row + 1 :], start=header.row + 2)
         if any(cell.strip() for cell in cells)
     ]
@@ -154,12 +155,12 @@ def read_sheet(
     return rows
 
 
-def _row(path: Place, header: Header, number: int, cells: Sequence[str]) -> Annotation:
+def _row(path: Place, header: Header, number: int, cells: Sequence[str], wanted: Columns) -> Annotation:
     where = f"{path.name} row {number}"
     values = {name: cells[at] if at < len(cells) else "" for name, at in header.index.items()}
     own = {name: value for name, value in values.items() if name in _OWN_FIELDS}
     extra = {name: value for name, value in values.items() if name not in _OWN_FIELDS}
-    if sum(bool(tidy(cell)) for cell in own.values()) < 3:
+    if sum(bool(tidy(values.get(name, ""))) for name in wanted.needed) < 3:
         text = " ".join(" ".join(cells).split())[:60]
         reason = f"{text!r} is taken for a note; fill in subject, clip, onset and emotion if it is a clip"
         return Annotation("", "", "", where, aside=f"{where}: {reason}.")

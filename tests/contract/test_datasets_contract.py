@@ -12,7 +12,10 @@ from distmer.datasets import check_report, datasets, load_manifest, protocol_nam
 from distmer.datasets.base import ReadOptions
 from distmer.datasets.protocols import errata_of, label_table, load_protocol
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames
-from tests.fixtures.dataset_layouts import LAYOUTS
+from tests.fixtures.dataset_layouts import LAYOUTS as OFFICIAL
+from tests.fixtures.further_layouts import FURTHER
+
+LAYOUTS = {**OFFICIAL, **FURTHER}
 
 SETS = sorted(datasets())
 OPTIONS = ReadOptions(missing_apex="midpoint")
@@ -30,7 +33,7 @@ def images_of(source: object) -> tuple[str, ...]:
 
 
 def test_every_data_set_has_a_layout_to_be_tested_on() -> None:
-    assert set(SETS) == set(LAYOUTS), "write its layout in tests/fixtures/dataset_layouts.py"
+    assert set(SETS) == set(LAYOUTS), "write its layout in tests/fixtures/further_layouts.py"
 
 
 @pytest.mark.parametrize("name", SETS)

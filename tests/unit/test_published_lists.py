@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,26 @@ import openpyxl
 import pytest
 import yaml
 
+from distmer.commands.data import lock_clips
+from distmer.commands.session import Session
+from distmer.config import Config
 from distmer.datasets import check_report, datasets, mismatches
+from distmer.datasets.lists import as_csv, table_of
 from distmer.datasets.protocols import load_protocol, published_lists
+from distmer.experiment.plan import build_plan
+from distmer.models import resolve
 from distmer.types import BadInput
-from tests.fixtures.dataset_layouts import CASME2_HEADER, CASME2_ROWS, casme, casme2, casme2_row, frames, xlsx
+from tests.fixtures.dataset_layouts import (
+    CASME2_HEADER,
+    CASME2_ROWS,
+    casme,
+    casme2,
+    casme2_row,
+    frames,
+    samm,
+    smic,
+    xlsx,
+)
 from tests.fixtures.dataset_loading import load
 
 
@@ -163,3 +180,77 @@ def test_a_wrong_include_list(tmp_path: Path, lines: list[str], message: str) ->
 def test_no_include_list(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none\.txt: the list of data\.include cannot be read"):
         load("casme2", casme2(tmp_path / "data"), include=str(tmp_path / "none.txt"))
+
+
+# --- lists as tables
+
+
+def test_a_list_by_subject_and_clip_in_any_spelling_is_matched_to_the_sheets(tmp_path: Path) -> None:
+    """The form of a public list: a table of subjects and clips of several sets, with columns of its own."""
+    casme2(tmp_path / "CASME2")
+    samm(tmp_path / "SAMM")
+    smic(tmp_path / "SMIC")
+    lines = [
+        "sub,fn,label,apex",
+        "sub01,EP02_01f,1,59",
+        "s01,s01_ne_01,0,",
+        "6,006_1_2,0,5575",
+        "007,007_9_9,0,1",
+    ]
+    table = include(tmp_path / "list.csv", *lines)
+    columns = {"include": {"subject": "sub", "clip": "fn"}}
+    manifest = load("megc2019", tmp_path, include=table, columns=columns, missing_apex="midpoint")
+    assert [clip.id for clip in manifest.clips] == [
+        "smic/s1/s1_ne_01",
+        "casme2/sub01/EP02_01f",
+        "samm/006/006_1_2",
+    ]
+    assert not manifest.changed  # labels by number are the classes'
+    assert [f.clip for f in manifest.failures] == ["unknown/007/007_9_9"]
+    assert "list.csv line 5: no row or folder has this subject and clip" in manifest.failures[0].reason
+    other = include(
+        tmp_path / "other.csv", "clip,label", "casme2/sub01/EP02_01f,surprise", "samm/006/006_1_2,0"
+    )
+    assert load("megc2019", tmp_path, include=other, missing_apex="midpoint").changed == (
+        "casme2/sub01/EP02_01f is positive, and surprise in line 2 of the list",
+    )
+
+
+def test_what_data_list_writes_is_what_data_include_takes(tmp_path: Path) -> None:
+    root = casme2(tmp_path / "data", [*CASME2_ROWS, casme2_row(3, "EP09_01", 46, "/", 51, "disgust")])
+    manifest = load("casme2", root, missing_apex="midpoint")
+    rows = table_of(manifest, str(root))
+    assert rows[0][:6] == [
+        *("casme2/sub01/EP02_01f", "positive", "happiness"),
+        *(
+            "CASME2_RAW_selected/sub01/EP02_01f/img46.jpg",
+            "CASME2_RAW_selected/sub01/EP02_01f/img59.jpg",
+            "2",
+        ),
+    ]
+    assert [row[6] for row in rows] == ["", "", "", "apex = midpoint, frame 48", ""]
+    written = tmp_path / "list.csv"
+    written.write_text(as_csv(rows))
+    again = load("casme2", root, missing_apex="midpoint", include=str(written))
+    assert [clip.id for clip in again.clips] == [clip.id for clip in manifest.clips] and not again.changed
+
+
+def test_a_lock_stamps_a_run_on_other_bytes(tmp_path: Path) -> None:
+    root = casme2(tmp_path / "data")
+    settings = (f"data.root={root}", "data.protocol=casme2")
+    lock = tmp_path / "clips.csv"
+    said = lock_clips(Session.open(None, settings, str(tmp_path / "home"), {}), lock)
+    assert said == f"{lock}: 4 clips of casme2; pin them with data.include={lock}"
+
+    def changed() -> tuple[str, ...]:
+        pinned = (*settings, f"data.include={lock}")
+        return Session.open(None, pinned, str(tmp_path / "home"), {}).manifest().changed
+
+    assert changed() == ()
+    image = root / "CASME2_RAW_selected/sub01/EP02_01f/img46.jpg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert changed() == ("casme2/sub01/EP02_01f: its images are not those that the list pins",)
+    manifest = replace(load("casme2", root), changed=changed())
+    keys = {clip.id: clip.id for clip in manifest.clips}
+    config = Config.model_validate({"data": {"protocol": "casme2"}, "model": {"name": "linear"}})
+    assert "lock-mismatch" in build_plan(config, manifest, resolve(config.model), keys, ()).stamps
