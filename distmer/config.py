@@ -112,7 +112,7 @@ class DataConfig(Section):
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    # a list of clips, as text or as `distmer data list` and `data lock` write it: exactly these and no others
+    # a file that lists clips, as text or as `distmer data list` and `data lock` write it: these and no others
     include: ConfigPath | None = None
     # what a reader cannot guess: field → heading, or data set → field → heading
     columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}

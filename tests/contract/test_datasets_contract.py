@@ -12,10 +12,7 @@ from distmer.datasets import check_report, datasets, load_manifest, protocol_nam
 from distmer.datasets.base import ReadOptions
 from distmer.datasets.protocols import errata_of, label_table, load_protocol
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames
-from tests.fixtures.dataset_layouts import LAYOUTS as OFFICIAL
-from tests.fixtures.further_layouts import FURTHER
-
-LAYOUTS = {**OFFICIAL, **FURTHER}
+from tests.fixtures.further_layouts import EVERY_LAYOUT as LAYOUTS
 
 SETS = sorted(datasets())
 OPTIONS = ReadOptions(missing_apex="midpoint")
