@@ -7,6 +7,7 @@ and writes nothing.
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -17,6 +18,7 @@ from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
 from distmer.datasets.editions import edition_of
 from distmer.datasets.lists import changed_content, other_labels, read_list, resolve
+from distmer.datasets.own import own_sets
 from distmer.datasets.protocols import (
     Protocol,
     errata_of,
@@ -27,13 +29,15 @@ from distmer.datasets.protocols import (
 )
 from distmer.datasets.roots import find_root
 from distmer.datasets.sheets import FIELDS, Annotation
-from distmer.registry import discover, lookup, nearest
+from distmer.registry import discover, nearest
 from distmer.storage import Place, place
 from distmer.types import BadInput, Manifest
 
 __all__ = [
+    "Annotation",
     "Counts",
     "DatasetInfo",
+    "ReadOptions",
     "changed_content",
     "check_report",
     "counts",
@@ -77,8 +81,9 @@ def load_manifest(
     BadInput
         A root or sheet is not there, no clip can be used, or all are of one class.
     """
-    known = datasets()
-    protocol = load_protocol(data.protocol, known)
+    own: dict[str, DatasetInfo] = {}
+    known = ChainMap(own, datasets())
+    protocol = load_protocol(data.protocol, known, own_sets(datasets(), own))
     lists = published_lists(data.protocol, protocol)
     for name in data.roots:
         if name not in known:
@@ -91,7 +96,7 @@ def load_manifest(
     rows: dict[str, list[Annotation]] = {}
     readings: list[str] = []
     for name in protocol.sets:
-        info: DatasetInfo = lookup(known, name, "data set")
+        info = known[name]
         root = find_root(info, data, alone, rule)
         options = ReadOptions(
             missing_apex=data.missing_apex,

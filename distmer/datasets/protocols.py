@@ -6,7 +6,7 @@ A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,8 +129,13 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in (_HERE / "protocols").glob("*.yaml"))
 
 
-def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
+def load_protocol(
+    name: str, known_sets: Mapping[str, Any], own_set: Callable[[str, Place], str] = lambda key, folder: key
+) -> Protocol:
     """The protocol of a built-in name or a YAML path.
+
+    ``own_set``: a key of ``sets`` and the protocol's folder → the data set's name; asked before
+    ``known_sets``.
 
     BadInput names the nearest built-in one, or the field that is wrong.
     """
@@ -147,6 +152,7 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
         # one by one first: an unknown key is then told the keys of a set
         for dataset, part in tree["sets"].items():
             parse(ProtocolSet, part, str(path), f"sets.{dataset}")
+        tree["sets"] = {own_set(str(key), path.parent): part for key, part in tree["sets"].items()}
     protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
     for dataset, part in protocol.sets.items():
         if dataset not in known_sets:
