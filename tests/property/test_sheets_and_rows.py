@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distmer.config import DataConfig
-from distmer.datasets import load_manifest
+from distmer.datasets import ReadOptions, datasets, load_manifest
+from distmer.datasets.tables import worksheets
 from tests.fixtures.dataset_layouts import CASME2_HEADER, CASME2_ROWS, casme2
+from tests.fixtures.further_layouts import EVERY_LAYOUT
 
 CLEAN = st.sampled_from([list(row) for row in CASME2_ROWS])
 LINE_ENDS = ("Cc", "Cs", "Zl", "Zp")  # what a cell of a text table cannot hold in one line
@@ -76,17 +79,60 @@ def test_a_text_table(root: Path, rows: list[list[Any]], form: tuple[str, str, s
 @given(rows=ROWS)
 def test_an_excel_sheet(root: Path, rows: list[list[Any]]) -> None:
     whole = [*CASME2_ROWS[:4], *rows]
-    book = openpyxl.Workbook()
-    for r, row in enumerate([CASME2_HEADER, *whole], start=1):
-        for c, cell in enumerate(row, start=1):
-            if cell is not None:
-                target = book.worksheets[0].cell(r, c)
-                target.value = cell
-                if isinstance(cell, str):
-                    target.data_type = "s"  # a text that begins with = is no formula
     sheet = root / "CASME2-coding.xlsx"
-    book.save(sheet)
+    write(sheet, {"Sheet1": [CASME2_HEADER, *whole]})
     try:
         check(root, whole)
     finally:
         sheet.unlink()
+
+
+def write(sheet: Path, tables: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in tables.items():
+        target = book.create_sheet(name)
+        for r, row in enumerate(rows, start=1):
+            for c, cell in enumerate(row, start=1):
+                if cell is not None:
+                    target.cell(r, c).value = cell
+                    if isinstance(cell, str):
+                        target.cell(r, c).data_type = "s"  # a text that begins with = is no formula
+    book.save(sheet)
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path, dict[str, Any]]]:
+    """Of every set with a coding sheet: its folder, its sheet, and what the sheet holds."""
+    found = {}
+    for name, make in EVERY_LAYOUT.items():
+        root = make(tmp_path_factory.mktemp("copy"))
+        for sheet in root.glob("*.xls*"):
+            tables = worksheets(sheet)
+            sheet.unlink()
+            found[name] = (root, sheet.with_suffix(".xlsx"), tables)
+    return found
+
+
+SHEETS = ("casme", "casme2", "samm", "mmew", "casmesq", "casme3a", "casme3c", "4dme")
+
+
+@pytest.mark.parametrize("name", SHEETS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_reader_of_every_set(copies: Any, name: str, data: st.DataObject) -> None:
+    assert set(copies) == set(SHEETS)
+    root, sheet, tables = copies[name]
+    first, *further = tables
+    width = max(len(row) for row in tables[first])
+    rows = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), max_size=4))
+    sound = datasets()[name].read
+    write(sheet, {first: tables[first], **{other: tables[other] for other in further}})
+    before = len(sound(root, ReadOptions(missing_apex="midpoint")))
+    write(sheet, {first: [*tables[first], *rows], **{other: tables[other] for other in further}})
+    read = sound(root, ReadOptions(missing_apex="midpoint"))
+    blank = [row for row in rows if not any(str(cell).strip() for cell in row if cell is not None)]
+    assert len(read) == before + len(rows) - len(blank)
+    for row in read:
+        assert sum(map(bool, (row.source, row.problem, row.aside))) >= 1 and row.where.startswith(sheet.name)
+        assert row.aside or (row.source is None) == bool(row.problem)
