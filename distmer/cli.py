@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +16,6 @@ from distmer.arguments import experiment, open_session, set_option, workspace_op
 from distmer.cli_data import data
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 
 def retry_option(command: Any) -> Any:
