@@ -1,4 +1,4 @@
-"""The arguments that several commands share."""
+"""What several commands share: their arguments, and the session that they open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,26 @@ def experiment(command: Any) -> Any:
     return command
 
 
+def retry_option(command: Any) -> Any:
+    """Of the commands that extract features."""
+    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    return click.option("--retry-failed", is_flag=True, help=words)(command)
+
+
+def keep_freed_memory() -> None:
+    """Folds are trained in this process, and it is ours."""
+    from distmer.training.network import keep_memory
+
+    keep_memory()
+
+
 def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
     from distmer.commands.session import Session
 
     return Session.open(config, overrides, workspace, os.environ)
+
+
+def is_sweep(config: Path) -> bool:
+    from distmer.config_layers import load_tree
+
+    return "sweep" in load_tree(config, (), workspace=Path(), environ={})

@@ -7,28 +7,22 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from distmer import __version__
-from distmer.arguments import experiment, open_session, set_option, workspace_option
+from distmer import __version__, cli_pages
+from distmer.arguments import (
+    experiment,
+    is_sweep,
+    keep_freed_memory,
+    open_session,
+    retry_option,
+    set_option,
+    workspace_option,
+)
 from distmer.cli_data import data
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
-
-
-def retry_option(command: Any) -> Any:
-    """Of the commands that extract features."""
-    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
-    return click.option("--retry-failed", is_flag=True, help=words)(command)
-
-
-def keep_freed_memory() -> None:
-    """Folds are trained in this process, and it is ours."""
-    from distmer.training.network import keep_memory
-
-    keep_memory()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -165,15 +159,21 @@ def compare(
     "--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True
 )
 @click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="UAR, UF1 and these; else all usual ones."
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables."
 )
-def score(files: tuple[Path, ...], resamples: int, confidence: float, as_json: bool) -> int:
+def score(
+    files: tuple[Path, ...], resamples: int, confidence: float, metrics: tuple[str, ...], as_json: bool
+) -> int:
     """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true,
     and y_pred or one column prob_CLASS for each class; dataset, fold and seed if there are several."""
-    from distmer.commands.score import read_predictions, score_report
+    from distmer.commands.score import named_metrics, read_predictions, score_report
 
+    named = named_metrics(metrics)
     for file in files:
-        document, found = score_report(read_predictions(file), str(file), resamples, confidence)
+        document, found = score_report(read_predictions(file), str(file), resamples, confidence, named)
         click.echo(json.dumps(found) if as_json else document.text(colour=sys.stdout.isatty()))
     return COMPLETE
 
@@ -235,12 +235,6 @@ def plan(
     return COMPLETE
 
 
-def is_sweep(config: Path) -> bool:
-    from distmer.config_layers import load_tree
-
-    return "sweep" in load_tree(config, (), workspace=Path(), environ={})
-
-
 @main.command()
 @click.option(
     "--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size."
@@ -259,6 +253,16 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
         from distmer.costs.table import models_text
 
         click.echo(models_text(rows))
+    return COMPLETE
+
+
+@main.command()
+@click.argument("kind", required=False)
+def plugins(kind: str | None) -> int:
+    """What a configuration can name, with its options. KIND: models, losses, augmentations, metrics, …"""
+    from distmer.commands.plugins import list_plugins
+
+    click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
     return COMPLETE
 
 
@@ -327,5 +331,6 @@ def ui(workspace: str | None, port: int) -> int:
     return serve_ui(workspace, port, os.environ)
 
 
+cli_pages.add_to(main)
 if __name__ == "__main__":
     main()

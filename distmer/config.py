@@ -31,10 +31,10 @@ class PathMark:
 
     ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
     ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
-    then beside the file that names it.
+    then beside the file that names it; ``weights`` of a model are beside that file too.
     """
 
-    kind: Literal["place", "protocol", "database", "module"]
+    kind: Literal["place", "protocol", "database", "module", "weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ class DataConfig(Section):
     columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
     # as-written: "1" and "01", "s2" and "S2" are different subjects
     subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
-    # links among the data may lead out of data.root
-    allow_links: Annotated[bool, _NOT_EMBEDDED] = False
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False  # links among the data may lead out of data.root
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 
@@ -223,6 +222,8 @@ class EvaluationConfig(Section):
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
     # a seed: labels shuffled within each subject, to see chance
     permute_labels: int | None = Field(default=None, ge=0)
+    # beside UAR and UF1, which are always there
+    metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
     bootstrap: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0, lt=1)
 
@@ -269,7 +270,8 @@ class TrackingConfig(Section):
     # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
     uri: Annotated[Annotated[str, PathMark("database")] | None, _TRACKED] = None
     experiment: Annotated[str, _TRACKED] = "distmer"
-    folds: Annotated[Literal["runs", "steps"], _TRACKED] = "runs"
+    # `runs`: each fold is a run of its own too, below the run
+    folds: Annotated[Literal["runs", "steps"], _TRACKED] = "steps"
 
     @model_validator(mode="after")
     def _no_secret(self) -> TrackingConfig:

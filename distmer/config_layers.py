@@ -21,6 +21,7 @@ import yaml
 from distmer.config import Config, Named, parse
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
 from distmer.idle import refuse_idle, value_at
+from distmer.registry import nearest
 from distmer.shipped import located, names
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
@@ -224,7 +225,7 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     except OSError as error:
         raise BadInput(
             f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file, or one"
-            f" that comes with distmer: {', '.join(names())}."
+            f" that comes with distmer; {nearest(path.stem, names())}"
         ) from error
     except UnicodeDecodeError as error:
         raise BadInput(

@@ -24,6 +24,10 @@ from distmer.plugins import anchored_reference, declared
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
 
+# An option of the models ``torchvision`` and ``timm``, whose options are in no section. The ending says that
+# it is a file, for a user's own model may have an option of this name.
+_WEIGHTS, _OF_WEIGHTS = "model.weights", (".safetensors", ".pth", ".pt")
+
 # A setting's dotted name, its value, whether it is searched by a sweep → the value in its place.
 Change = Callable[[str, Any, bool], Any]
 
@@ -37,6 +41,8 @@ def change_settings(tree: dict[str, Any], change: Change, at: str = "", searched
         name = f"{at}{key}"
         if _path_mark(name) or f"{name}.*" in path_settings() or plugin_group(name):
             tree[key] = change(name, value, searched)
+        elif name == "compare.models" and isinstance(value, list):
+            tree[key] = change("model.name", value, searched)
         elif not isinstance(value, dict):
             continue
         elif name in ("compare.rows", "compare.over"):
@@ -52,7 +58,10 @@ def anchoring(base: Place, beside: Path) -> Change:
 
     def change(name: str, value: Any, searched: bool) -> Any:
         if plugin_group(name):
-            return _each_name(value, lambda one: anchored_reference(one, beside), searched)
+            value = _each_name(value, lambda one: anchored_reference(one, beside), searched)
+            if name == "model" and isinstance(value, dict) and "weights" in value:
+                value = {**value, "weights": change(_WEIGHTS, value["weights"], searched)}
+            return value
         if mark := _path_mark(name):
             return _anchored(value, mark, base, beside)
         mark = path_settings().get(f"{name}.*")  # of a mapping whose values are paths
@@ -105,8 +114,9 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
         return [_anchored(one, mark, base, beside) for one in value]
     if not isinstance(value, str):
         return value
-    if mark.kind == "module":
-        return str((beside / Path(value).expanduser()).resolve()) if value.endswith(".py") else value
+    if mark.kind in ("module", "weights"):
+        ending = ".py" if mark.kind == "module" else _OF_WEIGHTS
+        return str((beside / Path(value).expanduser()).resolve()) if value.endswith(ending) else value
     if mark.kind == "protocol":
         return anchored(value, base) if value.endswith((".yaml", ".yml")) else value
     if mark.kind == "database":
@@ -123,6 +133,8 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
 
 
 def _path_mark(name: str) -> PathMark | None:
+    if name == _WEIGHTS:
+        return PathMark("weights")
     return path_settings().get(name) or path_settings().get(f"{name.rpartition('.')[0]}.*")
 
 

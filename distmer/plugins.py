@@ -49,6 +49,13 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "noise": "distmer.training.augmentations:noise",
         "mixup": "distmer.training.augmentations:mixup",
     },
+    "distmer.metrics": {
+        "uar": "distmer.evaluation.named:uar",
+        "uf1": "distmer.evaluation.named:uf1",
+        "accuracy": "distmer.evaluation.named:accuracy",
+        "weighted_f1": "distmer.evaluation.named:weighted_f1",
+        "mcc": "distmer.evaluation.named:mcc",
+    },
 }
 
 
@@ -200,15 +207,21 @@ def _import(name: str, reference: str) -> ModuleType:
 
 
 def raised(what: str, error: Exception) -> str:
-    """One sentence for an error of the user's code: ``what`` raised it, and the user's own file and line."""
+    """One sentence for an error of the user's code: ``what`` raised it, and the user's own file and line.
+
+    Where no line of the user's was run, it is that of the package that raised it.
+    """
+    remedy = "correct the code and run again"
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith(_OF_OTHERS)] or frames
+        own = [frame for frame in frames if not frame.filename.startswith(_OF_OTHERS)]
+        if not own:
+            own, remedy = frames, "correct its settings, or the code that makes it"
         where = f"{own[-1].filename}, line {own[-1].lineno}"
     said = " ".join(str(error).split())
-    return f"{what} raised {type(error).__name__} ({said}) in {where}; correct the code and run again."
+    return f"{what} raised {type(error).__name__} ({said}) in {where}; {remedy}."
 
 
 def distribution_of(module: str) -> str:

@@ -27,6 +27,7 @@ from distmer.experiment.comparison import (
 from distmer.experiment.events import Observer, Observers
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
+from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
 from distmer.types import BadInput
@@ -70,8 +71,10 @@ def run_comparison(
             entry, stopped = _entry(row, place, backend, live, retry_failed=again)
             entries.append(entry)
             tried += [row.config] if row.config else []
-    comparison = conclude_comparison(base.config.name, entries, section.reference, section.resamples)
-    return comparison, _keep(comparison, base)
+    comparison = conclude_comparison(
+        base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
+    )
+    return _keep(comparison, base)
 
 
 def compare_runs(
@@ -93,17 +96,21 @@ def compare_runs(
         mode = f"{results.mode} sweep " if results.mode else ""
         label = f"{results.model} {mode}{results.digest[:6]}"
         entries.append(Entry(label, results.dataset, "", results, predictions))
-    entries += [imported_entry(file, entries[0] if entries else None) for file in files]
+    entries += [
+        imported_entry(file, entries[0] if entries else None, base.config.evaluation) for file in files
+    ]
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:
         raise BadInput(
             "these runs tell different classes apart and cannot be compared; give runs of one label table."
         )
-    comparison = conclude_comparison("comparison of finished runs", entries, None, 10_000)
+    comparison = conclude_comparison(
+        "comparison of finished runs", entries, None, 10_000, base.config.evaluation.metrics
+    )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
-    return comparison, _keep(comparison, base)
+    return _keep(comparison, base)
 
 
 def _entry(
@@ -125,14 +132,15 @@ def _share_features(one: Config | None, other: Config) -> bool:
     return one is not None and (one.data, one.features) == (other.data, other.features)
 
 
-def _keep(comparison: Comparison, base: Session) -> Place:
+def _keep(comparison: Comparison, base: Session) -> tuple[Comparison, Place]:
     folder = base.workspace.comparison_dir(comparison.digest)
     for name, text in comparison_files(comparison).items():
         write(folder / name, text.encode())
+    write_page(folder)
     if base.config.tracking.enabled:
         from distmer.tracking.mlflow_tracker import track_comparison
 
-        track_comparison(
-            base.tracking_store[0], base.config.tracking.experiment, base.tracking_store[1], comparison
-        )
-    return folder
+        uri, artifacts = base.tracking_store
+        link = track_comparison(uri, base.config.tracking.experiment, artifacts, comparison, folder)
+        comparison = replace(comparison, link=link)
+    return comparison, folder

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
-from distmer.commands.session import Session, remove_leftovers_of, tracking_of
-from distmer.evaluation.folds import make_folds
+from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
@@ -73,13 +72,13 @@ def planned(
     # an unknown model or option, and broken code, is told before a clip is touched
     try_out(session.model(), session.config.train)
     manifest = session.manifest([live], backend)
-    # a split that cannot be is told before an hour of extraction
-    make_folds(manifest.clips, session.config.evaluation)
+    session.require_evaluation(manifest)  # before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
     plan = session.plan(manifest, features)
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
+    keep_environment(run_dir)
     ids = [clip.id for clip in plan.clips]
     return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
 
@@ -110,6 +109,7 @@ def describe_plan(session: Session) -> str:
     from distmer.report.tables import plan_text
 
     manifest = session.manifest()
+    session.require_evaluation(manifest)
     features = session.features(manifest)
     plan = session.plan(manifest, features)
     done = session.ledger.known(job.digest for job in plan.jobs)

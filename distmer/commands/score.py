@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distmer.config import EvaluationConfig
-from distmer.evaluation.every import MetricRow, every_score
+from distmer.config import Config, EvaluationConfig, Named, parse
+from distmer.config_layers import load_layers, merge_layers
+from distmer.evaluation.every import every_score
 from distmer.evaluation.imported import Imported, import_predictions, in_order
+from distmer.evaluation.named import PUBLISHED, chosen
 from distmer.evaluation.summary import summarise
 from distmer.experiment.comparison import Entry
 from distmer.experiment.results_file import Results
 from distmer.report.document import Document, Facts
-from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text
+from distmer.report.tables import metric_table
 from distmer.types import BadInput, JsonValue
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _READ = "a .csv, a .tsv or a .parquet file"
+
+
+def named_metrics(options: Sequence[str]) -> tuple[Named, ...]:
+    """What ``--metric`` names: a name, a reference (to a file below the current folder), or a mapping with
+    options. Without any: all that are usually published. BadInput for one that is not YAML."""
+    layers = load_layers(None, [f"evaluation.metrics=[{', '.join(options)}]"], workspace=Path.cwd())
+    given = parse(Config, merge_layers(layers), "--metric").evaluation.metrics
+    return given or PUBLISHED
 
 
 def read_predictions(path: Path) -> Imported:
@@ -51,13 +61,13 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")])
 
 
-def imported_entry(path: Path, beside: Entry | None) -> Entry:
+def imported_entry(path: Path, beside: Entry | None, evaluation: EvaluationConfig) -> Entry:
     """A file of predictions as a row of a comparison. ``beside`` is a run that it is compared with: the
     file's classes are numbered as the run's, and it is on the run's data."""
     found = read_predictions(path)
     if beside is not None and beside.results is not None:
         found = in_order(found, beside.results.classes)
-    summary = summarise(found.predictions, found.folds, found.labels, found.classes, EvaluationConfig())
+    summary = summarise(found.predictions, found.folds, found.labels, found.classes, evaluation)
     on = beside.on if beside is not None else "one table"
     results = Results.model_validate(
         {
@@ -68,7 +78,7 @@ def imported_entry(path: Path, beside: Entry | None) -> Entry:
             "clips_used": summary.n,
             "clips_expected": summary.n,
             "selection": "not known: made by other code",
-            "confidence": EvaluationConfig().confidence,
+            "confidence": evaluation.confidence,
             "seconds": 0.0,
             "fold_seconds": 0.0,
             "status": "complete",
@@ -82,11 +92,19 @@ def imported_entry(path: Path, beside: Entry | None) -> Entry:
 
 
 def score_report(
-    found: Imported, title: str, resamples: int, confidence: float
+    found: Imported, title: str, resamples: int, confidence: float, metrics: Sequence[Named] = PUBLISHED
 ) -> tuple[Document, JsonValue]:
     """All scores with intervals and floors: as a document, and as what ``--json`` prints."""
     classes = len(found.classes)
-    scored = every_score(found.predictions, found.folds, found.labels, classes, resamples, confidence)
+    scored = every_score(
+        found.predictions,
+        found.folds,
+        found.labels,
+        chosen(metrics, classes),
+        classes,
+        resamples,
+        confidence,
+    )
     clips, subjects = set(found.labels), {str(subject) for subject in found.predictions.subjects}
     facts = (
         ("intervals", f"{confidence:.0%}, bootstrap over subjects"),
@@ -95,21 +113,9 @@ def score_report(
         ("folds", str(len(set(found.predictions.fold_ids)))),
         ("seeds", str(len(set(found.predictions.seed_N.tolist())))),
     )
-    document = Document(title, found.warnings, (_table(scored), Facts(facts)))
+    document = Document(title, found.warnings, (metric_table(scored), Facts(facts)))
     return document, {
         "file": title,
         "warnings": list(found.warnings),
         "scores": [asdict(row) for row in scored],
     }
-
-
-def _table(scored: tuple[MetricRow, ...]) -> Table:
-    rows: list[Row] = []
-    for before, row in zip((None, *scored), scored, strict=False):
-        spread = "" if row.sd is None else f" ± {row.sd:.4f}"
-        ends = None if row.interval is None else (row.interval.lo, row.interval.hi)
-        floors = [f"{row.floors[name]:.4f}" if row.floors else "" for name in ("constant", "stratified")]
-        cells = (f"{row.metric}, {row.over}", f"{row.value:.4f}{spread}", interval_text(ends, 4), *floors)
-        rows.append(Row(cells, section=before is not None and before.over != row.over))
-    right = [Column(name, right=True) for name in ("floor, constant", "floor, stratified")]
-    return Table((Column(""), Column("score", right=True), Column("interval"), *right), tuple(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -11,9 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distmer import functions
 from distmer.config import Config
 from distmer.config_layers import anchor_rule, load_config
 from distmer.datasets import changed_content, load_manifest
+from distmer.evaluation.folds import make_folds
+from distmer.evaluation.named import chosen
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers, Step
 from distmer.experiment.ledger import Ledger, remove_checkpoints
@@ -24,7 +28,8 @@ from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
-from distmer.storage import Place, files
+from distmer.storage import Place, files, write
+from distmer.tracking.environment import capture
 from distmer.types import BadInput, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -91,10 +96,17 @@ class Session:
 
     def require(self) -> None:
         """BadInput if something that the whole run will need is not to be had: a place to write, one for
-        MLflow."""
+        MLflow, a metric."""
         self.workspace.require()
+        for metric in self.config.evaluation.metrics:
+            functions.resolve(functions.METRIC, metric)
         if self.config.tracking.enabled:
             _ = self.tracking_store
+
+    def require_evaluation(self, manifest: Manifest) -> None:
+        """BadInput if the clips cannot be split as asked, or if a metric cannot score their classes."""
+        make_folds(manifest.clips, self.config.evaluation)
+        chosen(self.config.evaluation.metrics, len(manifest.classes))
 
     @property
     def ledger(self) -> Ledger:
@@ -170,6 +182,11 @@ def remove_leftovers_of(session: Session) -> None:
     removed += remove_checkpoints(workspace.scratch, ledger)
     if removed.number:
         _log.warning("%s", removed)
+
+
+def keep_environment(folder: Place) -> None:
+    """``environment.json`` in the folder of a run or a sweep: what this process runs with."""
+    write(folder / "environment.json", json.dumps(capture().to_json(), indent=2).encode())
 
 
 class Tracking:

@@ -14,10 +14,9 @@ from typing import Any
 import yaml
 
 from distmer.cluster.backend import RayBackend
-from distmer.commands.session import Session, remove_leftovers_of, tracking_of
+from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
 from distmer.config_layers import load_layers, merge_layers, origin, with_environment
-from distmer.evaluation.folds import make_folds
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -69,8 +68,7 @@ def run_sweep(
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):
         manifest = session.manifest([live], backend)
-        # a split that cannot be is told before an hour of extraction
-        make_folds(manifest.clips, session.config.evaluation)
+        session.require_evaluation(manifest)  # before an hour of extraction
 
         def extract(own: Session, features: Features) -> Features:
             return extract_missing(manifest, features, own.config.features, backend, [live])
@@ -78,6 +76,7 @@ def run_sweep(
         plan, features = _plan(session, space, manifest, extract, retry_failed=retry_failed)
         folder = session.workspace.sweep_dir(plan.digest)
         _begin(folder, plan)
+        keep_environment(folder)
         with tracking_of(session) as tracker:
             result = _sweep(
                 session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder)
@@ -136,7 +135,8 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
         raise BadInput(f"{folder}: this sweep is not finished; run the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
         backend = _backend(session)
-        result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
+        ended = _sweep(session, plan, features, backend, tracker.observers, folder, _keep(folder))
+        result = tracker.signed(ended)
     write_results(folder, result.results, sweep_report(result))
     tracker.require_written()
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"

@@ -10,7 +10,7 @@ from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.results_file import FoldLeftOut
-from distmer.report.run_folder import finish_folder, planned_digest, read_results
+from distmer.report.run_folder import finish_folder, planned_digest, read_results, write_results
 from distmer.storage import Place
 from distmer.types import BadInput, FoldFailure
 
@@ -47,6 +47,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
     failures, asked = _failures(left_out, plan, folds), _asked_for(left_out, plan)
     verdict = read_audit(run_dir, plan.digest)
     result = conclude(plan, list(folds.values()), failures, seconds, str(run_dir), asked, verdict)
+    finish_folder(run_dir, result)  # the tracker takes the page from there
     events: list[Event] = [RunStarted(plan, str(run_dir), len(folds), to_train=0)]
     events += [FoldFinished(fold, cached=True) for fold in result.folds]
     with tracking_of(session) as tracker:
@@ -54,7 +55,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
             for observe in tracker.observers:
                 observe(event)
         result = tracker.signed(result)
-    finish_folder(run_dir, result)
+    write_results(run_dir, result.results)
     return result, tracker
 
 

@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from distmer.evaluation.metrics import scores_of
+from distmer.evaluation.named import Metric
 from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles
 from distmer.types import BadInput, FloatArray, IntArray, Predictions
 
 
 @dataclass(frozen=True, slots=True)
+class Tested:
+    """The score of A minus that of B by one metric, with its interval and its two-sided p-value."""
+
+    value: float
+    ci: Interval
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """Scores of A minus scores of B on the clips that both predicted, with intervals and two-sided
-    p-values."""
+    p-values. ``metrics`` are those by further metrics, by their names."""
 
     uar: float
     uf1: float
@@ -27,6 +37,7 @@ class Difference:
     subjects: int
     clips: int  # that both predicted
     unpaired: int  # clips that only one of them predicted: they do not count
+    metrics: Mapping[str, Tested] = field(default_factory=dict[str, Tested])
 
 
 def compare(
@@ -37,6 +48,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
     names: tuple[str, str] = ("the first run", "the second run"),
+    metrics: Sequence[Metric] = (),
 ) -> Difference:
     """The difference of the pooled scores of A and B, paired by subject.
 
@@ -54,6 +66,7 @@ def compare(
     confidence : of the intervals
     seed : of the swaps and samples
     names : what an error calls the two
+    metrics : those that are tested beside UAR and UF1
 
     Raises
     ------
@@ -68,31 +81,37 @@ def compare(
         raise BadInput(f"two runs can be compared only on {needed}.")
     # P subjects, S seeds of A or of B, R resamples
     a_SPKK, b_SPKK = confusions_by_subject(a, classes)[1], confusions_by_subject(b, classes)[1]
-    observed = _difference(a_SPKK.sum(1)[None], b_SPKK.sum(1)[None])[:, 0]
+    # M metrics, the first two being UAR and UF1
+    observed_M = _difference(metrics, a_SPKK.sum(1)[None], b_SPKK.sum(1)[None])[:, 0]
     rng = np.random.default_rng(seed)
     subjects = a_SPKK.shape[1]
     swapped_RP = rng.integers(0, 2, size=(resamples, subjects))
-    null_2R = _difference(
+    null_MR = _difference(
+        metrics,
         _pooled(1 - swapped_RP, a_SPKK),
         _pooled(1 - swapped_RP, b_SPKK),
         _pooled(swapped_RP, b_SPKK),
         _pooled(swapped_RP, a_SPKK),
     )
     # Equal up to rounding is equal: sums are taken in another order under a swap.
-    p_2 = (1 + (np.abs(null_2R) >= np.abs(observed)[:, None] - 1e-12).sum(1)) / (1 + resamples)
+    p_M = (1 + (np.abs(null_MR) >= np.abs(observed_M)[:, None] - 1e-12).sum(1)) / (1 + resamples)
     drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
-    boot_2R = _difference(_pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
-    uar_ci, uf1_ci = (percentiles(row_R, confidence) for row_R in boot_2R)
+    boot_MR = _difference(metrics, _pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
+    uar, uf1, *more = (
+        Tested(float(value), percentiles(row_R, confidence), float(p))
+        for value, row_R, p in zip(observed_M, boot_MR, p_M, strict=True)
+    )
     return Difference(
-        uar=float(observed[0]),
-        uf1=float(observed[1]),
-        uar_ci=uar_ci,
-        uf1_ci=uf1_ci,
-        uar_p=float(p_2[0]),
-        uf1_p=float(p_2[1]),
+        uar=uar.value,
+        uf1=uf1.value,
+        uar_ci=uar.ci,
+        uf1_ci=uf1.ci,
+        uar_p=uar.p,
+        uf1_p=uf1.p,
         subjects=subjects,
         clips=len(common),
         unpaired=len(either - common),
+        metrics={metric.name: tested for metric, tested in zip(metrics, more, strict=True)},
     )
 
 
@@ -137,19 +156,23 @@ def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
 
 
 def _difference(
+    metrics: Sequence[Metric],
     a_RSKK: IntArray,
     b_RSKK: IntArray,
     from_b_RTKK: IntArray | None = None,
     from_a_RSKK: IntArray | None = None,
 ) -> FloatArray:
-    """difference_2R: (UAR, UF1) of A minus those of B, each the mean over seeds.
+    """difference_MR: UAR, UF1 and ``metrics`` of A minus those of B, each the mean over seeds.
 
     With the last two, the matrices of swapped subjects are added: those from B to A, and those from A to B.
     """
     if from_b_RTKK is not None and from_a_RSKK is not None:
         a_RSKK = a_RSKK + _with_seeds(from_b_RTKK, a_RSKK.shape[1])
         b_RSKK = b_RSKK + _with_seeds(from_a_RSKK, b_RSKK.shape[1])
-    both = zip(scores_of(a_RSKK), scores_of(b_RSKK), strict=True)
+    of_a, of_b = (
+        [*scores_of(c_RSKK), *(metric(c_RSKK) for metric in metrics)] for c_RSKK in (a_RSKK, b_RSKK)
+    )
+    both = zip(of_a, of_b, strict=True)
     return np.stack([a_RS.mean(1) - b_RS.mean(1) for a_RS, b_RS in both])
 
 

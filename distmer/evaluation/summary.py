@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from distmer.config import EvaluationConfig
+from distmer.evaluation.every import MetricRow, every_score
 from distmer.evaluation.metrics import fold_mean, scores
+from distmer.evaluation.named import HEADLINE, chosen
 from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, confusions_by_subject, floors
 from distmer.types import BadInput, FloatArray, Fold, IntArray, JsonValue, Predictions, Scores
 
@@ -38,7 +40,8 @@ class Summary:
     break-downs.
 
     ``uar_sd`` and ``uf1_sd`` are sample standard deviations of the seeds' pooled scores, and None for a
-    single seed. ``interval`` is None with a single subject. ``confusion_KK`` is the sum over the seeds.
+    single seed. ``interval`` is None with a single subject. ``metrics`` are those beside UAR and UF1, each
+    pooled and as a mean over folds. ``confusion_KK`` is the sum over the seeds.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +55,7 @@ class Summary:
     uar_foldmean: float
     uf1_foldmean: float
     floors: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, tuple[MetricRow, MetricRow]]
     per_dataset: Mapping[str, Mapping[str, float]]  # data set → uar, uf1, n
     per_class: Mapping[str, Mapping[str, float]]  # class → recall, f1, n
     per_subject: tuple[SubjectRow, ...]
@@ -73,6 +77,7 @@ class Summary:
             "uar_foldmean": self.uar_foldmean,
             "uf1_foldmean": self.uf1_foldmean,
             "floors": {name: dict(floor) for name, floor in self.floors.items()},
+            **({"metrics": _metrics_json(self.metrics)} if self.metrics else {}),
             "per_dataset": {name: dict(row) for name, row in self.per_dataset.items()},
             "per_class": {name: dict(row) for name, row in self.per_class.items()},
             "per_subject": [asdict(row) for row in self.per_subject],
@@ -100,7 +105,7 @@ def summarise(
     Raises
     ------
     BadInput
-        Nothing was predicted.
+        Nothing was predicted, or a metric of ``cfg`` gives no number from -1 to 1.
     ValueError
         A seed predicts a clip twice.
     """
@@ -110,7 +115,7 @@ def summarise(
     k = len(classes)
     pooled = _per_seed(predictions, k)
     uar_S, uf1_S = np.array([s.uar for s in pooled]), np.array([s.uf1 for s in pooled])
-    finished = set(predictions.fold_ids)
+    finished = [fold for fold in folds if fold.id in set(predictions.fold_ids)]
     interval = None
     if len(set(predictions.subjects)) > 1:
         interval = bootstrap(predictions, k, cfg.bootstrap, cfg.confidence, _BOOTSTRAP_SEED)
@@ -126,7 +131,8 @@ def summarise(
         interval=interval,
         uar_foldmean=uar_foldmean,
         uf1_foldmean=uf1_foldmean,
-        floors=floors([fold for fold in folds if fold.id in finished], labels, k),
+        floors=floors(finished, labels, k),
+        metrics=_metrics(predictions, finished, labels, k, cfg),
         per_dataset=_per_dataset(predictions, k),
         per_class=_per_class(pooled, classes),
         per_subject=_per_subject(predictions, k),
@@ -144,6 +150,34 @@ def _refuse_repeats(predictions: Predictions) -> None:
 def _per_seed(predictions: Predictions, k: int) -> list[Scores]:
     parts = [predictions.take(predictions.seed_N == seed) for seed in np.unique(predictions.seed_N)]
     return [scores(part.y_true_N, part.y_pred_N, k) for part in parts]
+
+
+def _metrics(
+    predictions: Predictions, folds: Sequence[Fold], labels: Mapping[str, int], k: int, cfg: EvaluationConfig
+) -> dict[str, tuple[MetricRow, MetricRow]]:
+    """The metrics beside the headline's, each pooled and as a mean over folds."""
+    metrics = chosen(cfg.metrics, k)[len(HEADLINE) :]
+    if not metrics:
+        return {}
+    rows = every_score(predictions, folds, labels, metrics, k, cfg.bootstrap, cfg.confidence, _BOOTSTRAP_SEED)
+    pooled_and_mean = zip(rows[: len(metrics)], rows[len(metrics) :], strict=True)
+    return {metric.name: both for metric, both in zip(metrics, pooled_and_mean, strict=True)}
+
+
+def _metrics_json(metrics: Mapping[str, tuple[MetricRow, MetricRow]]) -> dict[str, JsonValue]:
+    return {
+        name: {
+            "pooled": pooled.value,
+            "pooled_ci": _ends(pooled.interval),
+            "pooled_sd": pooled.sd,
+            "foldmean": mean.value,
+            "floors": {
+                which: {"pooled": floor, "foldmean": mean.floors[which]}
+                for which, floor in pooled.floors.items()
+            },
+        }
+        for name, (pooled, mean) in metrics.items()
+    }
 
 
 def _per_dataset(predictions: Predictions, k: int) -> dict[str, dict[str, float]]:

@@ -7,21 +7,23 @@ An ablation: ``rows`` that each change a setting, and the ``reference`` row that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distmer.config import ActsIf, Config, ModelConfig, Section, parse
+from distmer import functions
+from distmer.config import ActsIf, Config, ModelConfig, Named, Section, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
 from distmer.digests import digest
+from distmer.evaluation.named import HEADLINE, chosen
 from distmer.evaluation.paired import Difference, compare, holm
 from distmer.experiment.results_file import Results
 from distmer.idle import given, refuse_idle, why_idle
-from distmer.models import ModelInfo, is_network, models
+from distmer.models import is_network, model_info, models
 from distmer.registry import lookup
-from distmer.types import BadInput, Predictions
+from distmer.types import BadInput, JsonValue, Predictions
 
 NOT_REACHED = "not reached: the comparison was stopped before it"
 
@@ -87,8 +89,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two lines on the same clips. ``uar_holm`` and ``uf1_holm`` are p-values corrected over all pairs of the
-    comparison."""
+    """Two lines on the same clips. ``uar_holm``, ``uf1_holm`` and, for further metrics, ``metrics_holm`` are
+    p-values corrected over all pairs of the comparison, each metric for itself."""
 
     a: str
     b: str
@@ -96,10 +98,14 @@ class Pair:
     difference: Difference
     uar_holm: float
     uf1_holm: float
+    metrics_holm: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def verdict(self, level: float = 0.05) -> str:
         """Which one is better, and in which score, where a corrected test says so."""
         tests = {"UAR": (self.difference.uar, self.uar_holm), "UF1": (self.difference.uf1, self.uf1_holm)}
+        tests |= {
+            name: (tested.value, self.metrics_holm[name]) for name, tested in self.difference.metrics.items()
+        }
         better = {
             score: self.a if difference > 0 else self.b
             for score, (difference, p) in tests.items()
@@ -107,7 +113,7 @@ class Pair:
         }
         if not better:
             return "no difference shown"
-        if len(better) == 2 and len(set(better.values())) == 1:
+        if len(better) == len(tests) and len(set(better.values())) == 1:
             return f"{better['UAR']} is better"
         return ", ".join(f"{model} is better in {score}" for score, model in better.items())
 
@@ -138,6 +144,8 @@ class Comparison:
     untested: tuple[Untested, ...] = ()
     reference: str | None = None
     resamples: int = 10_000
+    metrics: tuple[Named, ...] = ()
+    link: str | None = None  # where MLflow's pages show the runs side by side
 
     @property
     def exit_status(self) -> int:
@@ -153,7 +161,9 @@ class Comparison:
         """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its
         label."""
         rows = sorted([e.label, e.on, e.results.digest if e.results else ""] for e in self.entries)
-        how = {"reference": self.reference, "resamples": self.resamples}
+        how: dict[str, JsonValue] = {"reference": self.reference, "resamples": self.resamples}
+        if self.metrics:
+            how["metrics"] = [functions.resolve(functions.METRIC, named).setting for named in self.metrics]
         return digest({"name": self.name, "rows": rows, **how})
 
 
@@ -161,13 +171,17 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
     """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row,
     or no row at all."""
     base = {key: value for key, value in tree.items() if key != "compare"}
-    # runs by the dozen: their folds would drown the list
-    base = merge({"tracking": {"folds": "steps"}}, base)
     section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
     settings: dict[str, tuple[dict[str, Any], str]] = {}
     names = sorted(models()) if section.models == "all" else section.models
     for name in names:
-        settings[name] = _of_model(lookup(models(), name, "model"), section)
+        label = name.rpartition(":")[2]  # of ./file.py:NAME the name
+        if label in settings:
+            raise BadInput(
+                f"{origin}: compare.models has two models called {label!r}; keep or rename one, or give a row"
+                " to it under compare.rows."
+            )
+        settings[label] = _of_model(name, section)
     for label, dotted in section.rows.items():
         own, note = settings.get(label, ({}, ""))
         settings[label] = (merge(own, nested(dotted, f"{origin}, row {label}"), origin), note)
@@ -204,10 +218,14 @@ def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
 
 
 def conclude_comparison(
-    name: str, entries: Sequence[Entry], reference: str | None, resamples: int
+    name: str,
+    entries: Sequence[Entry],
+    reference: str | None,
+    resamples: int,
+    metrics: tuple[Named, ...] = (),
 ) -> Comparison:
     """Test every pair of lines on the same data, or every line against the reference; corrected over all
-    tests made.
+    tests made. ``metrics`` are tested beside UAR and UF1.
 
     A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or
     too few subjects in common.
@@ -220,26 +238,41 @@ def conclude_comparison(
         if reference == b.label:
             a, b = b, a
         try:
-            found.append((a, b, _difference(a, b, resamples)))
+            found.append((a, b, _difference(a, b, resamples, metrics)))
         except BadInput as error:
             untested.append(Untested(a.label, b.label, a.on, str(error)))
     uar, uf1 = holm([d.uar_p for *_, d in found]), holm([d.uf1_p for *_, d in found])
-    pairs = tuple(Pair(a.label, b.label, a.on, d, uar[i], uf1[i]) for i, (a, b, d) in enumerate(found))
-    return Comparison(name, tuple(entries), pairs, tuple(untested), reference, resamples)
+    more = {
+        name: holm([d.metrics[name].p for *_, d in found]) for name in (found[0][2].metrics if found else ())
+    }
+    pairs = tuple(
+        Pair(a.label, b.label, a.on, d, uar[i], uf1[i], {name: p[i] for name, p in more.items()})
+        for i, (a, b, d) in enumerate(found)
+    )
+    return Comparison(name, tuple(entries), pairs, tuple(untested), reference, resamples, metrics)
 
 
-def _difference(a: Entry, b: Entry, resamples: int) -> Difference:
+def _difference(a: Entry, b: Entry, resamples: int, metrics: Sequence[Named]) -> Difference:
     assert a.predictions is not None and b.predictions is not None and a.results and b.results
     if a.results.classes != b.results.classes:
         raise BadInput(
             f"{a.label} and {b.label} tell different classes apart; compare runs of one label table."
         )
-    return compare(a.predictions, b.predictions, len(a.results.classes), resamples, names=(a.label, b.label))
+    k = len(a.results.classes)
+    return compare(
+        a.predictions,
+        b.predictions,
+        k,
+        resamples,
+        names=(a.label, b.label),
+        metrics=chosen(metrics, k)[len(HEADLINE) :],
+    )
 
 
-def _of_model(info: ModelInfo, section: CompareConfig) -> tuple[dict[str, Any], str]:
+def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:
     """A model's own settings in a comparison, and what must be said of them."""
-    options: dict[str, Any] = {"name": info.name}
+    info = model_info(name)
+    options: dict[str, Any] = {"name": name}
     note = ""
     if section.variant is not None and "variant" in info.options.model_fields:
         options["variant"] = section.variant

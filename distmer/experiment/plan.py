@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distmer.code import code_of
-from distmer.config import Config
+from distmer.code import code_of, digests_of
+from distmer.config import Config, EvaluationConfig
 from distmer.datasets import mismatches
 from distmer.digests import canonical, digest, digest_of_list
 from distmer.evaluation.folds import make_folds, permute_within_subjects
-from distmer.functions import of_training
+from distmer.functions import METRIC, of_training, resolve
 from distmer.idle import acting
 from distmer.models import ResolvedModel
+from distmer.plugins import own_modules
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
 
 # Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what
@@ -87,10 +88,21 @@ def build_plan(
         "failures": sorted(f.clip for f in failures),
         "bootstrap": [config.evaluation.bootstrap, config.evaluation.confidence],
         "stamps": list(stamps),
+        **_metrics(config.evaluation),
     }
     return Plan(
         digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps
     )
+
+
+def _metrics(evaluation: EvaluationConfig) -> dict[str, JsonValue]:
+    """The metrics beside UAR and UF1. They are in a run's results, so they are in its identity, but in that
+    of no fold."""
+    if not evaluation.metrics:
+        return {}
+    functions = [resolve(METRIC, named) for named in evaluation.metrics]
+    own = [module for f in functions if not f.is_own for module in own_modules(f.module)]
+    return {"metrics": [f.setting for f in functions], "metric_code": digests_of(own)}
 
 
 def fold_jobs(
@@ -158,7 +170,17 @@ def _job(
     shared: Mapping[str, JsonValue],
 ) -> FoldJob:
     spec = {**shared, "seed": seed, "fold": fold.id, **clips}
-    return FoldJob(digest(spec), fold, seed, labels, spec)
+    return FoldJob(digest(_without_place(spec)), fold, seed, labels, spec)
+
+
+def _without_place(spec: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """A fold's spec without the path of the weights, whose SHA-256 says what they are."""
+    tree: dict[str, Any] = dict(spec)
+    options = tree["model"]["options"]
+    if options.get("weights_sha256"):
+        options = {name: value for name, value in options.items() if name != "weights"}
+        tree["model"] = {**tree["model"], "options": options}
+    return tree
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:

@@ -29,6 +29,28 @@ class Floor(_Part):
     uf1_foldmean: float
 
 
+class MetricFloor(_Part):
+    """What a metric gives a classifier that does not look at the clips."""
+
+    pooled: float
+    foldmean: float
+
+
+class MetricScores(_Part):
+    """The scores by a metric that the configuration names beside UAR and UF1."""
+
+    pooled: float
+    """Of the pooled predictions, the mean over seeds."""
+    pooled_ci: Ends | None = None
+    """Its bootstrap interval over subjects, [low, high]; null with a single subject."""
+    pooled_sd: float | None = None
+    """Its standard deviation over seeds; null for one seed."""
+    foldmean: float
+    """The mean of the folds' own scores, the mean over seeds."""
+    floors: dict[str, MetricFloor]
+    """``constant`` and ``stratified``: what guessing scores."""
+
+
 class DatasetScores(_Part):
     """The pooled scores within one data set, and the number of its clips."""
 
@@ -113,6 +135,8 @@ class Results(_Part):
     uf1_foldmean: float | None = None
     floors: dict[str, Floor] | None = None
     """``constant`` and ``stratified``: what guessing scores."""
+    metrics: dict[str, MetricScores] = {}
+    """Metric → its scores, for those of ``evaluation.metrics`` beside UAR and UF1."""
     per_dataset: dict[str, DatasetScores] | None = None
     per_class: dict[str, ClassScores] | None = None
     per_subject: tuple[SubjectRow, ...] | None = None

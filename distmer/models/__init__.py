@@ -16,6 +16,8 @@ from distmer.plugins import announced, find, is_reference, names_announced, own_
 from distmer.registry import discover, nearest
 from distmer.types import BadInput
 
+_OPTIONAL = ("torchvision", "timm")  # registered where their package is installed: `distmer.models.vision`
+
 __all__ = [
     "Channel",
     "Classical",
@@ -23,6 +25,7 @@ __all__ = [
     "Options",
     "ResolvedModel",
     "is_network",
+    "model_info",
     "models",
     "parameters",
     "resolve",
@@ -34,10 +37,14 @@ def models() -> dict[str, ModelInfo]:
     return {name: info for name, (info, _) in _found().items()}
 
 
+def model_info(name: str) -> ModelInfo:
+    """The model of that name, or of that reference. BadInput for an unknown one names the nearest."""
+    return _lookup(name)[0]
+
+
 def is_network(name: str) -> bool:
-    """Whether the model of that name is trained epoch by epoch. BadInput for an unknown one names the
-    nearest."""
-    return _lookup(name)[0].kind == "torch"
+    """Whether the model of that name is trained epoch by epoch. BadInput: see `model_info`."""
+    return model_info(name).kind == "torch"
 
 
 def resolve(config: ModelConfig) -> ResolvedModel:
@@ -85,6 +92,11 @@ def _lookup(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
 def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
     """A model from outside: a reference, or a name that an installed package has announced."""
     plugin = find(name) if is_reference(name) else announced(name, "distmer.models")
+    if plugin is None and name in _OPTIONAL:
+        raise BadInput(
+            f"model {name}: the package {name} is not installed; pip install {name}, in the version that fits"
+            " your torch."
+        )
     if plugin is None:
         known = (*models(), *names_announced("distmer.models"))
         raise BadInput(

@@ -3,10 +3,12 @@ so."""
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 
 from distmer.experiment.comparison import Comparison, Entry, Pair
-from distmer.report.document import Document, Lines, Part
+from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
@@ -38,6 +40,7 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
             "uf1_hi": pair.difference.uf1_ci.hi,
             "uf1_p": pair.difference.uf1_p,
             "uf1_p_holm": pair.uf1_holm,
+            **_further_tests(pair),
             "verdict": pair.verdict(),
         }
         for pair in comparison.pairs
@@ -48,24 +51,55 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _further_tests(pair: Pair) -> dict[str, float]:
+    columns: dict[str, float] = {}
+    for name, tested in pair.difference.metrics.items():
+        columns |= {
+            f"{name}_difference": tested.value,
+            f"{name}_lo": tested.ci.lo,
+            f"{name}_hi": tested.ci.hi,
+        }
+        columns |= {f"{name}_p": tested.p, f"{name}_p_holm": pair.metrics_holm[name]}
+    return columns
+
+
+def subject_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a subject of each scored entry: how many clips, and how many of them right, the mean over
+    seeds."""
+    rows = [
+        {"on": entry.on, "row": entry.label, "subject": one.subject, "n": one.n, "correct": one.correct}
+        for entry in comparison.entries
+        if entry.scored is not None
+        for one in entry.scored.per_subject or ()
+    ]
+    return pd.DataFrame(rows, columns=["on", "row", "subject", "n", "correct"])
+
+
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
-    parts: list[Part] = [_score_table(comparison)]
+    scores, tests = _metric_table(comparison), _metric_pair_table(comparison.pairs)
+    parts: list[Part] = [_score_table(comparison), *([scores] if scores.rows else [])]
     floors = _floor_lines(comparison)
     parts += [Lines(floors)] if floors else []
     parts += [_pair_table(comparison.pairs)] if comparison.pairs else []
+    parts += [tests] if tests.rows else []
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
+    parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
-    """Everything a comparison leaves behind, by file name."""
+    """Everything a comparison leaves behind, by file name; its page is made of these."""
+    whole = {"name": comparison.name, "reference": comparison.reference, "resamples": comparison.resamples}
+    whole |= {"digest": comparison.digest}
     return {
         "comparison.md": comparison_report(comparison).markdown(),
         "scores.csv": score_frame(comparison).to_csv(index=False),
         "pairs.csv": pair_frame(comparison).to_csv(index=False),
+        "subjects.csv": subject_frame(comparison).to_csv(index=False),
         "scores.tex": _paper_table(comparison).latex(),
+        "comparison.json": json.dumps(whole, indent=1),
     }
 
 
@@ -83,6 +117,11 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
         record |= {f"{score}_foldmean": mean}
         record |= {f"{score}_floor_{name}": getattr(floor, score) for name, floor in (r.floors or {}).items()}
         record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
+    for name, of in r.metrics.items():
+        lo, hi = of.pooled_ci or (None, None)
+        record |= {name: of.pooled, f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_sd_seeds": of.pooled_sd}
+        record |= {f"{name}_foldmean": of.foldmean}
+        record |= {f"{name}_floor_{floor}": value.pooled for floor, value in of.floors.items()}
     record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
     record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
     record |= {"parameters": r.parameters}
@@ -95,6 +134,26 @@ def _score_table(comparison: Comparison) -> Table:
     columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True)]
     columns.append(Column("note"))
     return Table(columns, [Row(_cells(entry)) for entry in comparison.entries])
+
+
+def _metric_table(comparison: Comparison) -> Table:
+    """The scores by further metrics: a line for each metric of each row."""
+    columns = [Column(""), Column("metric"), Column("score", right=True), Column("interval")]
+    rows = [
+        Row(
+            (
+                _on(entry.label, entry.on),
+                name,
+                _with_spread(of.pooled, of.pooled_sd),
+                interval_text(of.pooled_ci),
+                f"{of.foldmean:.4f}",
+            )
+        )
+        for entry in comparison.entries
+        if entry.scored
+        for name, of in entry.scored.metrics.items()
+    ]
+    return Table([*columns, Column("mean over folds", right=True)], rows)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -132,6 +191,26 @@ def _pair_table(pairs: tuple[Pair, ...]) -> Table:
         rows.append(Row((_on(pair.a, pair.on), pair.b, *uar, *uf1, verdict)))
     title = f"{len(pairs)} paired permutation tests over subjects, Holm-corrected together:"
     return Table((*columns, Column("verdict")), rows, title)
+
+
+def _metric_pair_table(pairs: tuple[Pair, ...]) -> Table:
+    """The tests of further metrics: a line for each metric of each pair."""
+    rows = [
+        Row(
+            (
+                _on(pair.a, pair.on),
+                pair.b,
+                name,
+                f"{tested.value:+.4f}",
+                interval_text((tested.ci.lo, tested.ci.hi)),
+                f"{pair.metrics_holm[name]:.3f}",
+            )
+        )
+        for pair in pairs
+        for name, tested in pair.difference.metrics.items()
+    ]
+    columns = [Column("A"), Column("B"), Column("metric"), Column("A − B", right=True), Column("interval")]
+    return Table([*columns, Column("p, Holm", right=True)], rows, "The same tests by further metrics:")
 
 
 def _paper_table(comparison: Comparison) -> Table:

@@ -19,18 +19,14 @@ from distmer.evaluation.metrics import confusions
 from distmer.evaluation.summary import Summary
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
+from distmer.report.curves import CURVES, curves_of, in_order
+from distmer.report.svg import plain_text
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
 
 _INK, _MUTED, _GRID, _ALARM = "#1f2933", "#667380", "#dfe4e8", "#b3261e"
 # told apart in print and by the colour-blind
 _SERIES = ("#1f6f8b", "#c9792b", "#5b7f3a", "#7b4f9d", "#a33b4a", "#4c6275")
 _RAMP = LinearSegmentedColormap.from_list("recall", ["#e9f0f3", "#a9cbd5", "#1f6f8b", "#0d3d50"])
-_CURVES = {
-    "train_loss": "training loss",
-    "inner_uar": "UAR on inner folds",
-    "inner_loss": "cross-entropy on inner folds",
-    "test_accuracy": "accuracy on the held-out clips",
-}
 
 
 def drawings(result: RunResult) -> dict[str, Callable[[], Figure]]:
@@ -90,6 +86,7 @@ def confusion(plan: Plan, predictions: Predictions, summary: Summary) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     _title(figure, plan, f"pooled UAR {summary.uar:.4f}, UF1 {summary.uf1:.4f}{_over_seeds(predictions)}")
+    plain_text(figure)
     return figure
 
 
@@ -127,27 +124,32 @@ def subjects(plan: Plan, predictions: Predictions) -> Figure:
     above.annotate(f"{pooled:.2f} of all", (1, pooled), va="center", fontsize=8, color=_MUTED, **beside)
     none_right = f", {wrong} of them with no clip right" if (wrong := int((accuracy_P == 0).sum())) else ""
     _title(figure, plan, f"{len(subjects)} subjects{none_right}{_over_seeds(predictions)}")
+    plain_text(figure)
     return figure
 
 
 def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
     """How the folds learned: the mean over folds, and the range from the lowest to the highest."""
-    names = sorted(
-        {name for fold in folds for name in fold.curves},
-        key=lambda name: (list(_CURVES).index(name) if name in _CURVES else 99, name),
-    )
+    found = curves_of(folds)
+    names = in_order(found)
     width = max(6.4, 4.2 * len(names))
     head, each = _head(plan) + 0.3, (width - 0.2) / len(names)
     figure = Figure(figsize=(width, head + 2.6 + 0.6))
     for i, (name, colour) in enumerate(zip(names, _SERIES * len(names), strict=False)):
         panel = _axes(figure, i * each + 0.65, head, each - 0.75, 2.6)
-        mean_E, low_E, high_E, count = _envelope([fold.curves[name] for fold in folds if name in fold.curves])
-        epochs = np.arange(1, len(mean_E) + 1)
+        curve = found[name]
+        epochs = np.arange(1, len(curve.mean) + 1)
         panel.fill_between(
-            epochs, low_E, high_E, color=colour, alpha=0.18, linewidth=0, label="lowest to highest fold"
+            epochs,
+            curve.low,
+            curve.high,
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+            label="lowest to highest fold",
         )
-        panel.plot(epochs, mean_E, color=colour, linewidth=1.8, label=f"mean of {count} folds")
-        panel.set_title(_CURVES.get(name, name), fontsize=10, color=_INK, loc="left")
+        panel.plot(epochs, curve.mean, color=colour, linewidth=1.8, label=f"mean of {curve.folds} folds")
+        panel.set_title(CURVES.get(name, name), fontsize=10, color=_INK, loc="left")
         panel.set_xlabel("epoch", fontsize=9, color=_MUTED)
         panel.margins(x=0.01)
         panel.legend(frameon=False, fontsize=8, labelcolor=_MUTED)
@@ -159,6 +161,7 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
         if plan.selection.startswith("oracle")
         else "No held-out clip is in these curves",
     )
+    plain_text(figure)
     return figure
 
 
@@ -220,18 +223,6 @@ def _recalls(axes: Axes, plan: Plan, subjects: Sequence[SubjectKey], recall_KP: 
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def _envelope(lines: Sequence[Sequence[float]]) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """(mean_E, low_E, high_E, how many): folds that stopped earlier count as long as they ran."""
-    values_FE = np.full((len(lines), max(map(len, lines))), np.nan)
-    for f, line in enumerate(lines):
-        values_FE[f, : len(line)] = line
-    masked_FE = np.ma.masked_invalid(values_FE)
-    mean_E, low_E, high_E = (
-        np.ma.filled(part, np.nan) for part in (masked_FE.mean(0), masked_FE.min(0), masked_FE.max(0))
-    )
-    return mean_E, low_E, high_E, len(lines)
 
 
 def _plain(axes: Axes) -> None:

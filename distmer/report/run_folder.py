@@ -20,6 +20,7 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.results_file import Results
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
+from distmer.report.curves import curves_json
 from distmer.report.document import Document
 from distmer.report.tables import run_report
 from distmer.storage import Place, write
@@ -38,7 +39,10 @@ def read_results(run_dir: Place) -> Results | None:
     except ValidationError as error:
         why = error.errors()[0]
         what = f"{'.'.join(map(str, why['loc']))}: {why['msg']}"
-        raise BadInput(f"{run_dir}/results.json cannot be read ({what}); run it again.") from error
+        raise BadInput(
+            f"{run_dir}/results.json cannot be read ({what}); if another version of distmer wrote it, use"
+            " that version, else run the same command again."
+        ) from error
     if not results.digest:  # an early version did not write it; the folder's name begins with it
         known = planned_digest(run_dir) if (run_dir / "plan.json").exists() else run_dir.name
         results = results.model_copy(update={"digest": known})
@@ -88,12 +92,15 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
-    """Write predictions, figures, and last the report and ``results.json``."""
+    """Write predictions, curves, figures, the report and ``results.json``, and last the page of all this."""
     from distmer.report.figures import drawings  # matplotlib takes half a second to load
+    from distmer.report.page import write_page
 
     write_predictions(run_dir, result.predictions)
+    write(run_dir / "curves.json", curves_json(result.folds))
     write_figures(run_dir, drawings(result), dpi=150)
     write_results(run_dir, result.results)
+    write_page(run_dir)
 
 
 def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:

@@ -22,13 +22,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from distmer.experiment.plan import acting_settings
 from distmer.process import only_errors_of
+from distmer.report.curves import curves_json
 from distmer.report.document import Document, Facts, Lines, Part
+from distmer.report.page import write_page
 from distmer.report.run_folder import read_results, write_figures, write_predictions, write_results
+from distmer.report.settings import short_value
+from distmer.report.svg import plain_text
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import clock, run_report
 from distmer.storage import Place, write
 from distmer.sweep.plan import Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult
+from distmer.sweep.space import SweepConfig
 from distmer.types import BadInput, JsonValue
 
 
@@ -56,7 +61,7 @@ def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
                 {
                     "search": trial.search,
                     "trial": trial.index,
-                    **{name: _short(value) for name, value in trial.setting.items()},
+                    **{name: short_value(value) for name, value in trial.setting.items()},
                     "state": trial.state,
                     "chosen": trial is outcome.chosen,
                     "budget": last.budget if last else 0,
@@ -76,31 +81,32 @@ def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Cal
     trials = [trial for outcome in outcomes for trial in outcome.trials if trial.state == "complete"]
     if len(trials) < 2:
         return {}
-    study = _study(plan, trials)
+    kept = study(plan.sweep, trials)
     named = {"target": lambda trial: trial.value, "target_name": f"inner {plan.sweep.metric.upper()}"}
     coordinates = partial(optuna.visualization.matplotlib.plot_parallel_coordinate, **named)
-    found = {"parallel_coordinates": partial(_drawn, coordinates, study)}
+    found = {"parallel_coordinates": partial(_drawn, coordinates, kept)}
     if len({trial.score(plan.sweep.metric) for trial in trials}) > 2:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         plot = partial(optuna.visualization.matplotlib.plot_param_importances, evaluator=evaluator, **named)
-        found["importances"] = partial(_drawn, plot, study)
+        found["importances"] = partial(_drawn, plot, kept)
     return found
 
 
-def _study(plan: SweepPlan, trials: Sequence[Trial]) -> optuna.Study:
+def study(sweep: SweepConfig, trials: Sequence[Trial]) -> optuna.Study:
+    """Complete trials as Optuna knows them."""
     with only_errors_of("optuna"):  # it announces every study
-        study = optuna.create_study(direction="maximize")
-    domains = {name: domain.distribution for name, domain in plan.sweep.space.items()}
+        found = optuna.create_study(direction="maximize")
+    domains = {name: domain.distribution for name, domain in sweep.space.items()}
     for trial in trials:
-        drawn = {name: plan.sweep.space[name].drawn(value) for name, value in trial.setting.items()}
+        drawn = {name: sweep.space[name].drawn(value) for name, value in trial.setting.items()}
         kept: FrozenTrial = optuna.create_trial(
             state=TrialState.COMPLETE,
             params=drawn,
             distributions=domains,
-            value=trial.score(plan.sweep.metric),
+            value=trial.score(sweep.metric),
         )
-        study.add_trial(kept)
-    return study
+        found.add_trial(kept)
+    return found
 
 
 def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
@@ -116,6 +122,7 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
             warnings.simplefilter("ignore", ExperimentalWarning)
             axes = plot(study)
         figure = cast(Figure, axes.figure)
+        plain_text(figure)
         figure.set_size_inches(11, 5.5)
         plt.close(figure)
         return figure
@@ -146,7 +153,7 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
 def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
     assert outcome.chosen is not None
     alone = [f"--fold {fold.id}" for fold in outcome.search.outer] if len(result.plan.searches) > 1 else []
-    setting = ", ".join(f"{key} = {_short(value)}" for key, value in outcome.chosen.setting.items())
+    setting = ", ".join(f"{key} = {short_value(value)}" for key, value in outcome.chosen.setting.items())
     rung = outcome.chosen.rungs[-1]
     return (
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials"
@@ -197,13 +204,16 @@ def record_key(search: Search) -> str:
 
 
 def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
-    """Predictions, trials, figures, chosen settings, and last the report and ``results.json``."""
+    """Predictions, curves, trials, figures, chosen settings, the report and ``results.json``, and last the
+    page of all this."""
     write_predictions(folder, result.predictions)
+    write(folder / "curves.json", curves_json(result.folds))
     write(folder / "trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
     for name, text in chosen_files(result).items():
         write(folder / name, text.encode())
     write_figures(folder, sweep_figures(result.plan, result.outcomes), dpi=130, bbox_inches="tight")
     write_results(folder, result.results, sweep_report(result))
+    write_page(folder)
 
 
 def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
@@ -246,7 +256,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
         return (outcome.search.id, "", "none: no trial went through", "", "", stopped)
     rung = outcome.chosen.rungs[-1]
     setting = ", ".join(
-        f"{name.split('.', 1)[1]}={_short(value)}" for name, value in outcome.chosen.setting.items()
+        f"{name.split('.', 1)[1]}={short_value(value)}" for name, value in outcome.chosen.setting.items()
     )
     return (
         outcome.search.id,
@@ -279,12 +289,6 @@ def _closing(result: SweepResult) -> list[str]:
     )
     lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")
     return lines
-
-
-def _short(value: JsonValue) -> str:
-    return (
-        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
 
 
 def slug(name: str) -> str:

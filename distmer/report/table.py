@@ -95,5 +95,10 @@ def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(escaped)} |"
 
 
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX and BibTeX take it."""
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join("".join(_LATEX.get(char, char) for char in cell) for cell in cells) + r" \\"
+    return " & ".join(map(latex_text, cells)) + r" \\"

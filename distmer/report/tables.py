@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
+from distmer.evaluation.stats import Interval
 from distmer.experiment.plan import Plan
 from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, Results
 from distmer.report.document import Document, Facts, Lines, Part
@@ -43,7 +45,9 @@ def run_report(results: Results) -> Document:
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
     table, left_out = score_table(results), _left_out(results)
-    parts: list[Part] = [*([table] if table else []), Facts(_facts(results))]
+    parts: list[Part] = [*([table] if table else [])]
+    parts += [metric_table(_further_metrics(results))] if results.metrics else []
+    parts.append(Facts(_facts(results)))
     if left_out:
         parts.append(Lines(_failure_lines(left_out), f"not in the score: {len(left_out)}"))
     return Document(title, _warnings(results), parts)
@@ -65,6 +69,31 @@ def score_table(results: Results) -> Table | None:
     interval = Column("interval" if r.uar_ci else "")
     columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
     return Table(columns, rows)
+
+
+def _further_metrics(results: Results) -> list[MetricRow]:
+    """The metrics beside UAR and UF1: pooled, then as means over folds."""
+    pooled, means = list[MetricRow](), list[MetricRow]()
+    for name, of in results.metrics.items():
+        interval = Interval(*of.pooled_ci) if of.pooled_ci else None
+        floors = {floor: value.pooled for floor, value in of.floors.items()}
+        pooled.append(MetricRow(name, POOLED, of.pooled, of.pooled_sd, interval, floors))
+        floors = {floor: value.foldmean for floor, value in of.floors.items()}
+        means.append(MetricRow(name, FOLD_MEAN, of.foldmean, None, None, floors))
+    return [*pooled, *means]
+
+
+def metric_table(scored: Sequence[MetricRow]) -> Table:
+    """A row for each score, with its interval and its floors."""
+    rows: list[Row] = []
+    for before, row in zip((None, *scored), scored, strict=False):
+        spread = "" if row.sd is None else f" ± {row.sd:.4f}"
+        ends = None if row.interval is None else (row.interval.lo, row.interval.hi)
+        floors = [f"{row.floors[name]:.4f}" if row.floors else "" for name in ("constant", "stratified")]
+        cells = (f"{row.metric}, {row.over}", f"{row.value:.4f}{spread}", interval_text(ends, 4), *floors)
+        rows.append(Row(cells, section=before is not None and before.over != row.over))
+    right = [Column(name, right=True) for name in ("floor, constant", "floor, stratified")]
+    return Table((Column(""), Column("score", right=True), Column("interval"), *right), tuple(rows))
 
 
 def _scores(

@@ -19,10 +19,13 @@ from distmer.experiment.ledger import predictions_table
 from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult, Scored
 from distmer.experiment.results_file import ClipLeftOut
-from distmer.report.comparison import comparison_files
+from distmer.report.comparison import comparison_files, comparison_report
 from distmer.report.document import Document
 from distmer.report.figures import drawings
+from distmer.report.page import kept_page
+from distmer.report.settings import flatten
 from distmer.report.tables import run_report
+from distmer.storage import Place, place
 from distmer.tracking.environment import Environment
 from distmer.types import FoldResult, JsonValue
 
@@ -71,6 +74,17 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """The clips that a run is about, as MLflow's data set: the protocol's name, a digest of clips, features
+    and labels, and what is in it. No path."""
+
+    name: str
+    digest: str
+    context: str
+    profile: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Columns of equal length, shown as a table."""
 
@@ -95,7 +109,7 @@ class Child:
     items: tuple[LogItem, ...]
 
 
-LogItem = Params | Tag | Metric | Curve | Text | Table | Figure | Child
+LogItem = Params | Tag | Metric | Curve | Text | Data | Table | Figure | Child
 
 
 def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
@@ -114,14 +128,20 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
         }
     )
     yield from stamp_items(plan.stamps)
-    yield from origin_items("run", plan.data_digest, environment)
+    yield from origin_items("run", plan, environment)
     yield Text("config.yaml", yaml.safe_dump(settings(plan), sort_keys=False, allow_unicode=True))
 
 
-def origin_items(kind: str, data_digest: str, environment: Environment) -> Iterator[LogItem]:
-    """What a run or a sweep (``kind``) comes from: the data, the code, the machine."""
+def origin_items(kind: str, plan: Plan, environment: Environment) -> Iterator[LogItem]:
+    """What a run or a sweep (``kind``) comes from: the data, the code, the machine. The tags are for MLflow's
+    list to be grouped by."""
     yield Tag("distmer.kind", kind)
-    yield Tag("distmer.data", data_digest)
+    yield Tag("distmer.model", plan.model.info.name)
+    yield Tag("distmer.protocol", plan.manifest.protocol)
+    yield Tag("distmer.data", plan.data_digest)
+    subjects = {clip.subject_key for clip in plan.clips}
+    sizes = {"clips": len(plan.clips), "subjects": len(subjects), "classes": list(plan.classes)}
+    yield Data(plan.manifest.protocol, plan.data_digest, plan.config.evaluation.folds, sizes)
     yield Tag("mlflow.source.name", "distmer")
     if environment.commit:
         yield Tag("mlflow.source.git.commit", environment.commit)
@@ -185,6 +205,8 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
     yield Metric("clips_expected", results.clips_expected)
     yield Tag("distmer.devices", ", ".join(results.devices) or "none")
     yield failures_table(result)
+    if result.folds:
+        yield folds_table(result.folds, result.plan)
     yield from score_items(result, run_report(results), drawings(result))
 
 
@@ -202,13 +224,34 @@ def score_items(
     yield Tag("mlflow.note.content", report.markdown())
     yield Text("results.json", json.dumps(results.to_json(), indent=2))
     yield Text("summary.md", report.markdown())
+    yield from page_items(place(results.run_dir))
     if result.predictions is not None:
         yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
     yield from (Figure(f"figures/{name}.png", draw) for name, draw in figures.items())
 
 
-def comparison_items(comparison: Comparison) -> Iterator[LogItem]:
-    """Several runs side by side: each row's pooled scores as metrics, the tables as files."""
+def page_items(folder: Place) -> Iterator[LogItem]:
+    """The page that lies in the folder. It is written before the tracker is told of the end."""
+    page = kept_page(folder)
+    if page is not None:
+        yield Text("report.html", page)
+
+
+def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Table:
+    """A row a fold and seed: its scores, its time, where it was trained."""
+    rows: list[dict[str, JsonValue]] = []
+    for fold in folds:
+        scores = {metric.name.removeprefix("fold."): metric.value for metric in fold_metrics(fold, plan, 0)}
+        rows.append({"fold": fold.fold_id, "seed": fold.seed, **scores, "digest": fold.digest})
+    return Table("folds.csv", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+def comparison_items(comparison: Comparison, folder: Place) -> Iterator[LogItem]:
+    """Several runs side by side: each row's pooled scores as metrics, the tables and the page of the folder
+    as files."""
+    yield Tag("distmer.kind", "comparison")
+    yield Tag("mlflow.note.content", comparison_report(comparison).markdown())
+    yield from page_items(folder)
     yield Params({"rows": str(len(comparison.entries)), "tests": str(len(comparison.pairs))})
     for entry in comparison.entries:
         scores = {} if entry.scored is None else {"uar": entry.scored.uar, "uf1": entry.scored.uf1}
@@ -230,7 +273,7 @@ def failures_table(result: RunResult) -> Table:
         for row in result.left_out
     ]
     names = ("what", "name", "seed", "reason", "traceback")
-    return Table("failures.csv", {name: [row[place] for row in rows] for place, name in enumerate(names)})
+    return Table("failures.csv", {name: [row[n] for row in rows] for n, name in enumerate(names)})
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
@@ -253,20 +296,3 @@ def settings(plan: Plan) -> dict[str, JsonValue]:
     out."""
     options = {"name": plan.model.info.name, **plan.model.spec["options"]}
     return {**acting_settings(plan.config, plan.model), "model": options}
-
-
-def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
-    """A tree of settings as dotted names and words: ``train.lr`` → ``0.0001``."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = setting_text(value)
-    return flat
-
-
-def setting_text(value: JsonValue) -> str:
-    """A setting as MLflow keeps it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -9,6 +9,7 @@ a point written a second time.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,18 +22,20 @@ from typing import Any, TypeVar, cast
 import pandas as pd
 from alembic.util import CommandError
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.entities import Metric as Point
-from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from distmer.tracking.items import Child, Curve, Figure, LogItem, Metric, Params, Table, Tag, Text
+from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
+from distmer.tracking.view import experiment_tags
 
 T = TypeVar("T")
 
 _VALUE, _TAG = 6000, 8000  # characters that MLflow keeps of a parameter and of a tag
+_DIGEST = 12  # of a data set's, for the list has no room for more; the tag `distmer.data` has it whole
 _METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
 
 
@@ -97,9 +100,8 @@ class MlflowStore:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return self.client.create_experiment(
-                    name, Path(artifacts).absolute().as_uri() if artifacts else None
-                )
+                where = Path(artifacts).absolute().as_uri() if artifacts else None
+                return self.client.create_experiment(name, where, experiment_tags(time.time()))
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)  # another run created it meanwhile
                 if found is None:
@@ -191,6 +193,7 @@ class MlflowStore:
         )
         self._write_to(run, list(items), now=True)
         for member in members:
+            self.client.set_tag(member, "distmer.group", name)
             if "mlflow.parentRunId" not in self.client.get_run(member).data.tags:
                 self.client.set_tag(member, "mlflow.parentRunId", run.info.run_id)
         self.client.set_terminated(run.info.run_id)
@@ -240,7 +243,10 @@ class MlflowStore:
         for some_points, some_params, some_tags in batches:
             self.client.log_batch(run.info.run_id, some_points, some_params, some_tags)
         for item in items:
-            self._write_file(run.info.run_id, item)
+            if isinstance(item, Data):
+                self.client.log_inputs(run.info.run_id, [_as_input(item)])
+            else:
+                self._write_file(run.info.run_id, item)
 
     def _write_file(self, run_id: str, item: LogItem) -> None:
         self._answered()  # a figure is drawn here, which may take longer than an answer
@@ -254,6 +260,17 @@ class MlflowStore:
             )
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, item.draw(), legal(item.path), save_kwargs={"dpi": 150})
+
+
+def _as_input(item: Data) -> DatasetInput:
+    data = Dataset(
+        item.name,
+        item.digest[:_DIGEST],
+        source_type="distmer",
+        source=json.dumps({"protocol": item.name}),
+        profile=json.dumps(dict(item.profile)),
+    )
+    return DatasetInput(data, [InputTag("mlflow.data.context", item.context)])
 
 
 def _is_whole(fold: Run) -> bool:

@@ -23,6 +23,7 @@ from distmer.experiment.comparison import Comparison
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
+from distmer.storage import Place
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
 from distmer.sweep.plan import SweepPlan, Trial
 
@@ -53,13 +54,13 @@ _KNOWN = (
 
 
 class MlflowTracker:
-    """Keeps one MLflow run of a run or a sweep: folds as runs below it, or as steps of it."""
+    """Keeps one MLflow run of a run or a sweep: folds as steps of it, or as runs below it."""
 
     def __init__(
         self,
         uri: str,
         experiment: str,
-        folds: Literal["runs", "steps"] = "runs",
+        folds: Literal["runs", "steps"] = "steps",
         artifacts: str | None = None,
         patience: float = 30.0,
         ledger: Ledger | None = None,
@@ -235,21 +236,27 @@ def reach(uri: str) -> tuple[str, str]:
     return f"{masked(uri)}" + (f", MLflow {version}" if version else ""), ""
 
 
-def track_comparison(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
-    """One MLflow run that groups the compared ones; its id, or None after a warning where MLflow cannot be
-    reached."""
+def track_comparison(
+    uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
+) -> str | None:
+    """One MLflow run that groups the compared ones. Returns the address of MLflow's page with these side by
+    side: None where MLflow is no server, and after a warning where it cannot be reached."""
     with _as_mlflow_reads():
-        return _group(uri, experiment, artifacts, comparison)
+        return _group(uri, experiment, artifacts, comparison, folder)
 
 
-def _group(uri: str, experiment: str, artifacts: str | None, comparison: Comparison) -> str | None:
-    from distmer.tracking import items, mlflow_server, mlflow_store
+def _group(
+    uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
+) -> str | None:
+    from distmer.tracking import items, mlflow_server, mlflow_store, view
 
     ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
     members = [run_id for run_id in ids if run_id]
     try:
         store = mlflow_store.MlflowStore(uri, experiment, artifacts)
-        return store.group(comparison.digest, comparison.name, members, items.comparison_items(comparison))
+        written = items.comparison_items(comparison, folder)
+        store.group(comparison.digest, comparison.name, members, written)
+        return view.side_by_side(uri, store.experiment, members)
     except mlflow_server.failures() as error:
         what = "does not take the comparison" if mlflow_server.refused(error) else "cannot be reached"
         why = mask(reason(error), uri)

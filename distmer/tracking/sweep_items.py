@@ -15,6 +15,7 @@ from dataclasses import asdict
 import yaml
 
 from distmer.digests import digest
+from distmer.report.settings import flatten, setting_text
 from distmer.report.sweep import chosen_files, sweep_figures, sweep_report, trial_frame
 from distmer.sweep.plan import SweepPlan, Trial
 from distmer.sweep.result import SweepResult
@@ -27,14 +28,13 @@ from distmer.tracking.items import (
     Table,
     Tag,
     Text,
-    flatten,
     fold_metrics,
+    folds_table,
     origin_items,
     score_items,
-    setting_text,
     stamp_items,
 )
-from distmer.types import FoldResult, JsonValue
+from distmer.types import FoldResult
 
 
 def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogItem]:
@@ -53,7 +53,7 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
         }
     )
     yield from stamp_items(plan.stamps)
-    yield from origin_items("sweep", base.data_digest, environment)
+    yield from origin_items("sweep", base, environment)
     yield Text("sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True))
 
 
@@ -76,18 +76,14 @@ def trial_items(
     if trial.state == "complete":
         items += [Metric("inner_uar", trial.rungs[-1].uar), Metric("inner_uf1", trial.rungs[-1].uf1)]
     items += [Metric("budget", trial.rungs[-1].budget if trial.rungs else 0), Metric("epochs", trial.epochs)]
-    rows: list[dict[str, JsonValue]] = []
     for step, fold in enumerate(folds):
-        metrics = list(fold_metrics(fold, plan.base, step))
-        items += metrics
-        row = {metric.name.removeprefix("fold."): metric.value for metric in metrics}
-        rows.append({"fold": fold.fold_id, "seed": fold.seed, **row, "digest": fold.digest})
+        items += fold_metrics(fold, plan.base, step)
         if fold_runs:
             own = (Tag("distmer.kind", "fold"), Params({"fold": fold.fold_id}))
             metrics = fold_metrics(fold, plan.base, step=0)
             items.append(Child(f"{fold.fold_id} · seed {fold.seed}", fold.digest, (*own, *metrics)))
-    if rows:
-        items.append(Table("folds.csv", {name: [row[name] for row in rows] for name in rows[0]}))
+    if folds:
+        items.append(folds_table(folds, plan.base))
     yield Child(f"{trial.search} · trial {trial.index}", trial_key(plan, trial), tuple(items))
 
 

@@ -1,6 +1,6 @@
 """A user's model, loss and augmentations, tried on random maps before anything expensive is begun.
 
-distmer's own are not tried: their tests do it.
+distmer's own are not tried: their tests do it. Networks of torchvision and timm are not distmer's own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
         for function in of_training(train):
             if not function.is_own:
                 (_try_loss if function.kind is LOSS else _try_augmentation)(function, model, classes)
-    if not model.module.startswith("distmer."):
+    if not model.module.startswith("distmer.") or "package" in type(model.options).model_fields:
         _try_model(model, classes)
 
 
@@ -143,5 +143,7 @@ def _random_maps(model: ResolvedModel, clips: int) -> FloatArray:
 def _guarded(name: str, what: str, act: Callable[[], T]) -> T:
     try:
         return act()
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(raised(f"{name}: {what}", error)) from error

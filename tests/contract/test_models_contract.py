@@ -138,6 +138,8 @@ def test_gradient_reaches_every_parameter(name: str, variant: str) -> None:
     of weights may silence a ReLU for all clips (Off-TANet's channel attention has a single hidden unit), but
     not all draws."""
     resolved = _resolved(name, variant=variant)
+    if "package" in type(resolved.options).model_fields:
+        pytest.skip("its package says how it begins: timm's residual branches begin with zero")
     dead = {key for key, _ in _built(resolved).named_parameters()}
     for seed in range(6):
         model = _built(resolved, seed).eval()

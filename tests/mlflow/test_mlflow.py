@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ from harness import command
 from tests import factories
 
 pytestmark = pytest.mark.slow
+with_fold_runs = partial(MlflowTracker, folds="runs")
 # MLflow itself would try for four minutes; on a busy machine the rest takes seconds too
 soon = pytest.mark.timeout(150)
 
@@ -146,7 +148,7 @@ def test_a_run_its_folds_their_curves_and_files(uri: str, experiment: str, tmp_p
 
     result = factories.result(factories.plan(model={"name": "atscnn"}, seeds=(0, 1)), epochs=8)
     artifacts = str(tmp_path / "files")
-    tracker = tell(MlflowTracker(uri, experiment, artifacts=artifacts), factories.events(result))
+    tracker = tell(with_fold_runs(uri, experiment, artifacts=artifacts), factories.events(result))
     assert tracker.error is None
     assert_whole(uri, experiment, result.plan)
     parent, _ = family(uri, experiment)
@@ -175,6 +177,7 @@ def test_a_run_its_folds_their_curves_and_files(uri: str, experiment: str, tmp_p
         "results.json",
         "summary.md",
         "failures.csv",
+        "folds.csv",
         "predictions.csv",
         "figures",
     }
@@ -192,7 +195,7 @@ def test_the_same_again_writes_nothing_twice(uri: str, experiment: str) -> None:
     from mlflow import MlflowClient
 
     result = factories.result(factories.plan(model={"name": "atscnn"}), epochs=3)
-    ids = {tell(MlflowTracker(uri, experiment), factories.events(result)).run_id for _ in range(2)}
+    ids = {tell(with_fold_runs(uri, experiment), factories.events(result)).run_id for _ in range(2)}
     assert len(ids) == 1
     assert_whole(uri, experiment, result.plan)
     parent, children = family(uri, experiment)
@@ -204,13 +207,13 @@ def test_the_same_again_writes_nothing_twice(uri: str, experiment: str) -> None:
 def test_a_stopped_run_is_killed_and_goes_on_in_the_same_place(uri: str, experiment: str) -> None:
     plan = factories.plan()
     first = tell(
-        MlflowTracker(uri, experiment), factories.events(factories.result(plan, failed=1, unreached=2))
+        with_fold_runs(uri, experiment), factories.events(factories.result(plan, failed=1, unreached=2))
     )
     parent, children = family(uri, experiment)
     assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("KILLED", "partial", 3)
     partial_uar = parent.data.metrics["uar"]
     whole = factories.result(plan)
-    assert tell(MlflowTracker(uri, experiment), factories.events(whole, cached=3)).run_id == first.run_id
+    assert tell(with_fold_runs(uri, experiment), factories.events(whole, cached=3)).run_id == first.run_id
     assert_whole(uri, experiment, plan)
     parent, _ = family(uri, experiment)
     assert whole.summary is not None and parent.data.metrics["uar"] == whole.summary.uar != partial_uar
@@ -220,7 +223,7 @@ def test_a_stopped_run_is_killed_and_goes_on_in_the_same_place(uri: str, experim
 def test_some_folds_as_asked_are_finished_and_no_whole_run(uri: str, experiment: str) -> None:
     plan = factories.plan()
     asked = [job.fold.id for job in plan.jobs[:2]]
-    tell(MlflowTracker(uri, experiment), factories.events(factories.result(plan, unreached=4, only=asked)))
+    tell(with_fold_runs(uri, experiment), factories.events(factories.result(plan, unreached=4, only=asked)))
     parent, children = family(uri, experiment)
     assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == (
         "FINISHED",
@@ -230,19 +233,34 @@ def test_some_folds_as_asked_are_finished_and_no_whole_run(uri: str, experiment:
 
 
 def test_failed_folds_make_a_failed_run(uri: str, experiment: str) -> None:
-    tell(MlflowTracker(uri, experiment), factories.events(factories.result(factories.plan(), failed=1)))
+    tell(with_fold_runs(uri, experiment), factories.events(factories.result(factories.plan(), failed=1)))
     parent, children = family(uri, experiment)
     assert (parent.info.status, parent.data.tags["distmer.status"], len(children)) == ("FAILED", "partial", 5)
 
 
-def test_folds_as_steps(uri: str, experiment: str) -> None:
+def test_folds_are_steps_and_a_table_beside_the_page_and_the_data(
+    uri: str, experiment: str, tmp_path: Path
+) -> None:
     from mlflow import MlflowClient
 
-    result = factories.result(factories.plan())
+    result = factories.result(factories.plan(), run_dir=str(tmp_path))
+    page = "<!doctype html><title>ü</title>"
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
     for _ in range(2):
-        tell(MlflowTracker(uri, experiment, folds="steps"), factories.events(result))
+        tell(MlflowTracker(uri, experiment), factories.events(result))
     parent, children = family(uri, experiment)
     assert not children and parent.info.status == "FINISHED"
+    client = MlflowClient(tracking_uri=uri)
+    local = client.download_artifacts(parent.info.run_id, "report.html", str(tmp_path / "back"))
+    assert Path(local).read_text(encoding="utf-8") == page
+    table = pd.read_csv(client.download_artifacts(parent.info.run_id, "folds.csv", str(tmp_path / "back")))
+    assert table["fold"].tolist() == [fold.fold_id for fold in result.folds]
+    assert table["clips"].tolist() == [len(fold.predictions) for fold in result.folds]
+    (data,) = parent.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("hand-made", result.plan.data_digest[:12])
+    tags = parent.data.tags
+    assert (tags["distmer.model"], tags["distmer.protocol"]) == ("linear", "hand-made")
+    assert f"{result.results.uar:.4f}" in tags["mlflow.note.content"]
     history = MlflowClient(tracking_uri=uri).get_metric_history(parent.info.run_id, "fold.clips")
     assert [(point.step, point.value) for point in history] == [
         (i, len(fold.predictions)) for i, fold in enumerate(result.folds)
@@ -288,7 +306,7 @@ def test_a_kill_at_any_moment_leaves_one_whole_run_after_the_next(
             store.write(opened, items.fold_items(fold, result.plan))
         store.write_result(opened, items.result_items(result))
         store.end(opened, "complete", stopped=False)
-    tell(MlflowTracker(sqlite, experiment), factories.events(result, cached=3))
+    tell(with_fold_runs(sqlite, experiment), factories.events(result, cached=3))
     assert_whole(sqlite, experiment, result.plan)
     for child in family(sqlite, experiment)[1]:
         assert len(store.client._client.get_metric_history(child.info.run_id, "train_loss")) == 3  # type: ignore[attr-defined]
@@ -313,7 +331,7 @@ def test_a_store_that_cannot_be_reached_costs_a_warning(
     uri: str, why: str, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
     result = factories.result(factories.plan(), run_dir="/w/runs/abc")
-    tracker = tell(MlflowTracker(uri.format(port=command.free_port()), "x"), factories.events(result))
+    tracker = tell(with_fold_runs(uri.format(port=command.free_port()), "x"), factories.events(result))
     assert tracker.run_id is None and tracker.error is not None
     assert why in tracker.error and "`distmer track /w/runs/abc` writes them later" in tracker.error
     assert warnings_of(caplog) == [tracker.error]
@@ -334,7 +352,7 @@ def test_a_server_of_another_major_version_is_named_when_it_fails() -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Older) as older:
         threading.Thread(target=older.serve_forever, daemon=True).start()
-        tracker = MlflowTracker(f"http://127.0.0.1:{older.server_port}", "x")
+        tracker = with_fold_runs(f"http://127.0.0.1:{older.server_port}", "x")
         tell(tracker, factories.events(factories.result(factories.plan())))
         older.shutdown()
     assert tracker.run_id is None and "the server is MLflow 1.30.0, this is 3." in str(tracker.error)
@@ -344,10 +362,10 @@ def test_a_server_of_another_major_version_is_named_when_it_fails() -> None:
 def test_a_locked_sqlite_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     result = factories.result(factories.plan())
-    tell(MlflowTracker(uri, "x", artifacts=str(tmp_path / "files")), factories.events(result))
+    tell(with_fold_runs(uri, "x", artifacts=str(tmp_path / "files")), factories.events(result))
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        tracker = tell(MlflowTracker(uri, "x"), factories.events(result))
+        tracker = tell(with_fold_runs(uri, "x"), factories.events(result))
     assert tracker.run_id is None and "database is locked" in str(tracker.error)
     assert warnings_of(caplog) == [tracker.error]
 
@@ -359,7 +377,7 @@ def test_a_lock_in_the_middle_ends_tracking_and_a_replay_mends_it(
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     result = factories.result(factories.plan())
     events = factories.events(result)
-    tracker = tell(MlflowTracker(uri, "x", artifacts=str(tmp_path / "files"), patience=12), events[:2])
+    tracker = tell(with_fold_runs(uri, "x", artifacts=str(tmp_path / "files"), patience=12), events[:2])
     assert tracker.run_id is not None
     while not runs(uri, "x", "tags.`distmer.fold` != '' and tags.`distmer.status` = 'complete'"):
         time.sleep(0.1)
@@ -370,7 +388,7 @@ def test_a_lock_in_the_middle_ends_tracking_and_a_replay_mends_it(
     assert warnings_of(caplog) == [tracker.error]
     assert tracker._thread is not None
     tracker._thread.join(30)  # SQLite lets it wait longer than the run does; a process would end here
-    again = tell(MlflowTracker(uri, "x"), events)
+    again = tell(with_fold_runs(uri, "x"), events)
     assert again.run_id == tracker.run_id and again.error is None
     assert_whole(uri, "x", result.plan)
 
@@ -380,7 +398,7 @@ def test_a_server_that_never_answers_is_waited_for_only_so_long(caplog: pytest.L
     with closing(socket.socket()) as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        tracker = MlflowTracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "x", patience=2)
+        tracker = with_fold_runs(f"http://127.0.0.1:{silent.getsockname()[1]}", "x", patience=2)
         tell(tracker, factories.events(factories.result(factories.plan())))
     assert tracker.run_id is None and warnings_of(caplog) == [tracker.error]
 
@@ -395,7 +413,7 @@ def test_folds_do_not_wait_for_the_tracker(server: str, experiment: str) -> None
 
     result = factories.result(factories.plan(people=(("ones", 12),)))
     with in_front_of(server, hold) as uri:
-        tracker = tell(MlflowTracker(uri, experiment), factories.events(result)[:-1])
+        tracker = tell(with_fold_runs(uri, experiment), factories.events(result)[:-1])
         assert not gate.is_set()
         gate.set()
         tracker.close()
@@ -408,7 +426,7 @@ def test_a_long_wait_between_folds_is_no_lack_of_patience(
     clock = [0.0]
     monkeypatch.setattr(mlflow_tracker, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     events = factories.events(factories.result(factories.plan()))
-    tracker = tell(MlflowTracker(sqlite, experiment, patience=30), events[:-1])
+    tracker = tell(with_fold_runs(sqlite, experiment, patience=30), events[:-1])
     assert tracker.run_id is not None
     clock[0] += 3600
     assert tell(tracker, events[-1:]).error is None
@@ -420,7 +438,7 @@ def test_a_fold_that_arrived_twice_is_kept_once(sqlite: str, experiment: str) ->
     from mlflow import MlflowClient
 
     result = factories.result(factories.plan())
-    tell(MlflowTracker(sqlite, experiment), factories.events(result))
+    tell(with_fold_runs(sqlite, experiment), factories.events(result))
     parent, children = family(sqlite, experiment)
     tags = {
         "mlflow.parentRunId": parent.info.run_id,
@@ -428,7 +446,7 @@ def test_a_fold_that_arrived_twice_is_kept_once(sqlite: str, experiment: str) ->
         "distmer.status": "started",
     }
     MlflowClient(tracking_uri=sqlite).create_run(parent.info.experiment_id, tags=tags)
-    tell(MlflowTracker(sqlite, experiment), factories.events(result))
+    tell(with_fold_runs(sqlite, experiment), factories.events(result))
     assert_whole(sqlite, experiment, result.plan)
     assert {run.info.run_id for run in family(sqlite, experiment)[1]} == {run.info.run_id for run in children}
 
@@ -532,7 +550,7 @@ def test_a_busy_server_that_answers_is_waited_for(
 
     result = factories.result(factories.plan(model={"name": "atscnn"}, people=(("ones", 2),)), epochs=3)
     with in_front_of(server, busy) as uri:
-        tracker = tell(MlflowTracker(uri, experiment, patience=30), factories.events(result))
+        tracker = tell(with_fold_runs(uri, experiment, patience=30), factories.events(result))
     assert tracker.error is None
     assert_whole(server, experiment, result.plan)
 
@@ -547,14 +565,14 @@ def test_a_refusal_is_told_from_silence_and_ends_the_run(server: str, experiment
 
     result = factories.result(factories.plan())
     with in_front_of(server, refuse) as uri:
-        tracker = MlflowTracker(uri, experiment)
+        tracker = with_fold_runs(uri, experiment)
         tell(tracker, factories.events(result))
         assert tracker._thread is not None
         tracker._thread.join(60)
     assert "does not take this run (" in str(tracker.error) and "no such thing" in str(tracker.error)
     (run,) = runs(server, experiment)
     assert (run.info.status, run.data.tags["distmer.status"]) == ("FAILED", "not-written")
-    assert tell(MlflowTracker(server, experiment), factories.events(result)).error is None  # mended
+    assert tell(with_fold_runs(server, experiment), factories.events(result)).error is None  # mended
     assert_whole(server, experiment, result.plan)
 
 
@@ -563,7 +581,7 @@ def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked(tmp_path: 
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
         "sys.stdin.readline()\n"
-        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
+        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3], folds='runs')\n"
         "[t(e) for e in"
         " factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
         "print(t.error)\n"
@@ -591,7 +609,7 @@ def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
         "assert 'mlflow' not in sys.modules\n"
-        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3])\n"
+        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3], folds='runs')\n"
         "[t(e) for e in factories.events(factories.result(factories.plan()))]\nassert t.error is None and"
         " t.run_id\n"
     )

@@ -45,21 +45,26 @@ def test_the_demo_learns_and_says_where_to_look(demo: command.Ended, home: Path)
         "predictions.parquet",
         "config.yaml",
         "report.md",
+        "report.html",
+        "curves.json",
+        "environment.json",
         "figures",
     }
     assert str(run_dir) in demo.out
 
 
-def test_the_demo_is_in_mlflow_with_one_child_a_fold(demo: command.Ended, home: Path) -> None:
+def test_the_demo_is_in_mlflow_as_one_run_with_its_page(demo: command.Ended, home: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{home}/mlflow.db")
     parent = client.get_run(demo.json["mlflow_run_id"])
     assert parent.data.metrics["uar"] == pytest.approx(demo.json["uar"])
-    where = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and params.model = 'atscnn'"
-    children = client.search_runs([parent.info.experiment_id], where)
-    assert len(children) == 12
-    assert {child.info.status for child in children} == {"FINISHED"}
+    where = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    assert not client.search_runs([parent.info.experiment_id], where)
+    assert len(client.get_metric_history(parent.info.run_id, "fold.clips")) == 12
+    kept = Path(demo.json["run_dir"]) / "report.html"
+    logged = client.download_artifacts(parent.info.run_id, "report.html", str(home / "logged"))
+    assert Path(logged).read_bytes() == kept.read_bytes()
 
 
 def test_a_second_demo_extracts_and_trains_nothing(demo: command.Ended, home: Path) -> None:

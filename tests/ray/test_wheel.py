@@ -70,7 +70,7 @@ def test_the_configurations_and_the_data_tables_are_in_the_wheel(installed: Path
     assert "compare" in planned.stderr  # it was found, and is one for another command
     unknown = distmer(installed, lab, "plan", "demmo")
     assert unknown.returncode == 2
-    assert "or one that comes with distmer: ablations," in unknown.stderr
+    assert "or one that comes with distmer; did you mean 'demo'?" in unknown.stderr
     checked = distmer(installed, lab, "data", "check", "megc2019", "--set", f"data.root={lab}")
     assert "no module" not in checked.stderr.lower() and str(lab) in checked.stderr
     where = subprocess.run(

@@ -169,7 +169,7 @@ def test_plan_tells_what_run_would(chosen: list[str], say: Say, maps: Path) -> N
         (
             "extends: no.yaml\n",
             "no.yaml: the configuration cannot be read (No such file or directory);"
-            " name an existing YAML file.",
+            " name an existing YAML file, or one",
         ),
         ("extends: [a, b]\n", "a.yaml: extends names one configuration file, not ['a', 'b']."),
         ("1: 2\n", "a.yaml: 1: keys should be strings"),

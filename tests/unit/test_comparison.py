@@ -174,7 +174,8 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
         "gray": False,
     }
     assert comparison.exit_status == 0
-    assert {p.name for p in folder.iterdir()} == {"comparison.md", "scores.csv", "pairs.csv", "scores.tex"}
+    kept = {"comparison.md", "comparison.json", "scores.csv", "pairs.csv", "subjects.csv", "scores.tex"}
+    assert {p.name for p in folder.iterdir()} == {*kept, "report.html"}
     frame = pd.read_csv(folder / "scores.csv").set_index("row")
     report, files = comparison_report(comparison), comparison_files(comparison)
     for e in comparison.entries[:2]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -236,6 +237,41 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(
     assert not edited["kept"] and edited["digest"] != first["digest"]
     compared = say("compare", str(lab / "own.yaml"), "--local", "--set", "compare.rows.mine.model.width=5")
     assert compared.code == 0 and "mine" in compared.out
+
+
+def test_ones_own_models_are_compared_by_their_names(say: Say, maps: Path, tmp_path: Path) -> None:
+    """By a file beside the configuration, and by what a declared module calls it; a row may change one."""
+    lab = tmp_path / "lab"
+    write(lab, net=f"{NET}\n\nwide.inputs = Tiny.inputs\n")
+    tree = {
+        "plugins": ["./own_nets.py"],
+        "data": {"protocol": "flowmaps", "root": str(maps)},
+        "inputs": {"normalise": "minmax"},
+        "train": {"epochs": 1, "batch_size": 8},
+        "tracking": {"enabled": False},
+        "compare": {
+            "models": ["linear", "./own_nets.py:Tiny", "wide"],
+            "size": 8,
+            "rows": {"wide": {"model.width": 3}},
+            "reference": "Tiny",
+            "resamples": 100,
+        },
+    }
+    (lab / "compared.yaml").write_text(yaml.safe_dump(tree))
+    ended = say("compare", str(lab / "compared.yaml"), "--local")
+    assert ended.code == 0, ended.err
+    folder = Path(ended.out.split("tables: ")[1].strip())
+    scores = pd.read_csv(folder / "scores.csv").set_index("row")
+    assert dict(scores.model) == {"linear": "linear", "Tiny": "own_nets:Tiny", "wide": "own_nets:wide"}
+    for row, width in {"Tiny": 4, "wide": 3}.items():
+        assert scores.parameters[row] == 128 * width + width + width * 3 + 3
+    for models_, said in (
+        (f"[{lab}/own_nets.py:Tny]", "has no 'Tny'; did you mean 'Tiny'?"),
+        ("[lnear]", "'linear'"),
+        (f"[{lab}/own_nets.py:Tiny, Tiny]", "two models called 'Tiny'"),
+    ):
+        refused = say("compare", str(lab / "compared.yaml"), "--local", "--set", f"compare.models={models_}")
+        assert refused.code == 2 and said in refused.sentence
 
 
 _BROKEN = """from torch import nn

@@ -15,8 +15,9 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
 from distmer.config import EvaluationConfig
-from distmer.evaluation.every import FOLD_MEAN, METRICS, every_score
+from distmer.evaluation.every import FOLD_MEAN, MetricRow, every_score
 from distmer.evaluation.imported import Imported, import_predictions
+from distmer.evaluation.named import PUBLISHED, chosen
 from distmer.evaluation.summary import summarise
 from distmer.types import BadInput
 from harness import toy
@@ -31,9 +32,13 @@ def table(n: int = 60, subjects: int = 12, **columns: object) -> pd.DataFrame:
     return pd.DataFrame({**rows, "y_true": y_true, "y_pred": y_pred, **columns})
 
 
-def scored(found: Imported, **options: int) -> dict[tuple[str, str], float]:
-    rows = every_score(found.predictions, found.folds, found.labels, len(found.classes), **options)
-    return {(row.metric, row.over): row.value for row in rows}
+def rows_of(found: Imported, *options: int) -> tuple[MetricRow, ...]:
+    k = len(found.classes)
+    return every_score(found.predictions, found.folds, found.labels, chosen(PUBLISHED, k), k, *options)
+
+
+def scored(found: Imported) -> dict[tuple[str, str], float]:
+    return {(row.metric, row.over): row.value for row in rows_of(found, 5)}
 
 
 @pytest.mark.filterwarnings("ignore:A single label")
@@ -49,9 +54,10 @@ def test_every_metric_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
         "weighted F1": sk.f1_score(true, pred, labels=range(4), average="weighted", zero_division=0),
         "MCC": sk.matthews_corrcoef(true, pred),
     }
-    assert oracle.keys() == METRICS.keys()
+    metrics = {metric.title: metric for metric in chosen(PUBLISHED, 4)}
+    assert oracle.keys() == metrics.keys()
     stacked_2KK = np.stack([confusion_KK, confusion_KK.T])
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
         assert float(metric(confusion_KK)) == pytest.approx(oracle[name], abs=1e-12)
         assert metric(stacked_2KK)[0] == pytest.approx(oracle[name], abs=1e-12)
 
@@ -64,9 +70,7 @@ def test_a_table_is_scored_as_ours_are() -> None:
     assert (found.classes, found.warnings, len(found.folds)) == (("negative", "positive", "surprise"), (), 12)
     draws = EvaluationConfig().bootstrap
     ours = summarise(found.predictions, found.folds, found.labels, found.classes, EvaluationConfig())
-    rows = {
-        (r.metric, r.over): r for r in every_score(found.predictions, found.folds, found.labels, 3, draws)
-    }
+    rows = {(r.metric, r.over): r for r in rows_of(found, draws)}
     assert rows["UAR", "pooled"].value == pytest.approx(ours.uar) and rows[
         "UF1", "pooled"
     ].value == pytest.approx(ours.uf1)
@@ -86,7 +90,7 @@ def test_a_table_is_scored_as_ours_are() -> None:
 def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     two = pd.concat([table(seed=0), table(seed=1).assign(y_pred="negative")])
     found = import_predictions(two, "mine.csv")
-    rows = every_score(found.predictions, found.folds, found.labels, 3)
+    rows = rows_of(found)
     first = sk.balanced_accuracy_score(table().y_true, table().y_pred)
     assert rows[0].value == pytest.approx((first + 1 / 3) / 2)
     assert rows[0].sd == pytest.approx(np.std([first, 1 / 3], ddof=1))
@@ -97,8 +101,8 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
 )
 def test_usual_column_names_are_known(names: tuple[str, ...]) -> None:
     frame = table()
-    assert scored(import_predictions(frame.set_axis(names, axis=1), "x"), resamples=5) == scored(
-        import_predictions(frame, "x"), resamples=5
+    assert scored(import_predictions(frame.set_axis(names, axis=1), "x")) == scored(
+        import_predictions(frame, "x")
     )
 
 
@@ -108,7 +112,7 @@ def test_probabilities_are_enough_and_numbers_are_sorted_as_numbers() -> None:
         frame[f"prob_{k}"] = np.where(frame.y_true == k, 0.9, 0.01)
     found = import_predictions(frame, "x")
     assert found.classes == tuple(str(k) for k in range(11))
-    assert scored(found, resamples=5)["UAR", "pooled"] == 1
+    assert scored(found)["UAR", "pooled"] == 1
     frame["y_pred"] = 3
     assert "y_pred counts" in import_predictions(frame, "x").warnings[0]
 
@@ -124,7 +128,7 @@ def test_what_makes_a_score_doubtful_is_said() -> None:
     (said,) = import_predictions(frame, "x").warnings
     assert "no clip is truly of class 'surprise'" in said
     found = import_predictions(table(fold="test"), "x")  # one test set: what was trained on is not known
-    rows = every_score(found.predictions, found.folds, found.labels, 3, resamples=5)
+    rows = rows_of(found)
     assert all(row.floors == {} for row in rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -25,6 +26,7 @@ from distmer.tracking.items import (
     plan_items,
     result_items,
 )
+from distmer.tracking.view import COLUMNS, experiment_tags, side_by_side
 from tests import factories
 
 T = TypeVar("T")
@@ -139,3 +141,27 @@ def test_the_environment_names_no_commit_that_is_not_the_packages_own(tmp_path: 
     assert here.requirements is not None and len(here.requirements) == 64
     assert here.libraries["distmer"] and here.device
     json.dumps(here.to_json())
+
+
+def test_a_comparison_has_an_address_only_on_a_server_and_never_a_password() -> None:
+    told = side_by_side("https://me:secret@host/ml/", "7", ["a", "b"])
+    assert told is not None and told.startswith("https://host/ml/#/compare-runs?") and "secret" not in told
+    query = parse_qs(urlsplit(told).fragment.partition("?")[2])
+    assert (json.loads(query["runs"][0]), json.loads(query["experiments"][0])) == (["a", "b"], ["7"])
+    assert side_by_side("sqlite:////x/mlflow.db", "7", ["a", "b"]) is None
+    assert side_by_side("https://host", "7", ["a"]) is None
+
+
+def test_the_saved_view_shows_what_a_run_has() -> None:
+    result = factories.result(factories.plan())
+    written = [*plan_items(result.plan, HERE), *result_items(result)]
+    names = {"metrics": set[str](), "params": set[str](), "tags": set[str](), "attributes": {"Dataset"}}
+    for item in written:
+        names["metrics"] |= {item.name} if isinstance(item, Metric) else set()
+        names["tags"] |= {item.name} if isinstance(item, Tag) else set()
+        names["params"] |= set(item.values) if isinstance(item, Params) else set()
+    for column in COLUMNS:
+        kind, _, name = column.partition(".")
+        assert name.strip("`") in names[kind], column
+    view = json.loads(experiment_tags(5.0)["mlflow.sharedViewState.distmer"])
+    assert view["createdAt"] == 5000 and json.loads(view["state"])["selectedColumns"] == list(COLUMNS)

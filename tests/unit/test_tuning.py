@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from distmer.commands.session import Session
-from distmer.commands.sweep import _hours, _plan, _whole_fold, _worth_keeping
+from distmer.commands.sweep import _begin, _hours, _keep, _plan, _whole_fold, _worth_keeping
 from distmer.config_layers import merge
 from distmer.experiment.events import Observers
 from distmer.experiment.ledger import Ledger
@@ -30,6 +31,7 @@ from distmer.experiment.run import Report
 from distmer.features import hashes
 from distmer.features.frames import frame_digest
 from distmer.report.live_sweep import SweepProgress
+from distmer.report.page import page_of
 from distmer.report.sweep import chosen_files, sweep_report
 from distmer.sweep.events import TrialReported
 from distmer.sweep.loop import Sweep
@@ -396,3 +398,27 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     chosen = outcome.chosen
     assert chosen is not None
     assert f"group-1: trial {chosen.index}, inner UAR {chosen.rungs[-1].uar:.3f}" in lines
+
+
+def test_the_page_of_a_sweep_shows_what_was_searched_and_chosen(
+    planned: tuple[SweepPlan, Any], tmp_path: Path
+) -> None:
+    result, heard = run(planned, tmp_path / "ledger", seed=0)
+    folder = tmp_path / "sweep"
+    _begin(folder, result.plan)
+    for event in heard:
+        _keep(folder)(event)
+    page = (folder / "report.html").read_text()
+    assert page == page_of(folder)
+    shown = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    results = result.results
+    assert results.inner and results.optimism and results.chosen
+    assert f"{results.inner.uar:.4f} {results.uar:.4f} {results.optimism.uar:+.4f}" in shown
+    for row in results.chosen:
+        setting = f"model.c = {row['setting']['model.c']:.3g}"
+        assert f"{row['search']} {row['trial']} {setting}" in shown and f"{row['uar']:.4f}" in shown
+    counts = result.counts
+    assert f"{counts['complete']} complete, {counts['stopped']} stopped by the scheduler" in shown
+    assert "1e-05 to 10, on a logarithmic scale" in shown and "one of true, false" in shown
+    assert "labels-permuted" in shown and "distmer sweep sweep.yaml" in shown
+    assert page.count("<svg") == 3 and "it is mostly noise" in shown  # history, coordinates, importance

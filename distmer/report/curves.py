@@ -1,0 +1,83 @@
+"""Learning curves of all folds together, and their file in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distmer.types import FoldResult
+
+CURVES = {
+    "train_loss": "training loss",
+    "inner_uar": "UAR on inner folds",
+    "inner_loss": "cross-entropy on inner folds",
+    "test_accuracy": "accuracy on the held-out clips",
+}
+"""What each curve is called in a drawing."""
+
+_PARTS = ("mean", "low", "high")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The mean over folds, the lowest and the highest fold at each epoch, and how many folds have the
+    curve."""
+
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    folds: int
+
+
+def curves_of(folds: Sequence[FoldResult]) -> dict[str, Curve]:
+    """The curves by name. Folds that stopped earlier count as long as they ran."""
+    names = dict.fromkeys(name for fold in folds for name in fold.curves)
+    return {name: _envelope([fold.curves[name] for fold in folds if name in fold.curves]) for name in names}
+
+
+def curves_json(folds: Sequence[FoldResult]) -> bytes:
+    """``curves.json``: numbers with six digits, null for what is no finite number."""
+    tree = {
+        name: {
+            **{part: [_six(value) for value in getattr(curve, part)] for part in _PARTS},
+            "folds": curve.folds,
+        }
+        for name, curve in curves_of(folds).items()
+    }
+    return json.dumps(tree).encode()
+
+
+def read_curves(tree: Mapping[str, Any]) -> dict[str, Curve]:
+    """The inverse of `curves_json`, from its JSON. KeyError, TypeError or ValueError on anything else."""
+    return {
+        str(name): Curve(*(_numbers(curve[part]) for part in _PARTS), folds=int(curve["folds"]))
+        for name, curve in tree.items()
+    }
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The order in which curves are drawn: the known ones first."""
+    known = list(CURVES)
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _six(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(float("nan") if value is None else float(value) for value in values)
+
+
+def _envelope(lines: Sequence[Sequence[float]]) -> Curve:
+    values_FE = np.full((len(lines), max(map(len, lines))), np.nan)
+    for f, line in enumerate(lines):
+        values_FE[f, : len(line)] = line
+    masked_FE = np.ma.masked_invalid(values_FE)
+    parts = (masked_FE.mean(0), masked_FE.min(0), masked_FE.max(0))
+    mean, low, high = (tuple(np.ma.filled(part, np.nan).tolist()) for part in parts)
+    return Curve(mean, low, high, len(lines))

@@ -1,0 +1,233 @@
+"""What the folder of a run, a sweep or a comparison keeps, read back for its page. Only files of the folder
+are read, so a folder that was copied to another machine gives the same page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from distmer.experiment.ledger import table_predictions
+from distmer.experiment.results_file import Results
+from distmer.registry import nearest
+from distmer.report.curves import Curve, read_curves
+from distmer.report.run_folder import read_results
+from distmer.storage import Place
+from distmer.types import BadInput, JsonValue, Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from distmer.sweep.plan import Trial
+
+Kind = Literal["run", "sweep", "comparison"]
+_MARKS: tuple[tuple[str, Kind], ...] = (
+    ("sweep.yaml", "sweep"),
+    ("config.yaml", "run"),
+    ("pairs.csv", "comparison"),
+)
+_WORDS = ("on", "row", "a", "b", "subject", "note", "verdict")
+_KEPT = "runs, sweeps or comparisons"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class KeptRun:
+    """A run or a sweep, as its folder keeps it. What a folder of an earlier version does not keep is
+    empty."""
+
+    folder: str
+    results: Results
+    settings: Mapping[str, JsonValue]
+    predictions: Predictions | None = None
+    notes: Mapping[str, str]  # clip id → what its loader and the feature store noted
+    curves: Mapping[str, Curve]
+    environment: Mapping[str, JsonValue]
+    times: tuple[str, str]  # of the first and the last event, ISO 8601; empty where not kept
+    tracebacks: Mapping[tuple[str, str], str]  # fold id and seed → traceback of a fold that failed
+    trials: tuple[Trial, ...] = ()  # of a sweep's finished searches
+    chosen: frozenset[tuple[str, int]] = frozenset()  # search id and trial index
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class KeptComparison:
+    """A comparison, as its folder keeps it: the tables as they are, and its name."""
+
+    folder: str
+    name: str
+    scores: pd.DataFrame
+    pairs: pd.DataFrame
+    subjects: pd.DataFrame  # on, row, subject, n, correct; without rows in a folder of an earlier version
+    texts: Mapping[str, str]  # the files to copy from, by name
+
+
+def kind_of(folder: Place) -> Kind:
+    """What lies in a folder. BadInput where it is not there, or is none of the three."""
+    if not folder.is_dir():
+        beside = folder.parent
+        names = [other.name for other in beside.iterdir()] if beside.is_dir() else []
+        hint = nearest(folder.name, names) if names else f"give one below <workspace>/{_KEPT}."
+        raise BadInput(f"{folder}: there is no such folder; {hint}")
+    for name, kind in _MARKS:
+        if (folder / name).is_file():
+            return kind
+    marks = ", ".join(name for name, _ in _MARKS)
+    raise BadInput(
+        f"{folder}: it holds none of {marks}, so it is no run, sweep or comparison; give a folder below"
+        f" <workspace>/{_KEPT}."
+    )
+
+
+def read_run(folder: Place) -> KeptRun:
+    """A run or a sweep. BadInput where it has not come to an end, or a file of it cannot be read."""
+    kind = kind_of(folder)
+    results = read_results(folder)
+    if results is None:
+        raise BadInput(
+            f"{folder}: there is no results.json, so it has not come to its end; run the same command again,"
+            " which keeps what was finished."
+        )
+    trials, chosen = _trials(folder) if kind == "sweep" else ((), frozenset())
+    times, tracebacks = _events(folder)
+    return KeptRun(
+        folder=str(folder),
+        results=results,
+        settings=_mapping(folder / ("sweep.yaml" if kind == "sweep" else "config.yaml")),
+        predictions=None if results.uar is None else _predictions(folder / "predictions.parquet"),
+        notes=_notes(folder / "clips.csv"),
+        curves=_curves(folder / "curves.json"),
+        environment=_mapping(folder / "environment.json"),
+        times=times,
+        tracebacks=tracebacks,
+        trials=trials,
+        chosen=chosen,
+    )
+
+
+def read_comparison(folder: Place) -> KeptComparison:
+    """A comparison. BadInput where a table of it cannot be read."""
+    import pandas as pd  # only a comparison needs it
+
+    names = ("scores.csv", "pairs.csv", "scores.tex")
+    whole = _mapping(folder / "comparison.json")
+    subjects = _frame(folder / "subjects.csv")
+    return KeptComparison(
+        folder=str(folder),
+        name=str(whole.get("name") or f"comparison {folder.name}"),
+        scores=_frame(folder / "scores.csv"),
+        pairs=_frame(folder / "pairs.csv"),
+        subjects=subjects
+        if len(subjects)
+        else pd.DataFrame(columns=["on", "row", "subject", "n", "correct"]),
+        texts={name: text for name in names if (text := _text(folder / name))},
+    )
+
+
+def _text(path: Place) -> str:
+    """The text of a file; nothing where it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} cannot be read (it is no text); run the same command again.") from error
+
+
+def _mapping(path: Place) -> dict[str, Any]:
+    """A YAML or JSON file; nothing where it is not there. BadInput where it holds something else."""
+    text = _text(path)
+    try:
+        tree = json.loads(text or "{}") if path.suffix == ".json" else yaml.safe_load(text or "{}")
+    except (ValueError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise BadInput(f"{path} cannot be read ({why}); run the same command again.") from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path} holds no settings by name; run the same command again.")
+    return tree
+
+
+def _frame(path: Place) -> pd.DataFrame:
+    import pandas as pd
+
+    text = _text(path)
+    try:
+        if not text.strip():
+            return pd.DataFrame()
+        # a row may be called 1, or None
+        how: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+        how["dtype"] = dict.fromkeys(_WORDS, str)
+        return pd.read_csv(io.StringIO(text), **how)
+    except pd.errors.ParserError as error:
+        why = " ".join(str(error).split())[:160]
+        raise BadInput(f"{path} cannot be read ({why}); make the comparison again.") from error
+
+
+def _predictions(path: Place) -> Predictions | None:
+    try:
+        return table_predictions(pq.read_table(io.BytesIO(path.read_bytes())))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise BadInput(f"{path} cannot be read ({why}); run the same command again.") from error
+
+
+def _curves(path: Place) -> dict[str, Curve]:
+    try:
+        return read_curves(_mapping(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} holds no curves ({error!r}); run the same command again.") from error
+
+
+def _notes(path: Place) -> dict[str, str]:
+    notes: dict[str, str] = {}
+    for row in csv.DictReader(io.StringIO(_text(path))):
+        apex = f"apex taken: {row['apex']}" if row.get("apex") else ""
+        if note := "; ".join(part for part in (row.get("note") or "", apex) if part):
+            notes[str(row.get("clip"))] = note
+    return notes
+
+
+def _events(folder: Place) -> tuple[tuple[str, str], dict[tuple[str, str], str]]:
+    """When the first and the last event were, and the tracebacks of folds that failed. A line that is no
+    event is passed over: a machine that failed may have left half of one."""
+    lines = _text(folder / "events.jsonl").splitlines()
+    tracebacks: dict[tuple[str, str], str] = {}
+    events = [tree for line in (*lines[:1], *lines[-1:]) if (tree := _event(line))]
+    for line in lines:
+        if '"fold_failed"' in line and (tree := _event(line)):
+            tracebacks[str(tree.get("fold_id")), str(tree.get("seed"))] = str(tree.get("traceback") or "")
+    times = [str(tree.get("at", "")) for tree in events]
+    return (times[0], times[-1]) if times else ("", ""), tracebacks
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(line)
+    except ValueError:
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _trials(folder: Place) -> tuple[tuple[Trial, ...], frozenset[tuple[str, int]]]:
+    """The trials of the searches that ended, and which of them were chosen."""
+    from distmer.sweep.plan import Trial  # it brings Optuna, which only a sweep needs
+
+    trials: list[Trial] = []
+    chosen: set[tuple[str, int]] = set()
+    records = folder / "searches"
+    for path in sorted(records.iterdir(), key=lambda path: path.name) if records.is_dir() else ():
+        tree = _mapping(path)
+        try:
+            own = [Trial.of_json(trial) for trial in tree["trials"]]
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"{path} is no record of a search ({error}); run the sweep again.") from error
+        trials += own
+        chosen |= {(trial.search, trial.index) for trial in own if trial.index == tree.get("chosen")}
+    return tuple(trials), frozenset(chosen)

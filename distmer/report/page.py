@@ -1,0 +1,40 @@
+"""``report.html``: the page of a run, a sweep or a comparison, made from what its folder keeps."""
+
+from __future__ import annotations
+
+from distmer.report.kept import kind_of, read_comparison, read_run
+from distmer.storage import Place, write
+
+NAME = "report.html"
+
+
+def page_of(folder: Place) -> str:
+    """The page as HTML. BadInput where there is none of the three in the folder, or it has not come to its
+    end."""
+    kind = kind_of(folder)
+    if kind == "comparison":
+        from distmer.report.page_comparison import comparison_page
+
+        return comparison_page(read_comparison(folder))
+    kept = read_run(folder)
+    if kind == "sweep":
+        from distmer.report.page_sweep import sweep_page
+
+        return sweep_page(kept)
+    from distmer.report.page_run import run_page
+
+    return run_page(kept)
+
+
+def write_page(folder: Place) -> Place:
+    """Write the page into its folder, and return its place."""
+    write(folder / NAME, page_of(folder).encode())
+    return folder / NAME
+
+
+def kept_page(folder: Place) -> str | None:
+    """The page as it lies in the folder; None where there is none."""
+    try:
+        return (folder / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,165 @@
+"""The page of a workspace: all of its runs and sweeps in one table, and which of them can be compared."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from distmer.experiment.results_file import Results
+from distmer.report.html import render
+from distmer.report.page import NAME
+from distmer.report.run_folder import read_results
+from distmer.report.settings import short_value
+from distmer.report.tables import interval_text
+from distmer.storage import Place
+from distmer.types import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A run or a sweep in the table. Rows with one ``kin`` are of one protocol and have the same classes;
+    those with one ``letter`` also have as many clips of each subject and each class."""
+
+    name: str
+    link: str  # relative to the page; "" where the folder has no page
+    path: str  # as a shell takes it
+    kind: str
+    results: Results
+    options: str  # those options of the model that its runs here do not share
+    written: str
+    kin: int
+    letter: str
+
+    @property
+    def folds(self) -> str:
+        done, total = self.results.fold_counts
+        return f"{done}/{total}"
+
+    @property
+    def interval(self) -> str:
+        return interval_text(self.results.uar_ci)
+
+    @property
+    def floor(self) -> float | None:
+        return max((floor.uar for floor in (self.results.floors or {}).values()), default=None)
+
+    @property
+    def models(self) -> list[str]:
+        return self.results.model.split(", ")
+
+    @property
+    def stamps(self) -> list[str]:
+        return list(self.results.stamps) or ["none"]
+
+
+def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> str:
+    """The page as HTML. A folder that cannot be read is listed with the reason, and ends nothing."""
+    places = [("run", "runs", folder) for folder in _folders(runs)]
+    places += [("sweep", "sweeps", folder) for folder in _folders(sweeps)]
+    with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
+        found = list(pool.map(_read, (folder for *_, folder in places)))
+    unreadable = [answer for answer in found if isinstance(answer, str)]
+    unfinished = [str(folder) for (*_, folder), answer in zip(places, found, strict=True) if answer is None]
+    known = [
+        (place, answer) for place, answer in zip(places, found, strict=True) if isinstance(answer, Results)
+    ]
+    rows = _rows(known)
+    return render(
+        "index.html",
+        title=title,
+        rows=sorted(rows, key=lambda row: row.written, reverse=True),
+        protocols=sorted({row.results.dataset for row in rows}),
+        models=sorted({model for row in rows for model in row.models}),
+        stamps=sorted({stamp for row in rows for stamp in row.stamps}),
+        kinds=sorted({row.kind for row in rows}),
+        without_page=sum(not row.link for row in rows),
+        unfinished=unfinished,
+        unreadable=unreadable,
+        comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
+    )
+
+
+def _varied(found: Sequence[Results]) -> dict[str, set[str]]:
+    """Model → its options that are not the same in all of its runs."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for results in found:
+        for name, value in (results.options or {}).items():
+            values.setdefault((results.model, name), set()).add(short_value(value))
+    varied: dict[str, set[str]] = {}
+    for (model, name), of in values.items():
+        if len(of) > 1:
+            varied.setdefault(model, set()).add(name)
+    return varied
+
+
+def _folders(place: Place) -> list[Place]:
+    if not place.is_dir():
+        return []
+    return sorted(
+        (folder for folder in place.iterdir() if not folder.name.startswith(".")), key=lambda f: f.name
+    )
+
+
+def _read(folder: Place) -> Results | str | None:
+    """``results.json``; a sentence where it cannot be read, None where it is not there."""
+    try:
+        return read_results(folder)
+    except BadInput as error:
+        return str(error)
+    except NotADirectoryError:
+        return f"{folder}: it is no folder."
+
+
+def _rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:
+    kin: dict[tuple[str, ...], int] = {}
+    same: dict[tuple[object, ...], str] = {}
+    varied = _varied([results for _, results in known])
+    rows: list[IndexRow] = []
+    for (kind, below, folder), results in known:
+        family = (results.dataset, *results.classes)
+        clips = (family, tuple(sorted((one.subject, one.n) for one in results.per_subject or ())))
+        clips += (tuple((name, of.n) for name, of in (results.per_class or {}).items()),)
+        clips += ("labels-permuted" in results.stamps,)
+        letter = same.setdefault(clips, _letters(len(same))) if results.uar is not None else ""
+        names = varied.get(results.model, set())
+        own = [(name, value) for name, value in (results.options or {}).items() if name in names]
+        rows.append(
+            IndexRow(
+                name=folder.name,
+                link=_link(below, folder),
+                path=shlex.quote(str(folder)),
+                kind=kind,
+                results=results,
+                options=", ".join(f"{name} = {short_value(value)}" for name, value in own),
+                written=_written(folder),
+                kin=kin.setdefault(family, len(kin)),
+                letter=letter,
+            )
+        )
+    return rows
+
+
+def _link(below: str, folder: Place) -> str:
+    return f"{below}/{folder.name}/{NAME}" if (folder / NAME).is_file() else ""
+
+
+def _written(folder: Place) -> str:
+    """When ``results.json`` was written; not known on an object store."""
+    if not isinstance(folder, Path):
+        return ""
+    moment = (folder / "results.json").stat().st_mtime
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _letters(n: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    text = ""
+    n += 1
+    while n:
+        n, place = divmod(n - 1, 26)
+        text = chr(ord("A") + place) + text
+    return text

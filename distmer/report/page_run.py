@@ -1,0 +1,240 @@
+"""The page of a run: scores, who and what is hard, how it learned, its settings, how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from distmer.evaluation.summary import SubjectRow
+from distmer.experiment.results_file import ClipLeftOut, Ends, Floor, Results
+from distmer.report.citations import citations
+from distmer.report.document import Facts
+from distmer.report.html import render
+from distmer.report.kept import KeptRun
+from distmer.report.settings import settings_of
+from distmer.report.svg import curves_svg
+from distmer.report.tables import run_report
+from distmer.types import Predictions, SubjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCard:
+    """A headline score with everything that it must be read with."""
+
+    name: str
+    value: float
+    sd: float | None
+    ends: Ends | None
+    confidence: str
+    floors: Sequence[tuple[str, float]]
+    foldmean: float
+    foldmean_floors: Sequence[tuple[str, float]]
+
+    @property
+    def words(self) -> str:
+        within = f", interval from {self.ends[0]:.3f} to {self.ends[1]:.3f}" if self.ends else ""
+        floors = "".join(f", floor {name} {value:.3f}" for name, value in self.floors)
+        return f"{self.name} {self.value:.3f}{within}{floors}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectView:
+    """A subject: the mean number of right answers over the seeds, and the recall of each class that they
+    have."""
+
+    name: str
+    n: int
+    correct: float
+    recalls: Sequence[float | None]
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n
+
+
+@dataclass(frozen=True, slots=True)
+class ClipView:
+    """A clip: its truth, the most frequent answer over the seeds, and the mean probabilities of both."""
+
+    id: str
+    truth: str
+    answer: str
+    prob_answer: float
+    prob_truth: float
+    right: int
+    seeds: int
+    note: str
+
+
+def run_page(kept: KeptRun) -> str:
+    """The page of a run as HTML."""
+    return render("run.html", **run_values(kept))
+
+
+def run_values(kept: KeptRun) -> dict[str, Any]:
+    """What the template of a run is filled with; that of a sweep adds its own."""
+    results = kept.results
+    report = run_report(results)
+    facts = [row for part in report.parts if isinstance(part, Facts) for row in part.rows]
+    facts = [row for row in facts if row[0] != "results"]  # a path on one machine, and the page travels
+    return {
+        "title": report.title,
+        "pills": _pills(kept),
+        "warnings": report.warnings,
+        "stamped": bool(results.stamps),
+        "cards": cards(results),
+        "facts": [*_times(kept), *facts],
+        "per_dataset": results.per_dataset or {},
+        "per_class": results.per_class or {},
+        "confusion": _shares(results),
+        "classes": results.classes,
+        "subjects": subjects(results, kept.predictions),
+        "curves": curves_svg(kept.curves) if kept.curves else "",
+        "trained": bool(kept.settings.get("train")) and results.uar is not None,
+        "clips": clips(results, kept.predictions, kept.notes),
+        "seeds": len(results.seeds),
+        "left_out": _left_out(kept),
+        "settings": settings_of(kept.settings, results.options),
+        "environment": _environment(kept.environment),
+        "command": _command(kept),
+        "configuration": yaml.safe_dump(dict(kept.settings), sort_keys=False, allow_unicode=True),
+        "citations": citations(results.model.split(", "), results.dataset, results.per_dataset or ()),
+        "embedded": results.dataset == "synthetic",
+    }
+
+
+def cards(results: Results) -> list[ScoreCard]:
+    """UAR and UF1; none where nothing was scored."""
+    r = results
+    if r.uar is None or r.uf1 is None or r.uar_foldmean is None or r.uf1_foldmean is None:
+        return []
+    confidence = f"{r.confidence:.0%}"
+    pooled = {"UAR": (r.uar, r.uar_sd, r.uar_ci), "UF1": (r.uf1, r.uf1_sd, r.uf1_ci)}
+    means = {"UAR": r.uar_foldmean, "UF1": r.uf1_foldmean}
+    floors = r.floors or {}
+    return [
+        ScoreCard(
+            name,
+            *of,
+            confidence,
+            _floors(floors, name.lower()),
+            means[name],
+            _floors(floors, f"{name.lower()}_foldmean"),
+        )
+        for name, of in pooled.items()
+    ]
+
+
+def _floors(floors: Mapping[str, Floor], score: str) -> list[tuple[str, float]]:
+    return [(name, getattr(floor, score)) for name, floor in floors.items()]
+
+
+def subjects(results: Results, predictions: Predictions | None) -> list[SubjectView]:
+    """Every subject, the hardest first."""
+    recalls = _recalls(predictions, len(results.classes)) if predictions else {}
+    blank = [None] * len(results.classes)
+    rows: Sequence[SubjectRow] = results.per_subject or ()
+    views = [SubjectView(row.subject, row.n, row.correct, recalls.get(row.subject, blank)) for row in rows]
+    return sorted(views, key=lambda view: (view.accuracy, -view.n, view.name))
+
+
+def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | None]]:
+    """Subject → the recall of each class over all seeds; None for a class of which there is no clip."""
+    n: dict[str, np.ndarray] = {}
+    rows = zip(predictions.clip_ids, predictions.y_true_N, predictions.y_pred_N, strict=True)
+    for clip, truth, answer in rows:
+        of_2K = n.setdefault(str(SubjectKey.of(clip)), np.zeros((2, classes)))
+        of_2K[0, truth] += 1
+        of_2K[1, truth] += truth == answer
+    return {
+        subject: [float(hit / all_) if all_ else None for all_, hit in of_2K.T]
+        for subject, of_2K in n.items()
+    }
+
+
+def clips(results: Results, predictions: Predictions | None, notes: Mapping[str, str]) -> list[ClipView]:
+    """Every clip; first those that are wrong with every seed, and of these the surest errors."""
+    if predictions is None:
+        return []
+    rows: dict[str, list[int]] = {}
+    for place, clip in enumerate(predictions.clip_ids):
+        rows.setdefault(clip, []).append(place)
+    views: list[ClipView] = []
+    for clip, places in rows.items():
+        answers_S, truth = predictions.y_pred_N[places], int(predictions.y_true_N[places[0]])
+        answer = int(np.bincount(answers_S).argmax())
+        prob_K = predictions.prob_NK[places].mean(axis=0)
+        views.append(
+            ClipView(
+                id=clip,
+                truth=results.classes[truth],
+                answer=results.classes[answer],
+                prob_answer=float(prob_K[answer]),
+                prob_truth=float(prob_K[truth]),
+                right=int((answers_S == truth).sum()),
+                seeds=len(places),
+                note=notes.get(clip, ""),
+            )
+        )
+    return sorted(views, key=lambda view: (view.right / view.seeds, view.prob_truth, view.id))
+
+
+def _shares(results: Results) -> list[tuple[str, int, list[tuple[float, int]]]]:
+    """The rows of the confusion matrix: the true class, its count, and share and count of each answer."""
+    found: list[tuple[str, int, list[tuple[float, int]]]] = []
+    for name, row in zip(results.classes, results.confusion or (), strict=False):
+        n = sum(row)
+        found.append((name, n, [(count / n if n else 0.0, count) for count in row]))
+    return found
+
+
+def _pills(kept: KeptRun) -> list[tuple[str, bool]]:
+    """What is said in view of the title; True: it must not be overlooked."""
+    results = kept.results
+    pills = [(results.status, results.status in ("partial", "failed"))]
+    pills += [(stamp, True) for stamp in results.stamps]
+    pills += [] if results.stamps else [("no stamp", False)]
+    if results.audited:
+        pills.append((f"audit: {results.audited}", not results.audited.startswith("passed")))
+    return [*pills, (f"{'sweep' if results.mode else 'run'} {results.digest[:12]}", False)]
+
+
+def _times(kept: KeptRun) -> list[tuple[str, str]]:
+    began, ended = (moment[:16].replace("T", " ") for moment in kept.times)
+    return [("first begun", f"{began} UTC"), ("last ended", f"{ended} UTC")] if began else []
+
+
+def _left_out(kept: KeptRun) -> list[tuple[str, str, str]]:
+    """Everything that is not in the score: what it is, why, and the traceback where there is one."""
+    rows: list[tuple[str, str, str]] = []
+    for row in kept.results.failed:
+        if isinstance(row, ClipLeftOut):
+            rows.append((f"clip {row.clip}", row.reason, ""))
+        else:
+            traceback = kept.tracebacks.get((row.fold, row.seed), "")
+            rows.append((f"fold {row.fold}, seed {row.seed}", row.reason, traceback))
+    return rows
+
+
+def _environment(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of ``environment.json``; what is not known is left out."""
+    names = {"commit": "commit", "python": "Python", "platform": "platform", "cpus": "CPU cores"}
+    names |= {"device": "processor or GPU", "requirements": "SHA-256 of requirements.lock"}
+    rows = [(words, str(tree[name])) for name, words in names.items() if tree.get(name) not in (None, "")]
+    if tree.get("dirty"):
+        rows.insert(1, ("changed since the commit", "yes: files that git tracks differ from it"))
+    return [*rows, *((name, str(text)) for name, text in (tree.get("libraries") or {}).items())]
+
+
+def _command(kept: KeptRun) -> str:
+    """The command that makes the same run from the configuration below it."""
+    if kept.results.mode:
+        return "distmer sweep sweep.yaml"
+    asked: list[str] = []
+    if kept.results.status == "some-folds" and kept.predictions is not None:
+        asked = [f"--fold {fold}" for fold in dict.fromkeys(kept.predictions.fold_ids)]
+    return " ".join(["distmer run config.yaml", *asked])

@@ -1,0 +1,63 @@
+"""The settings of a run by dotted name, and which of them are not the default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distmer.config import Config, ModelConfig
+from distmer.models import models
+from distmer.types import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as text. ``default`` is None where there is none, or none that is known here: that of an
+    option of a user's own model, for instance."""
+
+    name: str
+    value: str
+    default: str | None
+
+    @property
+    def differs(self) -> bool:
+        return self.value != self.default
+
+
+def settings_of(tree: Mapping[str, JsonValue], options: Mapping[str, JsonValue] | None) -> list[Setting]:
+    """Every setting of a kept configuration, a sweep's own section left out. ``options``: all options of the
+    model, where they are known."""
+    name = str((tree.get("model") or {}).get("name", ""))
+    model = {"name": name, **(options if options is not None else tree.get("model") or {})}
+    given = {key: value for key, value in tree.items() if key != "sweep"}
+    values = flatten({**given, "model": model})
+    info = models().get(name)
+    defaults = flatten(Config().model_dump(mode="json"))
+    defaults |= {"model.name": ModelConfig().name}
+    defaults |= flatten(info.options.model_validate({}).model_dump(mode="json"), "model.") if info else {}
+    return [Setting(key, value, defaults.get(key)) for key, value in values.items()]
+
+
+def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, str]:
+    """A tree of settings as dotted names and words: ``train.lr`` → ``0.0001``."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = setting_text(value)
+    return flat
+
+
+def setting_text(value: JsonValue) -> str:
+    """A setting as text: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def short_value(value: JsonValue) -> str:
+    """A value of a setting in a table: three digits of a number with a fraction."""
+    return (
+        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    )
