@@ -111,10 +111,13 @@ class DataConfig(Section):
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
     # what becomes of a clip whose onset and apex cannot be a pair: one picture twice, black, another person
     implausible: Annotated[Literal["note", "fail"], _FRAMES] = "note"
-    # a text file of clip ids, one a line: exactly these clips and no others
+    # a file that lists clips, as text or as `distmer data list` and `data lock` write it: these and no others
     include: ConfigPath | None = None
     # what a reader cannot guess: field → heading, or data set → field → heading
     columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
+    # as-written: "1" and "01", "s2" and "S2" are different subjects
+    subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False  # links among the data may lead out of data.root
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 

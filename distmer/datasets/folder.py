@@ -58,6 +58,11 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
         )
     records = _records(path)
     columns = _header(path, records[0] if records else [], options.columns)
+    taken = (
+        f"{name} = {records[0][at.index].strip()}{f' in {at.unit}' if at.unit else ''}"
+        for name, at in columns.items()
+    )
+    options.say(f"{MANIFEST}: {', '.join(taken)}")
     filled = [
         (number, cells)
         for number, cells in enumerate(records[1:], start=2)
@@ -167,17 +172,18 @@ def _row(
             safe_name(value, what)
         if not label:
             raise Unusable("the label is empty; fill it in.")
-        source, note = _source(root, given, options.missing_apex)
+        source, note = _source(root, given, options)
     except Unusable as problem:
         return replace(row, problem=f"{where}: {problem}")
     return replace(row, source=source, note=note)
 
 
-def _source(root: Place, given: Mapping[str, str], missing_apex: str) -> tuple[Source, str]:
+def _source(root: Place, given: Mapping[str, str], options: ReadOptions) -> tuple[Source, str]:
     if not given.get("path"):
-        source = KeyFrames(_image(root, given["onset"], "onset"), _image(root, given.get("apex", ""), "apex"))
+        onset, apex = (_image(root, given.get(what, ""), what, options) for what in ("onset", "apex"))
+        source = KeyFrames(onset, apex)
         return source, "apex = onset" if source.onset == source.apex else ""
-    path = _below(root, given["path"], "path")
+    path = _below(root, given["path"], "path", options)
     if path.is_dir():
         frames = frames_of(path)
         numbers = {what: _in_folder(frames, path, given.get(what, ""), what) for what in _TIMED}
@@ -192,7 +198,7 @@ def _source(root: Place, given: Mapping[str, str], missing_apex: str) -> tuple[S
     if numbers["onset"] is None:
         raise Unusable("the onset is empty; fill it in.")
     source, note = of_numbers(
-        frames, str(path), numbers["onset"], numbers["apex"], numbers["offset"], missing_apex
+        frames, str(path), numbers["onset"], numbers["apex"], numbers["offset"], options.missing_apex
     )
     return source, "; ".join(part for part in (times, note) if part)
 
@@ -268,15 +274,15 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
     return frames, numbers, f"frames by their time, {', '.join(timed)}" if timed else ""
 
 
-def _below(root: Place, name: str, what: str) -> Place:
+def _below(root: Place, name: str, what: str, options: ReadOptions) -> Place:
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
         raise Unusable(
             f"the {what} {name!r} is an absolute path; write it relative to the folder of {MANIFEST}."
         )
-    return inside(root / name.replace("\\", "/"), root)
+    return inside(root / name.replace("\\", "/"), root, options)
 
 
-def _image(root: Place, name: str, what: str) -> str:
+def _image(root: Place, name: str, what: str, options: ReadOptions) -> str:
     if not name:
         raise Unusable(f"the {what} is empty; name the {what} image.")
     if _TIME.fullmatch(tidy(name)):
@@ -284,7 +290,7 @@ def _image(root: Place, name: str, what: str) -> str:
             f"the {what} {name!r} is a number, but the row names no frames; add a column path with the clip's"
             " video or folder of frames."
         )
-    path = _below(root, name, what)
+    path = _below(root, name, what, options)
     if path.suffix.lower() in PHOTOS:
         raise Unusable(f"the {what} {name!r} is a HEIC photo, which is not read; {CONVERT}")
     if not path.is_file() or path.suffix.lower() not in IMAGES:
