@@ -20,6 +20,7 @@ from distmer.arguments import (
     set_option,
     workspace_option,
 )
+from distmer.cli_data import data
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
@@ -31,6 +32,9 @@ def main() -> None:
 
     CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
     """
+
+
+main.add_command(data)
 
 
 @main.command()
@@ -228,24 +232,6 @@ def plan(
     from distmer.commands.run import describe_plan
 
     click.echo(describe_plan(open_session(config, overrides, workspace)))
-    return COMPLETE
-
-
-@main.group()
-def data() -> None:
-    """The clips of a protocol."""
-
-
-@data.command("check")
-@experiment
-def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones.
-
-    Every row that cannot be used is listed with the reason.
-    """
-    from distmer.commands.data import check_data
-
-    click.echo(check_data(open_session(config, overrides, workspace)))
     return COMPLETE
 
 

@@ -77,13 +77,10 @@ _EMBEDDED = ActsIf("data.protocol", "the data are the embedded set's", _may_be("
 _NOT_EMBEDDED = ActsIf(
     "data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic"
 )
-_FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
-_FIXED = acts_if("inputs.normalise", "fixed")
-_ANNOTATED = ActsIf(
-    "data.protocol",
-    "the data are frames with annotated apices",
-    lambda value: value not in ("flowmaps", "folder"),
+_FRAMES = ActsIf(
+    "data.protocol", "the data are frames", lambda value: value not in ("flowmaps", "megc2019-flowmaps")
 )
+_FIXED = acts_if("inputs.normalise", "fixed")
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
 
@@ -111,9 +108,16 @@ class DataConfig(Section):
     root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
-    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    # a text file of clip ids, one a line: exactly these clips and no others
+    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
+    # what becomes of a clip whose onset and apex cannot be a pair: one picture twice, black, another person
+    implausible: Annotated[Literal["note", "fail"], _FRAMES] = "note"
+    # a file that lists clips, as text or as `distmer data list` and `data lock` write it: these and no others
     include: ConfigPath | None = None
+    # what a reader cannot guess: field → heading, or data set → field → heading
+    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
+    # as-written: "1" and "01", "s2" and "S2" are different subjects
+    subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False  # links among the data may lead out of data.root
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -23,19 +23,22 @@ from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
 from distmer.features.frames import (
     ByteArray,
     ClipError,
+    bits_of,
     content,
     decode_flow_map,
-    decode_gray,
+    decode_luma,
+    eight_bits,
     frame_digest,
-    read_bytes,
+    read_each,
 )
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.plausible import doubt
 from distmer.features.row import FeatureRow
 from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
-FEATURE_EPOCH = 1
+FEATURE_EPOCH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +105,48 @@ def one_thread() -> Generator[None]:
         cv2.setNumThreads(before)
 
 
+class _Frames:
+    """The frames of a clip as image files, read one after the other, and the digests of those that were
+    read."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.names = [PurePath(path).name for path in paths]
+        self.digests: list[str] = []
+        self._each = read_each(paths)
+
+    def read(self) -> bytes:
+        """The next frame."""
+        data = next(self._each)
+        self.digests.append(content(data))
+        return data
+
+    def read_rest(self) -> None:
+        """For their digests alone. ClipError where one is missing."""
+        self.digests += [content(data) for data in self._each]
+
+
 def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
     begin = time.perf_counter()
     unit = unit_of(request.source)
-    key = ""
+    frames = _Frames(frame_paths(request.source))
+    failure = ""
+    row: FeatureRow | None = None
     try:
-        paths = frame_paths(request.source)
-        files = [read_bytes(path) for path in paths]
-        key = _key(request.source, [content(data) for data in files], cfg)
-        names = [PurePath(path).name for path in paths]
-        row = (
-            _from_map(request, key, files[0], names[0])
-            if unit == "minmax"
-            else _from_frames(request, key, files, names, cfg)
-        )
-    except ClipError as error:
-        return FeatureRow(
-            request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin
-        )
+        try:
+            row = _from_map(request, frames) if unit == "minmax" else _from_frames(request, frames, cfg)
+        except ClipError as error:
+            failure = str(error)
+            with suppress(ClipError):
+                frames.read_rest()
+        # without all frames there is no content to keep a failure under
+        whole = len(frames.digests) == len(frames.names)
+        key = _key(request.source, frames.digests, cfg) if whole else ""
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        return FeatureRow(
-            request.clip_id,
-            "",
-            unit,
-            "failed",
-            error=transient_error(error),
-            seconds=time.perf_counter() - begin,
-        )
-    return replace(row, seconds=time.perf_counter() - begin)
+        row, key, failure = None, "", transient_error(error)
+    row = row or FeatureRow(request.clip_id, key, unit, "failed", error=failure)
+    return replace(row, key=key, seconds=time.perf_counter() - begin)
 
 
 def transient_error(error: Exception) -> str:
@@ -183,12 +198,12 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
     return digest(identity)
 
 
-def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> FeatureRow:
-    map_HW3 = decode_flow_map(data, name)
+def _from_map(request: FeatureRequest, frames: _Frames) -> FeatureRow:
+    map_HW3 = decode_flow_map(frames.read(), frames.names[0])
     flow_HW2 = np.ascontiguousarray(map_HW3[..., :2])
     return FeatureRow(
         request.clip_id,
-        key,
+        "",
         "minmax",
         "ok",
         flow_HW2=flow_HW2,
@@ -196,46 +211,53 @@ def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> Feat
     )
 
 
-def _from_frames(
-    request: FeatureRequest, key: str, files: list[bytes], names: list[str], cfg: FeatureConfig
-) -> FeatureRow:
-    if len(files) < 2:
+def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -> FeatureRow:
+    names = frames.names
+    if len(names) < 2:
         raise ClipError(
             "there is no frame between onset and offset to choose the apex from; annotate the apex."
         )
-    onset_hw = decode_gray(files[0], names[0])
+    luma_hw = decode_luma(frames.read(), names[0])
+    bits = bits_of(luma_hw)
+    onset_hw = eight_bits(luma_hw, bits)
     face = find_face(onset_hw, model_path(cfg.landmarks), cfg.detector_side, names[0])
     transform_23 = eye_transform(face.points_L2, cfg.size)
     points_L2 = transform_points(face.points_L2, transform_23)
     onset_HW = crop(onset_hw, transform_23, cfg.size)
 
     def aligned(index: int) -> ByteArray:
-        frame_hw = decode_gray(files[index], names[index])
+        frame_hw = decode_luma(frames.read(), names[index])
         if frame_hw.shape != onset_hw.shape:
             sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
             raise ClipError(
                 f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
                 " clip must have one size."
             )
-        return crop(frame_hw, transform_23, cfg.size)
+        if frame_hw.dtype != luma_hw.dtype:
+            depths = [f"{8 * x.dtype.itemsize}-bit" for x in (luma_hw, frame_hw)]
+            raise ClipError(
+                f"{names[index]}: it is {depths[1]}, the onset {depths[0]}; all frames of a clip must have"
+                " one depth."
+            )
+        return crop(eight_bits(frame_hw, bits), transform_23, cfg.size)
 
     chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
-        most = _motion(onset_HW, apex_HW, points_L2)
-        for index in range(2, len(files)):
+        most = motion(onset_HW, apex_HW, points_L2)
+        for index in range(2, len(names)):
             candidate_HW = aligned(index)
-            motion = _motion(onset_HW, candidate_HW, points_L2)
-            if motion > most:  # the first one of equals
-                most, chosen, apex_HW = motion, index, candidate_HW
+            moved = motion(onset_HW, candidate_HW, points_L2)
+            if moved > most:  # the first one of equals
+                most, chosen, apex_HW = moved, index, candidate_HW
     flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
     if cfg.stabilise:
         flow_HW2 = subtract_rigid(flow_HW2, points_L2)
     return FeatureRow(
         request.clip_id,
-        key,
+        "",
         "px",
         "ok",
-        note=face.note,
+        note="; ".join(part for part in (face.note, doubt(onset_HW, apex_HW, flow_HW2)) if part),
         onset_HW=onset_HW,
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
@@ -244,7 +266,7 @@ def _from_frames(
     )
 
 
-def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
+def motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
     """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.

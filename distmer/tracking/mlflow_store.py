@@ -27,6 +27,7 @@ from mlflow.entities import Metric as Point
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from distmer.report.fonts import legible
 from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
@@ -263,7 +264,7 @@ class MlflowStore:
                 run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path)
             )
         elif isinstance(item, Figure):
-            self.client.log_figure(run_id, item.draw(), legal(item.path), save_kwargs={"dpi": 150})
+            self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
 
 
 def _as_input(item: Data) -> DatasetInput:
