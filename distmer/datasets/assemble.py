@@ -229,7 +229,8 @@ def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation], exclude
 
 
 def _hint(dataset: str, name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    # Most names of clips are alike, so only one that differs in a character is a hint.
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9 if "/" in name else 0.75)
     return f" (did you mean {dataset}/{close[0]}?)" if close else ""
 
 

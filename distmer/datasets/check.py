@@ -183,8 +183,9 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
         groups.setdefault(failure.reason, []).append(failure.clip)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return [
-        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(clips)})" if len(clips) <= 3 else "")
+        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(named)})" if named and len(clips) <= 3 else "")
         for reason, clips in ordered
+        for named in [[clip for clip in clips if clip not in reason]]  # a note is called by its row
     ]
 
 

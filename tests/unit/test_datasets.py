@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distmer.datasets import check_report
 from distmer.types import ApexSearch, BadInput
 from tests.fixtures.dataset_layouts import (
     CASME2_HEADER,
@@ -71,6 +72,7 @@ def test_samm_header_is_found_wherever_it_stands_and_subjects_get_their_zeros_ba
     assert sorted(clips) == ["samm/006/006_1_2", "samm/006/006_3_5", "samm/007/007_6_1"]
     assert not manifest.failures and len(manifest.excluded) == 2
     assert all("is taken for a note" in row.reason for row in manifest.excluded)
+    assert "if it is a clip.\n" in check_report(manifest)
     assert pair(clips["samm/006/006_1_2"]) == ("006_05562.jpg", "006_05575.jpg")
     assert clips["samm/006/006_1_2"].where.endswith(f"row {header_line + 1}")
 
