@@ -13,7 +13,7 @@ from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, with_environment
+from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
     NOT_REACHED,
@@ -81,7 +81,7 @@ def compare_runs(
     run_dirs: Sequence[Place],
     workspace: str | None,
     environ: Mapping[str, str],
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Layer = (),
 ) -> tuple[Comparison, Place]:
     """Finished runs side by side, from their folders alone; a file of predictions that other code made may
     stand beside them (`distmer score`)."""

@@ -53,12 +53,14 @@ def read_predictions(path: Path) -> Imported:
         raise BadInput(
             f"{path}: it cannot be read as a table ({said}); give {_READ} of predictions."
         ) from error
-    return import_predictions(_without_index(frame), str(path))
+    return from_frame(frame, str(path))
 
 
-def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the row numbers that pandas writes into a CSV file unless it is told not to."""
-    return frame.drop(columns=[name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")])
+def from_frame(frame: pd.DataFrame, where: str) -> Imported:
+    """The predictions in a table, without the row numbers that pandas writes into a CSV file unless it is
+    told not to. ``where``: how messages name it."""
+    numbers = [name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")]
+    return import_predictions(frame.drop(columns=numbers), where)
 
 
 def imported_entry(path: Path, beside: Entry | None, evaluation: EvaluationConfig) -> Entry:

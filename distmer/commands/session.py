@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
 from distmer.config import Config
-from distmer.config_layers import load_config
+from distmer.config_layers import Layer, load_config
 from distmer.datasets import load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
@@ -42,10 +42,11 @@ R = TypeVar("R", "RunResult", "SweepResult")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A configuration and the workspace it is run in."""
+    """A configuration and the workspace it is run in; ``clips`` where they have been read already."""
 
     config: Config
     workspace: Workspace
+    clips: Manifest | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -58,20 +59,22 @@ class Session:
     def open(
         cls,
         path: Place | None,
-        overrides: Sequence[str],
+        overrides: Sequence[str] | Layer,
         workspace: str | None,
         environ: Mapping[str, str],
         *,
         kept: bool = False,
+        clips: Manifest | None = None,
     ) -> Session:
-        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled
-        out."""
+        """The session of a configuration: ``overrides`` are those of a command line, or the keyword arguments
+        of a call in Python. ``kept``: it is one that distmer wrote, with every setting spelled out."""
         place = Workspace.find(workspace, environ)
         return cls(
             load_config(
                 path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
             ),
             place,
+            clips,
         )
 
     @classmethod
@@ -115,6 +118,8 @@ class Session:
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
         surely be extracted: no features are stored yet."""
+        if self.clips is not None:
+            return self.clips
         notify = Observers(observers)
 
         def progress(done: int, total: int) -> None:

@@ -1,0 +1,274 @@
+"""Runs side by side, searches, and predictions of other code: `distmer.compare`, `sweep` and `score`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distmer.api.clips import Clips
+from distmer.api.models import model_section
+from distmer.api.runs import Run, of_result
+from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
+from distmer.commands.compare import compare_runs
+from distmer.commands.score import from_frame, read_predictions, score_report
+from distmer.experiment.comparison import Comparison
+from distmer.report.comparison import comparison_report, pair_frame, score_frame
+from distmer.report.document import Document
+from distmer.storage import Place, place
+from distmer.types import BadInput, JsonValue
+from distmer.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from distmer.sweep.result import SweepResult
+
+
+class Compared:
+    """Runs side by side: the scores, and a paired test of every two.
+
+    Attributes
+    ----------
+    folder : Path or remote place
+        Where the tables lie, also for LaTeX.
+    report : Document
+        All of it as a text, as Markdown, and as HTML in a notebook.
+    """
+
+    def __init__(self, comparison: Comparison, folder: Place) -> None:
+        self.comparison, self.folder = comparison, folder
+        self.report: Document = comparison_report(comparison)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """One row a run: scores with intervals, spread over seeds, means over folds, floors, size, cost."""
+        return score_frame(self.comparison)
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """One row a pair: differences A − B with intervals, p-values raw and corrected (Holm), a verdict."""
+        return pair_frame(self.comparison)
+
+    def __repr__(self) -> str:
+        verdicts = "; ".join(f"{p.a} and {p.b}: {p.verdict()}" for p in self.comparison.pairs)
+        return f"<Compared {len(self.comparison.entries)} runs: {verdicts}; {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+class Scored:
+    """Predictions of other code, scored.
+
+    Attributes
+    ----------
+    warnings : list of str
+        What makes a score of this table doubtful: a subject in several folds, a clip predicted twice.
+    report : Document
+        All scores as a text, as Markdown, and as HTML in a notebook.
+    """
+
+    def __init__(self, report: Document, found: JsonValue) -> None:
+        self.report, self._found = report, found
+        self.warnings: list[str] = list(report.warnings)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """One row a metric and way of averaging: ``value``, ``sd`` over seeds, ``lo`` and ``hi`` of the
+        interval, and the floors."""
+        import pandas as pd
+
+        rows = [
+            {
+                **{key: row[key] for key in ("metric", "over", "value", "sd")},
+                **(row["interval"] or {"lo": None, "hi": None}),
+                **{f"floor_{name}": value for name, value in row["floors"].items()},
+            }
+            for row in self._found["scores"]
+        ]
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> JsonValue:
+        """What ``distmer score --json`` prints."""
+        return self._found
+
+    def __repr__(self) -> str:
+        row = self._found["scores"][0]
+        warned = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return f"<Scored {self.report.title}: {row['over']} {row['metric']} {row['value']:.4f}{warned}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+class Swept(Run):
+    """A search that has ended. Its scores are of the chosen settings, on subjects that their search has not
+    seen."""
+
+    def __init__(self, result: SweepResult) -> None:
+        from distmer.report.sweep import sweep_report
+
+        super().__init__(*of_result(result), sweep_report(result))
+        self.result = result
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: its search, its setting, its validation scores, and how it ended."""
+        from distmer.report.sweep import trial_frame
+
+        return trial_frame(self.result.outcomes)
+
+
+def compare(
+    runs: Sequence[Run | str | Path], *, tracking: Tracking = False, workspace: str | Path | None = None
+) -> Compared:
+    """Runs side by side, with paired permutation tests over the subjects, corrected for their number (Holm).
+
+    Parameters
+    ----------
+    runs
+        At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs, or files
+        of predictions that other code made (see `score`).
+    tracking
+        Whether the comparison is written to MLflow, see `loso`.
+    workspace
+        Where the tables are written; else where the first run is.
+
+    Raises
+    ------
+    BadInput
+        A folder holds no finished run; or the runs tell different classes apart, or are of other clips.
+
+    Examples
+    --------
+    >>> import distmer as dm
+    >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
+    >>> quick = {"features": {"flow": "farneback"}, "progress": False}
+    >>> runs = [dm.loso(clips, model=model, **quick) for model in ("linear", "svm")]
+    >>> compared = dm.compare(runs)
+    >>> len(compared.scores), len(compared.pairs)
+    (2, 1)
+    """
+    if isinstance(runs, str | Path | Run) or len(runs) < 2:
+        raise BadInput("dm.compare: give a list of at least two runs, of their folders, or of files.")
+    folders = [run.folder if isinstance(run, Run) else place(str(run)) for run in runs]
+    where = None if workspace is None else str(workspace)
+    return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking)))
+
+
+def sweep(
+    clips: Clips,
+    space: Mapping[str, Any],
+    model: Any = "atscnn",
+    *,
+    sweep: Section = None,
+    train: Section = None,
+    features: Section = None,
+    inputs: Section = None,
+    evaluation: Section = None,
+    seeds: int | Iterable[int] | None = None,
+    cluster: Section = None,
+    tracking: Tracking = False,
+    storage: Section = None,
+    workspace: str | Path | None = None,
+    name: str | None = None,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> Swept:
+    """Search settings without looking at the held-out subjects, and score what was chosen.
+
+    For each outer fold, settings are tried on inner folds of its own training subjects; the best one is
+    trained on all of them and tested on the held-out subjects. It is done by Ray Tune, on the local cores or
+    on the cluster of ``RAY_ADDRESS``.
+
+    Parameters
+    ----------
+    space
+        Setting → its values: a list, or a domain as in a configuration (``{"loguniform": [1e-5, 1e-2]}``).
+        Settings of ``features``, ``inputs``, ``model`` and ``train`` can be searched, by dotted name.
+    sweep
+        Further settings of the section ``sweep``: ``{"trials": 8, "searcher": "random"}``.
+    clips, model, train, features, inputs, evaluation, seeds, cluster, tracking, storage, workspace, name, \
+retry_failed, progress
+        As in `loso`. ``evaluation={"folds": "group_kfold", "k": 5}`` makes a search quicker: there is one for
+        each outer fold.
+
+    Raises
+    ------
+    BadInput
+        A setting cannot be searched, or a value is impossible.
+
+    Notes
+    -----
+    ``dm.sweep(clips, {"train.lr": {"loguniform": [1e-4, 1e-2]}}, model="ststnet", sweep={"trials": 8})``
+    """
+    from distmer.commands.sweep import run_sweep  # it brings Ray's part of distmer
+
+    where = clips.workspace if workspace is None else str(workspace)
+    given = layer(
+        "dm.sweep",
+        tracking,
+        name=name,
+        seeds=seeds_of(seeds),
+        data=clips.data,
+        features=features,
+        inputs=inputs,
+        model=model_section(model, "dm.sweep", Workspace.find(where, os.environ)),
+        train=train,
+        evaluation=evaluation,
+        cluster=cluster,
+        storage=storage,
+        sweep={**(sweep or {}), "space": {key: _domain(value) for key, value in space.items()}},
+    )
+    result = run_sweep(
+        None,
+        given,
+        where,
+        os.environ,
+        clips=clips.manifest,
+        retry_failed=retry_failed,
+        progress=progress,
+    )
+    return Swept(result)
+
+
+def score(
+    predictions: pd.DataFrame | str | Path, *, resamples: int = 2000, confidence: float = 0.95
+) -> Scored:
+    """Predictions that other code made, scored as distmer scores its own.
+
+    Parameters
+    ----------
+    predictions
+        A table with one row a clip, or the path of one (``.csv``, ``.tsv``, ``.parquet``): columns ``clip``,
+        ``subject``, ``y_true``, and ``y_pred`` or a column ``prob_CLASS`` for each class; ``dataset``,
+        ``fold`` and ``seed`` where there are several.
+    resamples
+        Of the bootstrap over subjects.
+    confidence
+        Of the intervals.
+
+    Raises
+    ------
+    BadInput
+        A column is missing or unknown, or a cell cannot be used.
+
+    Examples
+    --------
+    >>> import distmer as dm, pandas as pd
+    >>> frame = pd.DataFrame({"clip": ["a", "b", "c", "d"], "subject": ["s1", "s1", "s2", "s2"],
+    ...                       "y_true": ["neg", "pos", "neg", "pos"], "y_pred": ["neg", "pos", "neg", "neg"]})
+    >>> dm.score(frame)
+    <Scored table: pooled UAR 0.7500>
+    """
+    if isinstance(predictions, str | Path):
+        found, title = read_predictions(Path(predictions)), str(predictions)
+    else:
+        found, title = from_frame(predictions, "table"), "table"
+    return Scored(*score_report(found, title, resamples, confidence))
+
+
+def _domain(value: Any) -> JsonValue:
+    return plain(value) if isinstance(value, Mapping) else {"choice": plain(value)}
