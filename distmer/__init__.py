@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from distmer.api.runs import Run as Run
     from distmer.api.runs import loso as loso
     from distmer.api.runs import open_run as open_run
+    from distmer.api.scores import Scored as Scored
+    from distmer.api.scores import score as score
     from distmer.api.several import Compared as Compared
-    from distmer.api.several import Scored as Scored
     from distmer.api.several import Swept as Swept
     from distmer.api.several import compare as compare
-    from distmer.api.several import score as score
     from distmer.api.several import sweep as sweep
     from distmer.api.splits import LeaveOneSubjectOut as LeaveOneSubjectOut
     from distmer.api.splits import make_folds as make_folds
@@ -34,7 +34,8 @@ __version__ = "0.1.0"
 _OFFERED = {
     **dict.fromkeys(("Clips", "FeatureArrays", "features", "load"), "distmer.api.clips"),
     **dict.fromkeys(("Run", "loso", "open_run"), "distmer.api.runs"),
-    **dict.fromkeys(("Compared", "Scored", "Swept", "compare", "score", "sweep"), "distmer.api.several"),
+    **dict.fromkeys(("Scored", "score"), "distmer.api.scores"),
+    **dict.fromkeys(("Compared", "Swept", "compare", "sweep"), "distmer.api.several"),
     **dict.fromkeys(("LeaveOneSubjectOut", "make_folds"), "distmer.api.splits"),
     **dict.fromkeys(("BadInput", "RunError"), "distmer.types"),
 }

@@ -185,10 +185,11 @@ def _definition(entry: Any, call: str) -> str:
         text = _text_at(entry.__name__, code, whole)
         if text is None:
             continue
-        # All of the file or cell is compiled: what it imports has a say in the code of its functions.
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        compiled = compile(whole, code.co_filename, "exec", flags, dont_inherit=True)
-        if not any(_same(code, other) for other in _codes(compiled)):
+        # Python compiles a file as a whole, a notebook each statement alone; what is imported beside a
+        # function has a say in its code.
+        how = {"flags": ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, "dont_inherit": True}
+        compiled = [compile(part, code.co_filename, "exec", **how) for part in (whole, text)]
+        if not any(_same(code, other) for part in compiled for other in _codes(part)):
             raise BadInput(
                 f"{call}: {code.co_filename} was edited after {entry.__name__} was imported from it, so what"
                 " runs is not what it says; reload the module, or restart Python."
