@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distmer.api.naming import reference
 from distmer.api.settings import Executor, Section, is_local, layer
 from distmer.commands.session import Session
 from distmer.datasets import mismatches
@@ -23,6 +25,7 @@ from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
 from distmer.report.table import Column, Row, Table
 from distmer.types import BadInput, ClipFailure, FloatArray, IntArray, Manifest
+from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +238,8 @@ def features(
     ((16, 3, 14, 14), array([2, 0, 2]), np.str_('casme/sub01'))
     """
     extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
-    given = layer("dm.features", data=clips.data, features=extraction or None, inputs=inputs)
+    code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
+    given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)
     session = Session.open(None, given, clips.workspace, os.environ, clips=clips.manifest)
     local, manifest = is_local(executor, "dm.features"), clips.manifest
     with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:

@@ -6,12 +6,13 @@ import base64
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.models import model_section
+from distmer.api.naming import model_section, reference
 from distmer.api.settings import Executor, Section, Tracking, is_local, layer, seeds_of
 from distmer.commands.run import run_experiment
 from distmer.commands.session import Session
@@ -213,7 +214,8 @@ def loso(
           parameters; it is not fitted itself. A ``random_state`` that you leave open is the fold's seed;
         - a mapping with one of these as ``name``, and options: ``{"name": MyNet, "width": 16}``.
     train, features, inputs, evaluation, cluster, storage
-        Settings of these sections of a configuration: ``train={"epochs": 100}``.
+        Settings of these sections of a configuration: ``train={"epochs": 100}``. Where a setting names code,
+        such as a loss, a function or a class may stand: ``train={"loss": my_loss}``.
     seeds
         One or several; each trains every fold once.
     executor
@@ -253,15 +255,17 @@ def loso(
     """
     local = is_local(executor, "dm.loso")
     where = clips.workspace if workspace is None else str(workspace)
+    home = Workspace.find(where, os.environ)
     given = layer(
         "dm.loso",
         tracking,
+        partial(reference, call="dm.loso", workspace=home),
         name=name,
         seeds=seeds_of(seeds),
         data=clips.data,
         features=features,
         inputs=inputs,
-        model=model_section(model, "dm.loso", Workspace.find(where, os.environ)),
+        model=model_section(model, "dm.loso", home),
         train=train,
         evaluation=evaluation,
         cluster=cluster,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.models import model_section
+from distmer.api.naming import model_section, reference
 from distmer.api.runs import Run, of_result
 from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
 from distmer.commands.compare import compare_runs
@@ -162,15 +163,17 @@ retry_failed, progress
     from distmer.commands.sweep import run_sweep  # it brings Ray's part of distmer
 
     where = clips.workspace if workspace is None else str(workspace)
+    home = Workspace.find(where, os.environ)
     given = layer(
         "dm.sweep",
         tracking,
+        partial(reference, call="dm.sweep", workspace=home),
         name=name,
         seeds=seeds_of(seeds),
         data=clips.data,
         features=features,
         inputs=inputs,
-        model=model_section(model, "dm.sweep", Workspace.find(where, os.environ)),
+        model=model_section(model, "dm.sweep", home),
         train=train,
         evaluation=evaluation,
         cluster=cluster,

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from distmer.types import BadInput
 
 _HEAD = (
@@ -128,7 +130,7 @@ class _Writer:
             made = self.expression(type(value), by)
             params = changed_params(value).items()
             return f"{made}({', '.join(f'{name}={self.expression(one, by)}' for name, one in params)})"
-        if hasattr(value, "item"):  # a number of numpy
+        if isinstance(value, np.generic):
             return self.expression(value.item(), by)
         raise self._refused(f"a parameter of {by} is a {type(value).__name__}, which has no source")
 
@@ -138,8 +140,11 @@ class _Writer:
         for used in _globals_of(text):
             if used in known and used != value.__name__:
                 self.need(used, known[used], name)
-        alias = "" if name == value.__name__ else f"{name} = {value.__name__}\n"
-        self.texts[name] = f"{text}\n{alias}"
+        # what was set on it later, such as the size of a function's maps
+        later = {key: _literal(one) for key, one in vars(value).items() if not key.startswith("__")}
+        lines = [f"{value.__name__}.{key} = {one}\n" for key, one in later.items() if one is not None]
+        alias = [] if name == value.__name__ else [f"{name} = {value.__name__}\n"]
+        self.texts[name] = "\n".join([text, *lines, *alias])
 
     def _import(self, name: str, module: ModuleType, by: str) -> None:
         if not _can_be_imported(module.__name__):
@@ -179,25 +184,27 @@ def _literal(value: Any) -> str | None:
 
 def _definition(entry: Any, call: str) -> str:
     """The source of a class or a function. BadInput where there is none, or where it is not what runs."""
-    for function in _functions_of(entry):
-        code = function.__code__
-        whole = "".join(linecache.getlines(code.co_filename, function.__globals__))
-        text = _text_at(entry.__name__, code, whole)
-        if text is None:
-            continue
+    codes = [function.__code__ for function in _functions_of(entry)]
+    wholes = {code.co_filename: "".join(linecache.getlines(code.co_filename)) for code in codes}
+    file = next((name for name, whole in wholes.items() if whole), "")
+    texts = _definitions(entry.__name__, wholes.get(file, ""))
+    for text in reversed(texts):
         # Python compiles a file as a whole, a notebook each statement alone; what is imported beside a
         # function has a say in its code.
         how = {"flags": ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, "dont_inherit": True}
-        compiled = [compile(part, code.co_filename, "exec", **how) for part in (whole, text)]
-        if not any(_same(code, other) for part in compiled for other in _codes(part)):
-            raise BadInput(
-                f"{call}: {code.co_filename} was edited after {entry.__name__} was imported from it, so what"
-                " runs is not what it says; reload the module, or restart Python."
-            )
-        return text
+        found = [code for part in (wholes[file], text) for code in _codes(compile(part, file, "exec", **how))]
+        checked = [code for code in codes if code.co_filename == file] + _methods(entry, text)
+        if all(any(_same(code, other) for other in found) for code in checked):
+            return text
+    if texts:
+        raise BadInput(
+            f"{call}: {entry.__name__}, or {file}, was changed after it was defined, so what runs is not what"
+            " is written there; define it again, or reload its module."
+        )
+    why = "cannot be found" if codes else "cannot be found, for it has no function of its own"
     raise BadInput(
-        f"{call}: the source of {entry.__name__} cannot be found, and it is part of a fold's identity; define"
-        f" it in a cell of a notebook, {_REMEDY}."
+        f"{call}: the source of {entry.__name__} {why}, and it is part of a fold's identity; define it in a"
+        f" cell of a notebook with a function in it, {_REMEDY}."
     )
 
 
@@ -211,19 +218,27 @@ def _functions_of(entry: Any) -> Iterator[FunctionType]:
             yield function
 
 
-def _text_at(name: str, code: CodeType, whole: str) -> str | None:
-    """The definition called ``name`` around the code's first line, with its decorators."""
+def _methods(entry: Any, text: str) -> list[CodeType]:
+    """What a class has under the names that its body defines: another function may have been put there."""
+    (node,) = ast.parse(text).body
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    plain = [one.name for one in body if isinstance(one, ast.FunctionDef) and not one.decorator_list]
+    found = [vars(entry).get(name) for name in plain]
+    return [function.__code__ for function in found if isinstance(function, FunctionType)]
+
+
+def _definitions(name: str, whole: str) -> list[str]:
+    """The texts of all definitions of a name in a file or a cell, with their decorators."""
     try:
         tree = ast.parse(whole)
     except SyntaxError:
-        return None
-    lines = whole.splitlines(keepends=True)
+        return []
+    lines, found = whole.splitlines(keepends=True), list[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first <= code.co_firstlineno <= (node.end_lineno or 0):
-                return textwrap.dedent("".join(lines[first - 1 : node.end_lineno])).rstrip() + "\n"
-    return None
+            found.append(textwrap.dedent("".join(lines[first - 1 : node.end_lineno])).rstrip() + "\n")
+    return found
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

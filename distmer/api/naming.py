@@ -1,5 +1,5 @@
-"""A model that is given as an object: named, so that a configuration, a fold's identity and a worker can name
-it too."""
+"""Code that is given as an object: a class, a function, an estimator. It is named, so that a configuration, a
+fold's identity and a worker can name it too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distmer.workspace import Workspace
 _DIGITS = 12  # of the digest of a written module, in its name
 
 
-def model_section(model: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
+def model_section(model: Any, call: str, workspace: Workspace) -> dict[str, Any]:
     """The section ``model`` of a configuration for what a user gives as a model (see `distmer.loso`).
 
     Raises
@@ -33,11 +33,28 @@ def model_section(model: Any, call: str, workspace: Workspace) -> dict[str, Json
     BadInput
         It cannot be named: it is built already, it has no source, or it uses something that has none.
     """
-    options = (
-        {key: value for key, value in model.items() if key != "name"} if isinstance(model, Mapping) else {}
-    )
-    entry = model.get("name", ModelConfig().name) if isinstance(model, Mapping) else model
-    return {**_named(entry, call, workspace), **plain(options)}
+    options: dict[str, Any] = dict(model) if isinstance(model, Mapping) else {"name": model}
+    entry = options.pop("name", ModelConfig().name)
+    return {**_named(entry, call, workspace), **options}
+
+
+def reference(entry: Any, call: str, workspace: Workspace) -> str:
+    """The reference to a class or a function: by its module where that can be imported, else written down.
+
+    BadInput where it has no name, no source, or uses something that has none.
+    """
+    name = entry.__name__
+    if not name.isidentifier() or entry.__qualname__ != name:
+        raise BadInput(
+            f"{call}: {entry.__qualname__} is not defined at the top level of a module or a cell; define it"
+            " there with `class` or `def`, so that it has a name."
+        )
+    if source.is_typed(entry):
+        return _written(name, source.module_of(name, entry, call), workspace)
+    if entry.__module__.startswith("distmer."):
+        raise BadInput(f"{call}: {name} is distmer's own; give its name as a text (see `distmer models`).")
+    source.require_as_imported(entry, call)
+    return f"{entry.__module__}:{name}"
 
 
 def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
@@ -46,7 +63,9 @@ def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
     if isinstance(entry, ModelInfo):
         return {"name": _registered(entry, call)}
     if inspect.isclass(entry) or inspect.isfunction(entry):
-        return _of_definition(entry, call, workspace)
+        if hasattr(entry, "fit") and not source.is_typed(entry) and is_installed(entry.__module__):
+            return {"name": "sklearn", "estimator": source.public_name(entry)}
+        return {"name": reference(entry, call, workspace)}
     if hasattr(entry, "fit") and hasattr(entry, "get_params"):
         return _of_estimator(entry, call, workspace)
     what = type(entry).__name__
@@ -73,26 +92,6 @@ def _registered(info: ModelInfo, call: str) -> str:
             " package.module:NAME or ./file.py:NAME."
         )
     return info.name
-
-
-def _of_definition(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
-    """Of a class or a function: by its module where it has one that can be imported, else written down."""
-    name = entry.__name__
-    if not name.isidentifier() or entry.__qualname__ != name:
-        raise BadInput(
-            f"{call}: {entry.__qualname__} is not defined at the top level of a module or a cell; define it"
-            " there with `class` or `def`, so that it has a name."
-        )
-    if source.is_typed(entry):
-        return {"name": _written(name, source.module_of(name, entry, call), workspace)}
-    if entry.__module__.startswith("distmer."):
-        raise BadInput(
-            f"{call}: {name} is of distmer itself; give the model's name, as `distmer models` has it."
-        )
-    if hasattr(entry, "fit") and is_installed(entry.__module__):
-        return {"name": "sklearn", "estimator": source.public_name(entry)}
-    source.require_as_imported(entry, call)
-    return {"name": f"{entry.__module__}:{name}"}
 
 
 def _of_estimator(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
