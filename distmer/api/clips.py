@@ -170,7 +170,7 @@ def load(
     >>> clips
     <Clips of synthetic: 16 of 16 usable, 4 subjects, negative, positive, surprise>
     >>> clips.to_pandas()["label"].value_counts().to_dict()
-    {'negative': 6, 'positive': 5, 'surprise': 5}
+    {'negative': 7, 'positive': 5, 'surprise': 4}
     """
     where = {} if root is None else {"root": root}
     given = layer("dm.load", data={"protocol": protocol, **where, **data})
@@ -235,7 +235,7 @@ def features(
     >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
     >>> x, y, subjects = dm.features(clips, flow="farneback", size=14, progress=False)
     >>> x.shape, y[:3], subjects[0]
-    ((16, 3, 14, 14), array([2, 0, 2]), np.str_('casme/sub01'))
+    ((16, 3, 14, 14), array([0, 1, 0]), np.str_('casme/sub01'))
     """
     extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
     code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))

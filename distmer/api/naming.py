@@ -119,9 +119,11 @@ def _written(name: str, text: str, workspace: Workspace) -> str:
     stem = f"{name.lower()}_{digest_of_source(text.encode())[:_DIGITS]}"
     root = workspace.root if isinstance(workspace.root, Path) else Path(_temporary().name)
     path = root / "code" / f"{stem}.py"
-    if stem not in sys.modules or not path.exists():
+    if not path.exists():
         write(path, text.encode())
-    return f"{path}:{name}"
+    # of another workspace: it says the same, and a process has one module of a name
+    loaded = getattr(sys.modules.get(stem), "__file__", None) or path
+    return f"{loaded}:{name}"
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import os
 import signal
 import subprocess
@@ -64,6 +66,21 @@ except AttributeError as error:
     environ = {**os.environ, "PYTHONPATH": str(command.ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environ, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", sorted(set(dm._OFFERED.values()) - {"distmer.types"}))
+def test_every_example_of_a_docstring_says_what_happens(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTMER_HOME", str(tmp_path))
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for example in doctest.DocTestFinder().find(importlib.import_module(module)):
+        runner.run(example, out=said.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(said)
+    offered = [getattr(dm, name) for name, place in dm._OFFERED.items() if place == module]
+    functions = [one for one in offered if not isinstance(one, type) and one.__name__ != "distmer.sweep"]
+    assert all(">>> " in str(one.__doc__) for one in functions)  # a sweep needs Ray: see tests/ray
 
 
 def test_type_checkers_see_the_names_that_are_there() -> None:
