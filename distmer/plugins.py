@@ -240,7 +240,10 @@ def _distributions() -> Mapping[str, list[str]]:
 def own_modules(module: str) -> list[str]:
     """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of
     its own top-level package (of a file: all that is not installed, wherever it lies). Read off the import
-    statements, so that it is the same in every process, whatever else was imported there."""
+    statements, so that it is the same in every process, whatever else was imported there. A module of distmer
+    is alone: `distmer.code` lists what else counts."""
+    if module.startswith("distmer."):
+        return [module]
     found: dict[str, None] = {}
     waiting = [module]
     while waiting:
