@@ -244,3 +244,26 @@ def test_what_cannot_be_named_is_one_sentence(make: Any, said: str, home: Worksp
     assert said in str(raised.value) and str(raised.value).startswith("dm.loso: ")
     assert "\n" not in str(raised.value)
     assert not (home.root / "code").exists()  # type: ignore[union-attr]
+
+
+def test_a_loss_of_a_notebook_is_a_setting(maps: Path, home: Workspace) -> None:
+    """Wherever a setting names code, a function or a class may stand; its options beside it."""
+    loss = "def sharp(z_BK, y_B, gamma: float = 1.0):\n    return gamma * F.cross_entropy(z_BK, y_B, {how})\n"
+    clips = dm.load("flowmaps", root=maps, workspace=home.root)  # type: ignore[arg-type]
+    digests = []
+    for how in ("reduction='none'", "None, reduction='none'", "reduction='none', label_smoothing=0.1"):
+        train = {
+            "epochs": 1,
+            "loss": {"name": Notebook(IMPORTS, loss.format(how=how))["sharp"], "gamma": 2.0},
+        }
+        run = dm.loso(
+            clips,
+            {"name": "atscnn", "size": 16, "hidden": 16},
+            train=train,
+            inputs={"normalise": "minmax"},
+            evaluation={"bootstrap": 100},
+            progress=False,
+        )
+        assert run.status == "complete"
+        digests.append(run.results.digest)
+    assert len(set(digests)) == 3  # each text is another loss
