@@ -78,7 +78,10 @@ class Swept(Run):
 
 
 def compare(
-    runs: Sequence[Run | str | Path], *, tracking: Tracking = False, workspace: str | Path | None = None
+    runs: Sequence[Run | str | Path] | Mapping[str, Run | str | Path],
+    *,
+    tracking: Tracking = False,
+    workspace: str | Path | None = None,
 ) -> Compared:
     """Runs side by side, with paired permutation tests over the subjects, corrected for their number (Holm).
 
@@ -86,7 +89,7 @@ def compare(
     ----------
     runs
         At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs, or files
-        of predictions that other code made (see `score`).
+        of predictions that other code made (see `score`). A mapping gives each a name of yours.
     tracking
         Whether the comparison is written to MLflow, see `loso`.
     workspace
@@ -102,16 +105,18 @@ def compare(
     >>> import distmer as dm
     >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
     >>> quick = {"features": {"flow": "farneback"}, "progress": False}
-    >>> runs = [dm.loso(clips, model=model, **quick) for model in ("linear", "svm")]
+    >>> runs = {model: dm.loso(clips, model=model, **quick) for model in ("linear", "svm")}
     >>> compared = dm.compare(runs)
-    >>> len(compared.scores), len(compared.pairs)
-    (2, 1)
+    >>> list(compared.scores["row"]), len(compared.pairs)
+    (['linear', 'svm'], 1)
     """
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise BadInput("dm.compare: give a list of at least two runs, of their folders, or of files.")
-    folders = [run.folder if isinstance(run, Run) else place(str(run)) for run in runs]
+    given = runs.values() if isinstance(runs, Mapping) else runs
+    folders = [run.folder if isinstance(run, Run) else place(str(run)) for run in given]
+    labels = dict(zip(folders, runs, strict=True)) if isinstance(runs, Mapping) else None
     where = None if workspace is None else str(workspace)
-    return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking)))
+    return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking), labels))
 
 
 def sweep(

@@ -168,7 +168,8 @@ def test_compare_and_score_take_a_run_as_it_is(clips: dm.Clips, tmp_path: Path) 
     file = tmp_path / "others.csv"
     one.predictions.to_pandas().to_csv(file)
     assert dm.score(file).scores.equals(scored.scores)
-    assert len(dm.compare([one.folder, file]).pairs) == 1
+    named = dm.compare({"theirs": file, "ours": one.folder})
+    assert list(named.scores["row"]) == ["ours", "theirs"] and named.folder.parent == compared.folder.parent
 
 
 def test_the_arrays_are_what_a_model_of_ours_is_given(clips: dm.Clips) -> None:

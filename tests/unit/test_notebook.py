@@ -53,7 +53,7 @@ def test_the_example_runs_and_shows_what_it_says(tmp_path: Path) -> None:
     assert "(4 in the ledger already)" in shown(cells["again.scores.equals(small.scores)"], "text/plain")
     (run_of_it,) = (tmp_path / "there" / "home" / "code").iterdir()
     assert "def squash(x):" in run_of_it.read_text()
-    assert "difference" in shown(cells["dm.compare([logistic, small])"], "text/html")
+    assert "difference" in shown(cells['dm.compare({"logistic": logistic, "small": small})'], "text/html")
 
 
 def test_a_mistake_is_one_sentence_and_the_stop_button_keeps_what_is_finished(tmp_path: Path) -> None:
