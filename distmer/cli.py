@@ -140,8 +140,7 @@ def compare(
         )
     else:
         found = compare_runs(places, workspace, os.environ, overrides)
-    compared = Compared(*found)
-    click.echo(compared.report.text(width=140, colour=sys.stdout.isatty()))
+    click.echo((compared := Compared(*found)).report.text(width=140, colour=sys.stdout.isatty()))
     click.echo(f"tables: {compared.folder}")
     return compared.comparison.exit_status
 
@@ -168,11 +167,10 @@ def score(
     from distmer.api.scores import Scored
     from distmer.commands.score import named_metrics, read_predictions, score_report
 
-    named = named_metrics(metrics)
+    named, shown = named_metrics(metrics), sys.stdout.isatty()
     for file in files:
         scored = Scored(*score_report(read_predictions(file), str(file), resamples, confidence, named))
-        text = json.dumps(scored.to_json()) if as_json else scored.report.text(colour=sys.stdout.isatty())
-        click.echo(text)
+        click.echo(json.dumps(scored.to_json()) if as_json else scored.report.text(colour=shown))
     return COMPLETE
 
 

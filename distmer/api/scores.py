@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from distmer.commands.score import from_frame, read_predictions, score_report
+from distmer.api.naming import reference
+from distmer.api.settings import layer
+from distmer.commands.score import from_frame, named_metrics, read_predictions, score_report
 from distmer.report.document import Document
 from distmer.types import JsonValue
+from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +64,11 @@ class Scored:
 
 
 def score(
-    predictions: pd.DataFrame | str | Path, *, resamples: int = 2000, confidence: float = 0.95
+    predictions: pd.DataFrame | str | Path,
+    *,
+    metrics: Sequence[Any] = (),
+    resamples: int = 2000,
+    confidence: float = 0.95,
 ) -> Scored:
     """Predictions that other code made, scored as distmer scores its own.
 
@@ -68,6 +78,9 @@ def score(
         A table with one row a clip, or the path of one (``.csv``, ``.tsv``, ``.parquet``): columns ``clip``,
         ``subject``, ``y_true``, and ``y_pred`` or a column ``prob_CLASS`` for each class; ``dataset``,
         ``fold`` and ``seed`` where there are several.
+    metrics
+        As in a configuration's ``evaluation.metrics``; each may also be a function of yours. Without any: all
+        that are usually published.
     resamples
         Of the bootstrap over subjects.
     confidence
@@ -90,4 +103,6 @@ def score(
         found, title = read_predictions(Path(predictions)), str(predictions)
     else:
         found, title = from_frame(predictions, "table"), "table"
-    return Scored(*score_report(found, title, resamples, confidence))
+    code = partial(reference, call="dm.score", workspace=Workspace.find(None, os.environ))
+    named = named_metrics(layer("dm.score", code=code, evaluation={"metrics": metrics}))
+    return Scored(*score_report(found, title, resamples, confidence, named))

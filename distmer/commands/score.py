@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distmer.config import Config, EvaluationConfig, Named, parse
-from distmer.config_layers import load_layers, merge_layers
+from distmer.config_layers import Layer, load_layers, merge_layers
 from distmer.evaluation.every import every_score
 from distmer.evaluation.imported import Imported, import_predictions, in_order
 from distmer.evaluation.named import PUBLISHED, chosen
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 _READ = "a .csv, a .tsv or a .parquet file"
 
 
-def named_metrics(options: Sequence[str]) -> tuple[Named, ...]:
+def named_metrics(options: Sequence[str] | Layer) -> tuple[Named, ...]:
     """What ``--metric`` names: a name, a reference (to a file below the current folder), or a mapping with
-    options. Without any: all that are usually published. BadInput for one that is not YAML."""
-    layers = load_layers(None, [f"evaluation.metrics=[{', '.join(options)}]"], workspace=Path.cwd())
-    given = parse(Config, merge_layers(layers), "--metric").evaluation.metrics
-    return given or PUBLISHED
+    options; or what a call in Python names in its settings. Without any: all that are usually published.
+    BadInput for one that is not YAML."""
+    given = options if isinstance(options, Layer) else [f"evaluation.metrics=[{', '.join(options)}]"]
+    layers = load_layers(None, given, workspace=Path.cwd())
+    where = options.origin if isinstance(options, Layer) else "--metric"
+    return parse(Config, merge_layers(layers), where).evaluation.metrics or PUBLISHED
 
 
 def read_predictions(path: Path) -> Imported:

@@ -266,3 +266,22 @@ def test_what_cannot_be_loaded_compared_or_scored_is_one_sentence(clips: dm.Clip
 def test_an_option_of_a_setting_reaches_the_model(clips: dm.Clips) -> None:
     run = loso(clips, {**SMALL, "hidden": 8}, train={"epochs": 1, "loss": "balanced"})
     assert run.results.options == resolve(ModelConfig.model_validate({**SMALL, "hidden": 8})).spec["options"]
+
+
+def hits_of(confusion_xKK: Any) -> Any:
+    """The share of right predictions."""
+    return np.trace(confusion_xKK, axis1=-2, axis2=-1) / confusion_xKK.sum((-2, -1))
+
+
+def test_a_score_takes_metrics_by_name_and_as_functions(clips: dm.Clips) -> None:
+    frame = loso(clips, "linear").predictions.to_pandas()
+    both = dm.score(frame, metrics=["accuracy", hits_of]).scores
+    values = [value for value, over in zip(both["value"], both["over"], strict=True) if over == "pooled"]
+    assert values[-1] == values[-2] == (frame["y_true"] == frame["y_pred"]).mean()
+    found = dm.score(frame, metrics=["uar", {"name": "uf1"}]).scores
+    assert [name for name, over in zip(found["metric"], found["over"], strict=True) if over == "pooled"] == [
+        "UAR",
+        "UF1",
+    ]
+    with pytest.raises(dm.BadInput, match="did you mean 'uar'"):
+        dm.score(frame, metrics=["uarr"])
