@@ -61,18 +61,17 @@ def run(
     as_json: bool,
 ) -> int:
     """Clips to scores: features, folds, tracking. What is done already is not done again."""
-    from distmer.commands.run import run_experiment
-    from distmer.report.tables import run_report
+    from distmer.api.runs import in_session
 
     if local:
         keep_freed_memory()
-    result = run_experiment(
+    ended = in_session(
         open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed
     )
-    click.echo(run_report(result.results).text(colour=sys.stdout.isatty()))
+    click.echo(ended.report.text(colour=sys.stdout.isatty()))
     if as_json:
-        click.echo(json.dumps(result.to_json()))
-    return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
+        click.echo(json.dumps(ended.to_json()))
+    return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(ended.status, ERROR)
 
 
 @main.command()
@@ -128,15 +127,15 @@ def compare(
     PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
     of finished runs, also with files of predictions as `distmer score` reads them.
     """
+    from distmer.api.several import Compared
     from distmer.commands.compare import compare_runs, run_comparison
-    from distmer.report.comparison import comparison_report
     from distmer.storage import place
 
     if local:
         keep_freed_memory()
     places = [place(path) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
-        comparison, folder = run_comparison(
+        found = run_comparison(
             places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed
         )
     elif retry_failed:
@@ -144,10 +143,10 @@ def compare(
             "--retry-failed extracts clips, and finished runs are only read; give a configuration."
         )
     else:
-        comparison, folder = compare_runs(places, workspace, os.environ, overrides)
-    click.echo(comparison_report(comparison).text(width=140, colour=sys.stdout.isatty()))
-    click.echo(f"tables: {folder}")
-    return comparison.exit_status
+        found = compare_runs(places, workspace, os.environ, overrides)
+    click.echo((compared := Compared(*found)).report.text(width=140, colour=sys.stdout.isatty()))
+    click.echo(f"tables: {compared.folder}")
+    return compared.comparison.exit_status
 
 
 @main.command()
@@ -169,12 +168,13 @@ def score(
 ) -> int:
     """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true,
     and y_pred or one column prob_CLASS for each class; dataset, fold and seed if there are several."""
+    from distmer.api.scores import Scored
     from distmer.commands.score import named_metrics, read_predictions, score_report
 
-    named = named_metrics(metrics)
+    named, shown = named_metrics(metrics), sys.stdout.isatty()
     for file in files:
-        document, found = score_report(read_predictions(file), str(file), resamples, confidence, named)
-        click.echo(json.dumps(found) if as_json else document.text(colour=sys.stdout.isatty()))
+        scored = Scored(*score_report(read_predictions(file), str(file), resamples, confidence, named))
+        click.echo(json.dumps(scored.to_json()) if as_json else scored.report.text(colour=shown))
     return COMPLETE
 
 
@@ -190,14 +190,14 @@ def sweep(
     """Search settings on inner folds alone, and score what is chosen on subjects that the search has not
     seen. CONFIG is a configuration with a `sweep:` section. What is done already is not done again.
     """
+    from distmer.api.several import Swept
     from distmer.commands.sweep import run_sweep
-    from distmer.report.sweep import sweep_report
 
-    result = run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed)
-    click.echo(sweep_report(result).text(width=120, colour=sys.stdout.isatty()))
+    swept = Swept(run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed))
+    click.echo(swept.report.text(width=120, colour=sys.stdout.isatty()))
     if as_json:
-        click.echo(json.dumps(result.to_json()))
-    return {"complete": COMPLETE, "partial": PARTIAL}.get(result.status, ERROR)
+        click.echo(json.dumps(swept.to_json()))
+    return {"complete": COMPLETE, "partial": PARTIAL}.get(swept.status, ERROR)
 
 
 @main.command()

@@ -35,7 +35,8 @@ _OF_OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The settings of one file, or of all ``--set`` of a command line. Its paths are absolute."""
+    """The settings of one file, of all ``--set`` of a command line, or of a call in Python. Its paths are
+    absolute once `load_layers` has read it."""
 
     origin: str
     tree: dict[str, Any]
@@ -44,7 +45,7 @@ class Layer:
 
 def load_config(
     path: Place | None,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str] | Layer = (),
     *,
     workspace: Place,
     environ: Mapping[str, str],
@@ -62,7 +63,7 @@ def load_config(
     for section, what, where in _OF_OTHERS:
         if section in tree:
             raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
-    config = parse(Config, tree, origin(path))
+    config = parse(Config, tree, origin(path, overrides))
     if not kept:
         trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
         stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
@@ -71,9 +72,9 @@ def load_config(
     return config
 
 
-def origin(path: Place | None) -> str:
+def origin(path: Place | None, overrides: Iterable[str] | Layer = ()) -> str:
     """How messages name where a setting comes from."""
-    return str(path) if path else "configuration"
+    return str(path) if path else overrides.origin if isinstance(overrides, Layer) else "configuration"
 
 
 def load_tree(
@@ -83,8 +84,10 @@ def load_tree(
     return with_environment(merge_layers(load_layers(path, overrides, workspace=workspace)), environ)
 
 
-def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Place) -> tuple[Layer, ...]:
-    """The layers of a file and of the command line, the lowest first.
+def load_layers(
+    path: Place | None, overrides: Iterable[str] | Layer, *, workspace: Place
+) -> tuple[Layer, ...]:
+    """The layers of a file and of the command line (or of a call in Python), the lowest first.
 
     Paths in a file are relative to the workspace, on the command line to the current folder (a submitted
     job's current folder is a temporary copy, and what a file names there would be gone). Code of the user's
@@ -94,9 +97,10 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     layers = [] if path is None else _files(located(path), ())
     for layer in layers:
         change_settings(layer.tree, anchoring(workspace, Path(layer.origin).parent))
-    if tree := _overrides(overrides):
-        change_settings(tree, anchoring(Path.cwd(), Path.cwd()))
-        layers.append(Layer("--set", tree, override=True))
+    above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides), True)
+    if above.tree:
+        change_settings(above.tree, anchoring(Path.cwd(), Path.cwd()))
+        layers.append(above)
     for layer in layers:
         change_settings(layer.tree, with_names)
     if modules := merge_layers(layers).get("plugins"):
@@ -108,7 +112,7 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
 def anchor_rule(
     setting: str,
     path: Place | None,
-    overrides: Iterable[str],
+    overrides: Iterable[str] | Layer,
     *,
     workspace: Place,
     environ: Mapping[str, str],
@@ -118,7 +122,8 @@ def anchor_rule(
         (layer.tree, f"in {layer.origin} is below the workspace", workspace)
         for layer in ([] if path is None else _files(path, ()))
     ]
-    layers.append((_overrides(overrides), "of --set is below the current folder", Path.cwd()))
+    above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides))
+    layers.append((above.tree, f"of {above.origin} is below the current folder", Path.cwd()))
     environment = {"data": {"root": environ.get("DISTMER_DATA")}}
     layers.insert(0, (environment, "of DISTMER_DATA is below the current folder", Path.cwd()))
     for tree, rule, base in reversed(layers):

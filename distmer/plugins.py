@@ -239,8 +239,11 @@ def _distributions() -> Mapping[str, list[str]]:
 @functools.cache
 def own_modules(module: str) -> list[str]:
     """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of
-    its own top-level package (of a file: of its own folder). Read off the import statements, so that it is
-    the same in every process, whatever else was imported there."""
+    its own top-level package (of a file: all that is not installed, wherever it lies). Read off the import
+    statements, so that it is the same in every process, whatever else was imported there. A module of distmer
+    is alone: `distmer.code` lists what else counts."""
+    if module.startswith("distmer."):
+        return [module]
     found: dict[str, None] = {}
     waiting = [module]
     while waiting:
@@ -258,8 +261,8 @@ def places_to_ship() -> list[str]:
     compiled parts is not among them: it must be installed on the nodes, for they may be of another type.
     """
     tops = {name.partition(".")[0] for module in _FOUND for name in own_modules(module)}
-    origins = [(spec, Path(str(spec.origin))) for spec in map(_spec, sorted(tops))]
-    places = [origin.parent if spec.submodule_search_locations else origin for spec, origin in origins]
+    specs = map(_spec, sorted(tops))
+    places = [Path([*(spec.submodule_search_locations or ()), spec.origin][0]) for spec in specs]
     return [str(place) for place in places if not any(_compiled(place))]
 
 
@@ -273,12 +276,14 @@ def _is_own(name: str, module: str) -> bool:
         return False
     if name.partition(".")[0] == top:
         return True
-    spec, own = _spec(name.partition(".")[0]), _spec(top)
-    if spec is None or own is None or own.submodule_search_locations or not spec.origin:
-        return False
-    # Of a file: its neighbours, but no package that happens to be installed in the same folder.
-    place = Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
-    return place.parent == Path(str(own.origin)).parent and not distribution_of(name)
+    own = _spec(top)
+    return own is not None and not own.submodule_search_locations and not is_installed(name)
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module is Python's, distmer's or an installed package's, which nobody edits between runs."""
+    origin = str(getattr(_spec(module), "origin", None))
+    return not origin.endswith(".py") or origin.startswith(_OF_OTHERS) or bool(distribution_of(module))
 
 
 def _imported_by(name: str) -> Iterator[str]:

@@ -17,7 +17,14 @@ IntArray = npt.NDArray[np.integer[Any]]
 JsonValue = Any  # str | int | float | bool | None | list | dict, nested
 
 
-class BadInput(Exception):
+class _Sentence(Exception):
+    """An error that is told in one sentence: a notebook shows no traceback of it, as a command does not."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class BadInput(_Sentence):
     """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the
     remedy."""
 
@@ -26,7 +33,7 @@ class OtherCode(BadInput):
     """A fold was given to a process whose code is not of the version that the fold was planned with."""
 
 
-class RunError(Exception):
+class RunError(_Sentence):
     """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the
     remedy."""
 

@@ -16,14 +16,16 @@ from distmer.report.run_folder import read_results
 from distmer.training.audit import audit_fold
 
 
-def audit_experiment(session: Session, folds: int, seed: int, *, local: bool = False) -> Audit:
+def audit_experiment(
+    session: Session, folds: int, seed: int, *, local: bool = False, progress: bool = True
+) -> Audit:
     """Audit ``folds`` folds of an experiment, drawn from ``seed``, and keep the verdict in its run folder.
 
     Clips whose features are missing are extracted first. If the run is finished, its report is written again
     with the verdict, and so is its MLflow run. Raises BadInput where a fold cannot be trained.
     """
     session.require()
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         plan, inputs, run_dir = planned(session, backend, live)
         started = time.perf_counter()
         jobs, clips, found = drawn(plan.jobs, folds, seed), inputs(), []

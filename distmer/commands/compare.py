@@ -13,7 +13,7 @@ from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, with_environment
+from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
     NOT_REACHED,
@@ -81,24 +81,27 @@ def compare_runs(
     run_dirs: Sequence[Place],
     workspace: str | None,
     environ: Mapping[str, str],
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Layer = (),
+    labels: Mapping[Place, str] | None = None,
 ) -> tuple[Comparison, Place]:
     """Finished runs side by side, from their folders alone; a file of predictions that other code made may
-    stand beside them (`distmer score`)."""
-    base = Session.open(None, overrides, workspace or str(run_dirs[0].resolve().parent.parent), environ)
+    stand beside them (`distmer score`). ``labels`` are the names of rows that have one of the caller's."""
+    files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
+    first = next((place for place in run_dirs if place not in files), run_dirs[0])
+    base = Session.open(None, overrides, workspace or str(first.resolve().parent.parent), environ)
     base.require()
     entries: list[Entry] = []
-    files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
+    own = labels or {}
     for run_dir in run_dirs:
         if run_dir in files:
             continue
         results, predictions = read_folder(run_dir)
         mode = f"{results.mode} sweep " if results.mode else ""
-        label = f"{results.model} {mode}{results.digest[:6]}"
+        label = own.get(run_dir) or f"{results.model} {mode}{results.digest[:6]}"
         entries.append(Entry(label, results.dataset, "", results, predictions))
-    entries += [
-        imported_entry(file, entries[0] if entries else None, base.config.evaluation) for file in files
-    ]
+    for file in files:
+        entry = imported_entry(file, entries[0] if entries else None, base.config.evaluation)
+        entries.append(replace(entry, label=own.get(file) or entry.label))
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -16,8 +14,7 @@ from distmer.report.run_folder import read_results
 from distmer.report.tables import interval_text
 from distmer.saved.fitting import fit_everyone, job_of, keep
 from distmer.saved.folder import Manifest
-from distmer.saved.model import SavedModel, load_model
-from distmer.storage import Place, place
+from distmer.storage import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,9 @@ class Kept:
     logged: str | None
 
 
-def fit_model(session: Session, out: Place | None = None, *, local: bool = False) -> Kept:
+def fit_model(
+    session: Session, out: Place | None = None, *, local: bool = False, progress: bool = True
+) -> Kept:
     """Train a configuration's model on all of its clips, and keep it in ``out``, or else below the
     workspace's ``models``.
 
@@ -39,7 +38,7 @@ def fit_model(session: Session, out: Place | None = None, *, local: bool = False
     """
     session.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         plan, inputs, run_dir = planned(session, backend, live)
         folder = out or session.workspace.models / job_of(plan).digest[:12]
         clips = inputs()
@@ -49,24 +48,6 @@ def fit_model(session: Session, out: Place | None = None, *, local: bool = False
         features = session.features(plan.manifest)
         manifest = keep(folder, plan, job, fitted, clips, features, read_results(run_dir))
     return Kept(manifest, folder, _log_to_mlflow(session, folder, manifest))
-
-
-def fit(
-    config: Place | str | None = None,
-    settings: Sequence[str] = (),
-    *,
-    out: Place | str | None = None,
-    workspace: str | None = None,
-    local: bool = True,
-) -> SavedModel:
-    """As `distmer fit`: the model of a configuration file, trained on all subjects, kept and loaded.
-
-    ``settings`` are ``a.b=value``, as for ``--set``. Raises as `fit_model`.
-    """
-    path = None if config is None else place(str(config))
-    session = Session.open(path, settings, workspace, os.environ)
-    folder = None if out is None else place(str(out)).absolute()
-    return load_model(fit_model(session, folder, local=local).folder, session.config.features.landmarks)
 
 
 def fit_report(kept: Kept, command: str) -> Document:

@@ -26,13 +26,18 @@ from distmer.types import Manifest
 
 
 def run_experiment(
-    session: Session, *, local: bool = False, only: Sequence[str] = (), retry_failed: bool = False
+    session: Session,
+    *,
+    local: bool = False,
+    only: Sequence[str] = (),
+    retry_failed: bool = False,
+    progress: bool = True,
 ) -> RunResult:
     """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
     session.model()
     session.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distmer.config import Config, EvaluationConfig, Named, parse
-from distmer.config_layers import load_layers, merge_layers
+from distmer.config_layers import Layer, load_layers, merge_layers
 from distmer.evaluation.every import every_score
 from distmer.evaluation.imported import Imported, import_predictions, in_order
 from distmer.evaluation.named import PUBLISHED, chosen
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 _READ = "a .csv, a .tsv or a .parquet file"
 
 
-def named_metrics(options: Sequence[str]) -> tuple[Named, ...]:
+def named_metrics(options: Sequence[str] | Layer) -> tuple[Named, ...]:
     """What ``--metric`` names: a name, a reference (to a file below the current folder), or a mapping with
-    options. Without any: all that are usually published. BadInput for one that is not YAML."""
-    layers = load_layers(None, [f"evaluation.metrics=[{', '.join(options)}]"], workspace=Path.cwd())
-    given = parse(Config, merge_layers(layers), "--metric").evaluation.metrics
-    return given or PUBLISHED
+    options; or what a call in Python names in its settings. Without any: all that are usually published.
+    BadInput for one that is not YAML."""
+    given = options if isinstance(options, Layer) else [f"evaluation.metrics=[{', '.join(options)}]"]
+    layers = load_layers(None, given, workspace=Path.cwd())
+    where = options.origin if isinstance(options, Layer) else "--metric"
+    return parse(Config, merge_layers(layers), where).evaluation.metrics or PUBLISHED
 
 
 def read_predictions(path: Path) -> Imported:
@@ -53,12 +55,14 @@ def read_predictions(path: Path) -> Imported:
         raise BadInput(
             f"{path}: it cannot be read as a table ({said}); give {_READ} of predictions."
         ) from error
-    return import_predictions(_without_index(frame), str(path))
+    return from_frame(frame, str(path))
 
 
-def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the row numbers that pandas writes into a CSV file unless it is told not to."""
-    return frame.drop(columns=[name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")])
+def from_frame(frame: pd.DataFrame, where: str) -> Imported:
+    """The predictions in a table, without the row numbers that pandas writes into a CSV file unless it is
+    told not to. ``where``: how messages name it."""
+    numbers = [name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")]
+    return import_predictions(frame.drop(columns=numbers), where)
 
 
 def imported_entry(path: Path, beside: Entry | None, evaluation: EvaluationConfig) -> Entry:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
 from distmer.config import Config
-from distmer.config_layers import anchor_rule, load_config
+from distmer.config_layers import Layer, anchor_rule, load_config
 from distmer.datasets import changed_content, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
@@ -42,12 +42,13 @@ R = TypeVar("R", "RunResult", "SweepResult")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A configuration and the workspace it is run in."""
+    """A configuration and the workspace it is run in; ``clips`` where they have been read already."""
 
     config: Config
     workspace: Workspace
     # setting → how its relative path was made absolute, for a message
     rule: Callable[[str], str] = field(default=lambda setting: "", compare=False)
+    clips: Manifest | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -60,14 +61,15 @@ class Session:
     def open(
         cls,
         path: Place | None,
-        overrides: Sequence[str],
+        overrides: Sequence[str] | Layer,
         workspace: str | None,
         environ: Mapping[str, str],
         *,
         kept: bool = False,
+        clips: Manifest | None = None,
     ) -> Session:
-        """The session of a configuration; ``kept``: it is one that distmer wrote, with every setting spelled
-        out."""
+        """The session of a configuration: ``overrides`` are those of a command line, or the keyword arguments
+        of a call in Python. ``kept``: it is one that distmer wrote, with every setting spelled out."""
         place = Workspace.find(workspace, environ)
         return cls(
             load_config(
@@ -75,6 +77,7 @@ class Session:
             ),
             place,
             lambda setting: anchor_rule(setting, path, overrides, workspace=place.root, environ=environ),
+            clips,
         )
 
     @classmethod
@@ -118,6 +121,8 @@ class Session:
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
         surely be extracted: no features are stored yet."""
+        if self.clips is not None:
+            return self.clips
         notify = Observers(observers)
 
         def progress(done: int, total: int) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from distmer.cluster.backend import RayBackend
 from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import load_layers, merge_layers, origin, with_environment
+from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -51,22 +52,25 @@ Extract = Callable[[Session, Features], Features]
 
 
 def run_sweep(
-    path: Place,
-    overrides: Sequence[str],
+    path: Place | None,
+    overrides: Sequence[str] | Layer,
     workspace: str | None,
     environ: Mapping[str, str],
     *,
+    clips: Manifest | None = None,
     retry_failed: bool = False,
+    progress: bool = True,
 ) -> SweepResult:
     """Search, refit, score. What is done already is not done again: finished searches are kept, and all
     trainings are in the ledger. With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
+    session = replace(session, clips=clips)
     session.require()
     for config, model in space.with_each_name():
         try_out(model, config.train)
     remove_leftovers_of(session)
     backend = _backend(session)
-    with Observers([SweepProgress()]) as live, closing(backend):
+    with Observers([SweepProgress()] if progress else []) as live, closing(backend):
         manifest = session.manifest([live], backend)
         session.require_evaluation(manifest)  # before an hour of extraction
 
@@ -143,8 +147,8 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
 
 
 def open_sweep(
-    path: Place,
-    overrides: Sequence[str],
+    path: Place | None,
+    overrides: Sequence[str] | Layer,
     workspace: str | None,
     environ: Mapping[str, str],
     *,
@@ -154,7 +158,7 @@ def open_sweep(
     wrote the file."""
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
-    space = Space.read(with_environment(merge_layers(layers), environ), origin(path))
+    space = Space.read(with_environment(merge_layers(layers), environ), origin(path, overrides))
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)

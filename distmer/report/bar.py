@@ -1,14 +1,19 @@
-"""One progress bar on stderr, as stdout is the result's: live on a terminal, in a log plain lines."""
+"""One progress bar: on stderr, as stdout is the result's, live on a terminal and plain lines in a log; in the
+output of the cell in a notebook."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from distmer.report.tables import clock
+
+_AGAIN = 0.2  # s between two states of the bar in a notebook
 
 
 class Stderr(Console):
@@ -75,6 +80,58 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+class NotebookBar(Bar):
+    """The bar as HTML in the output of a cell. IPython is all that it needs, and the saved notebook shows it
+    too, where a widget would need a package and a running kernel."""
+
+    def __init__(self, console: Console, now: Callable[[], float]) -> None:
+        super().__init__(console, _AGAIN, now)
+        self._cell: Any = None  # IPython's handle of what is displayed
+        self._latest = ""
+
+    @property
+    def is_live(self) -> bool:
+        return self._cell is not None
+
+    def begin(self, what: str, total: int) -> None:
+        from IPython.display import HTML, display  # a notebook has it
+
+        self.close()
+        self.started = self._shown_at = self.now()
+        self._what = what
+        self._cell = display(HTML(self._html(0, total, [])), display_id=True)
+
+    def show(self, now: float, done: int, total: int, notes: Sequence[str], *, at_once: bool = False) -> None:
+        self._latest = self._html(done, total, [f"{clock(now - self.started)} elapsed", *notes])
+        if now - self._shown_at >= self._every or done >= total:
+            self._update(now)
+
+    def print(self, line: str) -> None:
+        print(line)  # the console would make a red box of stderr
+
+    def close(self) -> None:
+        self._update(self.now())
+        self._cell = None
+
+    def _update(self, now: float) -> None:
+        if self._cell is not None and self._latest:
+            from IPython.display import HTML
+
+            self._cell.update(HTML(self._latest))
+            self._latest, self._shown_at = "", now
+
+    def _html(self, done: int, total: int, notes: Sequence[str]) -> str:
+        said = " · ".join([f"{done}/{total}", *(note for note in notes if note)])
+        return f'{escape(self._what)} <progress value="{done}" max="{total}"></progress> {escape(said)}'
+
+
+def bar_for(console: Console | None, every: float, now: Callable[[], float]) -> Bar:
+    """The bar of this process: that of a notebook where it is the kernel of one. See `Bar`."""
+    if console is None and (own := Stderr()).is_jupyter:
+        return NotebookBar(own, now)
+    return Bar(console, every, now)
 
 
 def time_left(spent: float, done: int, left: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
-from distmer.report.bar import Bar, time_left
+from distmer.report.bar import bar_for, time_left
 from distmer.report.tables import clock
 from distmer.types import IntArray
 
@@ -19,7 +19,7 @@ _REASONS = 3  # failures shown at once; the others are counted, and listed at th
 
 
 class LiveProgress:
-    """The observer that shows how far a run is. See `Bar` for the parameters."""
+    """The observer that shows how far a run is. See `distmer.report.bar.Bar` for the parameters."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class LiveProgress:
         every: float = 5.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.bar = Bar(console, every, now)
+        self.bar = bar_for(console, every, now)
         self._what, self._total = "", 0
         # How many have ended; of these, how many failed, were cached, or are fresh: they ended while shown.
         self._counts: Counter[str] = Counter()

@@ -138,7 +138,8 @@ def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> st
 
 
 def importance_svg(shares: Mapping[str, float]) -> str:
-    """The share of each setting in how far the validation scores lie apart, the largest first."""
+    """The share of each setting in how far the validation scores lie apart, the largest first; empty without
+    shares."""
     names = sorted(shares, key=lambda name: -shares[name])
 
     def draw(figure: Figure) -> None:
@@ -156,7 +157,7 @@ def importance_svg(shares: Mapping[str, float]) -> str:
         _quiet(axes)
         axes.grid(axis="y", visible=False)
 
-    return svg(draw, 5.6, 0.65 + 0.34 * len(names), "importance")
+    return svg(draw, 5.6, 0.65 + 0.34 * len(names), "importance") if shares else ""
 
 
 def parallel_svg(axes_of: Sequence[tuple[str, Sequence[tuple[float, str]]]], lines: Sequence[Line]) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import skimage
 
-from distmer.commands.fit import fit
+from distmer.commands.fit import fit_model
+from distmer.commands.session import Session
 from distmer.features.landmarks import find_face, model_path
 from distmer.saved.answers import Answer
 from distmer.saved.model import load_model
@@ -79,7 +80,7 @@ def kept(own_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "features.size=64",
         "features.flow=dis",
     ]
-    return Path(str(fit(None, settings, workspace=str(home)).folder))
+    return Path(str(fit_model(Session.open(None, settings, str(home), {}), local=True).folder))
 
 
 @pytest.fixture

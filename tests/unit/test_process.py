@@ -24,6 +24,7 @@ from tests import factories
 _NOTEBOOK = """
 import logging, os, signal, sys
 import cv2, matplotlib, optuna, torch
+import distmer as dm
 from distmer.commands.run import describe_plan, run_experiment
 from distmer.commands.session import Session
 from distmer.commands.sweep import plan_of_sweep
@@ -59,6 +60,12 @@ describe_plan(session)
 result = run_experiment(session, local=True)
 assert result.status == "complete" and result.mlflow_run_id, result.status
 [draw() for draw in drawings(result).values()]
+clips = dm.load("flowmaps", root=maps)
+dm.features(clips, size=16, inputs={"normalise": "minmax"})
+small = {"inputs": {"normalise": "minmax"}, "evaluation": {"bootstrap": 100}}
+runs = [dm.loso(clips, model, tracking=True, **small) for model in ("linear", "svm")]
+assert all(run.results.mlflow_run_id for run in runs)
+dm.compare(runs, tracking=True)._repr_html_(), runs[0]._repr_html_()
 plan_of_sweep(Path(space), [], home, os.environ, gpus=0, speedup=1.0, price=0.0)
 study = optuna.create_study()
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)

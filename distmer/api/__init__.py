@@ -1,0 +1,4 @@
+"""What ``import distmer as dm`` offers to a notebook or a script; the command line stands on it too.
+
+Nothing here changes the process: no signal handler, no backend of matplotlib, no option of malloc.
+"""

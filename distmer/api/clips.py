@@ -1,0 +1,264 @@
+"""Clips and their features: what `distmer.load` and `distmer.features` give."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distmer.api.naming import reference
+from distmer.api.settings import Executor, Section, is_local, layer
+from distmer.commands.session import Session
+from distmer.datasets import mismatches
+from distmer.datasets.check import by_class
+from distmer.experiment.events import Observers
+from distmer.experiment.prepare import extract_missing
+from distmer.features.inputs import model_inputs
+from distmer.report.document import Document, Facts, Lines
+from distmer.report.live import LiveProgress
+from distmer.report.table import Column, Row, Table
+from distmer.types import BadInput, ClipFailure, FloatArray, IntArray, Manifest
+from distmer.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Clips:
+    """The clips of a protocol, as `distmer.load` found them.
+
+    ``manifest`` holds them, and what could not be used, with reasons. ``data`` are the settings that they
+    were found with, and ``workspace`` is the folder (or the address) that runs on them are written below.
+    """
+
+    manifest: Manifest
+    data: Mapping[str, Any]
+    workspace: str
+
+    def __len__(self) -> int:
+        return len(self.manifest.clips)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the labels."""
+        return self.manifest.classes
+
+    @property
+    def subjects(self) -> list[str]:
+        """Every subject, as ``dataset/subject``."""
+        return [str(key) for key in sorted({clip.subject_key for clip in self.manifest.clips})]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``), ``label``
+        (the class), ``emotion`` (as the sheet says), ``where`` (file and row), ``note`` (what was done to
+        it)."""
+        import pandas as pd
+
+        rows = [
+            {
+                "clip": clip.id,
+                "dataset": clip.dataset,
+                "subject": str(clip.subject_key),
+                "label": self.classes[clip.label],
+                "emotion": clip.emotion,
+                "where": clip.where,
+                "note": clip.note,
+            }
+            for clip in self.manifest.clips
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def report(self) -> Document:
+        """How many clips of each class, in each data set, and what could not be used, and why."""
+        manifest = self.manifest
+        columns = [Column("data set"), *(Column(name, right=True) for name in (*self.classes, "all"))]
+        rows = [
+            Row([name, *(str(n) for n in row.values()), str(sum(row.values()))])
+            for name, row in by_class(manifest).items()
+        ]
+        used = f"{len(self)} of {manifest.clips_expected} can be used"
+        facts = Facts([("clips", used), ("subjects", str(len(self.subjects)))])
+        lost = [f"{failure.clip}: {failure.reason}" for failure in manifest.failures]
+        lines = [Lines(lost, f"not usable: {len(lost)}")] if lost else []
+        return Document(
+            f"Clips of {manifest.protocol}", mismatches(manifest), [Table(columns, rows), facts, *lines]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Clips of {self.manifest.protocol}: {len(self)} of {self.manifest.clips_expected} usable,"
+            f" {len(self.subjects)} subjects, {', '.join(self.classes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FeatureArrays:
+    """The features of the usable clips, row n of every array belonging to ``clip_ids[n]``, in the order of
+    the ids. It unpacks as ``x, y, subjects``.
+
+    ``x_NCHW`` is float32, ``y_N`` are numbers of ``classes``, and ``subjects_N`` are texts,
+    ``dataset/subject``.
+    """
+
+    x_NCHW: FloatArray
+    y_N: IntArray
+    subjects_N: Any
+    clip_ids: tuple[str, ...]
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    failures: tuple[ClipFailure, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.x_NCHW, self.y_N, self.subjects_N))
+
+    def __repr__(self) -> str:
+        n, _, h, w = self.x_NCHW.shape
+        return f"<FeatureArrays of {n} clips: {', '.join(self.channels)} at {w}×{h} px>"
+
+
+def load(
+    protocol: str = "synthetic",
+    root: str | Path | None = None,
+    *,
+    workspace: str | Path | None = None,
+    progress: bool = True,
+    **data: Any,
+) -> Clips:
+    """The clips of a protocol: which data sets, which emotions make which class, which clips are left out.
+
+    Frames are not read yet, and only the embedded data set ``synthetic`` writes anything: it is generated in
+    the workspace when it is first asked for.
+
+    Parameters
+    ----------
+    protocol
+        A built-in name (``casme2``, ``samm``, ``smic``, ``megc2019``, ``flowmaps``, ``folder``, ``synthetic``
+        …) or the path of a protocol of your own, which ends in ``.yaml``.
+    root
+        The folder of the data set, or the one that holds one folder a data set; else ``DISTMER_DATA``.
+    workspace
+        The folder that everything is written below; else ``DISTMER_HOME``, else ``~/distmer``.
+    progress
+        Whether to show how far the generation of the embedded data set is.
+    data
+        Further settings of the section ``data``: ``missing_apex="midpoint"``, ``include="clips.txt"``,
+        ``synthetic={"subjects": 4}``.
+
+    Raises
+    ------
+    BadInput
+        There is no such protocol, setting, folder or sheet, or no clip can be used.
+
+    Examples
+    --------
+    >>> import distmer as dm
+    >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
+    >>> clips
+    <Clips of synthetic: 16 of 16 usable, 4 subjects, negative, positive, surprise>
+    >>> clips.to_pandas()["label"].value_counts().to_dict()
+    {'negative': 7, 'positive': 5, 'surprise': 4}
+    """
+    where = {} if root is None else {"root": root}
+    given = layer("dm.load", data={"protocol": protocol, **where, **data})
+    session = Session.open(None, given, None if workspace is None else str(workspace), os.environ)
+    with Observers([LiveProgress()] if progress else []) as live:
+        manifest = session.manifest([live])
+    return Clips(manifest, given.tree["data"], str(session.workspace.root))
+
+
+def features(
+    clips: Clips,
+    flow: str | None = None,
+    size: int = 28,
+    *,
+    channels: Sequence[str] = ("u", "v", "strain"),
+    features: Section = None,
+    inputs: Section = None,
+    executor: Executor = "local",
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> FeatureArrays:
+    """Arrays for a cross-validation of your own: what a model is given, and the labels and subjects.
+
+    What is computed is stored in the workspace, so the next call and every run read it from there.
+
+    Parameters
+    ----------
+    clips
+        From `load`.
+    flow
+        The optical flow: ``tvl1`` (the default), ``tvl1-fast``, ``dis`` or ``farneback``.
+    size
+        Side of the maps in px that they are resized to. The crop that the flow is computed on is
+        ``features={"size": 128}``.
+    channels
+        In this order: ``u``, ``v`` (the flow's components), ``strain``, ``onset``, ``apex`` (the gray crops).
+    features, inputs
+        Further settings of these sections: ``features={"strain": "smooth"}``, or for px and px/px
+        ``inputs={"normalise": "none"}``.
+    executor
+        ``local``: in this process, one clip after the other. ``ray``: on the local cores, or on the cluster
+        of ``RAY_ADDRESS``.
+    retry_failed
+        Whether to extract the clips again whose failure is stored.
+    progress
+        Whether to show how far it is.
+
+    Returns
+    -------
+    FeatureArrays
+        To be unpacked as ``x, y, subjects``: x_NCHW float32, y_N, subjects_N. Clips that cannot be used are
+        not among them; they are in ``failures``, and one warning says how many.
+
+    Raises
+    ------
+    BadInput
+        A setting or a channel does not exist, or not one clip can be used.
+
+    Examples
+    --------
+    >>> import distmer as dm
+    >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
+    >>> x, y, subjects = dm.features(clips, flow="farneback", size=14, progress=False)
+    >>> x.shape, y[:3], subjects[0]
+    ((16, 3, 14, 14), array([0, 1, 0]), np.str_('casme/sub01'))
+    """
+    extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
+    code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
+    given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)
+    session = Session.open(None, given, clips.workspace, os.environ, clips=clips.manifest)
+    local, manifest = is_local(executor, "dm.features"), clips.manifest
+    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+        stored = session.features(manifest, retry_failed=retry_failed)
+        stored = extract_missing(manifest, stored, session.config.features, backend, [live])
+    lost = {failure.clip for failure in stored.failures}
+    usable = sorted((clip for clip in manifest.clips if clip.id not in lost), key=lambda clip: clip.id)
+    if not usable:
+        first = stored.failures[0]
+        raise BadInput(f"dm.features: not one clip can be used; the first: {first.clip}: {first.reason}")
+    if lost:
+        _log.warning("%d of %d clips cannot be used; see .failures", len(lost), len(manifest.clips))
+    maps = stored.store.load([(clip.id, stored.keys[clip.id]) for clip in usable])
+    return FeatureArrays(
+        model_inputs(maps, channels, size, session.config.inputs),
+        np.array([clip.label for clip in usable]),
+        np.array([str(clip.subject_key) for clip in usable]),
+        maps.clip_ids,
+        tuple(channels),
+        clips.classes,
+        stored.failures,
+    )
