@@ -94,6 +94,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Named(BaseModel):
+    """Something that is chosen by its name; every further key is an option of its own.
+
+    ``focal`` alone is short for ``{name: focal}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
+
+
 class SyntheticConfig(Section):
     """The embedded data set: how many subjects, how many clips each on average, and how hard."""
 
@@ -135,9 +154,9 @@ class FeatureConfig(Section):
     """What is extracted of a clip: everything here is part of the feature key."""
 
     size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
-    flow: Literal["tvl1", "tvl1-fast", "dis", "farneback"] = "tvl1"
+    flow: Annotated[Named, PluginMark("distmer.flows")] = Named(name="tvl1")
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
-    strain: Literal["standard", "smooth", "half-shear", "meb", "ecnu"] = "standard"
+    strain: Annotated[Named, PluginMark("distmer.strains")] = Named(name="standard")
     # px, the frame's longer side is shrunk to this for the face detector
     detector_side: int = Field(default=320, ge=80, le=2048)
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
@@ -154,25 +173,6 @@ class InputConfig(Section):
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
     # mirror images in training, and the mean over a clip and its mirror image at test
     symmetric: bool = False
-
-
-class Named(BaseModel):
-    """Something that is chosen by its name; every further key is an option of its own.
-
-    ``focal`` alone is short for ``{name: focal}``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def options(self) -> dict[str, JsonValue]:
-        return dict(self.model_extra or {})
 
 
 class ModelConfig(Named):

@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayError
 
 from distmer.config import ClusterConfig, FeatureConfig
-from distmer.features.pipeline import FeatureRequest, extract, frame_paths
+from distmer.features.methods import portable, require_same
+from distmer.features.pipeline import FeatureRequest, extract, extraction, frame_paths
 from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.process import only_errors_of
 from distmer.types import ApexSearch, KeyFrames, RunError
@@ -35,7 +36,7 @@ def extract_on_ray(
         actors = min(cluster.extract_actors, batches)
         clips = ray.data.from_items([_packed(request) for request in requests], override_num_blocks=batches)
         features = clips.map_batches(
-            _extractor(config),
+            _extractor(portable(config)),
             batch_size=cluster.extract_batch,
             batch_format="pyarrow",
             num_cpus=1,
@@ -45,9 +46,8 @@ def extract_on_ray(
             for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield to_rows(cast(pa.Table, batch))
         except RayError as error:
-            first = str(error).strip().splitlines()[-1]
             raise RunError(
-                f"extraction on Ray broke off ({first}); what is extracted is kept. Run again."
+                f"extraction on Ray broke off ({_said(error)}); what is extracted is kept. Run again."
             ) from error
 
 
@@ -60,12 +60,22 @@ def _extractor(config: FeatureConfig) -> type:
     restarted actor could miss them.
     """
 
+    planned = extraction(config)
+
     class Extractor:
         def __call__(self, batch: pa.Table) -> pa.Table:
-            rows = [extract(_unpacked(record), config) for record in batch.to_pylist()]
+            require_same(config, planned)
+            rows = [extract(_unpacked(record), config, planned) for record in batch.to_pylist()]
             return to_table(rows, config.size, config.size)
 
     return Extractor
+
+
+def _said(error: RayError) -> str:
+    """Our own sentence, if the error holds one; else its last line."""
+    lines = str(error).strip().splitlines()
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("distmer.types.")]
+    return (ours or lines)[-1].rstrip(".")
 
 
 @contextmanager

@@ -26,10 +26,12 @@ from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, locate
 from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
+from distmer.features.methods import acting_methods, try_methods
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.storage import Place, files, write
 from distmer.tracking.environment import capture
+from distmer.training.tryout import try_out
 from distmer.types import BadInput, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -111,6 +113,20 @@ class Session:
 
     def model(self) -> ResolvedModel:
         return resolve(self.config.model)
+
+    def try_code(self) -> None:
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
+
+        This comes before Ray is joined, for a user's own code is sent there with the connection. BadInput
+        where it is unknown or broken.
+        """
+        try_out(self.model(), self.config.train)
+        self.try_methods()
+
+    def try_methods(self) -> None:
+        """The flow and the strain alone, where frames are extracted."""
+        if acting_methods(self.config):
+            try_methods(self.config.features)
 
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will

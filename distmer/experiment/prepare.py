@@ -12,6 +12,7 @@ from distmer.experiment.events import Observer, Observers, Step
 from distmer.features.frames import ClipError
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
+from distmer.features.methods import try_methods
 from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
 from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore, Stored
@@ -56,6 +57,8 @@ def locate(
 
     A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not
     changed is not read again. With ``retry_failed``, clips whose failure is stored count as missing.
+
+    Raises BadInput where the settings name a flow or strain that cannot be used.
     """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
@@ -63,6 +66,8 @@ def locate(
             f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them"
             " apart, for their scales differ."
         )
+    if unit == "px":
+        try_methods(config)
     store = FeatureStore(place, config, unit)
     frames = frames or hash_frames(manifest.clips, place)
     outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -19,7 +19,7 @@ from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
 from distmer.features.featureset import Unit
-from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
+from distmer.features.flow import dis_fast, subtract_rigid
 from distmer.features.frames import (
     ByteArray,
     ClipError,
@@ -30,8 +30,8 @@ from distmer.features.frames import (
     read_bytes,
 )
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.methods import MethodError, methods
 from distmer.features.row import FeatureRow
-from distmer.features.strain import optical_strain
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
@@ -69,11 +69,15 @@ def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str]
     BadInput
         The landmark model is missing or unreadable.
     """
-    return _key(source, [digest_of(path) for path in frame_paths(source)], cfg)
+    return _key(source, [digest_of(path) for path in frame_paths(source)], cfg, extraction(cfg))
 
 
-def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
+def extract(
+    request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[str, JsonValue] | None = None
+) -> FeatureRow:
     """The features of one clip, with the same bits in any process.
+
+    ``settings`` is the `extraction` of the process that planned it, if another did.
 
     A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's
     bytes, and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row
@@ -88,7 +92,7 @@ def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
         An object store is away, which concerns every clip too.
     """
     with one_thread():
-        return _extracted(request, cfg)
+        return _extracted(request, cfg, settings or extraction(cfg))
 
 
 @contextmanager
@@ -102,14 +106,14 @@ def one_thread() -> Generator[None]:
         cv2.setNumThreads(before)
 
 
-def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
+def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> FeatureRow:
     begin = time.perf_counter()
     unit = unit_of(request.source)
     key = ""
     try:
         paths = frame_paths(request.source)
         files = [read_bytes(path) for path in paths]
-        key = _key(request.source, [content(data) for data in files], cfg)
+        key = _key(request.source, [content(data) for data in files], cfg, settings)
         names = [PurePath(path).name for path in paths]
         row = (
             _from_map(request, key, files[0], names[0])
@@ -136,6 +140,8 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
 
 def transient_error(error: Exception) -> str:
     """The sentence for an exception that says nothing about the clip's bytes."""
+    if isinstance(error, MethodError):
+        return f"{error} Nothing is stored of the clip, and the next run tries it again."
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return (
         f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip"
@@ -144,11 +150,13 @@ def transient_error(error: Exception) -> str:
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
-    """The settings that change what is extracted from frames.
+    """What changes the features that are extracted from frames: the settings, and the code of a user's flow
+    or strain.
 
-    Where the landmark model lies is not one; its bytes are, in the key.
+    Where the landmark model lies is not part of it; its bytes are, in the key.
     """
-    return cfg.model_dump(mode="json", exclude={"landmarks"})
+    settings = cfg.model_dump(mode="json", exclude={"landmarks", "flow", "strain"})
+    return {**settings, **methods(cfg).identity}
 
 
 def unit_of(source: Source) -> Unit:
@@ -167,7 +175,7 @@ def frame_paths(source: Source) -> list[str]:
             return [image]
 
 
-def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
+def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> str:
     identity: dict[str, JsonValue] = {
         "kind": {KeyFrames: "key-frames", ApexSearch: "max-flow", FlowMap: "flow-map"}[type(source)],
         "frames": list(frames),
@@ -175,7 +183,7 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
     }
     if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
         identity |= {
-            "extraction": extraction(cfg),
+            "extraction": dict(settings),
             "landmarks": model_hash(model_path(cfg.landmarks)),
             "opencv": ".".join(cv2.__version__.split(".")[:2]),
             "dlib": str(dlib.__version__).split(".")[0],
@@ -227,7 +235,8 @@ def _from_frames(
             motion = _motion(onset_HW, candidate_HW, points_L2)
             if motion > most:  # the first one of equals
                 most, chosen, apex_HW = motion, index, candidate_HW
-    flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
+    compute = methods(cfg)
+    flow_HW2 = compute.flow(onset_HW, apex_HW)
     if cfg.stabilise:
         flow_HW2 = subtract_rigid(flow_HW2, points_L2)
     return FeatureRow(
@@ -239,7 +248,7 @@ def _from_frames(
         onset_HW=onset_HW,
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
-        strain_HW=optical_strain(flow_HW2, cfg.strain),
+        strain_HW=compute.strain(flow_HW2),
         apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 
