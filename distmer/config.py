@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distmer.addresses import holds_secret
 from distmer.registry import nearest
@@ -78,6 +78,7 @@ _NOT_EMBEDDED = ActsIf(
     "data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic"
 )
 _FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
+_SEQUENCE = ActsIf("features.frames", "features.frames is 2 or more", bool)
 _FIXED = acts_if("inputs.normalise", "fixed")
 _ANNOTATED = ActsIf(
     "data.protocol",
@@ -86,6 +87,12 @@ _ANNOTATED = ActsIf(
 )
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
+
+
+def _no_single_frame(frames: int) -> int:
+    if frames == 1:
+        raise ValueError("one frame is no sequence; give 0, or 2 and more")
+    return frames
 
 
 class Section(BaseModel):
@@ -160,6 +167,9 @@ class FeatureConfig(Section):
     # px, the frame's longer side is shrunk to this for the face detector
     detector_side: int = Field(default=320, ge=80, le=2048)
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
+    # evenly spaced crops from onset to offset, and the flow between neighbours; 0: onset and apex alone
+    frames: Annotated[int, AfterValidator(_no_single_frame)] = Field(default=0, ge=0, le=64)
+    sampling: Annotated[Literal["nearest", "linear"], _SEQUENCE] = "nearest"
 
 
 class InputConfig(Section):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
-from distmer.config import Config
+from distmer.config import Config, FeatureConfig
 from distmer.config_layers import load_config
 from distmer.datasets import load_manifest
 from distmer.evaluation.folds import make_folds
@@ -27,6 +27,7 @@ from distmer.experiment.prepare import Features, locate
 from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.methods import acting_methods, try_methods
+from distmer.features.sequence import require_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.storage import Place, files, write
@@ -112,7 +113,10 @@ class Session:
         return Ledger(self.workspace.ledger)
 
     def model(self) -> ResolvedModel:
-        return resolve(self.config.model)
+        """BadInput where it is unknown, or reads a sequence that the features do not have."""
+        model = resolve(self.config.model)
+        require_frames(self.config, model.info.name, model.inputs)
+        return model
 
     def try_code(self) -> None:
         """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
@@ -142,9 +146,9 @@ class Session:
 
         return load_manifest(self.config.data, self.workspace.data, progress, meanwhile)
 
-    def frames(self, manifest: Manifest) -> Frames:
+    def frames(self, manifest: Manifest, settings: Sequence[FeatureConfig]) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""
-        return hash_frames(manifest.clips, self.workspace.features)
+        return hash_frames(manifest.clips, self.workspace.features, *settings)
 
     def features(
         self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False

@@ -166,7 +166,8 @@ def _plan(
 ) -> tuple[SweepPlan, dict[str, Features]]:
     """The sweep's plan on the clips that every searched feature setting can use, and the features by
     setting."""
-    frames = session.frames(manifest)  # once for all settings
+    settings = [space.config(setting)[0].features for setting in space.feature_settings()]
+    frames = session.frames(manifest, settings)  # once for all settings
     found: dict[str, Features] = {}
     first: tuple[Config, ResolvedModel, Features] | None = None
     for setting in space.feature_settings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 
 from distmer.datasets.sheets import natural
@@ -88,7 +89,9 @@ def key_frames(
     frames = frames_of(folder)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:
-        return KeyFrames(first, _file(frames, apex, "apex", folder)), "apex = onset" if apex == onset else ""
+        last = _file(frames, apex, "apex", folder)
+        course = _course(frames, onset, apex if offset is None else offset)
+        return KeyFrames(first, last, course), "apex = onset" if apex == onset else ""
     assert offset is not None
     after = [n for n in frames if onset < n <= offset]
     if not after:
@@ -97,10 +100,16 @@ def key_frames(
             " again, or correct the row."
         )
     if missing_apex == "max-flow":
-        return ApexSearch(first, tuple(frames[n] for n in after)), "apex by largest flow"
+        candidates = tuple(frames[n] for n in after)
+        return ApexSearch(first, candidates, _course(frames, onset, offset)), "apex by largest flow"
     middle = onset + (offset - onset) // 2
     chosen = min(after, key=lambda n: (abs(n - middle), n))  # a dropped frame: its neighbour
-    return KeyFrames(first, frames[chosen]), f"apex = midpoint, frame {chosen}"
+    course = _course(frames, onset, offset)
+    return KeyFrames(first, frames[chosen], course), f"apex = midpoint, frame {chosen}"
+
+
+def _course(frames: Mapping[int, str], onset: int, end: int) -> tuple[tuple[int, str], ...]:
+    return tuple((number, file) for number, file in frames.items() if onset <= number <= end)
 
 
 def _in_order(onset: int, apex: int | None, offset: int | None) -> None:

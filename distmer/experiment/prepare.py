@@ -40,7 +40,7 @@ class Features:
 
     def inputs(self, clip_ids: Sequence[str], model: ResolvedModel, config: InputConfig) -> Inputs:
         """The model's inputs of these clips, on the scale and at the size it wants."""
-        features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids])
+        features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids], model.inputs)
         x_NCHW = model_inputs(features, model.inputs, model.size, config)
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
@@ -69,7 +69,7 @@ def locate(
     if unit == "px":
         try_methods(config)
     store = FeatureStore(place, config, unit)
-    frames = frames or hash_frames(manifest.clips, place)
+    frames = frames or hash_frames(manifest.clips, place, config)
     outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}
     unreadable = [

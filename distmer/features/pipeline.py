@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import PurePath
 
 import cv2
@@ -23,6 +24,7 @@ from distmer.features.flow import dis_fast, subtract_rigid
 from distmer.features.frames import (
     ByteArray,
     ClipError,
+    Float32Array,
     content,
     decode_flow_map,
     decode_gray,
@@ -32,6 +34,7 @@ from distmer.features.frames import (
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
 from distmer.features.methods import MethodError, methods
 from distmer.features.row import FeatureRow
+from distmer.features.sequence import blended, samples
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
@@ -69,7 +72,7 @@ def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str]
     BadInput
         The landmark model is missing or unreadable.
     """
-    return _key(source, [digest_of(path) for path in frame_paths(source)], cfg, extraction(cfg))
+    return _key(source, [digest_of(path) for path in frame_paths(source, cfg)], cfg, extraction(cfg))
 
 
 def extract(
@@ -111,14 +114,14 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[st
     unit = unit_of(request.source)
     key = ""
     try:
-        paths = frame_paths(request.source)
+        paths = frame_paths(request.source, cfg)
         files = [read_bytes(path) for path in paths]
         key = _key(request.source, [content(data) for data in files], cfg, settings)
         names = [PurePath(path).name for path in paths]
         row = (
             _from_map(request, key, files[0], names[0])
             if unit == "minmax"
-            else _from_frames(request, key, files, names, cfg)
+            else _from_frames(request, key, paths, files, names, cfg)
         )
     except ClipError as error:
         return FeatureRow(
@@ -155,8 +158,8 @@ def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
 
     Where the landmark model lies is not part of it; its bytes are, in the key.
     """
-    settings = cfg.model_dump(mode="json", exclude={"landmarks", "flow", "strain"})
-    return {**settings, **methods(cfg).identity}
+    apart = {"landmarks", "flow", "strain", *(() if cfg.frames else ("frames", "sampling"))}
+    return {**cfg.model_dump(mode="json", exclude=apart), **methods(cfg).identity}
 
 
 def unit_of(source: Source) -> Unit:
@@ -164,15 +167,21 @@ def unit_of(source: Source) -> Unit:
     return "minmax" if isinstance(source, FlowMap) else "px"
 
 
-def frame_paths(source: Source) -> list[str]:
-    """The files of a clip, in order: the onset first."""
-    match source:
-        case KeyFrames(onset, apex):
-            return [onset, apex]
-        case ApexSearch(onset, candidates):
-            return [onset, *candidates]
-        case FlowMap(image):
-            return [image]
+def frame_paths(source: Source, cfg: FeatureConfig) -> list[str]:
+    """The files of a clip, in order: the onset first, and at the end what only a sequence needs.
+
+    ClipError where the settings ask for a sequence that the clip does not have.
+    """
+    if isinstance(source, FlowMap):
+        return [source.image]
+    paths = _key_files(source)
+    needed = (file for sample in samples(source, cfg) for file in (sample.one, sample.other))
+    return [*paths, *(file for file in dict.fromkeys(needed) if file not in paths)]
+
+
+def _key_files(source: KeyFrames | ApexSearch) -> list[str]:
+    """The onset, and the apex or the frames among which it is."""
+    return [source.onset, *([source.apex] if isinstance(source, KeyFrames) else source.candidates)]
 
 
 def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> str:
@@ -184,11 +193,19 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Ma
     if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
         identity |= {
             "extraction": dict(settings),
+            **_moments(source, cfg),
             "landmarks": model_hash(model_path(cfg.landmarks)),
             "opencv": ".".join(cv2.__version__.split(".")[:2]),
             "dlib": str(dlib.__version__).split(".")[0],
         }
     return digest(identity)
+
+
+def _moments(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> dict[str, JsonValue]:
+    """Which frames make up the sequence, for their numbers are in no file's bytes."""
+    paths = frame_paths(source, cfg)
+    found = [[paths.index(s.one), paths.index(s.other), s.weight] for s in samples(source, cfg)]
+    return {"sequence": found} if found else {}
 
 
 def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> FeatureRow:
@@ -205,9 +222,16 @@ def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> Feat
 
 
 def _from_frames(
-    request: FeatureRequest, key: str, files: list[bytes], names: list[str], cfg: FeatureConfig
+    request: FeatureRequest,
+    key: str,
+    paths: list[str],
+    files: list[bytes],
+    names: list[str],
+    cfg: FeatureConfig,
 ) -> FeatureRow:
-    if len(files) < 2:
+    assert not isinstance(request.source, FlowMap)
+    key_files, sequence = len(_key_files(request.source)), samples(request.source, cfg)
+    if key_files < 2:
         raise ClipError(
             "there is no frame between onset and offset to choose the apex from; annotate the apex."
         )
@@ -225,20 +249,31 @@ def _from_frames(
                 f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
                 " clip must have one size."
             )
-        return crop(frame_hw, transform_23, cfg.size)
+        crop_HW = crop(frame_hw, transform_23, cfg.size)
+        if paths[index] in wanted:
+            kept[paths[index]] = crop_HW
+        return crop_HW
 
+    wanted = {file for sample in sequence for file in (sample.one, sample.other)}
+    kept = {paths[0]: onset_HW}
     chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
         most = _motion(onset_HW, apex_HW, points_L2)
-        for index in range(2, len(files)):
+        for index in range(2, key_files):
             candidate_HW = aligned(index)
-            motion = _motion(onset_HW, candidate_HW, points_L2)
-            if motion > most:  # the first one of equals
-                most, chosen, apex_HW = motion, index, candidate_HW
+            moved = _motion(onset_HW, candidate_HW, points_L2)
+            if moved > most:  # the first one of equals
+                most, chosen, apex_HW = moved, index, candidate_HW
+    for index in range(key_files, len(files)):
+        aligned(index)
     compute = methods(cfg)
-    flow_HW2 = compute.flow(onset_HW, apex_HW)
-    if cfg.stabilise:
-        flow_HW2 = subtract_rigid(flow_HW2, points_L2)
+
+    def motion(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
+        flow_HW2 = compute.flow(before_HW, after_HW)
+        return subtract_rigid(flow_HW2, points_L2) if cfg.stabilise else flow_HW2
+
+    flow_HW2 = motion(onset_HW, apex_HW)
+    crops = blended(kept, sequence)
     return FeatureRow(
         request.clip_id,
         key,
@@ -249,6 +284,8 @@ def _from_frames(
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
         strain_HW=compute.strain(flow_HW2),
+        sequence_THW=np.stack(crops) if crops else None,
+        motion_MHW2=np.stack([motion(a, b) for a, b in pairwise(crops)]) if crops else None,
         apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 

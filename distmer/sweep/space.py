@@ -22,6 +22,7 @@ from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
 from distmer.config_places import plugin_group
 from distmer.features.methods import acting_methods
+from distmer.features.sequence import require_frames
 from distmer.functions import of_training
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
@@ -173,6 +174,7 @@ class Space:
         if model.info.kind == "torch":
             of_training(config.train)
         acting_methods(config)
+        require_frames(config, model.info.name, model.inputs)
         return config, model
 
     def with_each_name(self) -> Iterator[tuple[Config, ResolvedModel]]:
