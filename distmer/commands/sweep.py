@@ -41,7 +41,6 @@ from distmer.sweep.result import Outcome, SweepResult
 from distmer.sweep.space import Space
 from distmer.training.estimate import estimate_seconds
 from distmer.training.fold_inputs import Inputs
-from distmer.training.tryout import try_out
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 from distmer.workspace import Workspace
 
@@ -62,8 +61,8 @@ def run_sweep(
     trainings are in the ledger. With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session.require()
-    for config, model in space.with_each_name():
-        try_out(model, config.train)
+    for config, _ in space.with_each_name():
+        Session(config, session.workspace).try_code()
     remove_leftovers_of(session)
     backend = _backend(session)
     with Observers([SweepProgress()]) as live, closing(backend):

@@ -178,7 +178,7 @@ class Space:
         return config, model
 
     def with_each_name(self) -> Iterator[tuple[Config, ResolvedModel]]:
-        """The base, and the base with each model, loss or augmentation that is searched."""
+        """The base, and the base with each model, loss, augmentation, flow or strain that is searched."""
         yield self.config({})
         for name, domain in self.sweep.space.items():
             if plugin_group(name):
