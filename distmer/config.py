@@ -164,8 +164,7 @@ class FeatureConfig(Section):
     flow: Annotated[Named, PluginMark("distmer.flows")] = Named(name="tvl1")
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
     strain: Annotated[Named, PluginMark("distmer.strains")] = Named(name="standard")
-    # px, the frame's longer side is shrunk to this for the face detector
-    detector_side: int = Field(default=320, ge=80, le=2048)
+    detector_side: int = Field(default=320, ge=80, le=2048)  # px, the longer side that the face detector sees
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
     # evenly spaced crops from onset to offset, and the flow between neighbours; 0: onset and apex alone
     frames: Annotated[int, AfterValidator(_no_single_frame)] = Field(default=0, ge=0, le=64)
@@ -176,8 +175,7 @@ class InputConfig(Section):
     """From stored features to what a model is given."""
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
-    # px that become 1 under `fixed`; clipped beyond
-    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)
+    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)  # px that become 1; clipped beyond
     # px/px that become 1 under `fixed`; clipped beyond
     strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone

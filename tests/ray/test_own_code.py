@@ -77,13 +77,14 @@ def difference(onset_HW, apex_HW, gain: float = 0.1):
 """
 
 
-def test_a_flow_of_ones_own_travels_to_the_actors(one_ray: str, tmp_path: Path) -> None:
+def test_a_flow_of_ones_own_travels_to_the_actors_and_a_sequence_back(one_ray: str, tmp_path: Path) -> None:
     lab = tmp_path / "lab"
     lab.mkdir()
     (lab / "lab_flow.py").write_text(FLOW)
     helper = "def shifted(crop_HW):\n    return crop_HW.astype('float32')\n"
     (lab / "lab_shift.py").write_text(helper)
     small = ("data.synthetic.subjects=3", "data.synthetic.clips_per_subject=2", "features.size=32")
+    small = (*small, "features.frames=3", "features.sampling=linear")
     flow = f"features.flow={{name: {lab}/lab_flow.py:difference, gain: 0.2}}"
     options = [part for setting in (*small, flow) for part in ("--set", setting)]
     here, there = tmp_path / "here", tmp_path / "there"
@@ -91,19 +92,18 @@ def test_a_flow_of_ones_own_travels_to_the_actors(one_ray: str, tmp_path: Path) 
     sent = command.distmer("features", *options, home=there, RAY_ADDRESS=one_ray)
     assert (alone.code, sent.code) == (0, 0), alone.err + sent.err
     assert "6 extracted" in sent.out and "not usable" not in sent.out
-    assert stored(here) == stored(there)
+    assert stored(here) == stored(there) and len(stored(here)) == 6
     (lab / "lab_shift.py").write_text(helper.replace("return ", "return -"))
     edited = command.distmer("features", *options, home=there, RAY_ADDRESS=one_ray)
     assert "6 extracted" in edited.out, edited.out + edited.err
 
 
-def stored(home: Path) -> dict[str, bytes]:
-    """The u of every stored clip by its key."""
-    found: dict[str, bytes] = {}
+def stored(home: Path) -> dict[str, list[bytes]]:
+    """Some channels of every stored clip by its key."""
+    found: dict[str, list[bytes]] = {}
     for part in home.glob("features/*/parts/*.parquet"):
         table = pq.read_table(part)
-        u_NHW = table.column("u").combine_chunks().to_numpy_ndarray()
-        found |= {
-            key: u_HW.tobytes() for key, u_HW in zip(table.column("key").to_pylist(), u_NHW, strict=True)
-        }
+        channels = [table.column(name).combine_chunks().to_numpy_ndarray() for name in ("u", "crop2", "v2")]
+        for n, key in enumerate(table.column("key").to_pylist()):
+            found[key] = [x_NHW[n].tobytes() for x_NHW in channels]
     return found

@@ -21,9 +21,12 @@ from distmer.features.pipeline import FeatureRequest, clip_key, extract, extract
 from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.features.sequence import blended, require_frames, samples
 from distmer.features.store import FeatureStore
+from distmer.models import resolve
 from distmer.training.augmentations import Clips, mirrored
+from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames
+from harness import toy
 from tests.unit.test_features import _scene, _smiled
 
 
@@ -210,6 +213,32 @@ def test_each_flow_of_a_sequence_is_normalised_and_mirrored_as_flow() -> None:
     expected = x_NCHW[..., ::-1].copy()
     expected[:, [0, 3]] = 1 - expected[:, [0, 3]]
     np.testing.assert_allclose(flipped.numpy(), expected, atol=1e-6)
+
+
+# What learns from it
+# ----------------------------------------------------------------------------
+
+
+def test_flow_gru_repeats_its_bits_and_reads_the_flows_in_their_order() -> None:
+    settings = toy.config("flow_gru", model={"frames": 4, "hidden": 8}, features={"frames": 4})
+    clips = toy.clips()
+    model = resolve(settings.model)
+    assert model.inputs == ("u1", "v1", "u2", "v2", "u3", "v3")
+    inputs = toy.inputs(clips, model.inputs)
+    job = toy.jobs(settings, clips)[0]
+    first, again = fit_fold(job, inputs), fit_fold(job, inputs)
+    assert np.array_equal(first.predictions.prob_NK, again.predictions.prob_NK)
+    assert first.curves == again.curves and first.curves["train_loss"][-1] < first.curves["train_loss"][0]
+    net = model.build(3).eval()
+    x_BCHW = torch.from_numpy(inputs.x_NCHW[:3])
+    states = []
+    net.over_time.register_forward_hook(lambda layer, given, out: states.append(out[0]))
+    net(x_BCHW)
+    changed = x_BCHW.clone()
+    changed[:, 2:4] += 1  # the second moment
+    net(changed)
+    same = [torch.equal(states[0][:, t], states[1][:, t]) for t in range(3)]
+    assert same == [True, False, False]
 
 
 # What is asked for
