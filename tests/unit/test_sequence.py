@@ -220,7 +220,11 @@ def test_each_flow_of_a_sequence_is_normalised_and_mirrored_as_flow() -> None:
 
 
 def test_flow_gru_repeats_its_bits_and_reads_the_flows_in_their_order() -> None:
-    settings = toy.config("flow_gru", model={"frames": 4, "hidden": 8}, features={"frames": 4})
+    tree = {
+        "model": {"name": "flow_gru", "size": toy.SIZE, "frames": 4, "hidden": 8},
+        "features": {"frames": 4},
+    }
+    settings = Config.model_validate({**tree, "train": {"epochs": 10, "batch_size": 8, "lr": 3e-3}})
     clips = toy.clips()
     model = resolve(settings.model)
     assert model.inputs == ("u1", "v1", "u2", "v2", "u3", "v3")
