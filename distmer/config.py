@@ -138,8 +138,7 @@ class DataConfig(Section):
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    # a text file of clip ids, one a line: exactly these clips and no others
-    include: ConfigPath | None = None
+    include: ConfigPath | None = None  # a text file of clip ids, one a line: exactly these clips, no others
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 
@@ -176,8 +175,7 @@ class InputConfig(Section):
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
     flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)  # px that become 1; clipped beyond
-    # px/px that become 1 under `fixed`; clipped beyond
-    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
+    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)  # px/px that become 1; clipped beyond
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
     # mirror images in training, and the mean over a clip and its mirror image at test
     symmetric: bool = False
@@ -223,8 +221,7 @@ class EvaluationConfig(Section):
 
     folds: Literal["loso", "group_kfold", "cross_dataset"] = "loso"
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
-    # a seed: labels shuffled within each subject, to see chance
-    permute_labels: int | None = Field(default=None, ge=0)
+    permute_labels: int | None = Field(default=None, ge=0)  # a seed: labels shuffled within each subject
     # beside UAR and UF1, which are always there
     metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
     bootstrap: int = Field(default=2000, ge=100)

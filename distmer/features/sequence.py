@@ -3,7 +3,8 @@
 ``nearest`` takes the recorded frame that is nearest in time, of two equally near ones the earlier.
 ``linear`` blends the two frames about a moment, by their distance to it. The temporal interpolation model of
 the field (TIM; Zhou, Zhao & Pietikäinen 2011; Pfister et al. 2011) also gives any number of frames, but by a
-curve through a graph embedding of the frames. A linear blend is simpler, and its results are not TIM's.
+curve through a graph embedding of them (quoted from memory). A linear blend is simpler, and its results are
+not TIM's.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
