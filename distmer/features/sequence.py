@@ -97,5 +97,7 @@ def require_frames(config: Config, model: str, channels: Sequence[str]) -> None:
 def _place(moment: Fraction, numbers: Sequence[int]) -> tuple[int, int, float]:
     """The numbers of the frames before and after a moment, and how far it lies between them, 0..1."""
     at = bisect_right(numbers, moment)
-    before, after = numbers[at - 1], numbers[min(at, len(numbers) - 1)]
-    return before, after, float((moment - before) / (after - before)) if after > before else 0.0
+    before = numbers[at - 1]
+    if moment == before:  # a recorded frame, for which no other need be read
+        return before, before, 0.0
+    return before, numbers[at], float((moment - before) / (numbers[at] - before))
