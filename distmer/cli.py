@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from distmer import __version__, cli_pages
+from distmer import __version__, cli_kept, cli_pages
 from distmer.arguments import (
     experiment,
     is_sweep,
@@ -20,17 +20,21 @@ from distmer.arguments import (
     set_option,
     workspace_option,
 )
+from distmer.cli_data import data
 from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
 from distmer.types import BadInput
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, commands=cli_kept.ALL, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="distmer")
 def main() -> None:
     """Leave-one-subject-out micro-expression recognition on Ray.
 
     CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
     """
+
+
+main.add_command(data)
 
 
 @main.command()
@@ -228,24 +232,6 @@ def plan(
     from distmer.commands.run import describe_plan
 
     click.echo(describe_plan(open_session(config, overrides, workspace)))
-    return COMPLETE
-
-
-@main.group()
-def data() -> None:
-    """The clips of a protocol."""
-
-
-@data.command("check")
-@experiment
-def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones.
-
-    Every row that cannot be used is listed with the reason.
-    """
-    from distmer.commands.data import check_data
-
-    click.echo(check_data(open_session(config, overrides, workspace)))
     return COMPLETE
 
 

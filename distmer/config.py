@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distmer.addresses import holds_secret
 from distmer.registry import nearest
@@ -77,22 +77,13 @@ _EMBEDDED = ActsIf("data.protocol", "the data are the embedded set's", _may_be("
 _NOT_EMBEDDED = ActsIf(
     "data.protocol", "the data are not the embedded set's", lambda value: value != "synthetic"
 )
-_FRAMES = ActsIf("data.protocol", "the data are frames", lambda value: value != "flowmaps")
+_FRAMES = ActsIf(
+    "data.protocol", "the data are frames", lambda value: value not in ("flowmaps", "megc2019-flowmaps")
+)
 _SEQUENCE = ActsIf("features.frames", "features.frames is 2 or more", bool)
 _FIXED = acts_if("inputs.normalise", "fixed")
-_ANNOTATED = ActsIf(
-    "data.protocol",
-    "the data are frames with annotated apices",
-    lambda value: value not in ("flowmaps", "folder"),
-)
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
-
-
-def _no_single_frame(frames: int) -> int:
-    if frames == 1:
-        raise ValueError("one frame is no sequence; give 0, or 2 and more")
-    return frames
 
 
 class Section(BaseModel):
@@ -137,8 +128,16 @@ class DataConfig(Section):
     root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None
     # data set → its folder, where they do not lie side by side
     roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
-    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _ANNOTATED] = "error"
-    include: ConfigPath | None = None  # a text file of clip ids, one a line: exactly these clips, no others
+    missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
+    # what becomes of a clip whose onset and apex cannot be a pair: one picture twice, black, another person
+    implausible: Annotated[Literal["note", "fail"], _FRAMES] = "note"
+    # a file that lists clips, as text or as `distmer data list` and `data lock` write it: these and no others
+    include: ConfigPath | None = None
+    # what a reader cannot guess: field → heading, or data set → field → heading
+    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
+    # as-written: "1" and "01", "s2" and "S2" are different subjects
+    subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False  # links among the data may lead out of data.root
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 
@@ -166,7 +165,7 @@ class FeatureConfig(Section):
     detector_side: int = Field(default=320, ge=80, le=2048)  # px, the longer side that the face detector sees
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
     # evenly spaced crops from onset to offset, and the flow between neighbours; 0: onset and apex alone
-    frames: Annotated[int, AfterValidator(_no_single_frame)] = Field(default=0, ge=0, le=64)
+    frames: int = Field(default=0, ge=0, le=64)
     sampling: Annotated[Literal["nearest", "linear"], _SEQUENCE] = "nearest"
 
 

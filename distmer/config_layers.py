@@ -105,6 +105,32 @@ def load_layers(path: Place | None, overrides: Iterable[str], *, workspace: Plac
     return tuple(layers)
 
 
+def anchor_rule(
+    setting: str,
+    path: Place | None,
+    overrides: Iterable[str],
+    *,
+    workspace: Place,
+    environ: Mapping[str, str],
+) -> str:
+    """How the relative path of a setting was made absolute, as a sentence; "" where it was not relative."""
+    layers: list[tuple[Mapping[str, Any], str, Place]] = [
+        (layer.tree, f"in {layer.origin} is below the workspace", workspace)
+        for layer in ([] if path is None else _files(path, ()))
+    ]
+    layers.append((_overrides(overrides), "of --set is below the current folder", Path.cwd()))
+    environment = {"data": {"root": environ.get("DISTMER_DATA")}}
+    layers.insert(0, (environment, "of DISTMER_DATA is below the current folder", Path.cwd()))
+    for tree, rule, base in reversed(layers):
+        value: Any = tree
+        for key in setting.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            relative = anchored(value, Path("/a")) != anchored(value, Path("/b"))
+            return f" The relative path {value!r} {rule}, {base}." if relative else ""
+    return ""
+
+
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
     """The layers as one tree.
 

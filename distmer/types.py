@@ -134,7 +134,10 @@ class Manifest:
     ``failures`` belong to the protocol and could not be used: they are counted beside every score.
     ``excluded`` do not belong to it (another emotion, a named exclusion): they are only reported.
     ``expected`` holds the published counts, data set → class → clips; ``expected_subjects`` data set →
-    subjects.
+    subjects. ``listed`` holds the published list of clips where there is one, data set → clip ids.
+    ``problems`` are errors of the protocol, ``readings`` say what was read as what, ``editions`` which
+    edition a sheet is, data set → sentence. ``pinned`` has the content digests that a list of clips demands,
+    clip id → SHA-256, and ``changed`` what differs from such a list.
     """
 
     protocol: str
@@ -144,6 +147,12 @@ class Manifest:
     excluded: tuple[ClipFailure, ...] = ()
     expected: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     expected_subjects: Mapping[str, int] = field(default_factory=dict[str, int])
+    listed: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    problems: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
+    editions: Mapping[str, str] = field(default_factory=dict[str, str])
+    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
+    changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}

@@ -59,6 +59,10 @@ class Workspace:
         return self._place("sweeps")
 
     @property
+    def models(self) -> Place:
+        return self.root / "models"
+
+    @property
     def comparisons(self) -> Place:
         return self.root / "comparisons"
 

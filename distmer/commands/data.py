@@ -1,11 +1,83 @@
-"""`distmer data check`: what a protocol finds on this disk."""
+"""`distmer data check`, `list`, `lock` and `export`: what a protocol finds on this disk, and its features as
+files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from distmer.commands.session import Session
 from distmer.datasets import check_report
+from distmer.datasets.check import aligned
+from distmer.datasets.lists import HEADER, as_csv, content_of, images_of, table_of
+from distmer.datasets.map_scaling import scaling_text
+from distmer.experiment.prepare import Features
+from distmer.storage import place, write
+from distmer.types import BadInput
+
+_AT_A_TIME = 64  # clips whose features are held at once
 
 
 def check_data(session: Session) -> str:
     """Counts of a protocol against the published ones, and every row that cannot be used."""
-    return check_report(session.manifest())
+    manifest = session.manifest()
+    return check_report(manifest) + scaling_text(manifest.clips)
+
+
+def export_features(
+    session: Session, folder: Path, form: Literal["maps", "npy"], size: int | None, *, local: bool
+) -> str:
+    """The features of the protocol's clips as files; those that are missing are extracted first.
+
+    ``size`` in px, else that of the features.
+    """
+    from distmer.commands.run import extracted  # it brings what a run needs
+    from distmer.features import export
+
+    export.require_empty(folder)
+    manifest = session.manifest()
+    if form == "maps":
+        export.require_layout(manifest.clips, manifest.classes)
+    manifest, _, features = extracted(session, local=local)
+    usable = [(clip.id, features.keys[clip.id]) for clip in manifest.clips if _is_ok(features, clip.id)]
+    if not usable:
+        raise BadInput(f"{folder}: no clip has features; see distmer features for the reasons.")
+    parts = (features.store.load(usable[n : n + _AT_A_TIME]) for n in range(0, len(usable), _AT_A_TIME))
+    clips = {clip.id: clip for clip in manifest.clips}
+    maps_of = export.write_maps if form == "maps" else export.write_arrays
+    written = maps_of(folder, clips, manifest.classes, parts, size or session.config.features.size)
+    lost = len(manifest.clips) + len(manifest.failures) - written
+    lines = [f"{folder}: {written} clips" + (f"; {lost} have no features" if lost else "")]
+    if form == "maps":
+        lines.append(
+            "Each map is min-max scaled for its clip, as published maps are: how far a face moved, and which"
+            " value means no motion, are lost. --as npy keeps both."
+        )
+    return "\n".join(lines)
+
+
+def _is_ok(features: Features, clip: str) -> bool:
+    key = features.keys.get(clip)
+    return key is not None and features.store.index[key].status == "ok"
+
+
+def list_clips(session: Session, csv: bool) -> str:
+    """Every usable clip with its files as seen from the data root, its label, its apex's policy and its
+    errata."""
+    rows = table_of(session.manifest(), session.config.data.root)
+    return as_csv(rows) if csv else "\n".join(aligned([HEADER, *map(tuple, rows)])) + "\n"
+
+
+def lock_clips(session: Session, to: Path) -> str:
+    """Write the list of clips with the digest of each one's images to ``to``; say what it holds."""
+    manifest = session.manifest()
+    frames = session.frames(manifest, [session.config.features])
+    content: dict[str, str] = {}
+    for clip in manifest.clips:
+        content[clip.id] = content_of(clip, frames.digests)
+        if not content[clip.id]:
+            reason = next(frames.unreadable[path] for path in images_of(clip) if path in frames.unreadable)
+            raise BadInput(f"{clip.where}: {clip.id} cannot be pinned: {reason}")
+    rows = table_of(manifest, session.config.data.root, content)
+    write(place(str(to)), as_csv(rows).encode())
+    return f"{to}: {len(content)} clips of {manifest.protocol}; pin them with data.include={to}"

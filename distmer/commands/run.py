@@ -12,7 +12,7 @@ from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
 from distmer.experiment.plan import Plan
-from distmer.experiment.prepare import extract_missing
+from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.result import RunResult
 from distmer.experiment.run import run
 from distmer.report.jsonl import JsonLines
@@ -21,6 +21,7 @@ from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.fold_inputs import Inputs
+from distmer.types import Manifest
 
 
 def run_experiment(
@@ -82,16 +83,24 @@ def planned(
     return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
 
 
-def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
-    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is
-    stored."""
+def extracted(
+    session: Session, *, local: bool = False, retry_failed: bool = False
+) -> tuple[Manifest, Features, Features]:
+    """The clips of the protocol, and their features before and after those that were missing were
+    extracted."""
     session.try_methods()
     session.workspace.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         manifest = session.manifest([live], backend)
         before = session.features(manifest, retry_failed=retry_failed)
-        after = extract_missing(manifest, before, session.config.features, backend, [live])
+        return manifest, before, extract_missing(manifest, before, session.config.features, backend, [live])
+
+
+def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
+    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is
+    stored."""
+    manifest, before, after = extracted(session, local=local, retry_failed=retry_failed)
     lines = [
         f"{len(after.keys)} clips: {len(before.missing)} extracted,"
         f" {len(before.keys) - len(before.missing)} were there."

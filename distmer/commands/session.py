@@ -6,16 +6,16 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
 from distmer.config import Config, FeatureConfig
-from distmer.config_layers import load_config
-from distmer.datasets import load_manifest
+from distmer.config_layers import anchor_rule, load_config
+from distmer.datasets import changed_content, load_manifest
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
 from distmer.experiment.backend import Backend
@@ -49,6 +49,8 @@ class Session:
 
     config: Config
     workspace: Workspace
+    # setting → how its relative path was made absolute, for a message
+    rule: Callable[[str], str] = field(default=lambda setting: "", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -75,6 +77,7 @@ class Session:
                 path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
             ),
             place,
+            lambda setting: anchor_rule(setting, path, overrides, workspace=place.root, environ=environ),
         )
 
     @classmethod
@@ -144,7 +147,11 @@ class Session:
             if backend is not None and not files(self.workspace.features):
                 backend.start()
 
-        return load_manifest(self.config.data, self.workspace.data, progress, meanwhile)
+        manifest = load_manifest(self.config.data, self.workspace.data, progress, meanwhile, self.rule)
+        if not manifest.pinned:
+            return manifest
+        frames = self.frames(manifest, [self.config.features])
+        return replace(manifest, changed=(*manifest.changed, *changed_content(manifest, frames.digests)))
 
     def frames(self, manifest: Manifest, settings: Sequence[FeatureConfig]) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""
@@ -154,7 +161,8 @@ class Session:
         self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False
     ) -> Features:
         folder, config = self.workspace.features, self.config.features
-        return locate(manifest, folder, config, frames, retry_failed=retry_failed)
+        implausible = self.config.data.implausible
+        return locate(manifest, folder, config, frames, retry_failed=retry_failed, implausible=implausible)
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
@@ -188,6 +196,7 @@ def remove_leftovers_of(session: Session) -> None:
     how much."""
     workspace, ledger = session.workspace, session.ledger
     written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
+    written += (workspace.models,)
     removed = remove_leftovers(
         [place for place in written if isinstance(place, Path)],
         [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],

@@ -7,22 +7,39 @@ and writes nothing.
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from distmer.config import DataConfig, SyntheticConfig
-from distmer.datasets.assemble import assemble, read_include
+from distmer.datasets.assemble import assemble, refuse_one_subject_as_two
 from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
-from distmer.datasets.protocols import Protocol, errata_of, load_protocol, protocol_names
+from distmer.datasets.editions import edition_of
+from distmer.datasets.flowmaps import parted
+from distmer.datasets.lists import changed_content, other_labels, read_list, resolve
+from distmer.datasets.own import own_sets
+from distmer.datasets.protocols import (
+    Protocol,
+    errata_of,
+    is_own,
+    load_protocol,
+    protocol_names,
+    published_lists,
+)
 from distmer.datasets.roots import find_root
-from distmer.registry import discover, lookup, nearest
+from distmer.datasets.sheets import FIELDS, Annotation
+from distmer.registry import discover, nearest
 from distmer.storage import Place, place
 from distmer.types import BadInput, Manifest
 
 __all__ = [
+    "Annotation",
     "Counts",
     "DatasetInfo",
+    "ReadOptions",
+    "changed_content",
     "check_report",
     "counts",
     "datasets",
@@ -44,6 +61,7 @@ def load_manifest(
     workspace_data: Place,
     progress: Callable[[int, int], None] = lambda done, total: None,
     meanwhile: Callable[[], None] = lambda: None,
+    rule: Callable[[str], str] = lambda setting: "",
 ) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 
@@ -56,27 +74,81 @@ def load_manifest(
         Where the embedded data set is generated.
     progress, meanwhile : callable
         As in `distmer.datasets.synthetic.ensure`; not called for any other data set.
+    rule : callable
+        As in `distmer.datasets.roots.find_root`.
 
     Raises
     ------
     BadInput
         A root or sheet is not there, no clip can be used, or all are of one class.
     """
-    known = datasets()
-    protocol = load_protocol(data.protocol, known)
+    own: dict[str, DatasetInfo] = {}
+    known = ChainMap(own, datasets())
+    protocol = load_protocol(data.protocol, known, own_sets(datasets(), own))
+    lists = published_lists(data.protocol, protocol)
     for name in data.roots:
         if name not in known:
             raise BadInput(f"data.roots.{name} is the folder of no data set; {nearest(name, known)}")
-    include = None if data.include is None else read_include(place(data.include))
+    columns = _columns(data, protocol)
+    include = None if data.include is None else read_list(place(data.include), columns["include"])
     if protocol.embedded:
         protocol, data = _generated(protocol, data, workspace_data, progress, meanwhile)
     alone = len(protocol.sets) == 1
-    rows = {}
+    rows: dict[str, list[Annotation]] = {}
+    readings: list[str] = []
     for name in protocol.sets:
-        info: DatasetInfo = lookup(known, name, "data set")
-        options = ReadOptions(data.missing_apex, errata_of(protocol, name))
-        rows[name] = info.read(find_root(info, data, alone), options)
-    return _checked(assemble(protocol, rows, include, data.include or ""))
+        info = known[name]
+        root = find_root(info, data, alone, rule)
+        options = ReadOptions(
+            missing_apex=data.missing_apex,
+            errata=errata_of(protocol, name),
+            columns=columns[name],
+            bounds=place(data.root) if data.root else root,
+            allow_links=data.allow_links,
+            say=lambda line, name=name: readings.append(f"{name}: {line}"),
+        )
+        rows[name] = info.read(root, options)
+        if parts := protocol.sets[name].parts:
+            rows[name] = parted(rows[name], {part: of.subjects for part, of in parts.items()})
+        if data.subjects == "distinct":
+            refuse_one_subject_as_two(name, rows[name])
+    entries, lost = ({}, []) if include is None else resolve(place(data.include or ""), include, rows)
+    lines = None if include is None else {clip: entry.line for clip, entry in entries.items()}
+    manifest = assemble(protocol, rows, lines, data.include or "")
+    manifest = replace(
+        manifest,
+        failures=(*manifest.failures, *lost),
+        listed=lists if include is None else {},
+        readings=tuple(readings),
+        editions={name: text for name, own in rows.items() if (text := edition_of(name, own))},
+        pinned={clip: entry.sha256 for clip, entry in entries.items() if entry.sha256},
+    )
+    if manifest.problems and is_own(data.protocol):
+        raise BadInput(f"{manifest.problems[0]}.")
+    return _checked(replace(manifest, changed=tuple(other_labels(manifest, entries))))
+
+
+def _columns(data: DataConfig, protocol: Protocol) -> dict[str, dict[str, str]]:
+    """``data.columns`` for each set of the protocol, and for the list of ``data.include``."""
+    readers = [*protocol.sets, "include"]
+    common = {field: heading for field, heading in data.columns.items() if isinstance(heading, str)}
+    for field in common:
+        if field not in FIELDS:
+            raise BadInput(f"data.columns.{field} is no field of a sheet; {nearest(field, FIELDS)}")
+    given: dict[str, dict[str, str]] = {name: dict(common) for name in readers if name != "include"}
+    given["include"] = {}
+    for name, headings in data.columns.items():
+        if isinstance(headings, str):
+            continue
+        if name not in readers:
+            raise BadInput(f"data.columns.{name} is no data set of the protocol; {nearest(name, readers)}")
+        for field in headings:
+            if field not in FIELDS:
+                raise BadInput(
+                    f"data.columns.{name}.{field} is no field of a sheet; {nearest(field, FIELDS)}"
+                )
+        given[name] |= headings
+    return given
 
 
 def _generated(

@@ -5,13 +5,14 @@ Pure, once the rows are read.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation, natural
+from distmer.datasets.text import plain_number, subject_spelling
 from distmer.registry import nearest
-from distmer.storage import Place
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
@@ -21,39 +22,6 @@ class Excluded:
 
     clip: str
     reason: str
-
-
-def read_include(path: Place) -> dict[str, int]:
-    """The clip ids of an include file (one a line, # begins a comment): id → line.
-
-    BadInput names file and line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise BadInput(
-            f"{path}: the list of data.include cannot be read ({error.strerror}); name an existing text file."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: the list of data.include is not UTF-8 text (byte {error.start}); save it as UTF-8."
-        ) from error
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        if len(text.split("/")) != 3 or not all(text.split("/")):
-            raise BadInput(
-                f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
-                " such as casme2/sub01/EP02_01f."
-            )
-        if text in ids:
-            raise BadInput(f"{path} line {number}: {text} is listed already in line {ids[text]}; remove one.")
-        ids[text] = number
-    if not ids:
-        raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
-    return ids
 
 
 def assemble(
@@ -83,9 +51,11 @@ def assemble(
     clips: list[Clip] = []
     failures: list[ClipFailure] = []
     excluded: list[ClipFailure] = []
+    problems: list[str] = []
     for dataset, own in rows.items():
         rules = _rules(protocol, classes, dataset, include)
-        for row, earlier in _with_earlier(dataset, own):
+        by = protocol.sets[dataset].by
+        for row, earlier in _with_earlier(dataset, [_labelled_by(by, row) for row in own]):
             verdict = _judge(rules, row, earlier)
             if isinstance(verdict, Clip):
                 clips.append(verdict)
@@ -93,19 +63,33 @@ def assemble(
                 excluded.append(ClipFailure(verdict.clip, verdict.reason))
             else:
                 failures.append(verdict)
-        excluded += _unmet(protocol, dataset, own)
+        problems += _unmet(protocol, dataset, own, include is None)
     failures += _missing(include or {}, include_file, rows)
+    counted = [pair for name, part in protocol.sets.items() for pair in ((name, part), *part.parts.items())]
     return Manifest(
         protocol=protocol.name,
         classes=classes,
         clips=tuple(clips),
         failures=tuple(failures),
         excluded=tuple(excluded),
-        expected={name: dict(part.expected) for name, part in protocol.sets.items() if part.expected},
-        expected_subjects={
-            n: p.expected_subjects for n, p in protocol.sets.items() if p.expected_subjects is not None
-        },
+        expected={name: dict(part.expected) for name, part in counted if part.expected},
+        expected_subjects={n: p.expected_subjects for n, p in counted if p.expected_subjects is not None},
+        problems=tuple(problems),
     )
+
+
+def refuse_one_subject_as_two(dataset: str, rows: Sequence[Annotation]) -> None:
+    """BadInput where two subjects of a data set differ only in zeros, blanks or case: a person who stood in
+    training and in test."""
+    first: dict[tuple[str, str], Annotation] = {}
+    for row in (row for row in rows if row.subject):
+        other = first.setdefault((row.dataset or dataset, subject_spelling(row.subject)), row)
+        if other.subject != row.subject:
+            raise BadInput(
+                f"{row.where}: the subject {row.subject!r} and {other.subject!r} of {other.where} look like"
+                " one person, who would stand in training and in test; write one of them everywhere, or set"
+                " data.subjects to as-written if they are two."
+            )
 
 
 def clip_id(dataset: str, row: Annotation) -> str:
@@ -122,6 +106,7 @@ class _Rules:
     table: Mapping[str, str]
     word: str
     named: Mapping[tuple[str, str], str]
+    subjects: Mapping[str, str]
     include: Mapping[str, int] | None
 
 
@@ -135,8 +120,17 @@ def _rules(
         if include is None
         else {}
     )
+    subjects = {e.subject: f"a subject left out by name: {e.source}" for e in part.exclude_subjects}
     table = label_table(protocol, dataset) or {label: label for label in classes}
-    return _Rules(dataset, classes, table, "label" if part.labels == AS_IS else "emotion", named, include)
+    return _Rules(
+        dataset,
+        classes,
+        table,
+        "label" if part.labels == AS_IS else {"objective": "objective class"}.get(part.by, part.by),
+        named,
+        subjects if include is None else {},
+        include,
+    )
 
 
 def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
@@ -145,10 +139,14 @@ def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip |
     Whether it belongs is asked before whether it can be used: only then is it counted as lost.
     """
     name = clip_id(rules.dataset, row)
+    if row.aside:
+        return Excluded(row.where if not row.clip else name, row.aside)
     if rules.include is not None and name not in rules.include:
         return Excluded(name, "not in the list of data.include")
     if (row.subject, row.clip) in rules.named:
         return Excluded(name, rules.named[row.subject, row.clip])
+    if row.subject in rules.subjects:
+        return Excluded(name, rules.subjects[row.subject])
     if row.emotion and row.emotion not in rules.table:
         reason = f"its {rules.word} {row.emotion!r} belongs to no class of the protocol"
         if rules.include is None:
@@ -184,35 +182,56 @@ def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip |
     )
 
 
+def _labelled_by(by: str, row: Annotation) -> Annotation:
+    """The row with what a protocol's labels name in place of its emotion."""
+    if by == "emotion" or row.aside:
+        return row
+    value = plain_number(row.extra.get(by, ""))
+    lacking = f"{row.where}: its {by} class is not given; add the column or the sheet of {by} classes."
+    return replace(row, emotion=value, problem=row.problem or ("" if value else lacking))
+
+
 def _with_earlier(dataset: str, rows: Sequence[Annotation]) -> Iterator[tuple[Annotation, Annotation | None]]:
     """The rows in natural order of their ids, each with the earlier row of the same clip, if there is one."""
     first: dict[str, Annotation] = {}
     for row in sorted(rows, key=lambda r: natural(clip_id(dataset, r))):
         name = clip_id(dataset, row)
         yield row, first.get(name)
-        first.setdefault(name, row)
+        if not row.aside:
+            first.setdefault(name, row)
 
 
 def _found_classes(rows: Mapping[str, Sequence[Annotation]]) -> tuple[str, ...]:
     return tuple(sorted({row.emotion for own in rows.values() for row in own if row.emotion}, key=natural))
 
 
-def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation]) -> list[ClipFailure]:
-    """The protocol's own exclusions and errata that name no clip of the sheet.
-
-    The sheet is of another edition, or the protocol has a typing error.
-    """
-    there = {(row.subject, row.clip) for row in rows}
+def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation], excludes: bool) -> list[str]:
+    """The protocol's own exclusions and errata that no row has: a typing error, or a sheet of another
+    edition."""
+    there = {f"{row.subject}/{row.clip}" for row in rows if not row.aside}
+    subjects = {row.subject for row in rows}
     part = protocol.sets[dataset]
-    named = [("exclude", e) for e in part.exclude] + [("errata", e) for e in part.errata]
+    lacking: list[tuple[str, str, set[str]]] = []
+    for what, entries in (("exclude", part.exclude if excludes else ()), ("errata", part.errata)):
+        lacking += [
+            (what, f"{entry.subject}/{entry.clip}", there)
+            for entry in entries
+            if f"{entry.subject}/{entry.clip}" not in there
+        ]
+    for entry in part.exclude_subjects if excludes else ():
+        if entry.subject not in subjects:
+            lacking.append(("exclude_subjects", entry.subject, subjects))
     return [
-        ClipFailure(
-            f"{dataset}/{entry.subject}/{entry.clip}",
-            f"named under {what} of the protocol, but not in the sheet",
-        )
-        for what, entry in named
-        if (entry.subject, entry.clip) not in there
+        f"{dataset}: {what} of the protocol {protocol.name} names {dataset}/{name}, which no row of the data"
+        f" has{_hint(dataset, name, known)}; correct the protocol, or pin the clips with data.include"
+        for what, name, known in lacking
     ]
+
+
+def _hint(dataset: str, name: str, known: set[str]) -> str:
+    # Most names of clips are alike, so only one that differs in a character is a hint.
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9 if "/" in name else 0.75)
+    return f" (did you mean {dataset}/{close[0]}?)" if close else ""
 
 
 def _missing(

@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from distmer.datasets.frame_files import Unusable, key_frames
-from distmer.datasets.sheets import (
+from distmer.datasets.sheets import Annotation, matching
+from distmer.datasets.text import (
     MISSING,
-    Annotation,
-    find_sheet,
     listing,
-    matching,
     natural,
-    read_sheet,
+    plain_number,
     tidy,
 )
 from distmer.storage import Place, below
@@ -28,21 +26,45 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Erratum:
-    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion)."""
+    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion).
+
+    ``replaces``: the value that it corrects; a sheet that has another one there is left alone. "onset+1"
+    stands for the frame after the row's onset. Empty: any value.
+    """
 
     field: str
     value: str
     source: str
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a loader reads: the missing-apex policy and the corrections, keyed by (subject, clip)."""
+    """How a loader reads.
+
+    Attributes
+    ----------
+    missing_apex : {"error", "midpoint", "max-flow"}
+    errata : mapping
+        (subject, clip) → corrections.
+    columns : mapping
+        Field → heading, for what a reader cannot guess (``data.columns``).
+    bounds : path or remote place, optional
+        A link of the data may lead anywhere below it (``data.root``); None: nowhere out of the images.
+    allow_links : bool
+        A link of the data may lead anywhere.
+    say : callable
+        Is told what was read, and which columns were taken for what.
+    """
 
     missing_apex: str = "error"
     errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(
         default_factory=dict[tuple[str, str], tuple[Erratum, ...]]
     )
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    bounds: Place | None = None
+    allow_links: bool = False
+    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,73 +95,31 @@ class DatasetInfo:
         return bool(matching(folder, self.markers))
 
 
-@dataclass(frozen=True, slots=True)
-class SheetLayout:
-    """A data set of one coding sheet and frames under ``<image folder>/<subject>/<clip>/``.
-
-    Attributes
-    ----------
-    sheets : tuple of str
-        Glob patterns of the sheet's name.
-    columns : mapping
-        Field of `Annotation` → accepted headings.
-    images : tuple of str
-        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder
-        like ``subject_folder`` is taken, and no clip from any other.
-    subject_folder : str
-        Regular expression of a subject's folder.
-    subject : callable
-        Spells a subject of the sheet as its folder does.
-    """
-
-    sheets: tuple[str, ...]
-    columns: Mapping[str, tuple[str, ...]]
-    images: tuple[str, ...]
-    subject_folder: str
-    subject: Callable[[str], str]
-
-    def read(self, root: Place, options: ReadOptions) -> list[Annotation]:
-        """Every row of the sheet, in its order."""
-        sheet = find_sheet(root, self.sheets)
-        images = image_folder(root, self.images, self.subject_folder)
-        rows = [replace(row, subject=self.subject(row.subject)) for row in read_sheet(sheet, self.columns)]
-        return [with_frames(row, images / row.subject / tidy(row.clip), images, options) for row in rows]
-
-
-def padded(prefix: str, width: int) -> Callable[[str], str]:
-    """A function that spells a subject: "1", "01" or "sub1" becomes ``prefix`` and a zero-padded number.
-
-    Other text stays as it is, and fails later because there is no such folder.
-    """
-
-    def spell(text: str) -> str:
-        number = re.fullmatch(r"(?:s(?:ub(?:ject)?)?[ _-]?)?(\d+)(?:\.0+)?", tidy(text).lower())
-        return f"{prefix}{int(number[1]):0{width}d}" if number else tidy(text)
-
-    return spell
-
-
 def emotion_name(text: str) -> str:
     """An emotion in lower case; Other, Others and others are one."""
     name = tidy(text).lower()
     return "others" if name == "other" else name
 
 
-def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Place:
+def image_folder(
+    root: Place, names: Sequence[str], subject_folder: str, folders: Sequence[str] = ()
+) -> Place:
     """The first of the named folders that holds a subject's folder.
 
-    Case does not count, and a folder may be doubled, as archives unpack.
+    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: where
+    the sheet lies in the common root, its frames lie in one of them.
 
     BadInput, which says what was looked for, where there is none.
     """
-    for name in names:
-        for outer in [root] if not name else _children(root, name):
-            for folder in [outer, *(_children(outer, name) if name else [])]:
-                if any(
-                    p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE)
-                    for p in folder.iterdir()
-                ):
-                    return folder
+    for start in [root, *(folder for own in folders for folder in _children(root, own))]:
+        for name in names:
+            for outer in [start] if not name else _children(start, name):
+                for folder in [outer, *(_children(outer, name) if name else [])]:
+                    if any(
+                        p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE)
+                        for p in folder.iterdir()
+                    ):
+                        return folder
     wanted = ", ".join(n or "the folder itself" for n in names)
     there = listing(p.name for p in root.iterdir())
     raise BadInput(
@@ -148,21 +128,25 @@ def image_folder(root: Place, names: Sequence[str], subject_folder: str) -> Plac
     )
 
 
-def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOptions) -> Annotation:
+def with_frames(
+    row: Annotation, folder: Callable[[Annotation], Place], images: Place, options: ReadOptions
+) -> Annotation:
     """A sheet's row with its errata applied and its key frames found, or with the problem.
 
     Parameters
     ----------
     row : Annotation
-        Its subject is spelled as in the folders' names; everything else is as typed.
-    folder : path or remote place
-        Where the clip's frames lie.
+        Its subject, clip and emotion are spelled as in the folders' names; the rest is as typed.
+    folder : callable
+        Row → where the clip's frames lie. Asked only of names that are safe.
     images : path or remote place
         The folder of all frames, which no row may lead out of.
     options : ReadOptions
         What to do without an apex, and the errata.
     """
-    row, applied = _corrected(replace(row, clip=tidy(row.clip)), options)
+    if row.problem or row.aside:
+        return row
+    row, applied = _corrected(row, options)
     row = replace(row, emotion=emotion_name(row.emotion))
     try:
         safe_name(row.subject, "subject")
@@ -173,9 +157,13 @@ def with_frames(row: Annotation, folder: Place, images: Place, options: ReadOpti
         apex, offset = _number(row.apex, "apex"), _number(row.offset, "offset")
         if onset is None:
             raise Unusable("the onset is missing; fill it in.")
-        source, found = key_frames(inside(folder, images), onset, apex, offset, options.missing_apex)
+        frames = inside(folder(row), images, options)
+        source, found = key_frames(frames, onset, apex, offset, options.missing_apex)
     except Unusable as problem:
         return replace(row, problem=f"{row.where}: {problem}", note="; ".join(applied))
+    except (OSError, ValueError) as error:  # a name that the disk refuses, a folder that may not be read
+        reason = f"its frames cannot be read ({error}); correct the row, or the folder's permissions."
+        return replace(row, problem=f"{row.where}: {reason}", note="; ".join(applied))
     return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
 
 
@@ -191,17 +179,25 @@ def safe_name(value: str, what: str) -> str:
     return value
 
 
-def inside(path: Place, root: Place) -> Place:
-    """``path`` if it lies under ``root`` once every link is followed, else Unusable."""
+def inside(path: Place, root: Place, options: ReadOptions | None = None) -> Place:
+    """``path`` if it lies under ``root`` once every link is followed, else Unusable.
+
+    A link may also lead anywhere below ``options.bounds``, or anywhere with ``options.allow_links``. Text of
+    a sheet may not: a path with ``..`` in it must stay under ``root``.
+    """
     try:
         resolved = path.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise Unusable(f"{path} cannot be followed ({error}); correct the row.") from error
-    if below(resolved, root.resolve()) is None:
-        raise Unusable(
-            f"{path} leads out of {root}; correct the row, or copy the frames instead of linking them."
-        )
-    return path.absolute()
+    if below(resolved, root.resolve()) is not None:
+        return path.absolute()
+    plain = ".." not in str(path).replace("\\", "/").split("/") and below(path.absolute(), root.absolute())
+    if plain and options is not None:
+        bounds = options.bounds
+        if options.allow_links or (bounds is not None and below(resolved, bounds.resolve()) is not None):
+            return path.absolute()
+    remedy = "set data.allow_links to true if the link is meant" if plain else "correct the row"
+    raise Unusable(f"{path} leads out of {root}; {remedy}.")
 
 
 def by_number(folder: Place) -> list[Place]:
@@ -222,10 +218,19 @@ def _children(root: Place, name: str) -> list[Place]:
 def _corrected(row: Annotation, options: ReadOptions) -> tuple[Annotation, list[str]]:
     applied: list[str] = []
     for erratum in options.errata.get((row.subject, row.clip), ()):
-        old = getattr(row, erratum.field)
+        old = tidy(getattr(row, erratum.field))
+        if erratum.replaces and plain_number(old) != _replaced(erratum.replaces, row):
+            continue
         row = replace(row, **{erratum.field: erratum.value})
-        applied.append(f"erratum: {erratum.field} {erratum.value} for {tidy(old)!r} ({erratum.source})")
+        applied.append(f"erratum: {erratum.field} {erratum.value} for {old!r} ({erratum.source})")
     return row, applied
+
+
+def _replaced(text: str, row: Annotation) -> str:
+    onset = plain_number(row.onset)
+    if text == "onset+1":
+        return str(int(onset) + 1) if re.fullmatch(r"[0-9]{1,9}", onset) else ""
+    return plain_number(text)
 
 
 def _number(text: str, what: str) -> int | None:
@@ -233,6 +238,6 @@ def _number(text: str, what: str) -> int | None:
     value = tidy(text)
     if value.lower() in MISSING:
         return None
-    if not re.fullmatch(r"\d+(\.0+)?", value):
+    if not re.fullmatch(r"\d{1,9}(\.0+)?", value):
         raise Unusable(f"the {what} {value!r} is not a frame number; correct the row.")
     return int(value.split(".")[0])

@@ -1,4 +1,4 @@
-"""CASME (Yan et al. 2013): 60 fps, 19 subjects.
+"""CASME (Yan et al. 2013): 60 fps, 19 subjects. Section A is 1280 × 720, section B 640 × 480.
 
 The sheet is CASME-coded-20190721.xls, frames lie in <raw folder>/sub01/EP01_5/.
 
@@ -8,28 +8,33 @@ have ("\\" elsewhere).
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from distmer.datasets.base import DatasetInfo
+from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
 
+_FOLDERS = ("CASME", "CASME1", "CASMEI")
 _LAYOUT = SheetLayout(
-    sheets=("CASME-coded*.xls*", "casme-coding*.xls*", "casme.xls*"),
-    columns={
-        "subject": ("Subject",),
-        "clip": ("Filename", "File name"),
-        "onset": ("OnsetF", "OnsetFrame"),
-        "apex": ("ApexF1",),
-        "offset": ("OffsetF", "OffsetFrame"),
-        "emotion": ("Emotion", "Estimated Emotion"),
-    },
+    sheets=("CASME-coded*", "casme-coding*", "casme"),
+    columns=Columns(
+        {
+            "subject": ("Subject",),
+            "clip": ("Filename", "File name"),
+            "onset": ("OnsetF", "OnsetFrame"),
+            "apex": ("ApexF1",),
+            "offset": ("OffsetF", "OffsetFrame"),
+            "emotion": ("Emotion", "Estimated Emotion"),
+        }
+    ),
     images=("CASME_raw_selected", "CASME_raw", "raw_selected", "raw", "", "CASME_cropped", "Cropped"),
-    subject_folder=r"sub\d+",
     subject=padded("sub", 2),
+    folders=_FOLDERS,
 )
 
 DATASET = DatasetInfo(
     name="casme",
     title="CASME",
     citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",
-    folders=("CASME", "CASME1", "CASMEI"),
-    markers=_LAYOUT.sheets,
+    folders=_FOLDERS,
+    markers=_LAYOUT.names,
     read=_LAYOUT.read,
 )

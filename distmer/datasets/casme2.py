@@ -2,23 +2,35 @@
 CASME2_RAW_selected/sub01/EP02_01f/img46.jpg.
 
 The apex is "/" in some rows: the policy ``data.missing_apex`` decides. The sheet exists in editions of 255
-and 256 rows.
+and 256 rows, and one of 2019 has other emotions for three clips (``editions.yaml``).
 """
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from dataclasses import replace
 
+from distmer.datasets.base import DatasetInfo, ReadOptions
+from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.sheets import Annotation, matching, read_sheet
+from distmer.datasets.tables import sheet_names
+from distmer.datasets.text import tidy
+from distmer.storage import Place
+from distmer.types import BadInput
+
+_FOLDERS = ("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II")
 _LAYOUT = SheetLayout(
-    sheets=("CASME2-coding*.xls*", "CASMEII-coding*.xls*", "CASME2_coding*.xls*", "casme2.xls*"),
-    columns={
-        "subject": ("Subject",),
-        "clip": ("Filename", "File name"),
-        "onset": ("OnsetFrame", "OnsetF"),
-        "apex": ("ApexFrame", "ApexF"),
-        "offset": ("OffsetFrame", "OffsetF"),
-        "emotion": ("Estimated Emotion", "Emotion"),
-    },
+    sheets=("CASME2-coding*", "CASMEII-coding*", "CASME2_coding*", "casme2"),
+    columns=Columns(
+        {
+            "subject": ("Subject",),
+            "clip": ("Filename", "File name"),
+            "onset": ("OnsetFrame", "OnsetF"),
+            "apex": ("ApexFrame", "ApexF"),
+            "offset": ("OffsetFrame", "OffsetF"),
+            "emotion": ("Estimated Emotion", "Emotion"),
+        }
+    ),
     images=(
         "CASME2_RAW_selected",
         "CASME2-RAW-selected",
@@ -29,16 +41,42 @@ _LAYOUT = SheetLayout(
         "CASME2_Cropped",
         "Cropped",
     ),
-    subject_folder=r"sub\d+",
     subject=padded("sub", 2),
+    folders=_FOLDERS,
 )
+
+_OBJECTIVE = sheet_names("CASME2-ObjectiveClasses*")
+_OBJECTIVE_COLUMNS = Columns(
+    {
+        "subject": ("Subject",),
+        "clip": ("Filename", "File name"),
+        "objective": ("Objective Class", "Objective Classes", "Class"),
+    }
+)
+
+
+def read(root: Place, options: ReadOptions) -> list[Annotation]:
+    """Every row of the sheet, with its objective class where CASME2-ObjectiveClasses.xlsx lies beside it."""
+    rows = _LAYOUT.read(root, options)
+    sheets = matching(root, _OBJECTIVE)
+    if not sheets:
+        return rows
+    try:
+        classes = read_sheet(sheets[0], _OBJECTIVE_COLUMNS, say=options.say)
+    except BadInput as error:  # most protocols have no need of it
+        options.say(f"not read: {error}")
+        return rows
+    spell = _LAYOUT.subject
+    known = {(spell(row.subject), tidy(row.clip)): row.extra.get("objective", "") for row in classes}
+    return [replace(row, extra={"objective": known.get((row.subject, row.clip), "")}) for row in rows]
+
 
 DATASET = DatasetInfo(
     name="casme2",
     title="CASME II",
     citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi"
     " 10.1371/journal.pone.0086041",
-    folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
-    markers=_LAYOUT.sheets,
-    read=_LAYOUT.read,
+    folders=_FOLDERS,
+    markers=_LAYOUT.names,
+    read=read,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from distmer.datasets.sheets import natural
+from distmer.datasets.text import listing, natural
 from distmer.types import ClipFailure, Manifest, SubjectKey
 
 Counts = dict[str, dict[str, dict[str, int]]]
@@ -29,22 +29,48 @@ def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 def mismatches(manifest: Manifest) -> list[str]:
-    """Each count that differs from the published one, as a sentence.
+    """Each difference from what was published, as a sentence: a count, a clip of the published list, an
+    exclusion that no row has.
 
     A run is stamped ``counts-mismatch`` when there is any.
     """
     found = by_class(manifest)
     subjects = counts(manifest)
-    lines = [
-        f"{dataset}: {found[dataset][name]} {name} clips, published {number}"
-        for dataset, expected in manifest.expected.items()
-        for name, number in expected.items()
-        if found[dataset][name] != number
-    ]
+    lines: list[str] = []
+    for dataset, expected in manifest.expected.items():
+        wrong = [
+            f"{dataset}: {found[dataset][name]} {name} clips, published {number}"
+            for name, number in expected.items()
+            if found[dataset][name] != number
+        ]
+        lost = sum(failure.clip.startswith(f"{dataset}/") for failure in manifest.failures)
+        if lost and not wrong:
+            wrong = [
+                f"{dataset}: the counts are the published ones although {lost} of its clips cannot be used,"
+                " so others are too many"
+            ]
+        lines += wrong
     for dataset, number in manifest.expected_subjects.items():
         if len(subjects.get(dataset, {})) != number:
             lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
-    return lines
+    listed = [line for dataset in manifest.listed for line in _against_list(manifest, dataset)]
+    met = {dataset for dataset in manifest.listed if not _against_list(manifest, dataset)}
+    # Whoever has exactly the published clips has no use for the exclusions that lead to them.
+    problems = [line for line in manifest.problems if line.split(":")[0] not in met]
+    return [*lines, *listed, *problems]
+
+
+def _against_list(manifest: Manifest, dataset: str) -> list[str]:
+    there = {clip.id for clip in manifest.clips if clip.dataset == dataset}
+    published = manifest.listed[dataset]
+    return [
+        f"{dataset}: {what} ({len(clips)}): {listing(clip.removeprefix(f'{dataset}/') for clip in clips)}"
+        for what, clips in (
+            ("of the published list, not there", published - there),
+            ("not in the published list", there - published),
+        )
+        if clips
+    ]
 
 
 def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
@@ -61,19 +87,19 @@ def check_report(manifest: Manifest) -> str:
         f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be"
         f" used, {len(subjects)} subjects."
     )
-    wrong = mismatches(manifest)
-    verdict = [
-        "Counts that differ from the published ones (the run is stamped counts-mismatch):",
-        *(f"  {line}" for line in wrong),
-    ]
-    if not wrong:
-        verdict = [
-            "Every published count is met."
-            if manifest.expected
-            else "No count is published for this protocol."
-        ]
+    verdict = _verdict(manifest)
     without = subjects_without_clips(manifest)
     blocks = [[head], _class_table(manifest), verdict, _subject_table(manifest)]
+    if manifest.changed:
+        blocks.insert(
+            3,
+            [
+                "What differs from the list of clips (the run is stamped lock-mismatch):",
+                *(f"  {line}" for line in manifest.changed),
+            ],
+        )
+    if manifest.readings:
+        blocks.append(["What was read:", *(f"  {line}" for line in manifest.readings)])
     if without:
         blocks.append(
             ["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, without))}"]
@@ -93,6 +119,27 @@ def check_report(manifest: Manifest) -> str:
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
+def _verdict(manifest: Manifest) -> list[str]:
+    wrong = mismatches(manifest)
+    if wrong:
+        sets = {line.split(":")[0] for line in wrong}
+        return [
+            "What differs from the published protocol (the run is stamped counts-mismatch):",
+            *(f"  {line}" for line in wrong),
+            *(f"  {text}" for dataset, text in manifest.editions.items() if dataset in sets),
+        ]
+    if not manifest.expected:
+        return ["No count is published for this protocol."]
+    if manifest.failures:
+        return [f"No count is wrong, but {len(manifest.failures)} clips of the protocol are lost."]
+    lists = (
+        f" The clips of {', '.join(manifest.listed)} are those of the published list."
+        if manifest.listed
+        else ""
+    )
+    return [f"Every published count is met.{lists}"]
+
+
 def _class_table(manifest: Manifest) -> list[str]:
     subjects = counts(manifest)
     rows = [("data set", "class", "clips", "published")]
@@ -108,7 +155,7 @@ def _class_table(manifest: Manifest) -> list[str]:
                 str(manifest.expected_subjects.get(dataset, "-")),
             )
         )
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _subject_table(manifest: Manifest) -> list[str]:
@@ -116,10 +163,10 @@ def _subject_table(manifest: Manifest) -> list[str]:
     for dataset, table in counts(manifest).items():
         for subject in sorted(table, key=natural):
             rows.append((f"{dataset}/{subject}", *(str(n) for n in table[subject].values())))
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
     """Columns as wide as their widest cell; those of numbers flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i].isdecimal() or row[i] == "-" for row in rows[1:]) for i in range(len(widths))]
@@ -136,8 +183,9 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
         groups.setdefault(failure.reason, []).append(failure.clip)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return [
-        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(clips)})" if len(clips) <= 3 else "")
+        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(named)})" if named and len(clips) <= 3 else "")
         for reason, clips in ordered
+        for named in [[clip for clip in clips if clip not in reason]]  # a note is called by its row
     ]
 
 

@@ -5,10 +5,14 @@ R = u, G = v, B = optical strain, each min-max scaled for the clip.
 Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1
 positive, 2 surprise. ``u_train`` beside it holds everybody else's maps, for a trainer that knows only
 folders: redundant, and ignored here. A composite folder mixes subjects of several sets (s1, sub01, 006);
-their spellings keep them apart.
+their spellings keep them apart, and a protocol with ``parts`` makes data sets of them (`parted`).
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, by_number
 from distmer.datasets.frame_files import IMAGES
@@ -59,6 +63,27 @@ def _row(root: Place, subject: str, path: Place) -> Annotation:
         )
         return Annotation(subject, clip, "", where, problem=problem)
     return Annotation(subject, clip, _CLASSES[label], where, source=FlowMap(str(path.absolute())))
+
+
+def parted(rows: Sequence[Annotation], parts: Mapping[str, str]) -> list[Annotation]:
+    """The rows of a folder that mixes several data sets, each with its own.
+
+    ``parts``: data set → regular expression of its subjects, in any case. A row that fits none, or several,
+    has a problem.
+    """
+    done: list[Annotation] = []
+    for row in rows:
+        fitting = [name for name, pattern in parts.items() if re.fullmatch(pattern, row.subject, re.I)]
+        if len(fitting) == 1:
+            done.append(replace(row, dataset=fitting[0]))
+        else:
+            spelled = ", ".join(f"{name} {pattern}" for name, pattern in parts.items())
+            reason = (
+                f"{row.where}: the spelling of the subject {row.subject!r} does not tell its data set"
+                f" ({spelled}); rename its folder, or use data.protocol=flowmaps."
+            )
+            done.append(replace(row, problem=row.problem or reason, source=None))
+    return done
 
 
 DATASET = DatasetInfo(

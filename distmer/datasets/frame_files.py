@@ -11,6 +11,8 @@ from distmer.storage import Place
 from distmer.types import ApexSearch, KeyFrames, Source
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+PHOTOS = frozenset({".heic", ".heif"})  # of telephones: patented, and OpenCV does not read them
+CONVERT = "convert it to PNG (heif-convert img.heic img.png, or export it from the telephone as JPEG)."
 
 
 class Unusable(Exception):
@@ -52,6 +54,9 @@ def frames_of(folder: Place) -> dict[int, str]:
             )
         frames[number] = str(path)
     if not frames:
+        photo = next((p.name for p in folder.iterdir() if p.suffix.lower() in PHOTOS), None)
+        if photo is not None:
+            raise Unusable(f"{photo} in {folder} is a HEIC photo, which is not read; {CONVERT}")
         raise Unusable(
             f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))});"
             " unpack it again."
@@ -79,19 +84,25 @@ def key_frames(
     Unusable
         A frame is not there, or the numbers are in no order.
     """
-    if apex is None and missing_apex == "error":
-        raise Unusable(
-            "the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex."
-        )
-    if offset is None and apex is None:
-        raise Unusable("the apex and the offset are both missing; fill in one of them.")
-    _in_order(onset, apex, offset)
-    frames = frames_of(folder)
+    _enough(onset, apex, offset, missing_apex)  # before the folder is listed
+    return of_numbers(frames_of(folder), f"{folder}", onset, apex, offset, missing_apex)
+
+
+def of_numbers(
+    frames: Mapping[int, str],
+    folder: str,
+    onset: int,
+    apex: int | None,
+    offset: int | None,
+    missing_apex: str,
+) -> tuple[Source, str]:
+    """As `key_frames`, of frames that are known by number: of a folder, or of a video."""
+    _enough(onset, apex, offset, missing_apex)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:
-        last = _file(frames, apex, "apex", folder)
         course = _course(frames, onset, apex if offset is None else offset)
-        return KeyFrames(first, last, course), "apex = onset" if apex == onset else ""
+        note = {0: "apex = onset", 1: "apex = onset + 1"}.get(apex - onset, "")
+        return KeyFrames(first, _file(frames, apex, "apex", folder), course), note
     assert offset is not None
     after = [n for n in frames if onset < n <= offset]
     if not after:
@@ -112,6 +123,16 @@ def _course(frames: Mapping[int, str], onset: int, end: int) -> tuple[tuple[int,
     return tuple((number, file) for number, file in frames.items() if onset <= number <= end)
 
 
+def _enough(onset: int, apex: int | None, offset: int | None, missing_apex: str) -> None:
+    if apex is None and missing_apex == "error":
+        raise Unusable(
+            "the apex is missing; set data.missing_apex to midpoint or max-flow, or fill in the apex."
+        )
+    if offset is None and apex is None:
+        raise Unusable("the apex and the offset are both missing; fill in one of them.")
+    _in_order(onset, apex, offset)
+
+
 def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
     remedy = "correct the row, or add an erratum to the protocol."
     if apex is not None and apex < onset:
@@ -122,7 +143,7 @@ def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
         raise Unusable(f"the offset {offset} comes before the onset {onset}; {remedy}")
 
 
-def _file(frames: dict[int, str], number: int, what: str, folder: Place) -> str:
+def _file(frames: Mapping[int, str], number: int, what: str, folder: str) -> str:
     if number not in frames:
         span = f"{min(frames)} to {max(frames)}"
         raise Unusable(

@@ -6,12 +6,13 @@ A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
 from distmer.datasets.base import Erratum
@@ -23,35 +24,76 @@ AS_IS = "as-is"  # the label table of sets whose labels are classes already
 _HERE = Path(__file__).parent
 
 
+def _quoted(name: Any) -> Any:
+    if isinstance(name, int):
+        raise ValueError("put quotes around the name, for YAML reads 006 and 006_1_2 as numbers")
+    return name
+
+
+_Name = Annotated[str, BeforeValidator(_quoted)]
+
+
 class NamedClip(Section):
     """A clip left out by name, and who says so."""
 
-    subject: str
-    clip: str
+    subject: _Name
+    clip: _Name
+    source: str
+
+
+class NamedSubject(Section):
+    """A subject of whom no clip belongs, and who says so."""
+
+    subject: _Name
     source: str
 
 
 class Correction(Section):
-    """An erratum: the new value of one cell of a clip's row, and who says so."""
+    """An erratum: the new value of one cell of a clip's row, the value that it replaces, and who says so."""
 
-    subject: str
-    clip: str
+    subject: _Name
+    clip: _Name
     field: Literal["onset", "apex", "offset", "emotion"]
     value: int | str
+    replaces: int | str = ""
     source: str
+
+
+class ProtocolPart(Section):
+    """One of the data sets that a folder mixes, told by the spelling of its subjects (a regular
+    expression)."""
+
+    subjects: str
+    expected: dict[str, int] = Field(default_factory=dict)
+    expected_subjects: int | None = None
+
+    @field_validator("subjects")
+    @classmethod
+    def _an_expression(cls, subjects: str) -> str:
+        try:
+            re.compile(subjects)
+        except re.error as error:
+            raise ValueError(f"subjects is no regular expression ({error})") from error
+        return subjects
 
 
 class ProtocolSet(Section):
     """A data set's part in a protocol.
 
-    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out.
+    ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out. ``by``: what the labels
+    name, the emotion or the objective class (of action units). ``clips``: a file beside the protocol with the
+    published list, one subject/clip a line. ``parts``: the data sets that its folder mixes, by name.
     """
 
     labels: str | dict[str, tuple[str, ...]]
+    parts: dict[str, ProtocolPart] = Field(default_factory=dict)
+    by: Literal["emotion", "objective"] = "emotion"
     exclude: tuple[NamedClip, ...] = ()
+    exclude_subjects: tuple[NamedSubject, ...] = ()
     errata: tuple[Correction, ...] = ()
     expected: dict[str, int] = Field(default_factory=dict)
     expected_subjects: int | None = None
+    clips: str | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -93,7 +135,8 @@ class Protocol(Section):
                 raise ValueError(
                     f"classes may be empty only where labels are {AS_IS}, but {name} has a label table"
                 )
-            named = {*part.expected, *(part.labels if isinstance(part.labels, dict) else ())}
+            of_parts = {label for own in part.parts.values() for label in own.expected}
+            named = {*part.expected, *of_parts, *(part.labels if isinstance(part.labels, dict) else ())}
             unknown = sorted(named - set(self.classes)) if self.classes else []
             if unknown:
                 raise ValueError(
@@ -107,12 +150,17 @@ def protocol_names() -> list[str]:
     return sorted(path.stem for path in (_HERE / "protocols").glob("*.yaml"))
 
 
-def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
+def load_protocol(
+    name: str, known_sets: Mapping[str, Any], own_set: Callable[[str, Place], str] = lambda key, folder: key
+) -> Protocol:
     """The protocol of a built-in name or a YAML path.
+
+    ``own_set``: a key of ``sets`` and the protocol's folder → the data set's name; asked before
+    ``known_sets``.
 
     BadInput names the nearest built-in one, or the field that is wrong.
     """
-    own = name.endswith((".yaml", ".yml"))
+    own = is_own(name)
     if not own and name not in protocol_names():
         hint = nearest(name, protocol_names())
         raise BadInput(
@@ -125,6 +173,7 @@ def load_protocol(name: str, known_sets: Mapping[str, Any]) -> Protocol:
         # one by one first: an unknown key is then told the keys of a set
         for dataset, part in tree["sets"].items():
             parse(ProtocolSet, part, str(path), f"sets.{dataset}")
+        tree["sets"] = {own_set(str(key), path.parent): part for key, part in tree["sets"].items()}
     protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
     for dataset, part in protocol.sets.items():
         if dataset not in known_sets:
@@ -176,8 +225,32 @@ def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[E
     errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
     for entry in (*published, *protocol.sets[dataset].errata):
         key = (entry.subject, entry.clip)
-        errata[key] = (*errata.get(key, ()), Erratum(entry.field, str(entry.value), entry.source))
+        erratum = Erratum(entry.field, str(entry.value), entry.source, str(entry.replaces))
+        errata[key] = (*errata.get(key, ()), erratum)
     return errata
+
+
+def is_own(name: str) -> bool:
+    """Whether a protocol's name is the path of a file of one's own."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def published_lists(name: str, protocol: Protocol) -> dict[str, frozenset[str]]:
+    """The published lists of clips of a protocol called ``name``: data set → clip ids."""
+    folder = place(name).parent if is_own(name) else _HERE / "protocols"
+    lists: dict[str, frozenset[str]] = {}
+    for dataset, part in protocol.sets.items():
+        if part.clips is not None:
+            try:
+                lines = (folder / part.clips).read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadInput(
+                    f"protocol {protocol.name}: sets.{dataset}.clips: {folder / part.clips} cannot be read"
+                    f" ({error}); name a text file beside the protocol."
+                ) from error
+            names = [line.partition("#")[0].strip() for line in lines]
+            lists[dataset] = frozenset(f"{dataset}/{name}" for name in names if name)
+    return lists
 
 
 class _Published(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distmer.config import DataConfig
 from distmer.datasets.base import DatasetInfo, by_number
 from distmer.datasets.sheets import listing
@@ -9,29 +11,43 @@ from distmer.storage import Place, place
 from distmer.types import BadInput
 
 
-def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
+def find_root(
+    info: DatasetInfo, data: DataConfig, alone: bool, rule: Callable[[str], str] = lambda setting: ""
+) -> Place:
     """The folder of a data set.
 
-    That is ``data.roots.<set>``, else ``data.root`` itself if it is the set's folder, else one below it.
+    That is ``data.roots.<set>``, else the folder below ``data.root`` that has one of the set's names and
+    holds the set, else ``data.root`` itself if it is the set's folder.
 
-    ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own.
-    BadInput names the option, and what was looked for.
+    Parameters
+    ----------
+    info, data
+    alone : bool
+        The protocol has no other set, so a root without a known sub-folder must be the set's own.
+    rule : callable
+        Setting → how its relative path was made absolute, as a sentence; "" where it was not relative.
+
+    Raises
+    ------
+    BadInput
+        Names the option, and what was looked for.
     """
     if info.name in data.roots:
-        return _folder(data.roots[info.name], f"data.roots.{info.name}", info)
+        return _folder(data.roots[info.name], f"data.roots.{info.name}", info, rule)
     if data.root is None:
         raise BadInput(
             f"no folder is given for {info.title}: name the data in data.root (in the file, or --set"
             " data.root=…), "
             f"in the environment variable DISTMER_DATA, or in data.roots.{info.name}."
         )
-    root = _folder(data.root, "data.root", info)
-    if info.recognises(root):
-        return root
+    root = _folder(data.root, "data.root", info, rule)
     wanted = [name.lower() for name in info.folders]
     below = sorted(
         (p for p in by_number(root) if p.name.lower() in wanted), key=lambda p: wanted.index(p.name.lower())
     )
+    # A sheet in the common root must not hide the set's folder, nor a folder of frames the set around it.
+    if info.recognises(root):
+        return next((folder for folder in below if info.recognises(folder)), root)
     if below:
         return below[0]
     if alone:
@@ -43,12 +59,12 @@ def find_root(info: DatasetInfo, data: DataConfig, alone: bool) -> Place:
     )
 
 
-def _folder(text: str, option: str, info: DatasetInfo) -> Place:
+def _folder(text: str, option: str, info: DatasetInfo, rule: Callable[[str], str]) -> Place:
     path = place(text, still=True)
     if not path.is_dir():
         source = (
             f"{option} (in the file, by --set"
             f" {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
         )
-        raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.")
+        raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")
     return path.absolute()

@@ -3,26 +3,31 @@
 The sheet is SAMM_Micro_FACS_Codes_v2.xlsx, frames lie in SAMM/006/006_1_2/006_05562.jpg.
 
 The sheet's header stands on line 14, frame numbers are absolute, and subjects lose their zeros in Excel ("6"
-is "006").
+is "006"). ``errata.yaml`` corrects three apices of the copies that circulate uncorrected.
 """
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, SheetLayout, padded
+from distmer.datasets.base import DatasetInfo
+from distmer.datasets.columns import Columns
+from distmer.datasets.layout import SheetLayout, padded
 
 _LAYOUT = SheetLayout(
-    sheets=("SAMM_Micro_FACS_Codes*.xls*", "SAMM*FACS*.xls*", "samm.xls*"),
-    columns={
-        "subject": ("Subject",),
-        "clip": ("Filename", "File name"),
-        "onset": ("Onset Frame",),
-        "apex": ("Apex Frame",),
-        "offset": ("Offset Frame",),
-        "emotion": ("Estimated Emotion",),
-    },
+    sheets=("SAMM_Micro_FACS_Codes*", "SAMM*FACS*", "samm"),
+    columns=Columns(
+        {
+            "subject": ("Subject",),
+            "clip": ("Filename", "File name"),
+            "onset": ("Onset Frame",),
+            "apex": ("Apex Frame",),
+            "offset": ("Offset Frame",),
+            "emotion": ("Estimated Emotion",),
+        },
+        {"objective": ("Objective Classes", "Objective Class")},
+    ),
     images=("SAMM", "SAMM_raw", "raw", "", "SAMM_cropped", "SAMM_CROP", "Cropped"),
-    subject_folder=r"\d{3}",
     subject=padded("", 3),
+    folders=("SAMM",),
 )
 
 DATASET = DatasetInfo(
@@ -31,6 +36,6 @@ DATASET = DatasetInfo(
     citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129,"
     " 2018, doi 10.1109/TAFFC.2016.2573832",
     folders=("SAMM",),
-    markers=_LAYOUT.sheets,
+    markers=_LAYOUT.names,
     read=_LAYOUT.read,
 )

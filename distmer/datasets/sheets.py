@@ -2,34 +2,36 @@
 
 The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in
 between, and copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what
-it means.
+it means. Every row below the header becomes an `Annotation`, also one that is no clip.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import struct
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any
 
-from python_calamine import CalamineError
-
-from distmer.datasets import biff2
-from distmer.registry import nearest
+from distmer.datasets.columns import Columns, Header, described, find_header, letter
+from distmer.datasets.tables import tables
+from distmer.datasets.text import MISSING, listing, natural, tidy
 from distmer.storage import Place
 from distmer.types import BadInput, Source
 
-# What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing
-# in SAMM.
-MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
-_SHEETS = (".xls", ".xlsx", ".xlsm")
-# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at
-# all.
-_BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
+__all__ = [
+    "FIELDS",
+    "MISSING",
+    "Annotation",
+    "find_sheet",
+    "listing",
+    "matching",
+    "natural",
+    "read_sheet",
+    "tidy",
+]
+
+_OWN_FIELDS = ("subject", "clip", "emotion", "onset", "apex", "offset")
+# What data.columns can map: a sheet's own columns, and those of a manifest.csv or of a list of clips.
+FIELDS = (*_OWN_FIELDS, "label", "path", "dataset", "type", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Annotation:
         What was done to the clip: an erratum, an apex that was chosen.
     dataset : str
         Only where one loader reads several data sets (manifest.csv).
+    aside : str
+        Why the row describes no micro-expression clip (a note below the rows, a macro-expression); "" if it
+        does.
+    extra : mapping
+        The cells of the set's further columns, by field.
     """
 
     subject: str
@@ -70,29 +77,8 @@ class Annotation:
     problem: str = ""
     note: str = ""
     dataset: str = ""
-
-
-def tidy(text: str) -> str:
-    """A cell without the typing errors of the published sheets.
-
-    These are blanks, full-width commas, trailing dots and commas.
-
-    NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
-    """
-    plain = unicodedata.normalize("NFKC", text).replace("\ufeff", "").replace("\u200b", "")
-    return plain.strip().rstrip(" ,.;。")
-
-
-def natural(text: str) -> list[str | int]:
-    """A sort key in which "img2" comes before "img10"."""
-    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", text)]
-
-
-def listing(names: Iterable[str], limit: int = 8) -> str:
-    """Names for a message, cut after a few."""
-    names = sorted(names, key=natural)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more if names else "nothing"
+    aside: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
@@ -126,112 +112,74 @@ def find_sheet(root: Place, patterns: Sequence[str]) -> Place:
     return found[0]
 
 
-def read_sheet(path: Place, columns: Mapping[str, Sequence[str]]) -> list[Annotation]:
-    """The rows below the header, with the text of their cells.
+def read_sheet(
+    path: Place,
+    columns: Columns,
+    given: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Annotation]:
+    """The rows below the header that are not blank, with the text of their cells.
 
-    Rows with at most one filled cell among the columns are notes or leftovers, not clips, and are passed
-    over.
+    A row of fewer than three filled cells among the needed columns is a note, a total or a leftover: it is
+    returned with ``aside``.
 
     Parameters
     ----------
     path : path or remote place
-        An Excel sheet.
-    columns : mapping
-        Field of `Annotation` → accepted headings; blanks and case do not count.
+        An Excel sheet, or a text table.
+    columns : Columns
+    given : mapping, optional
+        Field → heading, as ``data.columns`` has it.
+    say : callable
+        Is told which columns were taken for what.
 
     Raises
     ------
     BadInput
-        The file is no sheet, or no row of it names all columns.
+        The file is no sheet, no row of it names all columns, or two columns have one heading.
     """
-    grids = worksheets(path)
-    for grid in grids.values():
-        for number, cells in enumerate(grid):
-            index = _columns_of(cells, columns)
-            if len(index) == len(columns):
-                return _rows_below(path, grid, number, index)
-    raise BadInput(_no_header(path, grids, columns))
-
-
-def worksheets(path: Place) -> dict[str, list[list[str]]]:
-    """Every worksheet as text cells, by its name; row i of a grid is Excel's row i + 1.
-
-    BadInput for what is no sheet.
-    """
-    import pandas as pd  # half a second, and no worker reads a sheet
-
-    try:
-        data = path.read_bytes()
-        if data.startswith(biff2.MAGIC):
-            return {"Sheet1": biff2.read(data)}
-        file = io.BytesIO(data)
-        frames = pd.read_excel(
-            file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine"
-        )
-    except BaseException as error:
-        # Of an .xls that is cut short, calamine panics, in a class that cannot be imported.
-        if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
-            raise
-        reason = " ".join(str(error).split())[:120]
-        raise BadInput(
-            f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as"
-            f" {' or '.join(_SHEETS)}."
-        ) from error
-    return {
-        str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()]
-        for name, frame in frames.items()
-    }
-
-
-def _columns_of(cells: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Field → column index, for the fields that one of these cells heads."""
-    headings = [_heading(cell) for cell in cells]
-    index: dict[str, int] = {}
-    for field, accepted in columns.items():
-        known = {_heading(name) for name in accepted}
-        place = next((i for i, heading in enumerate(headings) if heading in known), None)
-        if place is not None:
-            index[field] = place
-    return index
-
-
-def _heading(text: str) -> str:
-    return re.sub(r"[\W_]+", "", tidy(text).lower())
-
-
-def _rows_below(
-    path: Place, grid: list[list[str]], header: int, index: Mapping[str, int]
-) -> list[Annotation]:
-    rows: list[Annotation] = []
-    for number in range(header + 1, len(grid)):
-        cells: dict[str, Any] = {field: grid[number][place] for field, place in index.items()}
-        if sum(bool(tidy(cell)) for cell in cells.values()) > 1:
-            rows.append(Annotation(where=f"{path.name} row {number + 1}", **cells))
+    found = tables(path)
+    wanted = columns.mapped(given or {})
+    header = find_header(path, found, wanted)
+    table = found[header.table]
+    rows = [
+        _row(path, header, number, cells, wanted)
+        for number, cells in enumerate(table[header.row + 1 :], start=header.row + 2)
+        if any(cell.strip() for cell in cells)
+    ]
+    clips = sum(not row.aside for row in rows)
+    say(f"{described(path, header, table)}; {clips} rows of clips, {len(rows) - clips} others")
+    unread = [name for name in found if name.startswith("worksheet") and name != header.table and found[name]]
+    if unread:
+        say(f"{path.name}: {listing(unread)} not read")
     return rows
 
 
-def _no_header(
-    path: Place, grids: Mapping[str, list[list[str]]], columns: Mapping[str, Sequence[str]]
-) -> str:
-    """Why no row can be the header: the row that comes closest, and what it lacks."""
-    candidates = [
-        (len(_columns_of(row, columns)), name, i, row)
-        for name, grid in grids.items()
-        for i, row in enumerate(grid)
-    ]
-    best = max(candidates, key=lambda c: c[0], default=(0, "", 0, []))
-    wanted = ", ".join(names[0] for names in columns.values())
-    if best[0] < 2:
-        return (
-            f"{path}: no worksheet ({listing(grids)}) has a row with the columns {wanted}; is this the"
-            " coding sheet?"
-        )
-    _, sheet, number, row = best
-    have = _columns_of(row, columns)
-    titles = [tidy(cell) for cell in row if tidy(cell)]
-    lacking = [names[0] for field, names in columns.items() if field not in have]
-    hints = ", ".join(f"{name!r} ({nearest(name, titles).rstrip('.')})" for name in lacking)
-    return (
-        f"{path}: row {number + 1} of worksheet {sheet!r} looks like the header but lacks the column"
-        f" {hints}; rename the column."
+def _row(path: Place, header: Header, number: int, cells: Sequence[str], wanted: Columns) -> Annotation:
+    where = f"{path.name} row {number}"
+    values = {name: cells[at] if at < len(cells) else "" for name, at in header.index.items()}
+    own = {name: value for name, value in values.items() if name in _OWN_FIELDS}
+    extra = {name: value for name, value in values.items() if name not in _OWN_FIELDS}
+    if sum(bool(tidy(values.get(name, ""))) for name in wanted.needed) < 3:
+        text = " ".join(" ".join(cells).split())[:60]
+        reason = f"{text!r} is taken for a note; fill in subject, clip, onset and emotion if it is a clip"
+        return Annotation("", "", "", where, aside=f"{where}: {reason}.")
+    row = Annotation(
+        own.get("subject", ""),
+        own.get("clip", ""),
+        own.get("emotion", ""),
+        where,
+        own.get("onset", ""),
+        own.get("apex", ""),
+        own.get("offset", ""),
+        extra=extra,
     )
+    beyond = [at for at in range(header.width, len(cells)) if cells[at].strip()]
+    if "text separated" in header.table and beyond:
+        # The cells may have been shifted by a comma, so not even the emotion is sure.
+        problem = (
+            f"{where}: it has a cell in column {letter(beyond[0])}, where the header has none; put quotes"
+            " around cells that contain the separator."
+        )
+        return Annotation(row.subject, row.clip, "", where, problem=problem)
+    return row

@@ -191,4 +191,6 @@ def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[s
         stamps.append("labels-permuted")
     if mismatches(manifest):
         stamps.append("counts-mismatch")
+    if manifest.changed:
+        stamps.append("lock-mismatch")
     return tuple(stamps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from distmer.config import FeatureConfig, InputConfig
 from distmer.experiment.backend import Backend
@@ -14,6 +15,7 @@ from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
 from distmer.features.methods import try_methods
 from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
+from distmer.features.plausible import doubt_in
 from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore, Stored
 from distmer.models import ResolvedModel
@@ -26,17 +28,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed."""
+    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed.
+
+    ``implausible``: whether a pair of frames that cannot be one is noted, or counts as failed.
+    """
 
     store: FeatureStore
     keys: dict[str, str]
     missing: tuple[Clip, ...]
     failures: tuple[ClipFailure, ...]
+    implausible: Literal["note", "fail"] = "note"
 
     @property
     def stored(self) -> Mapping[str, Stored]:
         """Clip id → what the store says of it, for those that it has."""
         return {clip: self.store.index[key] for clip, key in self.keys.items() if key in self.store.index}
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """Clip id → why its onset and apex cannot be a pair, for those that cannot."""
+        return {clip: why for clip, row in self.stored.items() if (why := doubt_in(row.note))}
 
     def inputs(self, clip_ids: Sequence[str], model: ResolvedModel, config: InputConfig) -> Inputs:
         """The model's inputs of these clips, on the scale and at the size it wants."""
@@ -52,6 +63,7 @@ def locate(
     frames: Frames | None = None,
     *,
     retry_failed: bool = False,
+    implausible: Literal["note", "fail"] = "note",
 ) -> Features:
     """What the feature store at ``place`` has of a manifest's clips.
 
@@ -82,7 +94,8 @@ def locate(
     there = [
         (clip.id, keys[clip.id]) for clip in manifest.clips if clip.id in keys and keys[clip.id] in known
     ]
-    return Features(store, keys, missing, (*unreadable, *_named(store.failures(there), manifest)))
+    failures = (*unreadable, *_named(_failed(store, there, implausible), manifest))
+    return Features(store, keys, missing, failures, implausible)
 
 
 def extract_missing(
@@ -103,6 +116,7 @@ def extract_missing(
     report_progress()
     if not features.missing:  # what `locate` found is all there is to say
         _compact(features.store)
+        _warn_of_doubts(features)
         return features
     requests = [FeatureRequest(clip.id, clip.source) for clip in features.missing]
     keys = dict(features.keys)
@@ -119,8 +133,38 @@ def extract_missing(
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
     _compact(features.store)
     vanished = [failure for failure in features.failures if failure.clip not in keys]
-    failures = (*vanished, *_named([*lost, *features.store.failures(list(keys.items()))], manifest))
-    return Features(features.store, keys, (), failures)
+    unusable = _failed(features.store, list(keys.items()), features.implausible)
+    found = Features(
+        features.store, keys, (), (*vanished, *_named([*lost, *unusable], manifest)), features.implausible
+    )
+    _warn_of_doubts(found)
+    return found
+
+
+def _failed(
+    store: FeatureStore, entries: Sequence[tuple[str, str]], implausible: Literal["note", "fail"]
+) -> list[ClipFailure]:
+    """Of the stored clips (id, key): those that failed, and under ``fail`` those of an implausible pair."""
+    doubts = {clip: doubt_in(store.index[key].note) for clip, key in entries} if implausible == "fail" else {}
+    remedy = "correct the sheet, or set data.implausible to note"
+    return [
+        *store.failures(entries),
+        *(ClipFailure(clip, f"{why}; {remedy}.") for clip, why in doubts.items() if why),
+    ]
+
+
+def _warn_of_doubts(features: Features) -> None:
+    doubts = features.doubts
+    if doubts and features.implausible == "note":
+        first = next(iter(doubts))
+        log.warning(
+            "%d of %d clips have an onset and an apex that cannot be a pair (the first is %s: %s); look at"
+            " them with distmer data look, or leave them out with data.implausible=fail.",
+            len(doubts),
+            len(features.keys),
+            first,
+            doubts[first],
+        )
 
 
 def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distmer.config import FeatureConfig
-from distmer.features.frames import ClipError, frame_digest
+from distmer.features.frames import ClipError, content, file_of, frame_digest, read_each
 from distmer.features.pipeline import frame_paths, transient_error
 from distmer.storage import Place, files, place, write
 from distmer.types import BadInput, Clip, RunError
@@ -83,9 +83,9 @@ def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) 
     }
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(_digest_or_reason, new))
-    read = {path: digest for path, (digest, _) in zip(new, outcomes, strict=True) if digest}
-    unreadable = {path: why for path, (digest, why) in zip(new, outcomes, strict=True) if not digest}
+        outcomes = [one for group in pool.map(_digests_or_reasons, _by_file(new)) for one in group]
+    read = {path: digest for path, digest, _ in outcomes if digest}
+    unreadable = {path: why for path, digest, why in outcomes if not digest}
     old_enough = {
         path: (stamps[path], read[path])
         for path in read
@@ -96,15 +96,31 @@ def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) 
     return Frames({**digests, **read}, unreadable)
 
 
-def _digest_or_reason(path: str) -> tuple[str, str]:
+def _by_file(frames: Sequence[str]) -> list[list[str]]:
+    """Image files each alone; the frames of a video together and ascending, for they are read in one
+    pass."""
+    groups: dict[str, list[str]] = {}
+    for frame in frames:
+        groups.setdefault(file_of(frame)[0], []).append(frame)
+    return [sorted(group, key=lambda frame: file_of(frame)[1] or 0) for group in groups.values()]
+
+
+def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(frame, digest, "") or (frame, "", reason) of one image file, or of the frames of one video."""
+    found: list[tuple[str, str, str]] = []
     try:
-        return frame_digest(path), ""
+        if len(frames) == 1:
+            return [(frames[0], frame_digest(frames[0]), "")]
+        for frame, data in zip(frames, read_each(frames), strict=True):
+            found.append((frame, content(data), ""))
+        return found
     except ClipError as error:
-        return "", str(error)
+        why = str(error)
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # as in `extract`: one file must not end the run of all
-        return "", transient_error(error)
+        why = transient_error(error)
+    return [*found, *((frame, "", why) for frame in frames[len(found) :])]
 
 
 def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
@@ -125,7 +141,7 @@ def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[
                 remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:
                 with suppress(OSError):  # the reading will tell
-                    status = os.stat(path)
+                    status = os.stat(file_of(path)[0])
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     for addresses in remote.values():
         found |= _listed(addresses)
@@ -138,7 +154,7 @@ def _listed(addresses: set[str]) -> dict[str, Stamp]:
     common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
     folder = place(common.rpartition("/")[0])
     infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
-    there = [(address, infos[address]) for address in addresses & infos.keys()]
+    there = [(name, infos[file_of(name)[0]]) for name in addresses if file_of(name)[0] in infos]
     return {address: (info.size, info.mtime_ns, 0) for address, info in there if info.mtime_ns is not None}
 
 

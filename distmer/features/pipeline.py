@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePath
@@ -25,20 +25,24 @@ from distmer.features.frames import (
     ByteArray,
     ClipError,
     Float32Array,
+    LumaArray,
+    bits_of,
     content,
     decode_flow_map,
-    decode_gray,
+    decode_luma,
+    eight_bits,
     frame_digest,
-    read_bytes,
+    read_each,
 )
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
 from distmer.features.methods import MethodError, methods
+from distmer.features.plausible import doubt
 from distmer.features.row import FeatureRow
 from distmer.features.sequence import blended, samples
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
-FEATURE_EPOCH = 1
+FEATURE_EPOCH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,36 +113,52 @@ def one_thread() -> Generator[None]:
         cv2.setNumThreads(before)
 
 
+class _Frames:
+    """The frames of a clip as image files, read one after the other, and the digests of those that were
+    read."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = list(paths)
+        self.names = [PurePath(path).name for path in paths]
+        self.digests: list[str] = []
+        self._each = read_each(paths)
+
+    def read(self) -> bytes:
+        """The next frame."""
+        data = next(self._each)
+        self.digests.append(content(data))
+        return data
+
+    def read_rest(self) -> None:
+        """For their digests alone. ClipError where one is missing."""
+        self.digests += [content(data) for data in self._each]
+
+
 def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> FeatureRow:
     begin = time.perf_counter()
     unit = unit_of(request.source)
-    key = ""
     try:
-        paths = frame_paths(request.source, cfg)
-        files = [read_bytes(path) for path in paths]
-        key = _key(request.source, [content(data) for data in files], cfg, settings)
-        names = [PurePath(path).name for path in paths]
-        row = (
-            _from_map(request, key, files[0], names[0])
-            if unit == "minmax"
-            else _from_frames(request, key, paths, files, names, cfg)
-        )
-    except ClipError as error:
-        return FeatureRow(
-            request.clip_id, key, unit, "failed", error=str(error), seconds=time.perf_counter() - begin
-        )
+        frames = _Frames(frame_paths(request.source, cfg))
+    except ClipError as error:  # it has no such sequence
+        return FeatureRow(request.clip_id, "", unit, "failed", error=str(error))
+    failure = ""
+    row: FeatureRow | None = None
+    try:
+        try:
+            row = _from_map(request, frames) if unit == "minmax" else _from_frames(request, frames, cfg)
+        except ClipError as error:
+            failure = str(error)
+            with suppress(ClipError):
+                frames.read_rest()
+        # without all frames there is no content to keep a failure under
+        whole = len(frames.digests) == len(frames.names)
+        key = _key(request.source, frames.digests, cfg, settings) if whole else ""
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        return FeatureRow(
-            request.clip_id,
-            "",
-            unit,
-            "failed",
-            error=transient_error(error),
-            seconds=time.perf_counter() - begin,
-        )
-    return replace(row, seconds=time.perf_counter() - begin)
+        row, key, failure = None, "", transient_error(error)
+    row = row or FeatureRow(request.clip_id, key, unit, "failed", error=failure)
+    return replace(row, key=key, seconds=time.perf_counter() - begin)
 
 
 def transient_error(error: Exception) -> str:
@@ -172,16 +192,23 @@ def frame_paths(source: Source, cfg: FeatureConfig) -> list[str]:
 
     ClipError where the settings ask for a sequence that the clip does not have.
     """
+    paths = key_files(source)
     if isinstance(source, FlowMap):
-        return [source.image]
-    paths = _key_files(source)
+        return paths
     needed = (file for sample in samples(source, cfg) for file in (sample.one, sample.other))
     return [*paths, *(file for file in dict.fromkeys(needed) if file not in paths)]
 
 
-def _key_files(source: KeyFrames | ApexSearch) -> list[str]:
-    """The onset, and the apex or the frames among which it is."""
-    return [source.onset, *([source.apex] if isinstance(source, KeyFrames) else source.candidates)]
+def key_files(source: Source) -> list[str]:
+    """The files of a clip without those of a sequence: the onset, and the apex or the frames among which it
+    is; or the map."""
+    match source:
+        case KeyFrames(onset, apex):
+            return [onset, apex]
+        case ApexSearch(onset, candidates):
+            return [onset, *candidates]
+        case FlowMap(image):
+            return [image]
 
 
 def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> str:
@@ -208,12 +235,12 @@ def _moments(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> dict[str, Js
     return {"sequence": found} if found else {}
 
 
-def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> FeatureRow:
-    map_HW3 = decode_flow_map(data, name)
+def _from_map(request: FeatureRequest, frames: _Frames) -> FeatureRow:
+    map_HW3 = decode_flow_map(frames.read(), frames.names[0])
     flow_HW2 = np.ascontiguousarray(map_HW3[..., :2])
     return FeatureRow(
         request.clip_id,
-        key,
+        "",
         "minmax",
         "ok",
         flow_HW2=flow_HW2,
@@ -221,35 +248,44 @@ def _from_map(request: FeatureRequest, key: str, data: bytes, name: str) -> Feat
     )
 
 
-def _from_frames(
-    request: FeatureRequest,
-    key: str,
-    paths: list[str],
-    files: list[bytes],
-    names: list[str],
-    cfg: FeatureConfig,
-) -> FeatureRow:
+def _require_alike(onset_hw: LumaArray, frame_hw: LumaArray, name: str) -> None:
+    """ClipError unless a frame has the size and the depth of the onset."""
+    if frame_hw.shape != onset_hw.shape:
+        sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
+        raise ClipError(
+            f"{name}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size."
+        )
+    if frame_hw.dtype != onset_hw.dtype:
+        depths = [f"{8 * x.dtype.itemsize}-bit" for x in (onset_hw, frame_hw)]
+        raise ClipError(
+            f"{name}: it is {depths[1]}, the onset {depths[0]}; all frames of a clip must have one depth."
+        )
+
+
+def _without_head(flow_HW2: Float32Array, points_L2: PointArray, cfg: FeatureConfig) -> Float32Array:
+    return subtract_rigid(flow_HW2, points_L2) if cfg.stabilise else flow_HW2
+
+
+def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -> FeatureRow:
     assert not isinstance(request.source, FlowMap)
-    key_files, sequence = len(_key_files(request.source)), samples(request.source, cfg)
-    if key_files < 2:
+    names, paths = frames.names, frames.paths
+    count, sequence = len(key_files(request.source)), samples(request.source, cfg)
+    if count < 2:
         raise ClipError(
             "there is no frame between onset and offset to choose the apex from; annotate the apex."
         )
-    onset_hw = decode_gray(files[0], names[0])
+    luma_hw = decode_luma(frames.read(), names[0])
+    bits = bits_of(luma_hw)
+    onset_hw = eight_bits(luma_hw, bits)
     face = find_face(onset_hw, model_path(cfg.landmarks), cfg.detector_side, names[0])
     transform_23 = eye_transform(face.points_L2, cfg.size)
     points_L2 = transform_points(face.points_L2, transform_23)
     onset_HW = crop(onset_hw, transform_23, cfg.size)
 
     def aligned(index: int) -> ByteArray:
-        frame_hw = decode_gray(files[index], names[index])
-        if frame_hw.shape != onset_hw.shape:
-            sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
-            raise ClipError(
-                f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
-                " clip must have one size."
-            )
-        crop_HW = crop(frame_hw, transform_23, cfg.size)
+        frame_hw = decode_luma(frames.read(), names[index])
+        _require_alike(luma_hw, frame_hw, names[index])
+        crop_HW = crop(eight_bits(frame_hw, bits), transform_23, cfg.size)
         if paths[index] in wanted:
             kept[paths[index]] = crop_HW
         return crop_HW
@@ -258,39 +294,37 @@ def _from_frames(
     kept = {paths[0]: onset_HW}
     chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
-        most = _motion(onset_HW, apex_HW, points_L2)
-        for index in range(2, key_files):
+        most = motion(onset_HW, apex_HW, points_L2)
+        for index in range(2, count):
             candidate_HW = aligned(index)
-            moved = _motion(onset_HW, candidate_HW, points_L2)
+            moved = motion(onset_HW, candidate_HW, points_L2)
             if moved > most:  # the first one of equals
                 most, chosen, apex_HW = moved, index, candidate_HW
-    for index in range(key_files, len(files)):
+    for index in range(count, len(names)):
         aligned(index)
-    compute = methods(cfg)
 
-    def motion(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
-        flow_HW2 = compute.flow(before_HW, after_HW)
-        return subtract_rigid(flow_HW2, points_L2) if cfg.stabilise else flow_HW2
+    def flow(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
+        return _without_head(methods(cfg).flow(before_HW, after_HW), points_L2, cfg)
 
-    flow_HW2 = motion(onset_HW, apex_HW)
+    flow_HW2 = flow(onset_HW, apex_HW)
     crops = blended(kept, sequence)
     return FeatureRow(
         request.clip_id,
-        key,
+        "",
         "px",
         "ok",
-        note=face.note,
+        note="; ".join(part for part in (face.note, doubt(onset_HW, apex_HW, flow_HW2)) if part),
         onset_HW=onset_HW,
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
-        strain_HW=compute.strain(flow_HW2),
+        strain_HW=methods(cfg).strain(flow_HW2),
         sequence_THW=np.stack(crops) if crops else None,
-        motion_MHW2=np.stack([motion(a, b) for a, b in pairwise(crops)]) if crops else None,
+        motion_MHW2=np.stack([flow(a, b) for a, b in pairwise(crops)]) if crops else None,
         apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 
 
-def _motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
+def motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
     """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
 
     Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.

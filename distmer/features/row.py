@@ -52,7 +52,7 @@ class FeatureRow:
     error : str
         A sentence; "" if the status is "ok".
     note : str
-        What was noticed: several faces in the onset.
+        What was noticed: several faces in the onset, an implausible pair (`distmer.features.plausible`).
     onset_HW, apex_HW : uint8 arrays (H, W), optional
         The aligned grey images; None of a published flow map.
     flow_HW2 : float32 array (H, W, 2), optional

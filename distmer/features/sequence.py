@@ -41,9 +41,13 @@ def samples(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> list[Sample]:
     ------
     ClipError
         The clip is a pair of key frames, or has too few frames.
+    BadInput
+        The settings ask for a sequence of one frame.
     """
     if not cfg.frames:
         return []
+    if cfg.frames == 1:
+        raise BadInput("features.frames: one frame is no sequence; give 0, or 2 and more.")
     course = dict(source.course)
     if not course:
         raise ClipError(

@@ -22,6 +22,7 @@ from distmer.features.store import Stored
 from distmer.models import ResolvedModel
 from distmer.report.curves import curves_json
 from distmer.report.document import Document
+from distmer.report.fonts import legible
 from distmer.report.tables import run_report
 from distmer.storage import Place, write
 from distmer.types import BadInput, Predictions
@@ -107,7 +108,7 @@ def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], *
     """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
     for name, draw in drawings.items():
         buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", **how)
+        legible(draw()).savefig(buffer, format="png", **how)
         write(folder / "figures" / f"{name}.png", buffer.getvalue())
 
 

@@ -27,6 +27,7 @@ from mlflow.entities import Metric as Point
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from distmer.report.fonts import legible
 from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
@@ -110,7 +111,7 @@ class MlflowStore:
 
     def open(self, digest: str, name: str) -> Opened:
         """The run of a plan: the one that is there, with its folds, else a new one."""
-        found = next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
+        found = self.find(digest)
         tags = {"distmer.run": digest, "distmer.status": "started"}
         if found is None:
             return Opened(self.client.create_run(self.experiment, tags=tags, run_name=name), set(), {})
@@ -119,6 +120,10 @@ class MlflowStore:
         below = self._below(found)
         done = {run.data.tags["distmer.fold"] for run in below if _is_whole(run)}
         return Opened(found, done, {run.data.tags["distmer.fold"]: run for run in reversed(below)})
+
+    def find(self, digest: str) -> Run | None:
+        """The run of a plan, if there is one."""
+        return next(self._search(f"tags.`distmer.run` = '{digest}'"), None)
 
     def _below(self, run: Run) -> list[Run]:
         """The folds of a run, the oldest first."""
@@ -259,7 +264,7 @@ class MlflowStore:
                 run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path)
             )
         elif isinstance(item, Figure):
-            self.client.log_figure(run_id, item.draw(), legal(item.path), save_kwargs={"dpi": 150})
+            self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
 
 
 def _as_input(item: Data) -> DatasetInput:

@@ -28,6 +28,7 @@ from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStart
 from distmer.sweep.plan import SweepPlan, Trial
 
 if TYPE_CHECKING:
+    from distmer.saved.folder import Manifest
     from distmer.tracking.items import LogItem
     from distmer.tracking.mlflow_store import MlflowStore, Opened
 
@@ -41,6 +42,7 @@ _DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the last line of stdout is the result's JSON
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # its own log repeats what our one sentence says, with a traceback
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "DO_NOT_TRACK": "true",
 }
 _WRITTEN = (RunStarted, FoldFinished, RunEnded, SweepStarted, TrialEnded, SearchEnded, SweepEnded)
@@ -262,6 +264,24 @@ def _group(
         why = mask(reason(error), uri)
         _log.warning("MLflow at %s %s (%s): the comparison is in its folder alone.", masked(uri), what, why)
         return None
+
+
+def track_model(
+    uri: str, experiment: str, artifacts: str | None, folder: Place, manifest: Manifest
+) -> str | None:
+    """Log the kept model in ``folder``; its address in MLflow, or None after a warning where MLflow cannot be
+    reached."""
+    with _as_mlflow_reads():
+        from distmer.tracking import kept_model, mlflow_server, mlflow_store
+
+        try:
+            store = mlflow_store.MlflowStore(uri, experiment, artifacts)
+            return f"models:/{kept_model.log_model(store, folder, manifest)}"
+        except mlflow_server.failures() as error:
+            what = "does not take the model" if mlflow_server.refused(error) else "cannot be reached"
+            why = mask(reason(error), uri)
+            _log.warning("MLflow at %s %s (%s): the model is in its folder alone.", masked(uri), what, why)
+            return None
 
 
 @contextmanager

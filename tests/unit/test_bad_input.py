@@ -120,7 +120,7 @@ def sound_frame(own: Path) -> Path:
             r"/no/such.yaml: the protocol cannot be read (No such file or directory); name an existing"
             r" YAML file",
         ),
-        (["data.roots.casme3=/x"], r"data.roots.casme3 is the folder of no data set; did you mean 'casme'?"),
+        (["data.roots.casme4=/x"], r"data.roots.casme4 is the folder of no data set; did you mean 'casme'?"),
         (
             ["evaluation.folds=group_kfold", "evaluation.k=5"],
             r"evaluation.k is 5, but there are 4 subjects; lower it, or use evaluation.folds=loso.",
@@ -238,7 +238,7 @@ def test_the_wrong_sheet_and_a_missing_column(say: Say, tmp_path: Path) -> None:
     said = run(say, "data.protocol=casme2", f"data.root={root}")
     assert said.code == 2
     assert "CASME2-coding-20140508.xlsx: row 1 of worksheet 'Sheet1'" in said.sentence
-    assert "lacks the column 'ApexFrame' (did you mean 'ApexFrm'?); rename the column." in said.sentence
+    assert "lacks the column 'ApexFrame' (did you mean 'ApexFrm'?); rename the column," in said.sentence
     (root / "CASME2-coding-20140508.xlsx").write_text("not a sheet")
     assert (
         "cannot be read as an Excel sheet" in run(say, "data.protocol=casme2", f"data.root={root}").sentence
@@ -350,7 +350,7 @@ def test_frames_that_cannot_be_used_are_listed_and_the_run_goes_on(say: Say, own
         "casme/cut": "row 9: cut.png: not an image",
         "casme/empty": "empty.jpg: the file is empty; copy it again.",
         "casme/noface": "row 11: noface.png: no face",
-        "casme/deep": "row 12: deep.png: the image is 16-bit, but frames must be 8-bit; convert all frames",
+        "casme/deep": "it is 8-bit, the onset 16-bit; all frames of a clip must have one depth.",
         "casme/small": "row 13: small.png: it has",
         "casme/missing": "row 14: the apex 'bad/nowhere.png' is not an image file in",
         "casme/outside": "row 15: ",

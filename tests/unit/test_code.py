@@ -27,6 +27,7 @@ _PACKAGES = ("distmer.training", "distmer.models", "distmer.features", "distmer.
 _NO_SAY = {
     "distmer.models": "it finds models and checks options, all of which a job spells out",
     "distmer.features.frames": "it decodes images, which FEATURE_EPOCH answers for",
+    "distmer.features.video": "it decodes videos, likewise",
 }
 _GRAPH = grimp.build_graph("distmer")
 # Imported for models of users alone, and part of the identity of their folds.

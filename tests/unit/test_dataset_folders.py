@@ -25,18 +25,44 @@ def test_smic_has_no_apex(tmp_path: Path) -> None:
     assert clips["smic/s11/s11_po_02"].where == "HS/s11/micro/positive/s11_po_02"
 
 
-def test_a_sheet_for_smic_overrides_first_and_last_frame(tmp_path: Path) -> None:
+def test_the_folders_are_the_truth_for_smic_and_a_sheet_corrects_onsets(tmp_path: Path) -> None:
     smic(tmp_path)
-    header = [None, "subject", "material", "emotion", "onset", "offset"]
+    header = [None, "Subject", "Filename", "Emotion", "OnsetF", "OffsetF"]
     rows = [
-        [0, "s1", "s1_ne_01", "negative", 4, 8],
-        [1, "s11", "s11_po_02", "positive", 1, 5],
-        [2, "s1", "../../x", "surprise", 1, 5],
+        [0, 1, "s1_ne_01", "negative", 4, 8],
+        [1, 11, "s11_po_02", "surprise", 1, 500],
+        [2, 1, "../../x", "surprise", 1, 5],
+        [3, 1, "s1_ne_01", "negative", 5, 8],
+        [4, "Total", 3, None, None, None],
     ]
-    xlsx(tmp_path / "smic.xlsx", [header, *rows])
+    xlsx(tmp_path / "SMIC-HS-E_annotation.xlsx", [header, *rows])
     manifest = load("smic", tmp_path, missing_apex="midpoint")
-    assert pair(by_id(manifest)["smic/s1/s1_ne_01"]) == ("image4.bmp", "image6.bmp")
-    assert "smic.xlsx row 4: the clip name '../../x' would leave the data root" in only_failure(manifest)
+    clips = by_id(manifest)
+    assert list(clips) == ["smic/s1/s1_ne_01", "smic/s1/s1_sur_01", "smic/s11/s11_po_02"]
+    assert pair(clips["smic/s1/s1_ne_01"]) == ("image4.bmp", "image6.bmp")
+    assert clips["smic/s1/s1_ne_01"].note.startswith(
+        "onset and offset of the sheet, SMIC-HS-E_annotation.xlsx row 2"
+    )
+    assert pair(clips["smic/s11/s11_po_02"]) == ("image1.bmp", "image3.bmp")
+    assert clips["smic/s11/s11_po_02"].emotion == "positive" and not manifest.failures
+    said = "\n".join(manifest.readings)
+    assert "row 3: s11_po_02 is 'surprise' there; its folder, which counts, is 'positive'" in said
+    assert "the sheet describes 2 of the 3 clips, and the folders count; not in the sheet: s1_sur_01" in said
+    assert [e.reason.split(": ")[1][:40] for e in manifest.excluded] == [
+        "the folders, which are the truth for SMI",
+        "it describes s1_ne_01 again, after SMIC-",
+        "'4 Total 3' is taken for a note; fill in",
+    ]
+
+
+def test_a_sheet_of_smic_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
+    smic(tmp_path)
+    xlsx(tmp_path / "SMIC-HS-E_annotation.xlsx", [["what", "is this"], [1, 2]])
+    manifest = load("smic", tmp_path, missing_apex="midpoint")
+    assert len(manifest.clips) == 3
+    assert any("not read, for the folders are the truth" in line for line in manifest.readings)
+    with pytest.raises(BadInput, match=r"has a row with the columns subject"):
+        load("smic", tmp_path, missing_apex="midpoint", columns={"smic": {"onset": "begin"}})
 
 
 @pytest.mark.parametrize("with_train", [True, False])

@@ -49,11 +49,6 @@ def own(path: Path, **changes: Any) -> str:
     return str(path)
 
 
-def include(path: Path, *lines: str) -> str:
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
-
-
 # --- the built-in ones
 # ------------------------------------------------------------------------------------------------
 
@@ -76,26 +71,26 @@ def test_the_published_counts_of_the_built_in_protocols() -> None:
 def test_an_emotion_means_what_its_own_sheet_means() -> None:
     protocol = load_protocol("seed382", datasets())
     assert label_table(protocol, "samm")["sadness"] == "negative"
-    assert "sadness" not in label_table(protocol, "casme2") and "sadness" not in label_table(
-        protocol, "casme"
-    )
+    assert "sadness" not in label_table(protocol, "casme2")
+    assert label_table(protocol, "casme")["sadness"] == "negative"
     five = load_protocol("casme2-5class", datasets())
     assert label_table(five, "casme2")["others"] == "others"
 
 
-def test_the_megc_exclusions_and_the_clip_that_stays(tmp_path: Path) -> None:
+def test_the_megc_exclusions_and_the_clips_that_stay(tmp_path: Path) -> None:
     rows = [
         casme2_row(4, "EP12_01f", 1, "/", 9, "disgust"),
-        casme2_row(24, "EP02_07", 1, 5, 9, "repression"),
+        casme2_row(5, "EP09_05f", 69, 69, 79, "disgust"),
+        casme2_row(24, "EP02_02f", 1, 5, 9, "repression"),
         casme2_row(5, "EP12_03f", 1, 5, 9, "surprise"),
     ]
     manifest = load("casme2", casme2(tmp_path, [*CASME2_ROWS, *rows]))
-    assert "casme2/sub05/EP12_03f" in {c.id for c in manifest.clips}
+    assert {"casme2/sub05/EP12_03f", "casme2/sub24/EP02_02f"} < {c.id for c in manifest.clips}
     assert {e.clip for e in manifest.excluded if "by name: not in the MEGC 2019 list" in e.reason} == {
         "casme2/sub04/EP12_01f",
-        "casme2/sub24/EP02_07",
+        "casme2/sub05/EP09_05f",
     }
-    assert not manifest.failures
+    assert not manifest.failures and not manifest.problems
 
 
 def test_people_of_two_sets_with_one_name_stay_two(tmp_path: Path) -> None:
@@ -210,68 +205,12 @@ def test_errata_are_applied_and_noted(tmp_path: Path) -> None:
     errata = [
         {"subject": "sub03", "clip": "EP09_01", "field": "apex", "value": 56, "source": "lab A"},
         {"subject": "sub03", "clip": "EP09_01", "field": "emotion", "value": "Disgust", "source": "lab B"},
-        {"subject": "sub77", "clip": "EP09_01", "field": "apex", "value": 56, "source": "lab A"},
     ]
     manifest = load(own(tmp_path / "p.yaml", casme2={"errata": errata}), casme2(tmp_path / "data", rows))
     clip = next(c for c in manifest.clips if c.subject == "sub03")
     assert clip.source.apex.endswith("img56.jpg") and clip.emotion == "disgust"  # type: ignore[union-attr]
     assert clip.note == "erratum: apex 56 for '46' (lab A); erratum: emotion Disgust for 'others' (lab B)"
-    assert ("casme2/sub77/EP09_01", "named under errata of the protocol, but not in the sheet") in {
-        (e.clip, e.reason) for e in manifest.excluded
-    }
     assert "erratum: apex 56 for '46' (lab A)" in check_report(manifest)
-
-
-# --- the include list
-# -------------------------------------------------------------------------------------------------
-
-
-def test_exactly_the_listed_clips(tmp_path: Path) -> None:
-    root = casme2(tmp_path / "data", [*CASME2_ROWS, casme2_row(4, "EP12_01f", 1, 5, 9, "disgust")])
-    listed = [
-        "# pinned",
-        "casme2/sub17/EP01_13",
-        "",
-        "casme2/sub04/EP12_01f  # we keep it",
-        "casme2/sub99/EP01_01",
-        "casme2/sub17/EP01_15",
-    ]
-    manifest = load("casme2", root, include=include(tmp_path / "list.txt", *listed))
-    assert [c.id for c in manifest.clips] == ["casme2/sub04/EP12_01f", "casme2/sub17/EP01_13"]
-    reasons = {f.clip: f.reason for f in manifest.failures}
-    assert (
-        "list.txt line 5: no row or folder describes casme2/sub99/EP01_01" in reasons["casme2/sub99/EP01_01"]
-    )
-    assert "row 6: its emotion 'others' belongs to no class" in reasons["casme2/sub17/EP01_15"]
-    assert manifest.clips_expected == 4
-    assert sum(e.reason == "not in the list of data.include" for e in manifest.excluded) == 3
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["casme2/sub17/EP01_13", "sub17/EP01_13"], r"list\.txt line 2: 'sub17/EP01_13' is not a clip id"),
-        (
-            ["casme2/sub17/EP01_13", "casme2/sub17/EP01_13"],
-            r"line 2: casme2/sub17/EP01_13 is listed"
-            r" already in line 1",
-        ),
-        (
-            ["casmeii/sub17/EP01_13"],
-            r"line 1: 'casmeii' is no data set of the protocol; did you mean"
-            r" 'casme2'",
-        ),
-        (["# nothing"], r"the list of data\.include is empty"),
-    ],
-)
-def test_a_wrong_include_list(tmp_path: Path, lines: list[str], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        load("casme2", casme2(tmp_path / "data"), include=include(tmp_path / "list.txt", *lines))
-
-
-def test_no_include_list(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"none\.txt: the list of data\.include cannot be read"):
-        load("casme2", casme2(tmp_path / "data"), include=str(tmp_path / "none.txt"))
 
 
 # --- roots
@@ -350,7 +289,7 @@ def test_the_report_against_the_published_counts(tmp_path: Path) -> None:
     manifest = load(
         "casme2", casme2(tmp_path, [*CASME2_ROWS, casme2_row(3, "EP09_01", 50, 46, 60, "disgust")])
     )
-    assert mismatches(manifest) == [
+    assert mismatches(manifest)[:4] == [
         "casme2: 2 negative clips, published 88",
         "casme2: 1 positive clips, published 32",
         "casme2: 1 surprise clips, published 25",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distmer.datasets import check_report
 from distmer.types import ApexSearch, BadInput
 from tests.fixtures.dataset_layouts import (
     CASME2_HEADER,
@@ -69,7 +70,9 @@ def test_samm_header_is_found_wherever_it_stands_and_subjects_get_their_zeros_ba
     manifest = load("samm", samm(tmp_path, header_line, subjects))
     clips = by_id(manifest)
     assert sorted(clips) == ["samm/006/006_1_2", "samm/006/006_3_5", "samm/007/007_6_1"]
-    assert not manifest.failures and not manifest.excluded
+    assert not manifest.failures and len(manifest.excluded) == 2
+    assert all("is taken for a note" in row.reason for row in manifest.excluded)
+    assert "if it is a clip.\n" in check_report(manifest)
     assert pair(clips["samm/006/006_1_2"]) == ("006_05562.jpg", "006_05575.jpg")
     assert clips["samm/006/006_1_2"].where.endswith(f"row {header_line + 1}")
 
@@ -118,7 +121,7 @@ def test_a_wrong_sheet_says_so(tmp_path: Path) -> None:
     xlsx(tmp_path / "CASME2-coding-20140508.xlsx", [["film", "length"], ["EP01", 30]], title="Videos")
     with pytest.raises(
         BadInput,
-        match=r"20140508\.xlsx: no worksheet \(Videos\) has a row with the columns Subject, .*"
+        match=r"20140508\.xlsx: no table \(worksheet 'Videos'\) has a row with the columns Subject, .*"
         r" is this the coding",
     ):
         load("casme2", tmp_path)

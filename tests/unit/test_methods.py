@@ -17,7 +17,7 @@ from distmer.digests import digest
 from distmer.features import methods as door
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.methods import methods, portable, try_methods
-from distmer.features.pipeline import FeatureRequest, clip_key, extract, extraction
+from distmer.features.pipeline import FEATURE_EPOCH, FeatureRequest, clip_key, extract, extraction
 from distmer.sweep.space import Space
 from distmer.types import BadInput, KeyFrames
 from tests.saying import Say, settings
@@ -80,7 +80,7 @@ def test_the_key_of_distmers_own_is_what_it_was_before_there_were_others() -> No
     before = {
         "kind": "key-frames",
         "frames": ["onset", "apex"],
-        "epoch": 1,
+        "epoch": FEATURE_EPOCH,
         "extraction": {
             "size": 128,
             "flow": "tvl1-fast",

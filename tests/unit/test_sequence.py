@@ -90,8 +90,8 @@ def test_what_has_no_such_sequence_says_so(tmp_path: Path) -> None:
         assert row.error.endswith(".")
     assert len(samples(clip(3, 4), config(9, "linear"))) == 9
     assert frame_paths(FlowMap("map.png"), config(4)) == ["map.png"]
-    with pytest.raises(ValueError, match="one frame is no sequence"):
-        config(1)
+    with pytest.raises(BadInput, match="one frame is no sequence"):
+        samples(clip(3, 4), config(1))
 
 
 def test_a_blend_is_between_its_two_frames_by_time() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distmer.datasets import biff2
-from distmer.datasets.sheets import worksheets
+from distmer.datasets.tables import worksheets
 from distmer.types import BadInput
 from tests.fixtures.dataset_layouts import LAYOUTS
 

@@ -22,7 +22,7 @@ from distmer.storage import Place, below, delete, files, place, write
 from distmer.training.fit import fit_fold
 from distmer.types import Manifest, RunError
 from harness import command, objects, toy
-from tests.fixtures.dataset_layouts import LAYOUTS
+from tests.fixtures.further_layouts import EVERY_LAYOUT as LAYOUTS
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,0 +1,81 @@
+"""`distmer fit` and `distmer predict`: the arguments of the commands on models that are kept."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distmer.arguments import experiment, keep_freed_memory, open_session
+from distmer.ending import BAD_INPUT, COMPLETE, PARTIAL
+
+
+@click.command()
+@experiment
+@click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
+@click.option("--local", is_flag=True, help="Extract missing features without Ray.")
+def fit(
+    config: Path | None, overrides: tuple[str, ...], workspace: str | None, out: str | None, local: bool
+) -> int:
+    """Train the model on all subjects, to be kept: weights, settings and a card in one folder.
+
+    The card carries the score of the same configuration, if its run is in the workspace. If tracking is on,
+    the folder is logged as an MLflow model too.
+    """
+    from distmer.commands.fit import fit_model, fit_report
+    from distmer.storage import place
+
+    keep_freed_memory()
+    session = open_session(config, overrides, workspace)
+    kept = fit_model(session, place(out).absolute() if out else None, local=local)
+    typed = [*([str(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
+    report = fit_report(kept, " ".join(["distmer run", *typed]))
+    click.echo(report.text(colour=sys.stdout.isatty()))
+    return COMPLETE
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--onset", default="", metavar="FRAME", help="Of a folder: a frame's number or file name.")
+@click.option("--apex", default="", metavar="FRAME", help="The same; else the largest face motion.")
+@click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
+@click.option("--csv", "form", flag_value="csv", help="Print a table of comma-separated values.")
+@click.option("--json", "form", flag_value="json", help="Print one line of JSON a clip.")
+def predict(
+    model: str, inputs: tuple[str, ...], onset: str, apex: str, landmarks: str | None, form: str | None
+) -> int:
+    """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written.
+
+    INPUT: the onset and the apex as two images; folders of frames; files manifest.csv; for a model of
+    published flow maps, such maps. Without an onset it is the first frame, and without an apex the frame of
+    largest face motion. Exit status 3 if some clips have no answer, 2 if none has one.
+    """
+    from distmer.commands.predict import answers_csv, answers_report
+    from distmer.saved.answers import answers
+    from distmer.saved.model import load_model
+
+    loaded, found = load_model(model, landmarks), []
+
+    def each() -> Any:
+        for one in answers(loaded, inputs, onset=onset, apex=apex):
+            found.append(one)
+            yield one
+
+    if form == "csv":
+        for line in answers_csv(loaded, each()):
+            click.echo(line)
+    elif form == "json":
+        for one in each():
+            click.echo(json.dumps(one.to_json(), ensure_ascii=False))
+    else:
+        click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
+    failed = sum(1 for one in found if one.reason)
+    return COMPLETE if not failed else BAD_INPUT if failed == len(found) else PARTIAL
+
+
+ALL = [fit, predict]

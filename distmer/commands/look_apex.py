@@ -1,0 +1,81 @@
+"""How an annotated apex fares against the frames around it, for `distmer data look`."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from distmer.datasets.frame_files import Unusable, frame_number, frames_of
+from distmer.features.frames import ByteArray, ClipError, file_of, read_each
+from distmer.features.pictures import Face, moved
+from distmer.features.pipeline import motion
+from distmer.storage import place
+from distmer.types import Clip, KeyFrames
+
+_LEAST = 5  # frames that are looked at beyond the apex, at least
+
+
+def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: Face) -> str:
+    """A sentence where the annotated apex has moved less than the frame after the onset has; "" elsewhere.
+
+    ``onset_HW`` and ``apex_HW`` are the crops.
+    """
+    if not isinstance(clip.source, KeyFrames):
+        return ""
+    after = [frame for _, frame in _frames_after(clip.source.onset)[:1]]
+    if not after or after[0] == clip.source.apex:
+        return ""
+    try:
+        (early,) = _motions(onset_HW, after, face)
+    except ClipError:  # it is no frame of the clip's features
+        return ""
+    late = motion(onset_HW, apex_HW, face.points_L2)
+    if late >= early:
+        return ""
+    return (
+        f"the apex has moved by {late:.2f} px on average, the frame after the onset by {early:.2f} px: the"
+        " apex may be of another frame."
+    )
+
+
+def spotted_apex(clip: Clip, onset_HW: ByteArray, face: Face) -> tuple[int, int] | None:
+    """The frame that has moved most since the onset, and how many frames it lies after the annotated apex.
+
+    Looked at are the frames after the onset, and as many beyond the apex as lie before it (5 at least). The
+    first of equals is taken. None where the apex is not annotated, or a frame cannot be read.
+    """
+    if not isinstance(clip.source, KeyFrames):
+        return None
+    frames = _frames_after(clip.source.onset)
+    apex = next((place for place, (_, frame) in enumerate(frames) if frame == clip.source.apex), None)
+    if apex is None:
+        return None
+    frames = frames[: apex + 1 + max(apex + 1, _LEAST)]
+    try:
+        motions = _motions(onset_HW, [frame for _, frame in frames], face)
+    except ClipError:
+        return None
+    most = motions.index(max(motions))
+    return frames[most][0], most - apex
+
+
+def _motions(onset_HW: ByteArray, frames: list[str], face: Face) -> list[float]:
+    return [
+        moved(onset_HW, data, PurePath(frame).name, face)
+        for frame, data in zip(frames, read_each(frames), strict=True)
+    ]
+
+
+def _frames_after(onset: str) -> list[tuple[int, str]]:
+    """(number, frame) of the frames after an onset, in its video or folder; none where names are no
+    numbers."""
+    file, number = file_of(onset)
+    if number is not None:
+        from distmer.features.video import index
+
+        return [(n, f"{file}#{n}") for n in range(number + 1, len(index(file)) + 1)]
+    path = place(onset)
+    own = frame_number(path)
+    try:
+        return [(n, frame) for n, frame in frames_of(path.parent).items() if own is not None and n > own]
+    except Unusable:
+        return []

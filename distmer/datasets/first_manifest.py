@@ -1,0 +1,135 @@
+"""`distmer data new`: a first manifest.csv of a folder of clips, for its owner to fill in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distmer.datasets.folder import MANIFEST, VIDEOS
+from distmer.datasets.frame_files import Unusable, frame_number, frames_of
+from distmer.datasets.sheets import natural
+from distmer.storage import Place, write
+from distmer.types import BadInput
+
+COLUMNS = ("subject", "clip", "label", "onset", "apex", "offset", "path")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundClip:
+    """A video or a folder of frames: whose it seems to be, its first and last frame, and what is wrong with
+    it."""
+
+    path: str  # relative to the folder
+    subject: str  # the outermost folder's name; "" where the clip lies in the folder itself
+    clip: str
+    first: int | None
+    last: int | None
+    problem: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        first, last = ("" if number is None else str(number) for number in (self.first, self.last))
+        return (self.subject, self.clip, "", first, "", last, self.path)
+
+
+def find_clips(folder: Path) -> list[FoundClip]:
+    """Every video, and every folder that holds numbered images, below a folder, in natural order."""
+    found: list[FoundClip] = []
+    names: set[tuple[str, str]] = set()
+    for path in _clip_paths(folder):
+        parts = path.relative_to(folder).parts
+        stem = path.stem if path.suffix.lower() in VIDEOS else path.name
+        subject, clip = parts[0] if len(parts) > 1 else "", "_".join([*parts[1:-1], stem])
+        if (subject, clip) in names:  # a.avi beside a.mp4
+            clip = f"{clip}_{path.suffix.lower().lstrip('.') or 'frames'}"
+        names.add((subject, clip))
+        try:
+            first, last = _span(path)
+            problem = ""
+        except Unusable as error:
+            first = last = None
+            problem = str(error)
+        found.append(FoundClip(path.relative_to(folder).as_posix(), subject, clip, first, last, problem))
+    return found
+
+
+def write_first_manifest(folder: Place) -> str:
+    """Write ``manifest.csv`` into a folder of clips; what is in it and what is to be filled in, as text.
+
+    BadInput for a folder that is not on this machine, that has a manifest.csv, or that holds no clip.
+    """
+    if not isinstance(folder, Path) or not folder.is_dir():
+        raise BadInput(f"{folder}: this is no folder on this machine; name the folder that holds the clips.")
+    target = folder / MANIFEST
+    if target.exists():
+        raise BadInput(f"{target} is there already, and is not overwritten; rename it to begin a new one.")
+    clips = find_clips(folder)
+    if not clips:
+        raise BadInput(
+            f"{folder}: there is no clip below it; looked for videos ({', '.join(VIDEOS)}) and for folders of"
+            " numbered images."
+        )
+    sheet = io.StringIO()
+    csv.writer(sheet, lineterminator="\n").writerows([COLUMNS, *(clip.cells for clip in clips)])
+    write(target, ("\ufeff" + sheet.getvalue()).encode())  # the mark tells Excel that it is UTF-8
+    return _summary(folder, clips)
+
+
+def _clip_paths(folder: Path) -> Iterator[Path]:
+    entries = sorted(
+        (path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda p: natural(p.name)
+    )
+    for path in entries:
+        if path.is_file() and path.suffix.lower() in VIDEOS:
+            yield path
+        elif path.is_dir() and not path.is_symlink():  # a link may lead round in a circle
+            if any(frame_number(Path(name)) is not None for name in os.listdir(path)):
+                yield path
+            else:
+                yield from _clip_paths(path)
+
+
+def _span(path: Path) -> tuple[int, int]:
+    """The first and the last frame's number."""
+    if path.is_dir():
+        frames = frames_of(path)
+        return min(frames), max(frames)
+    from distmer.features.frames import ClipError
+    from distmer.features.video import index
+
+    try:
+        return 1, len(index(str(path)))
+    except ClipError as error:
+        raise Unusable(str(error)) from error
+
+
+def _summary(folder: Path, clips: list[FoundClip]) -> str:
+    videos = sum(Path(clip.path).suffix.lower() in VIDEOS for clip in clips)
+    subjects = {clip.subject for clip in clips if clip.subject}
+    nobody = sum(not clip.subject for clip in clips)
+    lines = [
+        f"{folder / MANIFEST}: {len(clips)} clips of {len(subjects)} subjects ({videos} videos,"
+        f" {len(clips) - videos} folders of frames).",
+        "",
+        "Fill in:",
+        "  label    the emotion or class of the clip, one spelling for each",
+        "  apex     the frame of the strongest expression: its number; its file name; in a video also its",
+        "           time (0.23 s). Or leave it empty, and set data.missing_apex to midpoint or max-flow",
+        "",
+        "Check:",
+        "  subject  the name of the outermost folder; one person must have one spelling",
+        "  onset    now the first frame of the clip: correct it where the clip begins before the expression",
+        "  offset   now its last frame, likewise. The frames of a video are counted from 1",
+    ]
+    if nobody:
+        lines += ["", f"Clips that lie in {folder} itself ({nobody}): fill in their subject too."]
+    broken = [clip for clip in clips if clip.problem]
+    if broken:
+        lines += ["", f"Cannot be used as they are ({len(broken)}):"]
+        lines += [f"  {clip.path}: {clip.problem}" for clip in broken]
+    where = f"--set data.protocol=folder --set data.root={folder}"
+    return "\n".join([*lines, "", f"Then: distmer data check {where}"])

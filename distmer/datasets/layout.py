@@ -1,0 +1,118 @@
+"""The layout that most data sets share: one coding sheet, and a folder of frames for each clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from distmer.datasets.base import ReadOptions, by_number, emotion_name, image_folder, with_frames
+from distmer.datasets.columns import Columns
+from distmer.datasets.sheets import Annotation, find_sheet, read_sheet
+from distmer.datasets.tables import sheet_names
+from distmer.datasets.text import SUBJECT_FOLDER, subject_number, tidy
+from distmer.storage import Place, below
+
+
+def folder_of_subject(images: Place, row: Annotation) -> Place:
+    """Where the frames lie in most sets: <images>/<subject>/<clip>."""
+    return images / row.subject / row.clip
+
+
+@dataclass(frozen=True, slots=True)
+class SheetLayout:
+    """A data set of one coding sheet and a folder of frames for each clip.
+
+    Attributes
+    ----------
+    sheets : tuple of str
+        Glob patterns of the sheet's name, without its ending.
+    columns : Columns
+    images : tuple of str
+        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder
+        like ``subject_folder`` is taken, and no clip from any other.
+    subject : callable
+        Spells a subject of the sheet as its folder does.
+    subject_folder : str
+        Regular expression of the folders in the image folder.
+    folders : tuple of str
+        Names of the set's folder, where the sheet lies beside it.
+    clip_folder : callable
+        Image folder, row → the clip's frames.
+    refine : callable
+        What else the set's rows need: a row that is no micro-expression, a name for a clip.
+    """
+
+    sheets: tuple[str, ...]
+    columns: Columns
+    images: tuple[str, ...]
+    subject: Callable[[str], str]
+    subject_folder: str = SUBJECT_FOLDER
+    folders: tuple[str, ...] = ()
+    clip_folder: Callable[[Place, Annotation], Place] = folder_of_subject
+    refine: Callable[[Annotation], Annotation] = lambda row: row
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Glob patterns of the sheet's file."""
+        return sheet_names(*self.sheets)
+
+    def read(self, root: Place, options: ReadOptions) -> list[Annotation]:
+        """Every row of the sheet, in its order."""
+        sheet = find_sheet(root, self.names)
+        images = image_folder(root, self.images, self.subject_folder, self.folders)
+        options.say(f"frames in {below(images, root.parent) or images}")
+        named = subject_folders(images)
+        rows = read_sheet(sheet, self.columns, options.columns, options.say)
+        return [self._of_row(row, images, named, options) for row in rows]
+
+    def _of_row(
+        self, row: Annotation, images: Place, named: Mapping[int, Place], options: ReadOptions
+    ) -> Annotation:
+        if row.aside:
+            return row
+        spelled = replace(row, subject=self.subject(row.subject), clip=tidy(row.clip))
+        spelled = self.refine(replace(spelled, emotion=emotion_name(spelled.emotion)))
+        return with_frames(
+            spelled, lambda row: _there(self.clip_folder(images, row), images, row, named), images, options
+        )
+
+
+def subject_folders(images: Place) -> dict[int, Place]:
+    """The subjects' folders by number, for copies that spell them otherwise: 1, s1 or sub001 for sub01.
+
+    A number that two folders have is left out.
+    """
+    numbered = [(subject_number(p.name), p) for p in by_number(images)]
+    numbers = [number for number, _ in numbered]
+    return {n: p for n, p in numbered if n is not None and numbers.count(n) == 1}
+
+
+def _there(folder: Place, images: Place, row: Annotation, named: Mapping[int, Place]) -> Place:
+    """The clip's folder, below another spelling of its subject if there is none with the right one."""
+    number = subject_number(row.subject)
+    rest = below(folder, images / row.subject)
+    if number is None or rest is None or (images / row.subject).is_dir() or number not in named:
+        return folder
+    return named[number] / rest
+
+
+def padded(prefix: str, width: int) -> Callable[[str], str]:
+    """A function that spells a subject: "1", "01", "sub1" or "spNO.1" becomes ``prefix`` and a zero-padded
+    number.
+
+    Other text stays as it is, and fails later because there is no such folder.
+    """
+
+    def spell(text: str) -> str:
+        number = subject_number(text)
+        return tidy(text) if number is None else f"{prefix}{number:0{width}d}"
+
+    return spell
+
+
+def micro_alone(row: Annotation) -> Annotation:
+    """A row of a sheet that has macro-expressions too: these are no clips."""
+    kind = tidy(row.extra.get("type", ""))
+    if not kind or kind.lower().startswith("micro"):
+        return row
+    return replace(row, aside=f"its expression type is {kind!r}")

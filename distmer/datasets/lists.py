@@ -1,0 +1,231 @@
+"""Lists of clips: reading one for ``data.include``, and writing one with ``distmer data list`` and
+``data lock``.
+
+A list is a text file of clip ids, or a table (CSV or Excel) with a column ``clip``. In a table, ``clip``
+holds ids, or clips' names beside a column ``subject``; the data set is then a column too, or found by the two
+names. A table with a column ``sha256`` pins the clips' content.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distmer.datasets.columns import Columns, find_header
+from distmer.datasets.sheets import Annotation
+from distmer.datasets.tables import EXCEL, TEXT, tables
+from distmer.datasets.text import subject_number, subject_spelling, tidy
+from distmer.digests import digest
+from distmer.storage import Place
+from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, FlowMap, KeyFrames, Manifest
+
+HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
+_COLUMNS = Columns(
+    {"clip": ("clip", "clip id", "filename", "file name", "imagename", "material", "id")},
+    {
+        "subject": ("subject", "sub"),
+        "dataset": ("dataset", "data set", "db"),
+        "label": ("label",),
+        "sha256": ("sha256",),
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of a list. ``dataset`` "": not stated; ``label`` and ``sha256`` "": any."""
+
+    line: int
+    dataset: str
+    subject: str
+    clip: str
+    label: str = ""
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return "/".join(part for part in (self.dataset, self.subject, self.clip) if part)
+
+
+def read_list(path: Place, columns: Mapping[str, str] | None = None) -> list[Listed]:
+    """The lines of the list of ``data.include``; ``columns`` maps its headings. BadInput names file and
+    line."""
+    if path.suffix.lower() in EXCEL:
+        return _of_table(path, columns or {})
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise BadInput(
+            f"{path}: the list of data.include cannot be read ({error.strerror}); name an existing text file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path}: the list of data.include is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
+    texts = [line.partition("#")[0].strip() for line in lines]
+    if path.suffix.lower() in TEXT and "/" not in next(filter(None, texts), "/"):  # a header, and no id
+        return _of_table(path, columns or {})
+    return [_of_id(path, number, text) for number, text in enumerate(texts, start=1) if text]
+
+
+def resolve(
+    path: Place, listed: Sequence[Listed], rows: Mapping[str, Sequence[Annotation]]
+) -> tuple[dict[str, Listed], list[ClipFailure]]:
+    """Clip id → line of the list, and the lines without a data set that no row fits.
+
+    A line without a data set is found among the rows by subject and clip, in whatever spelling.
+    """
+    if not listed:
+        raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
+    names = _by_names(rows)
+    found: dict[str, Listed] = {}
+    lost: list[ClipFailure] = []
+    for entry in listed:
+        name = entry.name
+        if not entry.dataset:
+            ids = names.get(_key(entry.subject, entry.clip), [])
+            if len(ids) > 1:
+                raise BadInput(
+                    f"{path} line {entry.line}: {name} may be {' or '.join(ids)}; add a column dataset to the"
+                    " list."
+                )
+            if not ids:
+                reason = (
+                    f"{path} line {entry.line}: no row or folder has this subject and clip; correct the line."
+                )
+                lost.append(ClipFailure(f"unknown/{entry.subject}/{entry.clip}", reason))
+                continue
+            name = ids[0]
+        if name in found:
+            raise BadInput(
+                f"{path} line {entry.line}: {name} is listed already in line {found[name].line}; remove one."
+            )
+        found[name] = entry
+    return found, lost
+
+
+def other_labels(manifest: Manifest, entries: Mapping[str, Listed]) -> list[str]:
+    """The clips to which the list gives another class, by its name or its number, each as a sentence."""
+    lines: list[str] = []
+    for clip in manifest.clips:
+        label = entries[clip.id].label if clip.id in entries else ""
+        own = manifest.classes[clip.label]
+        if label and label.lower() not in {own.lower(), str(clip.label)}:
+            lines.append(f"{clip.id} is {own}, and {label} in line {entries[clip.id].line} of the list")
+    return lines
+
+
+def changed_content(manifest: Manifest, digests: Mapping[str, str]) -> list[str]:
+    """The clips whose content is not what the list pins, each as a sentence.
+
+    ``digests``: image → SHA-256. A clip with an image that has none is passed over: it fails by itself.
+    """
+    return [
+        f"{clip.id}: its images are not those that the list pins"
+        for clip in manifest.clips
+        if clip.id in manifest.pinned and content_of(clip, digests) not in {"", manifest.pinned[clip.id]}
+    ]
+
+
+def table_of(
+    manifest: Manifest, root: str | None, content: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """The usable clips, a row each under `HEADER`: files as seen from ``root``, and the content's digest if
+    given."""
+    rows: list[list[str]] = []
+    for clip in manifest.clips:
+        notes = [part for part in clip.note.split("; ") if part]
+        images = images_of(clip)
+        apex = "" if isinstance(clip.source, ApexSearch) else images[-1]
+        errata = [note for note in notes if note.startswith("erratum")]
+        rows.append(
+            [
+                *(clip.id, manifest.classes[clip.label], clip.emotion),
+                *(file.removeprefix(f"{str(root).rstrip('/')}/") for file in (images[0], apex)),
+                str(len(images)),
+                "; ".join(note for note in notes if note not in errata),
+                "; ".join(errata),
+                clip.where,
+                *([] if content is None else [content[clip.id]]),
+            ]
+        )
+    return rows
+
+
+def as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Rows under `HEADER`, or one column more for the digest, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    pinned = bool(rows) and len(rows[0]) > len(HEADER)
+    writer.writerows([[*HEADER, *(["sha256"] if pinned else [])], *rows])
+    return text.getvalue()
+
+
+def content_of(clip: Clip, digests: Mapping[str, str]) -> str:
+    """The SHA-256 of a clip's content: of its images' digests, in order; "" if one of them has none."""
+    images = images_of(clip)
+    return digest([digests[image] for image in images]) if all(image in digests for image in images) else ""
+
+
+def images_of(clip: Clip) -> tuple[str, ...]:
+    """The image files that a clip is made from."""
+    match clip.source:
+        case KeyFrames(onset, apex):
+            return (onset, apex)
+        case ApexSearch(onset, candidates):
+            return (onset, *candidates)
+        case FlowMap(image):
+            return (image,)
+
+
+def _of_id(path: Place, number: int, text: str) -> Listed:
+    parts = text.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise BadInput(
+            f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
+            " such as casme2/sub01/EP02_01f."
+        )
+    return Listed(number, *parts)
+
+
+def _of_table(path: Place, columns: Mapping[str, str]) -> list[Listed]:
+    found = tables(path)
+    header = find_header(path, found, _COLUMNS.mapped(columns))
+    listed: list[Listed] = []
+    for number, cells in enumerate(found[header.table][header.row + 1 :], start=header.row + 2):
+        values = {name: tidy(cells[at]) if at < len(cells) else "" for name, at in header.index.items()}
+        if not any(cell.strip() for cell in cells):
+            continue
+        clip = values["clip"]
+        rest = (values.get("label", ""), values.get("sha256", ""))
+        if clip.count("/") == 2:
+            entry = _of_id(path, number, clip)
+            listed.append(Listed(number, entry.dataset, entry.subject, entry.clip, *rest))
+        elif clip and values.get("subject"):
+            listed.append(Listed(number, values.get("dataset", "").lower(), values["subject"], clip, *rest))
+        else:
+            raise BadInput(
+                f"{path} line {number}: it names no clip; write an id such as casme2/sub01/EP02_01f in the"
+                " column clip, or fill in subject and clip."
+            )
+    return listed
+
+
+def _key(subject: str, clip: str) -> tuple[int | str, str]:
+    return subject_number(subject) or subject, subject_spelling(clip)
+
+
+def _by_names(rows: Mapping[str, Sequence[Annotation]]) -> dict[tuple[int | str, str], list[str]]:
+    """(number of the subject, clip without zeros) → the ids of the clips that have these names."""
+    names: dict[tuple[int | str, str], list[str]] = {}
+    for dataset, own in rows.items():
+        for row in own:
+            if row.aside:
+                continue
+            key = _key(row.subject, row.clip)
+            name = f"{row.dataset or dataset}/{row.subject}/{row.clip}"
+            if name not in names.setdefault(key, []):
+                names[key].append(name)
+    return names

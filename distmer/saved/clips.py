@@ -1,0 +1,143 @@
+"""What a user gives to be answered for, as clips: two frames, a folder of frames, a manifest.csv, published
+flow maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from distmer.datasets.base import ReadOptions
+from distmer.datasets.folder import DATASET, MANIFEST
+from distmer.datasets.frame_files import IMAGES, Unusable, frames_of
+from distmer.features.featureset import Unit
+from distmer.registry import nearest
+from distmer.storage import Place, place
+from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, SubjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A clip to answer for: its frames, or the ``problem`` that it has. ``subject`` and ``label`` are known
+    where a manifest tells them; ``note`` says how its key frames were chosen."""
+
+    name: str
+    source: Source | None = None
+    problem: str = ""
+    subject: SubjectKey | None = None
+    label: str = ""
+    note: str = ""
+
+
+def clips_of(inputs: Sequence[Place | str], unit: Unit, *, onset: str = "", apex: str = "") -> list[Asked]:
+    """The clips that some inputs are. One that cannot be read is a clip with its problem.
+
+    BadInput where the inputs as a whole say nothing: none at all, a lone frame, or ``onset`` or ``apex``
+    for more than one clip.
+    """
+    places = [place(str(one)) for one in inputs]
+    if not places:
+        raise BadInput(
+            "there is nothing to answer for; give two frames, a folder of frames or a manifest.csv."
+        )
+    images = [one for one in places if one.suffix.lower() in IMAGES]
+    if unit == "px" and images:
+        return [_two_frames(places, images, onset or apex)]
+    if not (onset or apex):
+        return [clip for one in places for clip in _clips(one, unit)]
+    if len(places) > 1 or unit == "minmax" or _manifest(places[0]):
+        raise BadInput("--onset and --apex name frames of one folder; give one folder of frames alone.")
+    return [_guarded(places[0], onset, apex)]
+
+
+def _two_frames(places: Sequence[Place], images: Sequence[Place], named: str) -> Asked:
+    if len(places) != 2 or len(images) != 2 or named:
+        raise BadInput(
+            "frames are given as two image files, the onset and then the apex, and nothing else; give further"
+            " clips as folders, or as a manifest.csv."
+        )
+    onset, apex = (str(one.absolute()) for one in images)
+    return Asked(f"{images[0].name} → {images[1].name}", KeyFrames(onset, apex))
+
+
+def _clips(one: Place, unit: Unit) -> Iterator[Asked]:
+    manifest = _manifest(one)
+    if manifest is not None:
+        yield from _of_manifest(manifest)
+    elif unit == "minmax":
+        yield from _maps(one)
+    else:
+        yield _guarded(one, "", "")
+
+
+def _manifest(one: Place) -> Place | None:
+    if one.name == MANIFEST:
+        return one
+    return one / MANIFEST if (one / MANIFEST).is_file() else None
+
+
+def _of_manifest(path: Place) -> Iterator[Asked]:
+    try:
+        rows = DATASET.read(path.absolute().parent, ReadOptions(missing_apex="max-flow"))
+    except BadInput as error:
+        yield Asked(str(path), problem=str(error))
+        return
+    for row in rows:
+        subject = SubjectKey(row.dataset, row.subject) if row.subject else None
+        name = f"{row.dataset}/{row.subject}/{row.clip}"
+        yield Asked(name, row.source, row.problem, subject, row.emotion, row.note)
+
+
+def _maps(one: Place) -> Iterator[Asked]:
+    try:
+        found = sorted(p for p in one.iterdir() if p.suffix.lower() in IMAGES) if one.is_dir() else [one]
+    except OSError as error:
+        yield Asked(str(one), problem=f"{one}: it cannot be read ({error.strerror}); correct the path.")
+        return
+    if not found:
+        yield Asked(str(one), problem=f"{one}: no image lies in it; give a folder of flow maps, or a map.")
+    for path in found:
+        yield Asked(path.name, FlowMap(str(path.absolute())))
+
+
+def _guarded(one: Place, onset: str, apex: str) -> Asked:
+    try:
+        source, note = _key_frames(_frames(one), onset, apex, one)
+        return Asked(str(one), source, note=note)
+    except Unusable as problem:
+        return Asked(str(one), problem=str(problem))
+
+
+def _frames(one: Place) -> dict[int, str]:
+    """Frame number → file of the one clip that an input is. Further kinds of input come in here."""
+    if not one.exists():
+        raise Unusable(f"{one}: there is no such file or folder; correct the path.")
+    if not one.is_dir():
+        raise Unusable(f"{one}: it is neither a folder of frames nor a {MANIFEST}; give one of them.")
+    return frames_of(one.absolute())
+
+
+def _key_frames(frames: dict[int, str], onset: str, apex: str, one: Place) -> tuple[Source, str]:
+    numbers = list(frames)
+    first = _number(frames, onset, "onset", one) if onset else numbers[0]
+    last = _number(frames, apex, "apex", one) if apex else None
+    said = "" if onset else "the onset is the first frame"
+    if last is not None:
+        if last < first:
+            raise Unusable(f"{one}: the apex {apex} comes before the onset {onset}; exchange the two.")
+        return KeyFrames(frames[first], frames[last]), said
+    after = tuple(frames[number] for number in numbers if number > first)
+    if not after:
+        raise Unusable(f"{one}: no frame comes after the onset; give a folder of two frames or more.")
+    found = "the apex is the frame of largest face motion"
+    return ApexSearch(frames[first], after), " and ".join(part for part in (said, found) if part)
+
+
+def _number(frames: dict[int, str], text: str, what: str, one: Place) -> int:
+    names = {PurePath(path).name: number for number, path in frames.items()}
+    if text in names:
+        return names[text]
+    if text.isdecimal() and int(text) in frames:
+        return int(text)
+    known = f"its frames are {min(frames)} to {max(frames)}" if text.isdecimal() else nearest(text, names)
+    raise Unusable(f"{one}: it has no {what} {text!r}; {known.rstrip('.')}.")

@@ -1,0 +1,192 @@
+"""A model trained on all clips of a plan, and its folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from distmer.config import TrainConfig
+from distmer.digests import digest
+from distmer.experiment.plan import Plan, acting_settings, shared_spec
+from distmer.experiment.prepare import Features
+from distmer.experiment.results_file import Results
+from distmer.features.landmarks import model_hash, model_path
+from distmer.features.pipeline import FEATURE_EPOCH, extraction
+from distmer.saved.card import card
+from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
+from distmer.saved.model import Training, modules_of, motion, versions
+from distmer.saved.weights import packed, unpacked
+from distmer.storage import Place
+from distmer.training.fit import Fitted, train_fold
+from distmer.training.fold_inputs import Inputs
+from distmer.training.network import SingleProcess, repeatable
+from distmer.types import BadInput, FloatArray, Fold, FoldJob
+
+EVERYONE = "everyone"  # the name of the fold that holds nobody out: its seed follows from it
+_SCORE = (
+    "digest",
+    "uar",
+    "uar_ci",
+    "uf1",
+    "uf1_ci",
+    "floors",
+    "folds",
+    "seeds",
+    "clips_used",
+    "clips_expected",
+)
+_SCORE += ("selection", "stamps", "audited", "confidence", "status")
+
+
+class _NobodyHeldOut(Fold):
+    """All clips train. A fold that is scored must hold somebody out; what this one trains is not scored."""
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise BadInput("there is no clip to fit a model to.")
+
+
+def fit_everyone(plan: Plan, inputs: Inputs) -> tuple[FoldJob, Fitted]:
+    """Train the plan's model on all of its clips, with its first seed, in this process.
+
+    BadInput where the configuration chooses on held-out clips, or has its labels shuffled.
+    """
+    job = job_of(plan)
+    train = TrainConfig.model_validate(job.spec["train"])
+    runtime = SingleProcess(gpu=job.spec["device"] == "cuda")
+    with repeatable(train.threads):
+        fitted = train_fold(job, inputs, plan.model, train, runtime)
+    if isinstance(fitted.model, torch.nn.Module):  # where it will answer
+        fitted.model.cpu()
+    return job, fitted
+
+
+def job_of(plan: Plan) -> FoldJob:
+    """The training on all clips, with its identity. Raises as `fit_everyone`."""
+    if plan.selection.startswith("oracle"):
+        raise BadInput(
+            "train.selection=oracle chooses the epoch on held-out clips, and a model that is kept holds"
+            " nobody out; set it to fixed or inner."
+        )
+    if plan.config.evaluation.permute_labels is not None:
+        raise BadInput(
+            "evaluation.permute_labels shuffles the labels, to see chance; a model of them is of no use;"
+            " leave it out."
+        )
+    clips = tuple(clip.id for clip in plan.clips)
+    seed = plan.config.seeds[0]
+    spec = {**shared_spec(plan.config, plan.model, len(plan.classes)), "workers": 1}
+    spec |= {"seed": seed, "fold": EVERYONE, "data": plan.data_digest, "model": _model(plan)}
+    return FoldJob(digest(spec), _NobodyHeldOut(EVERYONE, clips, ()), seed, dict(plan.labels), spec)
+
+
+def keep(
+    folder: Place,
+    plan: Plan,
+    job: FoldJob,
+    fitted: Fitted,
+    inputs: Inputs,
+    features: Features,
+    results: Results | None,
+) -> Manifest:
+    """Write a fitted model's folder. Before anything is written, it is loaded again in memory, and must
+    answer for all training clips as it did, to the bit.
+
+    ``results``: of the run of the same configuration, if there is one. BadInput where the model keeps
+    something that is not in its weights, or where the folder holds something else.
+    """
+    ids = [clip.id for clip in plan.clips]
+    stored = features.store.load([(clip, features.keys[clip]) for clip in ids])
+    subjects = tuple(str(clip.subject_key) for clip in plan.clips)
+    known = Training.of(motion(stored, plan.config.inputs), subjects)
+    more = {"motion_ND": known.motion_ND, "nearest_N": known.nearest_N}
+    own, classes = modules_of(plan.model), len(plan.classes)
+    contents = packed(fitted, plan.model, classes, own, more)
+    train = TrainConfig.model_validate(job.spec["train"])
+    averaged: dict[str, Any] = {"members": train.ensemble, "symmetric": plan.config.inputs.symmetric}
+    again, _ = unpacked(contents, plan.model, classes, fitted.epochs, own, **averaged)
+    _require_same_answers(plan, fitted, again, inputs.take(ids), train.threads)
+    in_px = stored.unit == "px"
+    cfg = plan.config.features
+    manifest = Manifest(
+        format=FORMAT,
+        identity=job.digest,
+        run=plan.digest,
+        name=plan.config.name,
+        model=_model(plan),
+        kind=plan.model.info.kind,
+        channels=plan.model.inputs,
+        classes=plan.classes,
+        unit=stored.unit,
+        features=cfg.model_dump(mode="json", exclude={"landmarks"}) if in_px else {},
+        extraction=extraction(cfg) if in_px else {},
+        feature_epoch=FEATURE_EPOCH if in_px else 0,
+        landmarks=model_hash(model_path(cfg.landmarks)) if in_px else "",
+        inputs=job.spec["inputs"],
+        train=job.spec["train"],
+        seed=job.seed,
+        epochs=fitted.epochs,
+        device=job.spec["device"],
+        protocol=plan.manifest.protocol,
+        subjects=tuple(sorted(set(subjects))),
+        clips=_counts(plan),
+        clips_digest=plan.data_digest,
+        code=job.spec["code"],
+        libraries=versions(),
+        score=_score(results),
+        files={},
+    )
+    contents[CONFIG] = yaml.safe_dump(_repeatable(plan), sort_keys=False).encode()
+    contents[CARD] = card(manifest, results, plan.model.info.citation).encode()
+    return write_folder(folder, manifest, contents)
+
+
+def _require_same_answers(
+    plan: Plan, fitted: Fitted, again: Fitted, x_NCHW: FloatArray, threads: int
+) -> None:
+    with repeatable(threads):
+        before_NK, after_NK = (np.asarray(one.predict(x_NCHW.copy())) for one in (fitted, again))
+    if not np.isfinite(before_NK).all():
+        raise BadInput(
+            f"model {plan.model.info.name}: the training diverged (its probabilities are not numbers); lower"
+            " train.lr."
+        )
+    if not np.array_equal(before_NK, after_NK):
+        where = "buffers or parameters" if plan.model.info.kind == "torch" else "attributes"
+        raise BadInput(
+            f"model {plan.model.info.name}: loaded again, it answers otherwise (by up to"
+            f" {np.abs(before_NK - after_NK).max():.2g} of a probability), so it keeps something that is not"
+            f" saved; keep all that training changes in its {where}."
+        )
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    """The model with its options, but without the path of pretrained weights: their SHA-256 is among them."""
+    options: dict[str, Any] = dict(plan.model.spec["options"])
+    if options.get("weights_sha256"):
+        del options["weights"]
+    return {**plan.model.spec, "options": options}
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    counts = Counter(plan.labels[clip.id] for clip in plan.clips)
+    return {name: counts[k] for k, name in enumerate(plan.classes)}
+
+
+def _score(results: Results | None) -> dict[str, Any] | None:
+    if results is None or results.uar is None:
+        return None
+    return {name: value for name, value in results.to_json().items() if name in _SCORE}
+
+
+def _repeatable(plan: Plan) -> dict[str, Any]:
+    """The settings that the scores depend on; not where the data, the workspace and the cluster are."""
+    settings = acting_settings(plan.config, plan.model)
+    for elsewhere in ("cluster", "tracking", "storage"):
+        settings.pop(elsewhere, None)
+    places = ("root", "roots")
+    return {**settings, "data": {k: v for k, v in settings["data"].items() if k not in places}}

@@ -1,0 +1,217 @@
+"""A kept model: written from what a training has made, and loaded to answer."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distmer.code import code_of
+from distmer.config import FeatureConfig, InputConfig, ModelConfig, TrainConfig
+from distmer.features.featureset import FeatureSet
+from distmer.features.inputs import model_inputs
+from distmer.features.landmarks import model_hash, model_path
+from distmer.features.pipeline import FEATURE_EPOCH, extraction
+from distmer.models import ResolvedModel, resolve
+from distmer.plugins import is_reference, own_modules
+from distmer.saved.folder import Manifest, read_folder
+from distmer.saved.weights import unpacked
+from distmer.storage import Place, place
+from distmer.training.fit import Fitted
+from distmer.training.network import repeatable
+from distmer.types import BadInput, FloatArray
+
+if TYPE_CHECKING:
+    from distmer.saved.answers import Answer
+
+_log = logging.getLogger(__name__)
+
+# Part of a fold's code, and of no answer: a change of it does not make a kept model another one.
+_TRAINING_ALONE = {
+    "distmer.evaluation.folds",
+    "distmer.evaluation.metrics",
+    "distmer.functions",
+    "distmer.training.augmentations",
+    "distmer.training.losses",
+    "distmer.training.seeds",
+}
+_LIBRARIES = (
+    "distmer",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "opencv-contrib-python-headless",
+    "dlib-bin",
+)
+MOTION = ("u", "v", "strain")  # never a crop: what is kept of the training clips shows nobody's face
+MOTION_SIZE = 16  # px
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Training:
+    """The motion of the training clips: each a row of ``motion_ND``, with its distance to the nearest clip of
+    another subject in ``nearest_N``."""
+
+    motion_ND: FloatArray
+    nearest_N: FloatArray
+
+    @classmethod
+    def of(cls, motion_ND: FloatArray, subjects: tuple[str, ...]) -> Training:
+        """The distances leave out a clip's own subject, as a new clip is of nobody in the training."""
+        distance_NN = np.stack([_distances(motion_ND, row_D) for row_D in motion_ND])
+        subject_N = np.array(subjects)
+        distance_NN[subject_N[:, None] == subject_N[None]] = np.inf
+        nearest_N = distance_NN.min(axis=1).astype(np.float32)
+        return cls(motion_ND, nearest_N[np.isfinite(nearest_N)])
+
+    def distance(self, motion_D: FloatArray) -> tuple[float, float]:
+        """How far a clip is from the nearest training clip, and the share of training clips, in percent, that
+        are nearer to theirs."""
+        nearest = float(_distances(self.motion_ND, motion_D).min())
+        return nearest, float(100 * np.mean(self.nearest_N < nearest))
+
+
+def _distances(motion_ND: FloatArray, motion_D: FloatArray) -> FloatArray:
+    """Root mean square differences, over pixels and channels."""
+    return np.sqrt(np.mean((motion_ND - motion_D) ** 2, axis=1))
+
+
+def motion(features: FeatureSet, inputs: InputConfig) -> FloatArray:
+    """motion_ND: flow and strain of each clip on the scale that the model sees, in 16 × 16 px, as one row."""
+    x_NCHW = model_inputs(features, MOTION, MOTION_SIZE, inputs)
+    return x_NCHW.reshape(len(x_NCHW), -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedModel:
+    """A kept model, loaded. `distmer.saved.answers` asks it about clips."""
+
+    folder: Place
+    manifest: Manifest
+    resolved: ResolvedModel
+    fitted: Fitted
+    training: Training
+    features: FeatureConfig
+    inputs: InputConfig
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    def probabilities(self, features: FeatureSet) -> FloatArray:
+        """prob_NK of clips, each answered for alone: no clip has a say in the answer for another."""
+        x_NCHW = model_inputs(features, self.resolved.inputs, self.resolved.size, self.inputs)
+        threads = TrainConfig.model_validate(self.manifest.train).threads
+        with repeatable(threads):
+            answers = [self.fitted.predict(x_NCHW[i : i + 1]) for i in range(len(x_NCHW))]
+        return np.concatenate(answers)
+
+    def predict(self, *inputs: Place | str, onset: str = "", apex: str = "") -> list[Answer]:
+        """Answers for clips, one each. A clip that cannot be used is an answer with its reason.
+
+        ``inputs``: two frames of one clip, folders of frames, or files ``manifest.csv``; of a model of
+        published flow maps, such maps. ``onset`` and ``apex`` name frames of a single folder, by number or by
+        file name. BadInput where the inputs as a whole say nothing.
+        """
+        from distmer.saved.answers import answers  # it needs this module
+
+        return list(answers(self, inputs, onset=onset, apex=apex))
+
+
+def load_model(folder: Place | str, landmarks: str | None = None) -> SavedModel:
+    """The model in a folder that `distmer fit` has written.
+
+    ``landmarks``: the landmark model's file, if the model was fitted with another than the installed one.
+
+    Raises
+    ------
+    BadInput
+        A byte differs from what was written; the folder is of a newer format; the code that answers is
+        another version than the one that the model was fitted with, or is not to be had.
+    """
+    folder = place(str(folder)).absolute()
+    manifest, contents = read_folder(folder)
+    resolved = _resolved(folder, manifest)
+    _require_same_code(folder, manifest, resolved)
+    features = FeatureConfig.model_validate({**manifest.features, "landmarks": landmarks})
+    if manifest.unit == "px":
+        _require_same_features(folder, manifest, features)
+    _tell_other_libraries(folder, manifest)
+    own = modules_of(resolved)
+    inputs, train = InputConfig.model_validate(manifest.inputs), TrainConfig.model_validate(manifest.train)
+    averaged: dict[str, Any] = {"members": train.ensemble, "symmetric": inputs.symmetric}
+    fitted, arrays = unpacked(contents, resolved, len(manifest.classes), manifest.epochs, own, **averaged)
+    training = Training(arrays["motion_ND"], arrays["nearest_N"])
+    return SavedModel(folder, manifest, resolved, fitted, training, features, inputs)
+
+
+def modules_of(resolved: ResolvedModel) -> list[str]:
+    """The user's own modules that a model is made of; none for distmer's own models."""
+    return [] if resolved.module.startswith("distmer.") else own_modules(resolved.module)
+
+
+def versions() -> dict[str, str]:
+    """The libraries that an answer is computed with."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+
+
+def _resolved(folder: Place, manifest: Manifest) -> ResolvedModel:
+    name, options = str(manifest.model["name"]), dict(manifest.model["options"])
+    options.pop("weights_sha256", "")  # of weights that training began with, and that a kept model needs not
+    try:
+        return resolve(ModelConfig.model_validate({"name": name, **options}))
+    except BadInput as error:
+        if not is_reference(name):
+            raise
+        raise BadInput(
+            f"{folder}: its model is code of a user's own, {name}, which cannot be had here; put the folder"
+            f" of that code on PYTHONPATH. {error}"
+        ) from error
+
+
+def _require_same_code(folder: Place, manifest: Manifest, resolved: ResolvedModel) -> None:
+    here: Mapping[str, str] = code_of(resolved.module, resolved.info.kind)
+    other = [name for name in here if name not in _TRAINING_ALONE and manifest.code.get(name) != here[name]]
+    if other:
+        version = manifest.libraries.get("distmer", "?")
+        remedy = (
+            f"install distmer {version} as it was then"
+            if all(name.startswith("distmer.") for name in other)
+            else "go back to the code of then"
+        )
+        raise BadInput(
+            f"{folder}: the model was fitted with another version of {', '.join(other)}; {remedy}, or fit the"
+            " model again."
+        )
+
+
+def _require_same_features(folder: Place, manifest: Manifest, features: FeatureConfig) -> None:
+    if manifest.feature_epoch != FEATURE_EPOCH or extraction(features) != manifest.extraction:
+        raise BadInput(
+            f"{folder}: this distmer extracts other features than those that the model was fitted to; install"
+            f" distmer {manifest.libraries.get('distmer', '?')} as it was then, or fit the model again."
+        )
+    if model_hash(model_path(features.landmarks)) != manifest.landmarks:
+        raise BadInput(
+            f"{folder}: the model was fitted with another landmark model than the one here; name its file by"
+            " --landmarks."
+        )
+
+
+def _tell_other_libraries(folder: Place, manifest: Manifest) -> None:
+    here = versions()
+    other = [
+        f"{name} {then} (here {here.get(name, 'none')})"
+        for name, then in manifest.libraries.items()
+        if here.get(name) != then
+    ]
+    if other:
+        _log.warning(
+            "%s was fitted with %s: its answers here may differ in the last digits.", folder, ", ".join(other)
+        )
