@@ -51,7 +51,7 @@ def predict(
 ) -> int:
     """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written.
 
-    INPUT: the onset and the apex as two images; folders of frames; files manifest.csv; for a model of
+    INPUT: the onset and the apex as two images; folders of frames; videos; files manifest.csv; for a model of
     published flow maps, such maps. Without an onset it is the first frame, and without an apex the frame of
     largest face motion. Exit status 3 if some clips have no answer, 2 if none has one.
     """

@@ -1,5 +1,5 @@
-"""What a user gives to be answered for, as clips: two frames, a folder of frames, a manifest.csv, published
-flow maps."""
+"""What a user gives to be answered for, as clips: two frames, a folder of frames, a video, a manifest.csv,
+published flow maps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from distmer.datasets.base import ReadOptions
-from distmer.datasets.folder import DATASET, MANIFEST
+from distmer.datasets.folder import DATASET, MANIFEST, VIDEOS
 from distmer.datasets.frame_files import IMAGES, Unusable, frames_of
 from distmer.features.featureset import Unit
+from distmer.features.frames import ClipError
+from distmer.features.video import index
 from distmer.registry import nearest
 from distmer.storage import Place, place
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, SubjectKey
@@ -112,9 +114,18 @@ def _frames(one: Place) -> dict[int, str]:
     """Frame number → file of the one clip that an input is. Further kinds of input come in here."""
     if not one.exists():
         raise Unusable(f"{one}: there is no such file or folder; correct the path.")
+    if one.suffix.lower() in VIDEOS:
+        return _of_video(one.absolute())
     if not one.is_dir():
-        raise Unusable(f"{one}: it is neither a folder of frames nor a {MANIFEST}; give one of them.")
+        raise Unusable(f"{one}: it is no folder of frames, no video and no {MANIFEST}; give one of them.")
     return frames_of(one.absolute())
+
+
+def _of_video(path: Place) -> dict[int, str]:
+    try:
+        return {number: f"{path}#{number}" for number in range(1, len(index(str(path))) + 1)}
+    except ClipError as error:
+        raise Unusable(str(error)) from error
 
 
 def _key_frames(frames: dict[int, str], onset: str, apex: str, one: Place) -> tuple[Source, str]:

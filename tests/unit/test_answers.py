@@ -151,6 +151,21 @@ def test_the_apex_is_the_frame_of_largest_motion_unless_it_is_given(kept: Path, 
     assert "no frame comes after the onset" in one(kept, rising, onset="6").reason
 
 
+def test_a_video_is_answered_for_as_its_frames_are(kept: Path, rising: Path, tmp_path: Path) -> None:
+    frames = [cv2.imread(str(rising / f"img{number}.png")) for number in range(1, 7)]
+    height, width = frames[0].shape[:2]
+    lossless = cv2.VideoWriter.fourcc(*"FFV1")
+    video = cv2.VideoWriter(str(tmp_path / "clip.avi"), lossless, 50, (width, height))
+    for frame_HW3 in frames:
+        video.write(frame_HW3)
+    video.release()
+    found, expected = one(kept, tmp_path / "clip.avi"), one(kept, rising)
+    assert (found.onset, found.apex) == ("clip.avi#1", "clip.avi#4")
+    assert found.label == expected.label
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=0.05)
+    assert one(kept, tmp_path / "clip.avi", apex="3").apex == "clip.avi#3"
+
+
 def test_a_clip_unlike_the_training_is_called_so(kept: Path, tmp_path: Path) -> None:
     still = save(tmp_path / "still.png", FACE)
     far = one(kept, still, save(tmp_path / "far.png", moved("mouth", 14)))
@@ -176,6 +191,7 @@ def test_one_bad_input_never_ends_the_others(say: Say, kept: Path, rising: Path,
     (tmp_path / "broken" / "img2.png").write_bytes(b"\x89PNG cut short")
     (tmp_path / "empty").mkdir()
     (tmp_path / "clip.txt").write_text("no clip")
+    (tmp_path / "clip.avi").write_bytes(b"RIFF cut short")
     reasons = {
         "no-face": "no face found",
         "absent": "there is no such file or folder",
@@ -183,12 +199,13 @@ def test_one_bad_input_never_ends_the_others(say: Say, kept: Path, rising: Path,
         "broken": "img2.png: not an image",
         "lone": "no frame comes after the onset",
         "empty": "holds no numbered image",
-        "clip.txt": "neither a folder of frames nor a manifest.csv",
+        "clip.txt": "it is no folder of frames, no video and no manifest.csv",
+        "clip.avi": "not a video that FFmpeg can read",
     }
     inputs = [str(tmp_path / name) for name in reasons]
     ended = say("predict", str(kept), *inputs[:3], str(rising), *inputs[3:], "--json")
     rows = [json.loads(line) for line in ended.out.splitlines()]
-    assert (ended.code, len(rows)) == (3, 8)
+    assert (ended.code, len(rows)) == (3, 9)
     assert [row["reason"] is None for row in rows] == [
         path == str(rising) for path in [r["clip"] for r in rows]
     ]
@@ -198,7 +215,7 @@ def test_one_bad_input_never_ends_the_others(say: Say, kept: Path, rising: Path,
             assert row["label"] is None and row["probabilities"] is None
             assert row["reason"].count(". ") == 0, "one sentence"
     assert say("predict", str(kept), *inputs).code == 2
-    assert "no answer: 7" in say("predict", str(kept), *inputs).out
+    assert "no answer: 8" in say("predict", str(kept), *inputs).out
     assert say("predict", str(kept), str(rising)).code == 0
 
 
