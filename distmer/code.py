@@ -80,8 +80,13 @@ def read_sources(modules: Iterable[str]) -> None:
 
 @functools.cache
 def digest_of_source(source: bytes) -> str:
-    """The SHA-256 of a Python file's syntax tree without docstrings, 64 hexadecimal digits."""
-    return hashlib.sha256(repr(_meaning(ast.parse(source))).encode()).hexdigest()
+    """The SHA-256 of a Python file's syntax tree without docstrings, 64 hexadecimal digits; of a compiled
+    module, that of its bytes."""
+    try:
+        meaning = repr(_meaning(ast.parse(source))).encode()
+    except (SyntaxError, ValueError):  # compiled
+        meaning = source
+    return hashlib.sha256(meaning).hexdigest()
 
 
 def other_code(theirs: Mapping[str, str], own: Mapping[str, str]) -> list[str]:

@@ -80,6 +80,7 @@ _NOT_EMBEDDED = ActsIf(
 _FRAMES = ActsIf(
     "data.protocol", "the data are frames", lambda value: value not in ("flowmaps", "megc2019-flowmaps")
 )
+_SEQUENCE = ActsIf("features.frames", "features.frames is 2 or more", bool)
 _FIXED = acts_if("inputs.normalise", "fixed")
 _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda value: value in (None, "local"))
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
@@ -89,6 +90,25 @@ class Section(BaseModel):
     """A part of the configuration: frozen, and refusing keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Named(BaseModel):
+    """Something that is chosen by its name; every further key is an option of its own.
+
+    ``focal`` alone is short for ``{name: focal}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
 
 
 class SyntheticConfig(Section):
@@ -139,44 +159,25 @@ class FeatureConfig(Section):
     """What is extracted of a clip: everything here is part of the feature key."""
 
     size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
-    flow: Literal["tvl1", "tvl1-fast", "dis", "farneback"] = "tvl1"
+    flow: Annotated[Named, PluginMark("distmer.flows")] = Named(name="tvl1")
     stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
-    strain: Literal["standard", "smooth", "half-shear", "meb", "ecnu"] = "standard"
-    # px, the frame's longer side is shrunk to this for the face detector
-    detector_side: int = Field(default=320, ge=80, le=2048)
+    strain: Annotated[Named, PluginMark("distmer.strains")] = Named(name="standard")
+    detector_side: int = Field(default=320, ge=80, le=2048)  # px, the longer side that the face detector sees
     landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
+    # evenly spaced crops from onset to offset, and the flow between neighbours; 0: onset and apex alone
+    frames: int = Field(default=0, ge=0, le=64)
+    sampling: Annotated[Literal["nearest", "linear"], _SEQUENCE] = "nearest"
 
 
 class InputConfig(Section):
     """From stored features to what a model is given."""
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
-    # px that become 1 under `fixed`; clipped beyond
-    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)
-    # px/px that become 1 under `fixed`; clipped beyond
-    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
+    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)  # px that become 1; clipped beyond
+    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)  # px/px that become 1; clipped beyond
     standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
     # mirror images in training, and the mean over a clip and its mirror image at test
     symmetric: bool = False
-
-
-class Named(BaseModel):
-    """Something that is chosen by its name; every further key is an option of its own.
-
-    ``focal`` alone is short for ``{name: focal}``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def options(self) -> dict[str, JsonValue]:
-        return dict(self.model_extra or {})
 
 
 class ModelConfig(Named):
@@ -219,8 +220,7 @@ class EvaluationConfig(Section):
 
     folds: Literal["loso", "group_kfold", "cross_dataset"] = "loso"
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
-    # a seed: labels shuffled within each subject, to see chance
-    permute_labels: int | None = Field(default=None, ge=0)
+    permute_labels: int | None = Field(default=None, ge=0)  # a seed: labels shuffled within each subject
     # beside UAR and UF1, which are always there
     metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
     bootstrap: int = Field(default=2000, ge=100)

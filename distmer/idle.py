@@ -54,7 +54,9 @@ def why_idle(
     ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is
     not idle.
     """
-    for condition in conditions(root).get(name, ()):
+    known, named = conditions(root), name.rpartition(".")[0]
+    # the options of something that is chosen by its name are no fields: they act where the choice does
+    for condition in known.get(name, known[named] if f"{named}.name" in known else ()):
         values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
         if not any(
             is_network(str(value)) if condition.test is None else condition.test(value) for value in values

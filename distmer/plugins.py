@@ -56,6 +56,19 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "weighted_f1": "distmer.evaluation.named:weighted_f1",
         "mcc": "distmer.evaluation.named:mcc",
     },
+    "distmer.flows": {
+        "tvl1": "distmer.features.flow:tvl1",
+        "tvl1-fast": "distmer.features.flow:tvl1_fast",
+        "dis": "distmer.features.flow:dis",
+        "farneback": "distmer.features.flow:farneback",
+    },
+    "distmer.strains": {
+        "standard": "distmer.features.strain:standard",
+        "smooth": "distmer.features.strain:smooth",
+        "half-shear": "distmer.features.strain:half_shear",
+        "meb": "distmer.features.strain:meb",
+        "ecnu": "distmer.features.strain:ecnu",
+    },
 }
 
 

@@ -62,19 +62,25 @@ def _subject_of(clip_id: str) -> SubjectKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyFrames:
-    """Onset and apex are known: two image files."""
+    """Onset and apex are known: two image files.
+
+    ``course`` holds every frame from the onset to the offset (to the apex, if there is no offset) by number,
+    for features that are a sequence; it is empty where the frames between are not there.
+    """
 
     onset: str
     apex: str
+    course: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ApexSearch:
     """The apex is not annotated and the policy is ``max-flow``: it is the candidate that moved most against
-    the onset."""
+    the onset. ``course`` as in `KeyFrames`."""
 
     onset: str
     candidates: tuple[str, ...]
+    course: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The eight networks, layer after layer as their papers draw them: a module a stream, NCHW, pooling behind
+"""The nine networks, layer after layer as their papers draw them: a module a stream, NCHW, pooling behind
 the activation."""
 
 from __future__ import annotations
@@ -311,9 +311,35 @@ class OffTanet(nn.Sequential):
         )
 
 
+class FlowGru(nn.Module):
+    def __init__(self, size: int = 28, classes: int = 3, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.frame = nn.Sequential(
+            *conv_norm_relu(2, 8),
+            nn.MaxPool2d(2),
+            *conv_norm_relu(8, 16),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * (size // 4) ** 2, 64),
+            nn.ReLU(),
+        )
+        self.cell = nn.GRUCell(64, 64)
+        self.drop, self.last = nn.Dropout(dropout), nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips, channels, height, width = x.shape
+        times = channels // 2
+        moments = self.frame(x.reshape(clips * times, 2, height, width)).reshape(clips, times, 64)
+        state = x.new_zeros(clips, 64)
+        for t in range(times):
+            state = self.cell(moments[:, t], state)
+        return self.last(self.drop(state))
+
+
 NETS = {
     "atscnn": Atscnn,
     "dual_inception": DualInception,
+    "flow_gru": FlowGru,
     "macnn": Macnn,
     "micro_attention": MicroAttention,
     "mini_aorcnn": MiniAorcnn,

@@ -14,10 +14,11 @@ import ray
 from ray.exceptions import RayError
 
 from distmer.config import ClusterConfig, FeatureConfig
-from distmer.features.pipeline import FeatureRequest, extract, frame_paths
+from distmer.features.methods import portable, require_same
+from distmer.features.pipeline import FeatureRequest, extract, extraction
 from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.process import only_errors_of
-from distmer.types import ApexSearch, KeyFrames, RunError
+from distmer.types import ApexSearch, FlowMap, KeyFrames, RunError
 
 
 def extract_on_ray(
@@ -33,9 +34,11 @@ def extract_on_ray(
         batches = max(1, -(-len(requests) // cluster.extract_batch))
         # all asked for at once: on a cluster they are what an autoscaler acts upon
         actors = min(cluster.extract_actors, batches)
-        clips = ray.data.from_items([_packed(request) for request in requests], override_num_blocks=batches)
+        clips = ray.data.from_items(
+            [_packed(request, config) for request in requests], override_num_blocks=batches
+        )
         features = clips.map_batches(
-            _extractor(config),
+            _extractor(portable(config)),
             batch_size=cluster.extract_batch,
             batch_format="pyarrow",
             num_cpus=1,
@@ -45,9 +48,8 @@ def extract_on_ray(
             for batch in features.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield to_rows(cast(pa.Table, batch))
         except RayError as error:
-            first = str(error).strip().splitlines()[-1]
             raise RunError(
-                f"extraction on Ray broke off ({first}); what is extracted is kept. Run again."
+                f"extraction on Ray broke off ({_said(error)}); what is extracted is kept. Run again."
             ) from error
 
 
@@ -60,12 +62,22 @@ def _extractor(config: FeatureConfig) -> type:
     restarted actor could miss them.
     """
 
+    planned = extraction(config)
+
     class Extractor:
         def __call__(self, batch: pa.Table) -> pa.Table:
-            rows = [extract(_unpacked(record), config) for record in batch.to_pylist()]
-            return to_table(rows, config.size, config.size)
+            require_same(config, planned)
+            rows = [extract(_unpacked(record), config, planned) for record in batch.to_pylist()]
+            return to_table(rows, config.size, config.size, config.frames)
 
     return Extractor
+
+
+def _said(error: RayError) -> str:
+    """Our own sentence, if the error holds one; else its last line."""
+    lines = str(error).strip().splitlines()
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("distmer.types.")]
+    return (ours or lines)[-1].rstrip(".")
 
 
 @contextmanager
@@ -81,12 +93,24 @@ def _quiet() -> Iterator[None]:
         context.enable_progress_bars, context.print_on_execution_start = before
 
 
-def _packed(request: FeatureRequest) -> dict[str, Any]:
-    searched = isinstance(request.source, ApexSearch)
-    return {"clip_id": request.clip_id, "searched": searched, "paths": frame_paths(request.source)}
+def _packed(request: FeatureRequest, config: FeatureConfig) -> dict[str, Any]:
+    source = request.source
+    assert not isinstance(source, FlowMap)
+    searched = isinstance(source, ApexSearch)
+    paths = [source.onset, *(source.candidates if searched else (source.apex,))]
+    course = source.course if config.frames else ()
+    numbers, files = [number for number, _ in course], [file for _, file in course]
+    # a column of empty lists would have another type than the same column with entries
+    between = {"numbers": numbers, "files": files} if course else {}
+    return {"clip_id": request.clip_id, "searched": searched, "paths": paths, **between}
 
 
 def _unpacked(record: dict[str, Any]) -> FeatureRequest:
     onset, *others = record["paths"]
-    source = ApexSearch(onset, tuple(others)) if record["searched"] else KeyFrames(onset, *others)
+    course = tuple(zip(record.get("numbers") or (), record.get("files") or (), strict=True))
+    source = (
+        ApexSearch(onset, tuple(others), course)
+        if record["searched"]
+        else KeyFrames(onset, *others, course=course)
+    )
     return FeatureRequest(record["clip_id"], source)

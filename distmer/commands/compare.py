@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +60,10 @@ def run_comparison(
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
+    for row in rows:  # the rows share one connection to Ray, which takes the code of all of them along
+        with suppress(BadInput):  # the row will say it
+            if row.config is not None:
+                Session(row.config, place).try_code()
     entries: list[Entry] = []
     with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
         stopped, tried = False, list[Config]()

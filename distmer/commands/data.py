@@ -71,7 +71,7 @@ def list_clips(session: Session, csv: bool) -> str:
 def lock_clips(session: Session, to: Path) -> str:
     """Write the list of clips with the digest of each one's images to ``to``; say what it holds."""
     manifest = session.manifest()
-    frames = session.frames(manifest)
+    frames = session.frames(manifest, [session.config.features])
     content: dict[str, str] = {}
     for clip in manifest.clips:
         content[clip.id] = content_of(clip, frames.digests)

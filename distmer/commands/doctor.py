@@ -20,6 +20,7 @@ from distmer.experiment.health import (
     place_probe,
     remove_probe,
 )
+from distmer.features.methods import acting_methods
 from distmer.functions import of_training
 from distmer.models import resolve
 from distmer.types import BadInput, RunError
@@ -67,9 +68,12 @@ def check_up(
 
 
 def code_behind(config: Config) -> dict[str, str]:
-    """The digests of all code that a fold of this configuration comes from, the user's own included."""
+    """The digests of all code that a fold of this configuration and its features come from, the user's own
+    included."""
     model = resolve(config.model)
-    functions = of_training(config.train) if model.info.kind == "torch" else ()
+    functions = list(of_training(config.train)) if model.info.kind == "torch" else []
+    if found := acting_methods(config):
+        functions += [found.flow.function, found.strain.function]
     return code_of(model.module, model.info.kind, [function.module for function in functions])
 
 

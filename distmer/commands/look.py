@@ -19,7 +19,7 @@ from distmer.experiment.prepare import Features
 from distmer.features.featureset import FeatureSet
 from distmer.features.frames import ByteArray, ClipError
 from distmer.features.pictures import Face, face_in, flow_colours, heat, jpeg, thumbnail, wheel
-from distmer.features.pipeline import frame_paths, one_thread
+from distmer.features.pipeline import key_files, one_thread
 from distmer.features.plausible import MARK, doubt_in
 from distmer.report.live import LiveProgress
 from distmer.report.look import ClipView, Picture, page, points_overlay, square_overlay
@@ -139,7 +139,7 @@ def _of_frames(
     config: Config,
     spot: bool,
 ) -> _Seen:
-    onset, *others = frame_paths(clip.source)
+    onset, *others = key_files(clip.source)
     name = PurePath(onset).name
     pictures: list[Picture] = []
     face: Face | None = None

@@ -21,7 +21,6 @@ from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.fold_inputs import Inputs
-from distmer.training.tryout import try_out
 from distmer.types import Manifest
 
 
@@ -76,7 +75,7 @@ def planned(
     """The plan of a session, whose features are extracted now where they are missing; the model's inputs; and
     the run's folder, begun."""
     # an unknown model or option, and broken code, is told before a clip is touched
-    try_out(session.model(), session.config.train)
+    session.try_code()
     manifest = session.manifest([live], backend)
     session.require_evaluation(manifest)  # before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
@@ -94,6 +93,7 @@ def extracted(
 ) -> tuple[Manifest, Features, Features]:
     """The clips of the protocol, and their features before and after those that were missing were
     extracted."""
+    session.try_methods()
     session.workspace.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:

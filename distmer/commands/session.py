@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
-from distmer.config import Config
+from distmer.config import Config, FeatureConfig
 from distmer.config_layers import Layer, anchor_rule, load_config
 from distmer.datasets import changed_content, load_manifest
 from distmer.evaluation.folds import make_folds
@@ -26,10 +26,13 @@ from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.prepare import Features, locate
 from distmer.experiment.result import RunResult
 from distmer.features.hashes import Frames, hash_frames
+from distmer.features.methods import acting_methods, try_methods
+from distmer.features.sequence import require_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.storage import Place, files, write
 from distmer.tracking.environment import capture
+from distmer.training.tryout import try_out
 from distmer.types import BadInput, Manifest, RunError
 from distmer.workspace import Workspace
 
@@ -116,7 +119,24 @@ class Session:
         return Ledger(self.workspace.ledger)
 
     def model(self) -> ResolvedModel:
-        return resolve(self.config.model)
+        """BadInput where it is unknown, or reads a sequence that the features do not have."""
+        model = resolve(self.config.model)
+        require_frames(self.config, model.info.name, model.inputs)
+        return model
+
+    def try_code(self) -> None:
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
+
+        This comes before Ray is joined, for a user's own code is sent there with the connection. BadInput
+        where it is unknown or broken.
+        """
+        try_out(self.model(), self.config.train)
+        self.try_methods()
+
+    def try_methods(self) -> None:
+        """The flow and the strain alone, where frames are extracted."""
+        if acting_methods(self.config):
+            try_methods(self.config.features)
 
     def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
@@ -135,12 +155,12 @@ class Session:
         manifest = load_manifest(self.config.data, self.workspace.data, progress, meanwhile, self.rule)
         if not manifest.pinned:
             return manifest
-        frames = self.frames(manifest)
+        frames = self.frames(manifest, [self.config.features])
         return replace(manifest, changed=(*manifest.changed, *changed_content(manifest, frames.digests)))
 
-    def frames(self, manifest: Manifest) -> Frames:
+    def frames(self, manifest: Manifest, settings: Sequence[FeatureConfig]) -> Frames:
         """The digests of the clips' frames, for `features` of several settings."""
-        return hash_frames(manifest.clips, self.workspace.features)
+        return hash_frames(manifest.clips, self.workspace.features, *settings)
 
     def features(
         self, manifest: Manifest, frames: Frames | None = None, *, retry_failed: bool = False

@@ -42,7 +42,6 @@ from distmer.sweep.result import Outcome, SweepResult
 from distmer.sweep.space import Space
 from distmer.training.estimate import estimate_seconds
 from distmer.training.fold_inputs import Inputs
-from distmer.training.tryout import try_out
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 from distmer.workspace import Workspace
 
@@ -66,8 +65,8 @@ def run_sweep(
     session, space = open_sweep(path, overrides, workspace, environ)
     session = replace(session, clips=clips)
     session.require()
-    for config, model in space.with_each_name():
-        try_out(model, config.train)
+    for config, _ in space.with_each_name():
+        Session(config, session.workspace).try_code()
     remove_leftovers_of(session)
     backend = _backend(session)
     with Observers([SweepProgress()] if progress else []) as live, closing(backend):
@@ -170,7 +169,8 @@ def _plan(
 ) -> tuple[SweepPlan, dict[str, Features]]:
     """The sweep's plan on the clips that every searched feature setting can use, and the features by
     setting."""
-    frames = session.frames(manifest)  # once for all settings
+    settings = [space.config(setting)[0].features for setting in space.feature_settings()]
+    frames = session.frames(manifest, settings)  # once for all settings
     found: dict[str, Features] = {}
     first: tuple[Config, ResolvedModel, Features] | None = None
     for setting in space.feature_settings():

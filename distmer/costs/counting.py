@@ -4,7 +4,7 @@ The reference paper does not say how it counted for its Table 3 (`distmer.costs.
 from the rules of torchstat 0.0.7 (`CONVENTION`), and from no other that was tried. By these rules,
 
 - what runs outside a layer module costs nothing: the products of attention, sums, concatenations;
-- SELU, sigmoid, softmax, dropout and adaptive pooling cost nothing;
+- SELU, sigmoid, softmax, dropout, adaptive pooling and recurrent layers cost nothing;
 - the bias counts in a convolution and not in a linear layer;
 - of a layer that is called several times, only the last call counts.
 
@@ -68,7 +68,8 @@ def torchstat(net: nn.Module, x_1CHW: Tensor) -> tuple[int, int]:
     """Operations, and numbers read and written, by `CONVENTION`."""
     costs: dict[nn.Module, tuple[int, int]] = {}
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        output = output[0] if isinstance(output, tuple) else output  # of a GRU: all times, and the last state
         costs[layer] = _layer_cost(layer, inputs[0].numel(), output)  # a second call overwrites the first
 
     hooks = [layer.register_forward_hook(note) for layer in net.modules() if not list(layer.children())]

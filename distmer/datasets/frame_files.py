@@ -100,8 +100,9 @@ def of_numbers(
     _enough(onset, apex, offset, missing_apex)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:
+        course = _course(frames, onset, apex if offset is None else offset)
         note = {0: "apex = onset", 1: "apex = onset + 1"}.get(apex - onset, "")
-        return KeyFrames(first, _file(frames, apex, "apex", folder)), note
+        return KeyFrames(first, _file(frames, apex, "apex", folder), course), note
     assert offset is not None
     after = [n for n in frames if onset < n <= offset]
     if not after:
@@ -110,10 +111,16 @@ def of_numbers(
             " again, or correct the row."
         )
     if missing_apex == "max-flow":
-        return ApexSearch(first, tuple(frames[n] for n in after)), "apex by largest flow"
+        candidates = tuple(frames[n] for n in after)
+        return ApexSearch(first, candidates, _course(frames, onset, offset)), "apex by largest flow"
     middle = onset + (offset - onset) // 2
     chosen = min(after, key=lambda n: (abs(n - middle), n))  # a dropped frame: its neighbour
-    return KeyFrames(first, frames[chosen]), f"apex = midpoint, frame {chosen}"
+    course = _course(frames, onset, offset)
+    return KeyFrames(first, frames[chosen], course), f"apex = midpoint, frame {chosen}"
+
+
+def _course(frames: Mapping[int, str], onset: int, end: int) -> tuple[tuple[int, str], ...]:
+    return tuple((number, file) for number, file in frames.items() if onset <= number <= end)
 
 
 def _enough(onset: int, apex: int | None, offset: int | None, missing_apex: str) -> None:

@@ -13,6 +13,7 @@ from distmer.experiment.events import Observer, Observers, Step
 from distmer.features.frames import ClipError
 from distmer.features.hashes import Frames, hash_frames
 from distmer.features.inputs import model_inputs, normalisation_of
+from distmer.features.methods import try_methods
 from distmer.features.pipeline import FeatureRequest, clip_key, unit_of
 from distmer.features.plausible import doubt_in
 from distmer.features.row import FeatureRow
@@ -50,7 +51,7 @@ class Features:
 
     def inputs(self, clip_ids: Sequence[str], model: ResolvedModel, config: InputConfig) -> Inputs:
         """The model's inputs of these clips, on the scale and at the size it wants."""
-        features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids])
+        features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids], model.inputs)
         x_NCHW = model_inputs(features, model.inputs, model.size, config)
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
@@ -68,6 +69,8 @@ def locate(
 
     A frame's content is its key; ``frames`` holds it where it is known already, else a file that has not
     changed is not read again. With ``retry_failed``, clips whose failure is stored count as missing.
+
+    Raises BadInput where the settings name a flow or strain that cannot be used.
     """
     unit = unit_of(manifest.clips[0].source)
     if any(unit_of(clip.source) != unit for clip in manifest.clips):
@@ -75,8 +78,10 @@ def locate(
             f"protocol {manifest.protocol} mixes frames with ready-made flow maps; run them"
             " apart, for their scales differ."
         )
+    if unit == "px":
+        try_methods(config)
     store = FeatureStore(place, config, unit)
-    frames = frames or hash_frames(manifest.clips, place)
+    frames = frames or hash_frames(manifest.clips, place, config)
     outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]
     keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}
     unreadable = [

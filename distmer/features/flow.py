@@ -1,5 +1,8 @@
 """Optical flow from onset to apex, in pixels, and the removal of the head's own motion from it.
 
+A flow maps two aligned grey crops of one size, uint8 (H, W), to float32 (H, W, 2) in px. A user's own comes
+in by the same door (`distmer.functions.FLOW`).
+
 flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards):
 apex(x + u, y + v) = onset(x, y).
 """
@@ -9,7 +12,6 @@ apex(x + u, y + v) = onset(x, y).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -18,7 +20,6 @@ import numpy.typing as npt
 
 from distmer.features.frames import ByteArray, ClipError, Float32Array
 from distmer.features.landmarks import RIGID, PointArray
-from distmer.registry import lookup
 
 _DIS_FAST, _DIS_MEDIUM = 1, 2  # OpenCV's presets; their Python names differ between OpenCV 4 and 5
 _NEW: Any = None  # let OpenCV allocate the result; its stubs ask for an array
@@ -72,37 +73,6 @@ def dis_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     Good enough to rank candidates for the apex, not to be a feature.
     """
     return _float32(cv2.DISOpticalFlow.create(_DIS_FAST).calc(onset_HW, apex_HW, _NEW))
-
-
-FLOWS: dict[str, Callable[[ByteArray, ByteArray], Float32Array]] = {
-    "tvl1": tvl1,
-    "tvl1-fast": tvl1_fast,
-    "dis": dis,
-    "farneback": farneback,
-}
-
-
-def compute_flow(onset_HW: ByteArray, apex_HW: ByteArray, method: str) -> Float32Array:
-    """The optical flow from onset to apex.
-
-    Parameters
-    ----------
-    onset_HW, apex_HW : uint8 arrays (H, W)
-        Aligned grey crops of one size.
-    method : str
-        A name in `FLOWS`.
-
-    Returns
-    -------
-    float32 array (H, W, 2)
-        u and v in px.
-
-    Raises
-    ------
-    BadInput
-        There is no such method.
-    """
-    return lookup(FLOWS, method, "flow method")(onset_HW, apex_HW)
 
 
 def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Array:

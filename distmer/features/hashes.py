@@ -24,6 +24,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distmer.config import FeatureConfig
 from distmer.features.frames import ClipError, content, file_of, frame_digest, read_each
 from distmer.features.pipeline import frame_paths, transient_error
 from distmer.storage import Place, files, place, write
@@ -62,18 +63,20 @@ class Frames:
         return self.digests[path]
 
 
-def hash_frames(clips: Sequence[Clip], folder: Place) -> Frames:
-    """The digests of all frames of these clips.
-
+def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) -> Frames:
+    """The digests of all frames of these clips that features of any of these ``settings`` need.
 
     Only files that are new to the memory at ``place``, or have changed, are read.
 
     A file that cannot be read is a reason and no exception. RunError where an object store is away or
     refuses.
     """
-    paths = list(dict.fromkeys(path for clip in clips for path in frame_paths(clip.source)))
+    needed = {clip.id: _frames_of(clip, settings or (FeatureConfig(),)) for clip in clips}
+    paths = list(dict.fromkeys(path for some in needed.values() for path in some))
     now = time.time_ns()
-    stamps = _stamps(clips)  # taken before the reading: what changes in between has another stamp next time
+    stamps = _stamps(
+        clips, needed
+    )  # taken before the reading: what changes in between has another stamp next time
     remembered = _recall(folder / FILE)
     digests = {
         path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)
@@ -120,12 +123,20 @@ def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
     return [*found, *((frame, "", why) for frame in frames[len(found) :])]
 
 
-def _stamps(clips: Sequence[Clip]) -> dict[str, Stamp]:
+def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
+    found: list[str] = []
+    for cfg in settings:
+        with suppress(ClipError):  # the clip has no such sequence, which its key will say
+            found += frame_paths(clip.source, cfg)
+    return found
+
+
+def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[str, Stamp]:
     """Size and times of the frames that are there."""
     found: dict[str, Stamp] = {}
     remote: dict[str, set[str]] = {}  # by data set, for its frames lie in one folder
     for clip in clips:
-        for path in frame_paths(clip.source):
+        for path in needed[clip.id]:
             if "://" in path:
                 remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:

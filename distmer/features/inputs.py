@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from distmer.config import InputConfig
-from distmer.features.featureset import CHANNELS, CROPS, FeatureSet, Unit
+from distmer.features.featureset import CHANNELS, FeatureSet, Unit, is_channel, is_crop
 from distmer.features.frames import Float32Array
 from distmer.registry import nearest
 from distmer.types import BadInput
@@ -46,7 +46,7 @@ def normalise(x_NHW: Float32Array, channel: str, unit: Unit, cfg: InputConfig) -
     of them.
     """
     _check(channel)
-    if channel in CROPS or cfg.normalise == "none":
+    if is_crop(channel) or cfg.normalise == "none":
         return x_NHW
     if cfg.normalise == "minmax":
         return x_NHW if unit == "minmax" else _minmax(x_NHW, flat=0.0 if channel == "strain" else 0.5)
@@ -86,5 +86,5 @@ def _minmax(x_NHW: Float32Array, flat: float) -> Float32Array:
 
 
 def _check(channel: str) -> None:
-    if channel not in CHANNELS:
+    if not is_channel(channel):
         raise BadInput(f"unknown input channel {channel!r}; {nearest(channel, CHANNELS)}")

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import PurePath
 
 import cv2
@@ -19,10 +20,12 @@ from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.align import crop, eye_transform, transform_points
 from distmer.features.featureset import Unit
-from distmer.features.flow import compute_flow, dis_fast, subtract_rigid
+from distmer.features.flow import dis_fast, subtract_rigid
 from distmer.features.frames import (
     ByteArray,
     ClipError,
+    Float32Array,
+    LumaArray,
     bits_of,
     content,
     decode_flow_map,
@@ -32,9 +35,10 @@ from distmer.features.frames import (
     read_each,
 )
 from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.methods import MethodError, methods
 from distmer.features.plausible import doubt
 from distmer.features.row import FeatureRow
-from distmer.features.strain import optical_strain
+from distmer.features.sequence import blended, samples
 from distmer.types import ApexSearch, BadInput, FlowMap, JsonValue, KeyFrames, RunError, Source
 
 # raise by one whenever code in this package changes what is extracted: old features are then not reused
@@ -72,11 +76,15 @@ def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str]
     BadInput
         The landmark model is missing or unreadable.
     """
-    return _key(source, [digest_of(path) for path in frame_paths(source)], cfg)
+    return _key(source, [digest_of(path) for path in frame_paths(source, cfg)], cfg, extraction(cfg))
 
 
-def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
+def extract(
+    request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[str, JsonValue] | None = None
+) -> FeatureRow:
     """The features of one clip, with the same bits in any process.
+
+    ``settings`` is the `extraction` of the process that planned it, if another did.
 
     A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's
     bytes, and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row
@@ -91,7 +99,7 @@ def extract(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
         An object store is away, which concerns every clip too.
     """
     with one_thread():
-        return _extracted(request, cfg)
+        return _extracted(request, cfg, settings or extraction(cfg))
 
 
 @contextmanager
@@ -110,6 +118,7 @@ class _Frames:
     read."""
 
     def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = list(paths)
         self.names = [PurePath(path).name for path in paths]
         self.digests: list[str] = []
         self._each = read_each(paths)
@@ -125,10 +134,13 @@ class _Frames:
         self.digests += [content(data) for data in self._each]
 
 
-def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
+def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> FeatureRow:
     begin = time.perf_counter()
     unit = unit_of(request.source)
-    frames = _Frames(frame_paths(request.source))
+    try:
+        frames = _Frames(frame_paths(request.source, cfg))
+    except ClipError as error:  # it has no such sequence
+        return FeatureRow(request.clip_id, "", unit, "failed", error=str(error))
     failure = ""
     row: FeatureRow | None = None
     try:
@@ -140,7 +152,7 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
                 frames.read_rest()
         # without all frames there is no content to keep a failure under
         whole = len(frames.digests) == len(frames.names)
-        key = _key(request.source, frames.digests, cfg) if whole else ""
+        key = _key(request.source, frames.digests, cfg, settings) if whole else ""
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
@@ -151,6 +163,8 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig) -> FeatureRow:
 
 def transient_error(error: Exception) -> str:
     """The sentence for an exception that says nothing about the clip's bytes."""
+    if isinstance(error, MethodError):
+        return f"{error} Nothing is stored of the clip, and the next run tries it again."
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
     return (
         f"the extraction broke off ({reason}); nothing is stored of it, and the next run tries this clip"
@@ -159,11 +173,13 @@ def transient_error(error: Exception) -> str:
 
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
-    """The settings that change what is extracted from frames.
+    """What changes the features that are extracted from frames: the settings, and the code of a user's flow
+    or strain.
 
-    Where the landmark model lies is not one; its bytes are, in the key.
+    Where the landmark model lies is not part of it; its bytes are, in the key.
     """
-    return cfg.model_dump(mode="json", exclude={"landmarks"})
+    apart = {"landmarks", "flow", "strain", *(() if cfg.frames else ("frames", "sampling"))}
+    return {**cfg.model_dump(mode="json", exclude=apart), **methods(cfg).identity}
 
 
 def unit_of(source: Source) -> Unit:
@@ -171,8 +187,21 @@ def unit_of(source: Source) -> Unit:
     return "minmax" if isinstance(source, FlowMap) else "px"
 
 
-def frame_paths(source: Source) -> list[str]:
-    """The files of a clip, in order: the onset first."""
+def frame_paths(source: Source, cfg: FeatureConfig) -> list[str]:
+    """The files of a clip, in order: the onset first, and at the end what only a sequence needs.
+
+    ClipError where the settings ask for a sequence that the clip does not have.
+    """
+    paths = key_files(source)
+    if isinstance(source, FlowMap):
+        return paths
+    needed = (file for sample in samples(source, cfg) for file in (sample.one, sample.other))
+    return [*paths, *(file for file in dict.fromkeys(needed) if file not in paths)]
+
+
+def key_files(source: Source) -> list[str]:
+    """The files of a clip without those of a sequence: the onset, and the apex or the frames among which it
+    is; or the map."""
     match source:
         case KeyFrames(onset, apex):
             return [onset, apex]
@@ -182,7 +211,7 @@ def frame_paths(source: Source) -> list[str]:
             return [image]
 
 
-def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
+def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> str:
     identity: dict[str, JsonValue] = {
         "kind": {KeyFrames: "key-frames", ApexSearch: "max-flow", FlowMap: "flow-map"}[type(source)],
         "frames": list(frames),
@@ -190,12 +219,20 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig) -> str:
     }
     if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
         identity |= {
-            "extraction": extraction(cfg),
+            "extraction": dict(settings),
+            **_moments(source, cfg),
             "landmarks": model_hash(model_path(cfg.landmarks)),
             "opencv": ".".join(cv2.__version__.split(".")[:2]),
             "dlib": str(dlib.__version__).split(".")[0],
         }
     return digest(identity)
+
+
+def _moments(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> dict[str, JsonValue]:
+    """Which frames make up the sequence, for their numbers are in no file's bytes."""
+    paths = frame_paths(source, cfg)
+    found = [[paths.index(s.one), paths.index(s.other), s.weight] for s in samples(source, cfg)]
+    return {"sequence": found} if found else {}
 
 
 def _from_map(request: FeatureRequest, frames: _Frames) -> FeatureRow:
@@ -211,9 +248,29 @@ def _from_map(request: FeatureRequest, frames: _Frames) -> FeatureRow:
     )
 
 
+def _require_alike(onset_hw: LumaArray, frame_hw: LumaArray, name: str) -> None:
+    """ClipError unless a frame has the size and the depth of the onset."""
+    if frame_hw.shape != onset_hw.shape:
+        sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
+        raise ClipError(
+            f"{name}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size."
+        )
+    if frame_hw.dtype != onset_hw.dtype:
+        depths = [f"{8 * x.dtype.itemsize}-bit" for x in (onset_hw, frame_hw)]
+        raise ClipError(
+            f"{name}: it is {depths[1]}, the onset {depths[0]}; all frames of a clip must have one depth."
+        )
+
+
+def _without_head(flow_HW2: Float32Array, points_L2: PointArray, cfg: FeatureConfig) -> Float32Array:
+    return subtract_rigid(flow_HW2, points_L2) if cfg.stabilise else flow_HW2
+
+
 def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -> FeatureRow:
-    names = frames.names
-    if len(names) < 2:
+    assert not isinstance(request.source, FlowMap)
+    names, paths = frames.names, frames.paths
+    count, sequence = len(key_files(request.source)), samples(request.source, cfg)
+    if count < 2:
         raise ClipError(
             "there is no frame between onset and offset to choose the apex from; annotate the apex."
         )
@@ -227,31 +284,30 @@ def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -
 
     def aligned(index: int) -> ByteArray:
         frame_hw = decode_luma(frames.read(), names[index])
-        if frame_hw.shape != onset_hw.shape:
-            sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
-            raise ClipError(
-                f"{names[index]}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a"
-                " clip must have one size."
-            )
-        if frame_hw.dtype != luma_hw.dtype:
-            depths = [f"{8 * x.dtype.itemsize}-bit" for x in (luma_hw, frame_hw)]
-            raise ClipError(
-                f"{names[index]}: it is {depths[1]}, the onset {depths[0]}; all frames of a clip must have"
-                " one depth."
-            )
-        return crop(eight_bits(frame_hw, bits), transform_23, cfg.size)
+        _require_alike(luma_hw, frame_hw, names[index])
+        crop_HW = crop(eight_bits(frame_hw, bits), transform_23, cfg.size)
+        if paths[index] in wanted:
+            kept[paths[index]] = crop_HW
+        return crop_HW
 
+    wanted = {file for sample in sequence for file in (sample.one, sample.other)}
+    kept = {paths[0]: onset_HW}
     chosen, apex_HW = 1, aligned(1)
     if isinstance(request.source, ApexSearch):
         most = motion(onset_HW, apex_HW, points_L2)
-        for index in range(2, len(names)):
+        for index in range(2, count):
             candidate_HW = aligned(index)
             moved = motion(onset_HW, candidate_HW, points_L2)
             if moved > most:  # the first one of equals
                 most, chosen, apex_HW = moved, index, candidate_HW
-    flow_HW2 = compute_flow(onset_HW, apex_HW, cfg.flow)
-    if cfg.stabilise:
-        flow_HW2 = subtract_rigid(flow_HW2, points_L2)
+    for index in range(count, len(names)):
+        aligned(index)
+
+    def flow(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
+        return _without_head(methods(cfg).flow(before_HW, after_HW), points_L2, cfg)
+
+    flow_HW2 = flow(onset_HW, apex_HW)
+    crops = blended(kept, sequence)
     return FeatureRow(
         request.clip_id,
         "",
@@ -261,7 +317,9 @@ def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -
         onset_HW=onset_HW,
         apex_HW=apex_HW,
         flow_HW2=flow_HW2,
-        strain_HW=optical_strain(flow_HW2, cfg.strain),
+        strain_HW=methods(cfg).strain(flow_HW2),
+        sequence_THW=np.stack(crops) if crops else None,
+        motion_MHW2=np.stack([flow(a, b) for a, b in pairwise(crops)]) if crops else None,
         apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
     )
 

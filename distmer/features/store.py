@@ -31,9 +31,9 @@ from pyarrow import fs
 
 from distmer.config import FeatureConfig
 from distmer.digests import digest
-from distmer.features.featureset import CHANNELS, CROPS, MAPS, FeatureSet, Status, Unit
+from distmer.features.featureset import FeatureSet, Status, Unit, crop_channels, map_channels
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
-from distmer.features.row import STORED, TEXTS, FeatureRow, tensor, to_table
+from distmer.features.row import TEXTS, FeatureRow, stored_columns, tensor, to_table
 from distmer.storage import Place, delete, files, write
 from distmer.types import BadInput, ClipFailure, RunError
 
@@ -68,6 +68,7 @@ class FeatureStore:
         self.folder = place / digest({"settings": settings, "epoch": FEATURE_EPOCH})[:12]
         self.unit: Unit = unit
         self._size = cfg.size
+        self._frames = cfg.frames if unit == "px" else 0
         self._known: dict[str, Stored] | None = None
         self._warned: set[str] = set()  # parts that were warned about
 
@@ -104,7 +105,7 @@ class FeatureStore:
                 next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []
             ).extend(failed)
         for (height, width), part in shapes.items():
-            self._write_part(to_table(part, height, width).select(STORED))
+            self._write_part(to_table(part, height, width, self._frames).select(self._columns))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
         """Those of a list of (clip id, key) whose extraction failed, with the reason.
@@ -115,15 +116,17 @@ class FeatureStore:
         stored = ((clip, self.index[key]) for clip, key in entries)
         return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
 
-    def load(self, entries: _Entries) -> FeatureSet:
+    def load(self, entries: _Entries, channels: Sequence[str] | None = None) -> FeatureSet:
         """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
+
+        With ``channels``, only these are read, for a sequence is large.
 
         BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of
         several sizes.
         """
         while True:
             try:
-                return self._load(entries)
+                return self._load(entries, channels)
             except _Removed:  # what it held is in another part by now
                 self._known = None
 
@@ -149,7 +152,7 @@ class FeatureStore:
         shapes: dict[str, list[tuple[str, pa.Table]]] = {}
         for part in parts:
             try:
-                table = self._read(part, STORED)
+                table = self._read(part, self._columns)
             except BadInput as error:  # it stays as it is, for whoever asks for its rows to be told
                 log.warning("%s", error)
                 continue
@@ -183,7 +186,7 @@ class FeatureStore:
             compression="zstd",
             use_dictionary=cast(Any, list(TEXTS)),
             # a sixth smaller, and quicker
-            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in MAPS]),
+            use_byte_stream_split=cast(Any, [f"{name}.list.element" for name in map_channels(self._frames)]),
             write_page_checksum=True,
         )
         texts = table.select(("key", "status", "error")).to_pylist()
@@ -193,7 +196,13 @@ class FeatureStore:
             _enter(self._known, part, table)
         return part
 
-    def _load(self, entries: _Entries) -> FeatureSet:
+    def _load(self, entries: _Entries, channels: Sequence[str] | None) -> FeatureSet:
+        crops = crop_channels(self._frames) if self.unit == "px" else ()
+        wanted_maps, wanted_crops = (
+            [name for name in names if channels is None or name in channels]
+            for names in (map_channels(self._frames), crops)
+        )
+        names = (*wanted_maps, *wanted_crops)
         index = self.index
         self._require(entries)
         usable = [(clip, key) for clip, key in entries if index[key].status == "ok"]
@@ -202,8 +211,8 @@ class FeatureStore:
             wanted.setdefault(key, []).append(row)
         arrays: dict[str, npt.NDArray[Any]] = {}
         for part in sorted({index[key].part for key in wanted}):
-            table = self._read(part, ("key", *self._channels))
-            columns = {name: tensor(table, name) for name in self._channels}
+            table = self._read(part, ("key", *names))
+            columns = {name: tensor(table, name) for name in names}
             keys = cast(list[str], table.column("key").to_pylist())
             mine = [
                 (i, row)
@@ -215,20 +224,20 @@ class FeatureStore:
         if not arrays:
             shape = (0, self._size, self._size)
             arrays = {
-                name: np.zeros(shape, np.uint8 if name in CROPS else np.float32) for name in self._channels
+                name: np.zeros(shape, np.uint8 if name in wanted_crops else np.float32) for name in names
             }
         return FeatureSet(
             clip_ids=tuple(clip for clip, _ in usable),
             keys=tuple(key for _, key in usable),
             unit=self.unit,
-            maps={name: arrays[name] for name in MAPS},
-            crops={name: arrays[name] for name in CROPS if name in arrays},
+            maps={name: arrays[name] for name in wanted_maps},
+            crops={name: arrays[name] for name in wanted_crops},
             failures=self.failures(entries),
         )
 
     @property
-    def _channels(self) -> tuple[str, ...]:
-        return CHANNELS if self.unit == "px" else MAPS
+    def _columns(self) -> tuple[str, ...]:
+        return stored_columns(self._frames)
 
     def _parts(self) -> dict[str, fs.FileInfo]:
         """The parts, the oldest first, equals in the order of their names: some clocks count whole

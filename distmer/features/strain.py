@@ -18,47 +18,22 @@ one-sided, a bright frame arises that says nothing about the face: they set the 
 128) to zero. The two copies of published code keep their border, but divide Sobel by its gain of 8, which
 those leave in: all variants are in px/px, and for maps that are min-max scaled afterwards, as theirs are,
 the factor falls out.
+
+A strain maps the flow, float32 (H, W, 2) in px, to float32 (H, W). It is given the flow after stabilisation:
+a rotation cancels in (uy + vx), but a zoom of the head is strain everywhere. A user's own comes in by the
+same door (`distmer.functions.STRAIN`).
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
 from distmer.features.frames import Float32Array
-from distmer.registry import lookup
 
 _SOBEL_GAIN = np.float32(8)
-
-
-def optical_strain(flow_HW2: Float32Array, variant: str) -> Float32Array:
-    """The optical strain of a flow.
-
-    Give it the flow after stabilisation: a rotation cancels in (uy + vx), but a zoom of the head is strain
-    everywhere.
-
-    Parameters
-    ----------
-    flow_HW2 : float32 array (H, W, 2)
-        u and v in px.
-    variant : str
-        A name in `STRAINS`; the formulas are above.
-
-    Returns
-    -------
-    float32 array (H, W)
-        Strain ≥ 0, px/px.
-
-    Raises
-    ------
-    BadInput
-        There is no such variant.
-    """
-    return lookup(STRAINS, variant, "strain variant")(flow_HW2)
 
 
 def border(size: int) -> int:
@@ -66,17 +41,20 @@ def border(size: int) -> int:
     return round(size / 32)
 
 
-def _standard(flow_HW2: Float32Array) -> Float32Array:
+def standard(flow_HW2: Float32Array) -> Float32Array:
+    """√(ux² + vy² + ½ (uy + vx)²), central differences; the border is 0."""
     return _from_central_differences(flow_HW2, np.float32(0.5))
 
 
-def _half_shear(flow_HW2: Float32Array) -> Float32Array:
+def half_shear(flow_HW2: Float32Array) -> Float32Array:
+    """√(ux² + vy² + ¼ (uy + vx)²), central differences; the border is 0."""
     return _from_central_differences(flow_HW2, np.float32(0.25))
 
 
-def _smooth(flow_HW2: Float32Array) -> Float32Array:
+def smooth(flow_HW2: Float32Array) -> Float32Array:
+    """The standard strain of the flow after a Gaussian of sigma = side / 64."""
     sigma = min(flow_HW2.shape[:2]) / 64
-    return _standard(
+    return standard(
         np.asarray(
             cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32
         )
@@ -93,7 +71,8 @@ def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Floa
     return inner_HW
 
 
-def _meb(flow_HW2: Float32Array) -> Float32Array:
+def meb(flow_HW2: Float32Array) -> Float32Array:
+    """√(ux² + vy² + ½ (uy² + vx²)) by Sobel / 8, as in tvaranka/meb."""
     # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names
     # BORDER_REFLECT.
     ux_HW, uy_HW = (
@@ -107,7 +86,8 @@ def _meb(flow_HW2: Float32Array) -> Float32Array:
     return np.sqrt(ux_HW**2 + vy_HW**2 + np.float32(0.5) * (uy_HW**2 + vx_HW**2)).astype(np.float32)
 
 
-def _ecnu(flow_HW2: Float32Array) -> Float32Array:
+def ecnu(flow_HW2: Float32Array) -> Float32Array:
+    """√(ux² + uy² + ½ (vx + uy)²) by Sobel / 8, as in ECNU's Off-TANet."""
     ux_HW, uy_HW = (
         _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_DEFAULT),
         _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_DEFAULT),
@@ -124,12 +104,3 @@ def _sobel(plane_HW: Float32Array, along_x: int, along_y: int, edge: int) -> Flo
         )
         / _SOBEL_GAIN
     )
-
-
-STRAINS: dict[str, Callable[[Float32Array], Float32Array]] = {
-    "standard": _standard,
-    "smooth": _smooth,
-    "half-shear": _half_shear,
-    "meb": _meb,
-    "ecnu": _ecnu,
-}

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from distmer.datasets.folder import DATASET
-from distmer.features.featureset import FeatureSet
+from distmer.features.featureset import FeatureSet, is_crop
 from distmer.features.landmarks import model_path
-from distmer.features.pipeline import FeatureRequest, extract, frame_paths, unit_of
+from distmer.features.pipeline import FeatureRequest, extract, key_files, unit_of
 from distmer.features.row import FeatureRow
 from distmer.saved.clips import Asked, clips_of
 from distmer.saved.measured import Motion, measure
@@ -123,7 +123,7 @@ def answer(model: SavedModel, asked: Asked) -> Answer:
     features = _as_set(row)
     prob_K = model.probabilities(features)[0]
     distance, percentile = model.training.distance(motion(features, model.inputs)[0])
-    names = [PurePath(path).name for path in frame_paths(asked.source)] if asked.source else []
+    names = [PurePath(path).name for path in key_files(asked.source)] if asked.source else []
     notes = [note for note in (asked.note, row.note, perhaps) if note]
     if distance == 0:
         notes.append("this very clip was in the training")
@@ -157,7 +157,7 @@ def _features(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None
 
 def _as_set(row: FeatureRow) -> FeatureSet:
     channels = {name: x_HW[None] for name, x_HW in row.channels.items()}
-    crops = {name: channels.pop(name) for name in ("onset", "apex") if name in channels}
+    crops = {name: channels.pop(name) for name in row.channels if is_crop(name)}
     return FeatureSet((row.clip_id,), (row.key,), row.unit, channels, crops)
 
 

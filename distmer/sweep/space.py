@@ -21,6 +21,8 @@ from pydantic import Field, model_validator
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
 from distmer.config_places import plugin_group
+from distmer.features.methods import acting_methods
+from distmer.features.sequence import require_frames
 from distmer.functions import of_training
 from distmer.idle import acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
@@ -171,10 +173,12 @@ class Space:
         model = resolve(config.model)
         if model.info.kind == "torch":
             of_training(config.train)
+        acting_methods(config)
+        require_frames(config, model.info.name, model.inputs)
         return config, model
 
     def with_each_name(self) -> Iterator[tuple[Config, ResolvedModel]]:
-        """The base, and the base with each model, loss or augmentation that is searched."""
+        """The base, and the base with each model, loss, augmentation, flow or strain that is searched."""
         yield self.config({})
         for name, domain in self.sweep.space.items():
             if plugin_group(name):

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from distmer.features.featureset import quantity
 from distmer.models import Classical
 from distmer.types import FloatArray
 
 
 class Mirror(nn.Module):
-    """Clips as if their faces had been filmed in a mirror: flipped, and u turned round about no motion.
+    """Clips as if their faces had been filmed in a mirror: flipped, and u (of a sequence, each
+    u) turned round about no motion.
 
     ``zero_C`` is the value of no motion in each of the ``channels``, as the clips are scaled.
     """
@@ -22,7 +24,7 @@ class Mirror(nn.Module):
 
     def __init__(self, channels: Sequence[str], zero_C: torch.Tensor) -> None:
         super().__init__()
-        self.turned = [c for c, channel in enumerate(channels) if channel == "u"]
+        self.turned = [c for c, channel in enumerate(channels) if quantity(channel) == "u"]
         self.register_buffer("zero_C", zero_C)
 
     def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distmer.features.featureset import quantity
 from distmer.features.inputs import Normalisation
 from distmer.types import FloatArray
 
@@ -31,7 +32,7 @@ class Inputs:
         Of shape (1, C, 1, 1).
         """
         middle = 0.5 if self.normalised_as == "minmax" else 0.0
-        zero_C = [middle if channel in ("u", "v") else 0.0 for channel in self.channels]
+        zero_C = [middle if quantity(channel) in ("u", "v") else 0.0 for channel in self.channels]
         return np.array(zero_C, np.float32)[None, :, None, None]
 
     def take(self, clip_ids: Sequence[str]) -> FloatArray:

@@ -32,7 +32,7 @@ def test_the_loss_curve_is_the_plain_loop_s(name: str) -> None:
     size = max(32, models()[name].min_size)
     plain = NETS[name](size=size)  # dropout included: both draw alike
     ours = ours_like(copy.deepcopy(plain), name, size)
-    channels = {"dual_inception": 2, "off_apexnet": 2, "micro_attention": 1}.get(name, 3)
+    channels = {"dual_inception": 2, "off_apexnet": 2, "micro_attention": 1, "flow_gru": 14}.get(name, 3)
     x_NCHW, y_N = torch.randn(CLIPS, channels, size, size), torch.arange(CLIPS) % 3
     optimiser, curve = torch.optim.Adam(plain.parameters(), lr=RATE), list[float]()
     for epoch in range(EPOCHS):

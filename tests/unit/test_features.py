@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import skimage
 
-from distmer.config import FeatureConfig, InputConfig
+from distmer.config import FeatureConfig, InputConfig, Named
 from distmer.features.align import EYE_X, EYE_Y, crop, eye_centres, eye_transform, transform_points
 from distmer.features.featureset import FeatureSet
 from distmer.features.frames import ClipError, decode_gray
@@ -271,7 +271,12 @@ def test_the_key_follows_bytes_and_settings_but_not_the_path(tmp_path: Path, pai
         clip_key(ApexSearch(pair.onset, (pair.apex,)), DIS),
         *(
             clip_key(pair, DIS.model_copy(update=u))
-            for u in ({"size": 64}, {"flow": "tvl1"}, {"strain": "meb"}, {"stabilise": False})
+            for u in (
+                {"size": 64},
+                {"flow": Named(name="tvl1")},
+                {"strain": Named(name="meb")},
+                {"stabilise": False},
+            )
         ),
         clip_key(pair, DIS.model_copy(update={"detector_side": 400})),
     ]

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from sklearn import metrics as sk
 
-from distmer.config import EvaluationConfig, ModelConfig, Named, TrainConfig
+from distmer.config import EvaluationConfig, FeatureConfig, ModelConfig, Named, TrainConfig
 from distmer.evaluation.named import HEADLINE, PUBLISHED, Metric, chosen
 from distmer.evaluation.paired import compare
 from distmer.experiment.results_file import Results
+from distmer.features.methods import try_methods
 from distmer.functions import METRIC
 from distmer.models import resolve
 from distmer.plugins import shipped
@@ -274,7 +275,7 @@ def test_a_users_metric_from_the_configuration_to_the_paired_test(own: Path, say
 
 
 def test_the_examples_of_the_page_run(own: Path) -> None:
-    """The loss, the augmentation and the metric of docs/own-code.md pass a user's trial."""
+    """What docs/own-code.md shows of each kind of function passes a user's trial."""
     page = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text()
     (own / "page_lab.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)))
     train = {
@@ -283,3 +284,5 @@ def test_the_examples_of_the_page_run(own: Path) -> None:
     }
     try_out(resolve(ModelConfig()), TrainConfig.model_validate(train))
     assert not further("page_lab:kappa")[0].one_by_one
+    features = {"flow": {"name": "page_lab:equalised", "contrast": 3}, "strain": "page_lab:divergence"}
+    try_methods(FeatureConfig.model_validate(features))

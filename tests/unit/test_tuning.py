@@ -330,7 +330,7 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(
         "farneback",
     }
     files = chosen_files(result)
-    assert "flow: " in files["chosen/group-1.yaml"]
+    assert "flow:\n    name: " in files["chosen/group-1.yaml"]
     assert ("chosen/clips.txt" in files) == bool(plan.base.failures)
 
 
