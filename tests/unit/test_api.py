@@ -237,7 +237,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_partial(clips: dm.Clips, t
         ({"executor": "loca"}, "dm.loso: there is no executor 'loca'; did you mean 'local'?"),
         ({"tracking": {"fold": "runs"}}, "dm.loso: tracking.fold is not a setting; did you mean 'folds'?"),
         ({"seeds": (1, 1)}, "dm.loso: it: seeds must be distinct"),
-        ({"features": {"flow": "dis"}}, "dm.loso: features.flow acts only where the data are frames"),
+        ({"features": {"flow": "dis"}}, "dm.loso: features.flow.name acts only where the data are frames"),
     ],
 )
 def test_settings_are_checked_as_those_of_a_file(given: dict[str, Any], said: str, clips: dm.Clips) -> None:
