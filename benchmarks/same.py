@@ -20,7 +20,8 @@ from benchmarks.equal import ours_like
 from benchmarks.plain.loso import load, step
 from benchmarks.plain.nets import NETS
 from distmer.config import TrainConfig
-from distmer.training.network import SingleProcess, Task, batch_bounds, predict, repeatable, train_network
+from distmer.training.network import Task, batch_bounds, predict, train_network
+from distmer.training.runtime import SingleProcess, repeatable
 from distmer.training.seeds import derive
 
 

@@ -32,7 +32,7 @@ from distmer.experiment.ledger import Ledger
 from distmer.report.jsonl import JsonLines
 from distmer.training.fit import as_predictions
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime
+from distmer.training.runtime import Runtime
 from distmer.types import FoldBegun, FoldJob, FoldResult
 from harness import nodes, toy
 

@@ -26,14 +26,10 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import ModelConfig, TrainConfig
 from distmer.models import resolve
-from distmer.training.network import (
-    SingleProcess,
-    _one_epoch,
-    keep_memory,
-    make_optimiser,
-    repeatable,
-    to_device,
-)
+from distmer.training.augmentations import Clips
+from distmer.training.losses import ce
+from distmer.training.network import make_optimiser, train_epoch
+from distmer.training.runtime import SingleProcess, keep_memory, repeatable, to_device
 
 # of the others 64
 BATCH = {"ststnet": 221, "off_tanet": 32, "mini_aorcnn": 32, "macnn": 8, "micro_attention": 8}
@@ -104,9 +100,10 @@ def _serve(side: str, model: str) -> None:
         net.to(memory_format=torch.channels_last)
         ours, x_BCHW = make_optimiser(net, TrainConfig()), to_device(x_BCHW.numpy(), torch.device("cpu"))
         batches = [torch.arange(batch)]
+        clips = Clips(x_BCHW, y_B, resolved.inputs, torch.zeros(x_BCHW.shape[1]), 3)
 
         def run() -> None:
-            _one_epoch(net, ours, x_BCHW, y_B, batches, None, SingleProcess())
+            train_epoch(net, ours, clips, batches, ce, SingleProcess())
 
     run()
     print(json.dumps([0.0, 0.0]), flush=True)

@@ -20,7 +20,7 @@ from benchmarks.scheduler import Sleep, jobs
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime
+from distmer.training.runtime import Runtime
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult
 from harness import nodes
 

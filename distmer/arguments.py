@@ -38,7 +38,7 @@ def retry_option(command: Any) -> Any:
 
 def keep_freed_memory() -> None:
     """Folds are trained in this process, and it is ours."""
-    from distmer.training.network import keep_memory
+    from distmer.training.runtime import keep_memory
 
     keep_memory()
 

@@ -34,6 +34,8 @@ SHARED = (
     "distmer.training.fit",
     "distmer.training.losses",
     "distmer.training.network",
+    "distmer.training.recipe",
+    "distmer.training.runtime",
     "distmer.training.seeds",
 )
 

@@ -25,7 +25,7 @@ from distmer.experiment.local import attempt
 from distmer.experiment.run import Report
 from distmer.training.estimate import uses_worker_group
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime, SingleProcess, keep_memory
+from distmer.training.runtime import Runtime, SingleProcess, keep_memory
 from distmer.types import FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
 _log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from distmer.experiment.run import Report
 from distmer.leftovers import temporary_folder
 from distmer.storage import Place, arrow, delete, place, write
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import T, keep_memory, training_device
+from distmer.training.runtime import T, keep_memory, training_device
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
 # What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word,

@@ -13,7 +13,7 @@ from distmer.features.pipeline import FeatureRequest, extract, one_thread
 from distmer.features.row import FeatureRow
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime, SingleProcess
+from distmer.training.runtime import Runtime, SingleProcess
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
 

@@ -23,7 +23,7 @@ from distmer.saved.weights import packed, unpacked
 from distmer.storage import Place
 from distmer.training.fit import Fitted, train_fold
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import SingleProcess, repeatable
+from distmer.training.runtime import SingleProcess, repeatable
 from distmer.types import BadInput, FloatArray, Fold, FoldJob
 
 EVERYONE = "everyone"  # the name of the fold that holds nobody out: its seed follows from it

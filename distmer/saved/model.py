@@ -23,7 +23,7 @@ from distmer.saved.folder import Manifest, read_folder
 from distmer.saved.weights import unpacked
 from distmer.storage import Place, place
 from distmer.training.fit import Fitted
-from distmer.training.network import repeatable
+from distmer.training.runtime import repeatable
 from distmer.types import BadInput, FloatArray
 
 if TYPE_CHECKING:

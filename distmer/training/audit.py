@@ -17,7 +17,7 @@ import numpy as np
 from distmer.config import TrainConfig
 from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime, repeatable
+from distmer.training.runtime import Runtime, repeatable
 from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak
 
 # Probabilities of a clip alone and of the same clip among others: arithmetic on a batch of another size may

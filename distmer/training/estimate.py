@@ -17,7 +17,8 @@ import numpy as np
 
 from distmer.config import ClusterConfig, ModelConfig, TrainConfig
 from distmer.models import ResolvedModel, resolve
-from distmer.training.network import SingleProcess, Task, batch_bounds, repeatable, train_network
+from distmer.training.network import Task, batch_bounds, train_network
+from distmer.training.runtime import SingleProcess, repeatable
 from distmer.types import FoldJob, JsonValue
 
 _CLASSICAL_SECONDS = 1.0  # measured below a second a fold on some hundred clips; not worth a probe

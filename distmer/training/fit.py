@@ -10,22 +10,21 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from distmer.code import SHARED, code_of, other_code, read_sources
-from distmer.config import InputConfig, ModelConfig, TrainConfig
+from distmer.config import ModelConfig, TrainConfig
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
-from distmer.functions import Function, of_training
+from distmer.functions import of_training
 from distmer.models import ResolvedModel, resolve
-from distmer.training.augmentations import Augmentation, Clips, mirror
-from distmer.training.averaging import Ensemble, Mirror, SymmetricClassical, SymmetricNetwork
+from distmer.training.averaging import Ensemble, SymmetricClassical
 from distmer.training.fold_inputs import ChannelScale, Inputs
-from distmer.training.network import Runtime, SingleProcess, Task, built, predict, repeatable, train_network
+from distmer.training.network import Task, built, predict, train_network
+from distmer.training.recipe import Recipe
+from distmer.training.runtime import Runtime, SingleProcess, repeatable
 from distmer.training.seeds import derive
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult, IntArray, OtherCode, Predictions
 
@@ -180,7 +179,7 @@ def train_fold(
     """
     x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
     seed = derive(job.seed, job.fold.id)
-    recipe = _Recipe.of(job, inputs, resolved, train)
+    recipe = Recipe.of(job, inputs, resolved, train)
     if resolved.info.kind == "classical":
         scale = recipe.scale(x_NCHW)
         mirror = recipe.mirror(scale)
@@ -219,72 +218,6 @@ def _rebuilt(task: Task, state: Mapping[str, Any], runtime: Runtime) -> Any:
     return net.eval()
 
 
-@dataclass(frozen=True, eq=False)
-class _Recipe:
-    """How a job's network is trained on any of its clips: on all of its training clips, or on inner folds."""
-
-    job: FoldJob
-    resolved: ResolvedModel
-    train: TrainConfig
-    inputs: InputConfig
-    loss: Function
-    augment: tuple[Augmentation, ...]
-    channels: tuple[str, ...]
-    zero_1C11: FloatArray
-
-    @classmethod
-    def of(cls, job: FoldJob, inputs: Inputs, resolved: ResolvedModel, train: TrainConfig) -> _Recipe:
-        config = InputConfig.model_validate(job.spec["inputs"])
-        loss, *augment = of_training(train)
-        chain = tuple(_checked(function) for function in augment)
-        chain = (mirror, *chain) if config.symmetric else chain
-        return cls(job, resolved, train, config, loss, chain, inputs.channels, inputs.no_motion)
-
-    def task(self, x_NCHW: FloatArray, y_N: IntArray) -> tuple[Task, ChannelScale | None]:
-        """What is trained on these clips, and the standardisation that they give."""
-        classes = int(self.job.spec["classes"])
-        scale = self.scale(x_NCHW)
-        zero_1C11 = self.zero_1C11
-        if scale is not None:
-            x_NCHW, zero_1C11 = scale.apply(x_NCHW), scale.apply(zero_1C11)
-        loss = self.loss.bound(count_K=np.bincount(y_N, minlength=classes))
-        build = partial(self.resolved.build, classes)
-        zero_C = zero_1C11.reshape(-1)
-        return Task(build, x_NCHW, y_N, classes, loss, self.augment, self.channels, zero_C), scale
-
-    def scale(self, x_NCHW: FloatArray) -> ChannelScale | None:
-        """The standardisation that these clips give, if it is wanted."""
-        return ChannelScale.of(x_NCHW) if self.inputs.standardise else None
-
-    def mirror(self, scale: ChannelScale | None) -> Mirror | None:
-        """What mirrors clips of that scale, if symmetry is wanted."""
-        if not self.inputs.symmetric:
-            return None
-        zero_1C11 = self.zero_1C11 if scale is None else scale.apply(self.zero_1C11)
-        return Mirror(self.channels, torch.from_numpy(zero_1C11.reshape(-1)))
-
-    def symmetric(self, net: Any, scale: ChannelScale | None) -> Any:
-        """The network as it answers: averaged over mirror images, if symmetry is wanted."""
-        mirror = self.mirror(scale)
-        return net if mirror is None else SymmetricNetwork(net, mirror).to(next(net.parameters()).device)
-
-
-def _checked(function: Function) -> Augmentation:
-    """The augmentation. BadInput where it changes labels without saying so."""
-    augment, may = function.bound(), getattr(function.entry, "changes_labels", False)
-
-    def checked(clips: Clips, rng: np.random.Generator) -> Clips:
-        after = augment(clips, rng)
-        if after.target is not clips.target and not may:
-            raise BadInput(
-                f"augmentation {function.name}: it changes labels without saying so; if that is meant, give"
-                " it the attribute changes_labels = True."
-            )
-        return after
-
-    return checked
-
-
 def _labels(job: FoldJob, clip_ids: tuple[str, ...]) -> IntArray:
     return np.array([job.labels[c] for c in clip_ids])
 
@@ -299,7 +232,7 @@ def _oracle(
     probabilities after each epoch come too. There are no checkpoints.
     """
     x_NCHW, y_N = inputs.take(job.fold.train), _labels(job, job.fold.train)
-    recipe = _Recipe.of(job, inputs, resolved, train)
+    recipe = Recipe.of(job, inputs, resolved, train)
     x_test, y_test = inputs.take(job.fold.test), _labels(job, job.fold.test)
     seed = derive(job.seed, job.fold.id)
     prob_ENK, losses = _train_and_predict_each_epoch(recipe, x_NCHW, y_N, x_test, seed, runtime)
@@ -312,7 +245,7 @@ def _oracle(
 
 
 def _choose_epochs(
-    job: FoldJob, x_NCHW: FloatArray, y_N: IntArray, recipe: _Recipe, seed: int, runtime: Runtime
+    job: FoldJob, x_NCHW: FloatArray, y_N: IntArray, recipe: Recipe, seed: int, runtime: Runtime
 ) -> tuple[int, Curves]:
     """The epoch of best UAR over inner folds of the training clips, split by subject, their validation clips
     pooled.
@@ -339,7 +272,7 @@ def _choose_epochs(
 
 
 def _train_and_predict_each_epoch(
-    recipe: _Recipe, x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray, seed: int, runtime: Runtime
+    recipe: Recipe, x_NCHW: FloatArray, y_N: IntArray, x_held_NCHW: FloatArray, seed: int, runtime: Runtime
 ) -> tuple[FloatArray, tuple[float, ...]]:
     """prob_ENK, the held clips' class probabilities after each epoch of training on x_NCHW, and the training
     loss of each epoch; of an ensemble, their means."""

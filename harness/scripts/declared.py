@@ -21,7 +21,7 @@ from distmer.experiment.local import attempt
 from distmer.process import terminable
 from distmer.report.live import LiveProgress
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime, SingleProcess
+from distmer.training.runtime import Runtime, SingleProcess
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
 

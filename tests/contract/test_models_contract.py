@@ -17,7 +17,8 @@ from distmer.config import ModelConfig, TrainConfig
 from distmer.digests import digest
 from distmer.features.featureset import is_channel
 from distmer.models import ResolvedModel, models, parameters, resolve
-from distmer.training.network import SingleProcess, Task, predict, train_network
+from distmer.training.network import Task, predict, train_network
+from distmer.training.runtime import SingleProcess
 from distmer.types import BadInput
 
 ALL = sorted(models())

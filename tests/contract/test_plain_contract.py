@@ -14,7 +14,8 @@ from benchmarks.plain.loso import step
 from benchmarks.plain.nets import NETS
 from distmer.config import TrainConfig
 from distmer.models import models
-from distmer.training.network import SingleProcess, Task, batch_bounds, train_network
+from distmer.training.network import Task, batch_bounds, train_network
+from distmer.training.runtime import SingleProcess
 from distmer.training.seeds import derive
 
 # A rate at which rounding is not amplified: at 1e-3, macnn's curves part by a hundredth in the fourth epoch.

@@ -21,7 +21,7 @@ from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.run import Report
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
-from distmer.training.network import Runtime
+from distmer.training.runtime import Runtime
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
 from harness import command, toy
 from harness.scripts.declared import on_the_cpu

@@ -17,7 +17,7 @@ import torch
 from distmer.experiment.events import Observers, RunEnded, Step
 from distmer.process import environment, only_errors_of
 from distmer.report import sweep as drawn
-from distmer.training.network import repeatable
+from distmer.training.runtime import repeatable
 from harness import command, toy
 from tests import factories
 

@@ -12,7 +12,7 @@ from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.result import mixed_devices
 from distmer.training.estimate import describe_executor, uses_worker_group
-from distmer.training.network import SingleProcess
+from distmer.training.runtime import SingleProcess
 from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
 from harness import toy
 

@@ -14,7 +14,7 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from distmer.config import TrainConfig
-from distmer.training import fold_inputs, losses, network
+from distmer.training import fold_inputs, losses, network, runtime
 from distmer.training.fit import fit_and_keep, fit_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
@@ -89,7 +89,7 @@ def test_a_fold_alone_is_the_fold_among_others(name: str) -> None:
         assert accuracy_score(truth, said) > 0.6
 
 
-class Memory(network.SingleProcess):
+class Memory(runtime.SingleProcess):
     """A runtime that keeps every checkpoint, and dies once, after so many of them."""
 
     def __init__(self, dies_after: int) -> None:
