@@ -1,17 +1,15 @@
-"""The command line: thin, and quick to start. Every command is one function of `distmer.commands`."""
+"""The commands that make and score experiments."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from distmer import __version__, cli_kept, cli_pages
-from distmer.arguments import (
+from distmer.cli.arguments import (
     experiment,
     is_sweep,
     keep_freed_memory,
@@ -20,24 +18,11 @@ from distmer.arguments import (
     set_option,
     workspace_option,
 )
-from distmer.cli_data import data
-from distmer.ending import COMPLETE, ERROR, PARTIAL, Commands
+from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 from distmer.types import BadInput
 
 
-@click.group(cls=Commands, commands=cli_kept.ALL, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="distmer")
-def main() -> None:
-    """Leave-one-subject-out micro-expression recognition on Ray.
-
-    CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
-    """
-
-
-main.add_command(data)
-
-
-@main.command()
+@click.command()
 @experiment
 @click.option(
     "--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers."
@@ -74,7 +59,7 @@ def run(
     return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(ended.status, ERROR)
 
 
-@main.command()
+@click.command()
 @experiment
 @click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many to audit.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Draws the folds.")
@@ -97,7 +82,7 @@ def audit(
     return COMPLETE if verdict.passed else ERROR
 
 
-@main.command()
+@click.command()
 @experiment
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
@@ -113,7 +98,7 @@ def features(
     return COMPLETE
 
 
-@main.command()
+@click.command()
 @click.argument("paths", nargs=-1, required=True)
 @set_option
 @workspace_option
@@ -149,7 +134,7 @@ def compare(
     return compared.comparison.exit_status
 
 
-@main.command()
+@click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Of the bootstrap."
@@ -178,7 +163,7 @@ def score(
     return COMPLETE
 
 
-@main.command()
+@click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
 @workspace_option
@@ -200,7 +185,7 @@ def sweep(
     return {"complete": COMPLETE, "partial": PARTIAL}.get(swept.status, ERROR)
 
 
-@main.command()
+@click.command()
 @experiment
 @click.option("--gpus", type=click.IntRange(0), default=0, help="Of a sweep: how long on so many GPUs.")
 @click.option(
@@ -235,102 +220,4 @@ def plan(
     return COMPLETE
 
 
-@main.command()
-@click.option(
-    "--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size."
-)
-@click.option("--model", "only", metavar="NAME", help="This model alone.")
-@click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
-    """The models and their variants: costs beside the reference paper's figures, options, sources."""
-    from distmer.commands.models import list_models
-
-    rows = list_models(size, only, timed=not no_time)
-    if as_json:
-        click.echo(json.dumps(rows))
-    else:
-        from distmer.costs.table import models_text
-
-        click.echo(models_text(rows))
-    return COMPLETE
-
-
-@main.command()
-@click.argument("kind", required=False)
-def plugins(kind: str | None) -> int:
-    """What a configuration can name, with its options. KIND: models, losses, augmentations, metrics, …"""
-    from distmer.commands.plugins import list_plugins
-
-    click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
-    return COMPLETE
-
-
-@main.command()
-@click.argument("run_dir")
-@click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
-def track(run_dir: str, workspace: str | None) -> int:
-    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once.
-
-    For when the server was away.
-    """
-    from distmer.commands.session import Session
-    from distmer.commands.track import track_run
-    from distmer.storage import place
-
-    folder = place(run_dir)
-    if (folder / "sweep.yaml").exists():
-        from distmer.commands.sweep import track_sweep
-
-        click.echo(track_sweep(folder, workspace, os.environ))
-        return COMPLETE
-    click.echo(track_run(folder, Session.reopen(folder, workspace, os.environ)))
-    return COMPLETE
-
-
-@main.command()
-@experiment
-@click.option("--gpus", type=click.IntRange(1), help="Ask the cluster for so many GPUs, and wait for them.")
-@click.option("--wait", default=600.0, show_default=True, help="Seconds that the GPUs may take to join.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
-def doctor(
-    config: Path | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    gpus: int | None,
-    wait: float,
-    timeout: float,
-    as_json: bool,
-) -> int:
-    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
-    every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
-    fixed.
-    """
-    from distmer.commands.doctor import check_up
-
-    session = open_session(config, overrides, workspace)
-    checks = []
-    for check in check_up(session, gpus=gpus or 0, wait=wait, timeout=timeout):
-        checks.append(asdict(check))
-        if not as_json:
-            click.echo(check.line)
-    well = all(check["ok"] for check in checks)
-    if as_json:
-        click.echo(json.dumps({"ok": well, "checks": checks}))
-    return COMPLETE if well else ERROR
-
-
-@main.command()
-@click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
-@click.option("--port", default=5000, show_default=True)
-def ui(workspace: str | None, port: int) -> int:
-    """MLflow's pages over the workspace's runs, on this machine's loopback address alone."""
-    from distmer.commands.ui import serve_ui
-
-    return serve_ui(workspace, port, os.environ)
-
-
-cli_pages.add_to(main)
-if __name__ == "__main__":
-    main()
+ALL = (run, audit, features, compare, score, sweep, plan)

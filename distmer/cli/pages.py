@@ -6,7 +6,7 @@ import os
 
 import click
 
-from distmer.ending import COMPLETE
+from distmer.cli.ending import COMPLETE
 
 
 @click.command()
@@ -33,6 +33,4 @@ def index(workspace: str | None) -> int:
     return COMPLETE
 
 
-def add_to(group: click.Group) -> None:
-    for command in (report, index):
-        group.add_command(command)
+ALL = (report, index)

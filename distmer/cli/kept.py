@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from distmer.arguments import experiment, keep_freed_memory, open_session
-from distmer.ending import BAD_INPUT, COMPLETE, PARTIAL
+from distmer.cli.arguments import experiment, keep_freed_memory, open_session
+from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
 
 
 @click.command()
@@ -78,4 +78,4 @@ def predict(
     return COMPLETE if not failed else BAD_INPUT if failed == len(found) else PARTIAL
 
 
-ALL = [fit, predict]
+ALL = (fit, predict)

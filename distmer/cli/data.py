@@ -7,8 +7,8 @@ from typing import Literal
 
 import click
 
-from distmer.arguments import experiment, open_session
-from distmer.ending import COMPLETE
+from distmer.cli.arguments import experiment, open_session
+from distmer.cli.ending import COMPLETE
 
 
 @click.group()
@@ -127,3 +127,6 @@ def data_lock(config: Path | None, overrides: tuple[str, ...], workspace: str | 
 
     click.echo(lock_clips(open_session(config, overrides, workspace), to))
     return COMPLETE
+
+
+ALL = (data,)

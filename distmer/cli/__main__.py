@@ -1,0 +1,3 @@
+from distmer.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""The commands around an experiment: what there is, whether the machines are fit, MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from distmer.cli.arguments import (
+    experiment,
+    open_session,
+)
+from distmer.cli.ending import COMPLETE, ERROR
+
+
+@click.command()
+@click.option(
+    "--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size."
+)
+@click.option("--model", "only", metavar="NAME", help="This model alone.")
+@click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
+    """The models and their variants: costs beside the reference paper's figures, options, sources."""
+    from distmer.commands.models import list_models
+
+    rows = list_models(size, only, timed=not no_time)
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        from distmer.costs.table import models_text
+
+        click.echo(models_text(rows))
+    return COMPLETE
+
+
+@click.command()
+@click.argument("kind", required=False)
+def plugins(kind: str | None) -> int:
+    """What a configuration can name, with its options. KIND: models, losses, augmentations, metrics, …"""
+    from distmer.commands.plugins import list_plugins
+
+    click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
+    return COMPLETE
+
+
+@click.command()
+@click.argument("run_dir")
+@click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
+def track(run_dir: str, workspace: str | None) -> int:
+    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once.
+
+    For when the server was away.
+    """
+    from distmer.commands.session import Session
+    from distmer.commands.track import track_run
+    from distmer.storage import place
+
+    folder = place(run_dir)
+    if (folder / "sweep.yaml").exists():
+        from distmer.commands.sweep import track_sweep
+
+        click.echo(track_sweep(folder, workspace, os.environ))
+        return COMPLETE
+    click.echo(track_run(folder, Session.reopen(folder, workspace, os.environ)))
+    return COMPLETE
+
+
+@click.command()
+@experiment
+@click.option("--gpus", type=click.IntRange(1), help="Ask the cluster for so many GPUs, and wait for them.")
+@click.option("--wait", default=600.0, show_default=True, help="Seconds that the GPUs may take to join.")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
+def doctor(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    gpus: int | None,
+    wait: float,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
+    every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
+    fixed.
+    """
+    from distmer.commands.doctor import check_up
+
+    session = open_session(config, overrides, workspace)
+    checks = []
+    for check in check_up(session, gpus=gpus or 0, wait=wait, timeout=timeout):
+        checks.append(asdict(check))
+        if not as_json:
+            click.echo(check.line)
+    well = all(check["ok"] for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "checks": checks}))
+    return COMPLETE if well else ERROR
+
+
+@click.command()
+@click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
+@click.option("--port", default=5000, show_default=True)
+def ui(workspace: str | None, port: int) -> int:
+    """MLflow's pages over the workspace's runs, on this machine's loopback address alone."""
+    from distmer.commands.ui import serve_ui
+
+    return serve_ui(workspace, port, os.environ)
+
+
+ALL = (models, plugins, track, doctor, ui)
