@@ -50,12 +50,19 @@ def distmer(installed: Path, lab: Path, *arguments: str) -> subprocess.Completed
 
 def test_a_laboratory_runs_its_own_code_from_the_wheel(installed: Path, lab: Path) -> None:
     maps = toy.write_flowmaps(lab.parent / "maps", subjects=4)
-    chosen = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax"]
+    emotions = ("disgust", "happiness", "surprise")
+    rows = [
+        f"{image.relative_to(maps)},{image.parts[-4]},{emotions[int(image.parts[-2])]}"
+        for image in sorted(maps.rglob("*.png"))
+    ]
+    (maps / "clips.csv").write_text("\n".join(["file,subject,emotion", *rows, "gone.png,s9,anger"]))
+    chosen = [f"data.root={maps}", "data.protocol=lab_protocol.yaml", "inputs.normalise=minmax"]
     chosen += ["train.epochs=2", "tracking.enabled=false", "evaluation.bootstrap=100"]
     settings = [part for one in chosen for part in ("--set", one)]
     run = distmer(installed, lab, "run", "own-model.yaml", *settings, "--local")
     assert run.returncode == 0, run.stderr
-    assert "lab_nets:SmallNet on flowmaps, 4 folds" in run.stdout
+    assert "lab_nets:SmallNet on lab_protocol, 4 folds" in run.stdout
+    assert "clips.csv row 26: there is no file gone.png" in run.stdout
     audit = distmer(installed, lab, "audit", "own-model.yaml", *settings, "--folds=1", "--local")
     assert audit.returncode == 0, audit.stderr
     assert "passed 1 fold" in audit.stdout
