@@ -199,10 +199,10 @@ def import_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
         importlib.invalidate_caches()
     module = _import(path.stem, str(path))
-    if Path(str(getattr(module, "__file__", ""))).resolve() != path:
-        raise BadInput(
-            f"{path}: a module named {path.stem!r} is there already ({module.__file__}); rename the file."
-        )
+    found = Path(str(getattr(module, "__file__", "")))
+    # A copy is the same code: a submitted job's current folder, say, is one of the folder that it names.
+    if found.resolve() != path and not (found.is_file() and found.read_bytes() == path.read_bytes()):
+        raise BadInput(f"{path}: a module named {path.stem!r} is there already ({found}); rename the file.")
     return module
 
 

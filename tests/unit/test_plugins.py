@@ -317,3 +317,14 @@ def test_a_model_is_tried_before_anything_begins(width: str, line: str, said: st
     assert said in str(raised.value) and "\n" not in str(raised.value)
     if "raised" in said:
         assert f"{tmp_path}/tried_nets.py, line 1" in str(raised.value)
+
+
+def test_a_copy_of_a_file_is_the_same_code_and_another_file_of_its_name_is_not(tmp_path: Path) -> None:
+    """A submitted job's current folder is a copy of the folder that its settings name."""
+    for folder in ("one", "copy", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "copied_lab.py").write_text(f"ANSWER = {len(folder) // 5}\n")
+    first = plugins.import_file(tmp_path / "one" / "copied_lab.py")
+    assert plugins.import_file(tmp_path / "copy" / "copied_lab.py") is first
+    with pytest.raises(BadInput, match="a module named 'copied_lab' is there already"):
+        plugins.import_file(tmp_path / "other" / "copied_lab.py")
