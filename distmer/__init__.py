@@ -81,7 +81,7 @@ class _Called(ModuleType):
 
 
 class _Distmer(ModuleType):
-    """This package. Python's import sets each of its packages as an attribute, whoever imports it first."""
+    """This package. Python's import sets each of its packages as an attribute when it is first imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _CALLED and isinstance(value, ModuleType):

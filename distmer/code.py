@@ -3,8 +3,9 @@
 A digest is the SHA-256 of a file's syntax tree without its docstrings. So a change of a comment, a docstring
 or the layout leaves it as it is, and any other change moves it.
 
-A fold's job carries these digests, and whoever trains the fold compares them with its own. This module stands
-below all others and knows the listed ones by name alone: nothing is imported before somebody asks.
+A fold's job carries these digests, and the process that trains the fold compares them with its own. This
+module stands below all others and knows the listed ones by name alone: nothing is imported before it is asked
+for.
 """
 
 from __future__ import annotations

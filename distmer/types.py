@@ -204,7 +204,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class FoldJob:
-    """One training, complete: whoever holds the job and the inputs gets the same result to the bit.
+    """One training, complete: the job and the inputs give the same result to the bit, anywhere.
 
     ``spec`` is everything that can change the numbers (model with all defaults filled in, training, inputs,
     seed, split, labels, content keys of the features); ``digest`` is its content digest, and the fold's
@@ -299,7 +299,7 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class FoldFailure:
-    """A fold whose code raised: the reason in a sentence, the traceback for whoever mends it.
+    """A fold whose code raised: the reason in a sentence, the traceback for the one who mends it.
 
     ``lost``: not by the fold's own fault, so another try may do better: its worker died, or had other code.
     """

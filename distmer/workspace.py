@@ -99,7 +99,7 @@ def _require(where: Place, what: str, remedy: str) -> None:
             where.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=where):
                 pass
-        # by a write: a refused look has no reason with it, and whoever may write need not be allowed to
+        # by a write: a refused look has no reason with it, and a user who may write need not be allowed to
         # delete
         else:
             write(where / ".writable", b"")

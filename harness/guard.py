@@ -1,7 +1,7 @@
 """Ends what a process of the tests or of the benchmarks started, once that process is gone, however it went.
 
-``begin`` leaves a mark in the environment, which every process started from then on inherits, whoever starts
-it: a command, Ray's daemons, their workers. A watcher in a session of its own waits until the process is no
+``begin`` leaves a mark in the environment, which every process started from then on inherits: a
+command, Ray's daemons, their workers. A watcher in a session of its own waits until the process is no
 more, and then ends all that bear the mark. So nothing is left by a SIGKILL either, which no handler and no
 fixture sees.
 """

@@ -51,7 +51,7 @@ class RayWorkers:
     """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts
     upon.
 
-    No try is made by Ray itself: whoever is lost is known here, and so is which folds are being trained.
+    No try is made by Ray itself: what is lost is known here, and so is which folds are being trained.
     """
 
     def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
@@ -95,7 +95,7 @@ class RayWorkers:
     def reports(self, seconds: float | None = None) -> list[Report]:
         """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is
         lost."""
-        # Whoever waits without an end has nothing more to submit; a sweep soon may have.
+        # A caller that waits without an end has nothing more to submit; a sweep soon may have.
         self._idle = [
             (since, lane)
             for since, lane in self._idle
@@ -203,9 +203,9 @@ class RayWorkers:
             self._coming[new.ready.remote()] = new
 
     def _trains(self) -> bool:
-        """Whether some fold is being trained: the loss of a task or a process is always told, so whoever has
-        begun and was not lost is at work. A group's workers are Ray Train's, which waits for another machine
-        by itself: they are, as long as a machine could hold one."""
+        """Whether some fold is being trained. The loss of a task or a process is always reported, so one that
+        has begun and was not lost is at work. The workers of a group are Ray Train's, which itself waits for
+        another machine: they are at work as long as a machine could hold one."""
         begun = [flight for flight in self._pending.values() if flight.begun]
         if not all(flight.group for flight in begun):
             return True
@@ -244,7 +244,7 @@ class RayFoldExecutor:
             while left:
                 while waiting and self._workers.room:
                     self._workers.submit(waiting.pop(), shared)
-                for report in self._workers.reports():  # none, every few seconds: whoever stops us is heard
+                for report in self._workers.reports():  # none, every few seconds: a signal is heard
                     left -= not isinstance(report, FoldBegun)
                     yield report
         finally:

@@ -114,7 +114,7 @@ def _rules(
     protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None
 ) -> _Rules:
     part = protocol.sets[dataset]
-    # Whoever pins the list of clips has settled the named exclusions too.
+    # A pinned list of clips settles the named exclusions too.
     named = (
         {(e.subject, e.clip): f"left out by name: {e.source}" for e in part.exclude}
         if include is None

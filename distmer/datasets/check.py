@@ -55,7 +55,7 @@ def mismatches(manifest: Manifest) -> list[str]:
             lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
     listed = [line for dataset in manifest.listed for line in _against_list(manifest, dataset)]
     met = {dataset for dataset in manifest.listed if not _against_list(manifest, dataset)}
-    # Whoever has exactly the published clips has no use for the exclusions that lead to them.
+    # A copy that is exactly the published clips has no use for the exclusions that lead to them.
     problems = [line for line in manifest.problems if line.split(":")[0] not in met]
     return [*lines, *listed, *problems]
 

@@ -86,7 +86,7 @@ class Answer:
 
 def examine(probe: Probe, name: str) -> NodeReport:
     """Look at this machine; ``name`` is its own among those that look at the same store."""
-    import torch  # seconds; not needed by whoever judges
+    import torch  # seconds; not needed by the driver, which judges
 
     packages = {package: importlib.metadata.version(package) for package in ("ray", "torch")}
     return NodeReport(
@@ -144,7 +144,8 @@ def _told(error: Exception) -> str:
 
 
 def _landmarks(configured: str | None) -> str:
-    from distmer.features.landmarks import load, model_path  # dlib and OpenCV: not needed by whoever judges
+    # dlib and OpenCV are not needed by the driver, which judges
+    from distmer.features.landmarks import load, model_path
 
     try:
         load(model_path(configured))

@@ -45,7 +45,7 @@ def run(
     ``audit`` is the verdict on the plan, if there is one.
 
     Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of
-    everything, and last of the end, when the result is kept: whoever stops us may not wait for a tracker.
+    everything, and last of the end, when the result is kept: a user who stops us may not wait for a tracker.
     BadInput for a fold that is none.
     """
     started = time.perf_counter()

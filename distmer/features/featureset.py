@@ -13,7 +13,7 @@ from distmer.features.frames import ByteArray, Float32Array
 from distmer.registry import nearest
 from distmer.types import BadInput, ClipFailure
 
-# flow in px and strain in px/px, or maps min-max scaled to 0..1 by whoever published them
+# flow in px and strain in px/px, or maps min-max scaled to 0..1 by their publishers
 Unit = Literal["px", "minmax"]
 Status = Literal["ok", "failed"]
 

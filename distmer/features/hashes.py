@@ -1,8 +1,8 @@
 """The SHA-256 of frame files by path, size and times, kept so that a cached run reads no frame.
 
-One Parquet file in the features' place. It is a memory and no truth: whoever extracts a clip hashes what it
-reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it at once;
-the last one's is kept.
+One Parquet file in the features' place. It is a memory and no truth: the process that extracts a clip hashes
+what it reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it
+at once; the last one's is kept.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

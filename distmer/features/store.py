@@ -153,7 +153,7 @@ class FeatureStore:
         for part in parts:
             try:
                 table = self._read(part, self._columns)
-            except BadInput as error:  # it stays as it is, for whoever asks for its rows to be told
+            except BadInput as error:  # it stays as it is: a reader of its rows is told
                 log.warning("%s", error)
                 continue
             shapes.setdefault(str(table.schema.field("u").type), []).append((part, table))

@@ -77,7 +77,7 @@ def ensure(
     if (root / MARKER).is_file():
         return root
     stopped = threading.Event()
-    # Whoever starts Ray forks. OpenBLAS can hang for ever in a fork while another thread multiplies on
+    # A start of Ray forks. OpenBLAS can hang for ever in a fork while another thread multiplies on
     # several threads of its own (seen with numpy 2's OpenBLAS); on one it cannot.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(1) as pool:
         generation = pool.submit(_generate, options, root, progress, stopped)
