@@ -101,7 +101,8 @@ def _source_of(name: str) -> bytes:
     """The module's source, read once for each import: `importlib.reload` reads it anew."""
     module = importlib.import_module(name)
     if name not in _sources or _sources[name][0] is not module.__spec__:  # each import has a spec of its own
-        _sources[name] = (module.__spec__, Path(str(module.__file__)).read_bytes())
+        file = getattr(module, "__file__", None)  # a namespace package and a module of C have none
+        _sources[name] = (module.__spec__, Path(file).read_bytes() if file else b"")
     return _sources[name][1]
 
 

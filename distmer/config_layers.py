@@ -104,8 +104,10 @@ def load_layers(
     for layer in layers:
         change_settings(layer.tree, with_names)
     if modules := merge_layers(layers).get("plugins"):
+        if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+            raise BadInput(f"plugins is {modules!r}; give a list of modules and files: [./my_code.py].")
         for layer in layers:
-            change_settings(layer.tree, declaring(modules if isinstance(modules, list) else [modules]))
+            change_settings(layer.tree, declaring(modules))
     return tuple(layers)
 
 
@@ -296,8 +298,10 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
             depth = min(len(keys), len(other))
             same = keys == other and type(value) is type(other_value) and value == other_value
             if keys[:depth] == other[:depth] and not same:
+                setting = ".".join(keys[:depth])
+                named = f" (the name is {setting}.name)" if setting in plugin_settings() else ""
                 raise BadInput(
-                    f"{origin}{other_name} and {name} both set {'.'.join(keys[:depth])}; keep one of them."
+                    f"{origin}{other_name} and {name} both set {setting}; keep one of them{named}."
                 )
         seen.append((keys, value, name))
         node = tree

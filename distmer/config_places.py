@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from distmer.config import Config, PathMark, PluginMark
-from distmer.idle import sections
+from distmer.idle import sections, value_at
 from distmer.plugins import anchored_reference, declared
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
@@ -89,8 +89,9 @@ def with_names(name: str, value: Any, searched: bool) -> Any:
     """``focal`` as ``{name: focal}``, so that settings of several layers can be merged."""
     if searched or name not in plugin_settings():
         return value
-    if isinstance(value, list):
-        return [{"name": one} if isinstance(one, str) else one for one in value]
+    if isinstance(value_at({}, name), tuple):  # a list, of which a single one may be given alone
+        several = value if isinstance(value, list) else [value]
+        return [{"name": one} if isinstance(one, str) else one for one in several]
     return {"name": value} if isinstance(value, str) else value
 
 

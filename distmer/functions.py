@@ -8,6 +8,7 @@ objects are called with those first arguments.
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,16 @@ from pydantic import create_model
 
 from distmer.code import read_sources
 from distmer.config import Named, Section, TrainConfig, parse
-from distmer.plugins import Plugin, announced, find, is_reference, names_announced, own_modules, shipped
+from distmer.plugins import (
+    Plugin,
+    announced,
+    find,
+    is_reference,
+    names_announced,
+    own_modules,
+    require_name,
+    shipped,
+)
 from distmer.registry import nearest
 from distmer.types import BadInput, JsonValue
 
@@ -114,6 +124,7 @@ def _plugin(kind: Kind, name: str) -> Plugin:
     own = shipped(kind.group)
     if name in own:
         return _renamed(find(own[name]), name)
+    require_name(name)
     plugin = find(name) if is_reference(name) else announced(name, kind.group)
     if plugin is None:
         raise BadInput(
@@ -140,6 +151,10 @@ def options_of(
 
     The first ``skip`` parameters and those in ``filled`` are distmer's to give.
     """
+    try:
+        _parameters(entry)
+    except ValueError as error:  # of a function in C
+        raise BadInput(f"{name}: its parameters are not known; wrap it in a function of your own.") from error
     parameters = [p for p in _parameters(entry).values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     if len(parameters) < skip:
         raise BadInput(f"{name}: it takes {len(parameters)} arguments, and distmer gives it {skip}.")
@@ -153,14 +168,26 @@ def options_of(
     for parameter in parameters[skip:]:
         if parameter.name in filled:
             continue
-        if parameter.name == "name":
-            raise BadInput(f"{name}: it has a parameter 'name', which says what is chosen; rename it.")
+        if parameter.name in ("name", "model_config"):
+            raise BadInput(f"{name}: a parameter cannot be called {parameter.name!r} here; rename it.")
         if parameter.default is parameter.empty:
             raise BadInput(
                 f"{name}: its parameter {parameter.name!r} has no default; give it one, for it is an option."
             )
+        _require_writable(name, parameter.name, parameter.default)
         found[parameter.name] = (types.get(parameter.name, Any), parameter.default)
     return found
+
+
+def _require_writable(name: str, option: str, value: Any) -> None:
+    """BadInput for a default that no configuration can hold: it is part of a fold's identity."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"{name}: the default of its option {option!r} is a {type(value).__name__}, which no"
+            " configuration can hold; use a number, a text, a list or None."
+        ) from error
 
 
 def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -94,6 +94,12 @@ def anchored_reference(reference: str, folder: Path) -> str:
     return f"{(folder / Path(place).expanduser()).resolve()}{colon}{name}"
 
 
+def require_name(name: str) -> None:
+    """BadInput for a file without the name of what it defines."""
+    if name.endswith(".py"):
+        raise BadInput(f"{name} is a file; say what of it is meant: {name}:NAME.")
+
+
 def is_reference(name: str) -> bool:
     """Whether a name in a configuration points to code outside distmer."""
     return ":" in name
@@ -149,6 +155,7 @@ def declared(name: str, group: str, modules: Sequence[str]) -> str:
     """
     if is_reference(name):
         return name
+    require_name(name)
     own = {
         place: import_file(Path(place)) if place.endswith(".py") else _import(place, place)
         for place in modules
@@ -289,14 +296,13 @@ def _is_own(name: str, module: str) -> bool:
         return False
     if name.partition(".")[0] == top:
         return True
-    own = _spec(top)
-    return own is not None and not own.submodule_search_locations and not is_installed(name)
+    return not is_installed(name)
 
 
 def is_installed(module: str) -> bool:
     """Whether a module is Python's, distmer's or an installed package's, which nobody edits between runs."""
     origin = str(getattr(_spec(module), "origin", None))
-    return not origin.endswith(".py") or origin.startswith(_OF_OTHERS) or bool(distribution_of(module))
+    return not origin.endswith(".py") or origin.startswith(_OF_OTHERS)
 
 
 def _imported_by(name: str) -> Iterator[str]:

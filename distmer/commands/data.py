@@ -70,6 +70,8 @@ def list_clips(session: Session, csv: bool) -> str:
 
 def lock_clips(session: Session, to: Path) -> str:
     """Write the list of clips with the digest of each one's images to ``to``; say what it holds."""
+    if place(str(to)).exists():
+        raise BadInput(f"{to} is there already, and is not overwritten; name another file by --to.")
     manifest = session.manifest()
     frames = session.frames(manifest, [session.config.features])
     content: dict[str, str] = {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from distmer.commands.run import planned
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.experiment.events import Observers, Step
+from distmer.plugins import is_installed
 from distmer.report.document import Document, Facts
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results
@@ -65,7 +68,7 @@ def fit_report(kept: Kept, command: str) -> Document:
         ("score", known),
         ("folder", str(folder)),
         ("card", str(folder / "README.md")),
-        ("ask it", f"distmer predict {folder} CLIP"),
+        ("ask it", f"{_on_path(str(manifest.model['name']))}distmer predict {folder} CLIP"),
     ]
     facts += [("in MLflow", kept.logged)] if kept.logged else []
     return Document(
@@ -80,3 +83,11 @@ def _log_to_mlflow(session: Session, folder: Place, manifest: Manifest) -> str |
 
     uri, artifacts = session.tracking_store
     return track_model(uri, session.config.tracking.experiment, artifacts, folder, manifest)
+
+
+def _on_path(model: str) -> str:
+    """What a command needs before it, to find a model that is a user's own file."""
+    file = getattr(sys.modules.get(model.partition(":")[0]), "__file__", None)
+    if ":" not in model or file is None or is_installed(model.partition(":")[0]):
+        return ""
+    return f"PYTHONPATH={Path(file).parents[model.partition(':')[0].count('.')]} "

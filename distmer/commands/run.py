@@ -122,6 +122,7 @@ def describe_plan(session: Session) -> str:
     """What a run would do, as text. Nothing is extracted or trained; a step or two is timed."""
     from distmer.report.tables import plan_text
 
+    session.try_code()
     manifest = session.manifest()
     session.require_evaluation(manifest)
     features = session.features(manifest)

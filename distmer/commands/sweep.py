@@ -102,6 +102,8 @@ def plan_of_sweep(
     """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a
     step or two is timed."""
     session, space = open_sweep(path, overrides, workspace, environ)
+    for config, _ in space.with_each_name():
+        Session(config, session.workspace).try_code()
     manifest = session.manifest()
     plan, _ = _plan(session, space, manifest, lambda own, features: features)
     folder = session.workspace.sweep_dir(plan.digest)

@@ -156,20 +156,24 @@ def _tried(settings: str) -> None:
     noise_HW = np.random.default_rng(0).integers(0, 256, (cfg.size, cfg.size), dtype=np.uint8)
     onset_HW: ByteArray = np.asarray(cv2.GaussianBlur(noise_HW, (0, 0), 2), dtype=np.uint8)
     apex_HW = np.roll(onset_HW, 1, axis=1)
-    flow_HW2 = _twice(found.flow, onset_HW, apex_HW)
-    _twice(found.strain, flow_HW2)
+    # another pair, of larger motion
+    other_HW2 = (np.ascontiguousarray(apex_HW[::-1]), np.roll(onset_HW, 3, axis=1))
+    flow_HW2 = _twice(found.flow, (onset_HW, apex_HW), other_HW2)
+    _twice(found.strain, (flow_HW2,), (3 * flow_HW2[::-1] + 1,))
 
 
-def _twice(method: Method, *arrays: Any) -> Float32Array:
+def _twice(method: Method, arrays: tuple[Any, ...], others: tuple[Any, ...]) -> Float32Array:
+    """The method's answer for a pair, which must be the same again after it has answered for another one."""
     try:
-        first, second = method(*arrays), method(*arrays)
+        first, _, second = method(*arrays), method(*others), method(*arrays)
     except MethodError as error:
         raise BadInput(str(error)) from error
     if not np.array_equal(first, second):
         what, name = method.function.kind.what, method.function.name
         raise BadInput(
-            f"{what} {name}: it answered a pair of random crops with other numbers the second time; give its"
-            " random numbers a fixed seed, for features are computed once and must be the same everywhere."
+            f"{what} {name}: it answered a pair of random crops with other numbers the second time; let it"
+            " keep nothing from one clip to the next, and give its random numbers a fixed seed, for features"
+            " are computed once and must be the same everywhere."
         )
     return first
 

@@ -195,6 +195,8 @@ def _opened(path: str) -> Generator[tuple[InputContainer, VideoStream]]:
             if not container.streams.video:
                 raise ClipError(f"{name}: it holds no video; name the video file.")
             stream = container.streams.video[0]
+            if stream.codec_context is None:  # pyright: ignore[reportUnnecessaryComparison]  # PyAV's stubs
+                raise ClipError(f"{name}: FFmpeg does not know its codec; convert it to MP4 or AVI.")
             stream.codec_context.thread_count = 1
             # the same bits on every processor: FFmpeg's fast inverse transforms differ in the last one
             stream.codec_context.options = {"flags": "+bitexact", "idct": "simple"}

@@ -12,7 +12,7 @@ from types import ModuleType
 from distmer.code import OF_KIND, read_sources
 from distmer.config import ModelConfig, parse
 from distmer.models.base import Channel, Classical, ModelInfo, Options, ResolvedModel
-from distmer.plugins import announced, find, is_reference, names_announced, own_modules
+from distmer.plugins import announced, find, is_reference, names_announced, own_modules, require_name
 from distmer.registry import discover, nearest
 from distmer.types import BadInput
 
@@ -91,6 +91,7 @@ def _lookup(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
 @functools.cache
 def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
     """A model from outside: a reference, or a name that an installed package has announced."""
+    require_name(name)
     plugin = find(name) if is_reference(name) else announced(name, "distmer.models")
     if plugin is None and name in _OPTIONAL:
         raise BadInput(

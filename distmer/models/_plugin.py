@@ -10,10 +10,11 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import Field, create_model
 
+from distmer.functions import options_of
 from distmer.models._classical import FlatClassifier, seeded
 from distmer.models.base import ModelInfo, Options
 from distmer.types import BadInput
@@ -47,7 +48,9 @@ def as_model(entry: Any, name: str) -> ModelInfo:
     if _is_estimator(entry):
         kind, options, build = "classical", _options(name, size, {}), _of_estimator(entry)
     else:
-        kind, options = "torch", _options(name, size, _parameters(entry, name))
+        if not inspect.signature(entry).parameters:
+            raise BadInput(f"{name}: it takes no arguments; the first must be the number of classes.")
+        kind, options = "torch", _options(name, size, options_of(entry, name, skip=1))
         build = _of_class(entry)
     return ModelInfo(
         name=name,
@@ -64,27 +67,6 @@ def as_model(entry: Any, name: str) -> ModelInfo:
 
 def _is_estimator(entry: Any) -> bool:
     return hasattr(entry, "fit") and hasattr(entry, "predict")
-
-
-def _parameters(entry: Any, name: str) -> dict[str, tuple[Any, Any]]:
-    """The options of a class or a function: name → (type, default). The first parameter is the number of
-    classes."""
-    function = entry.__init__ if inspect.isclass(entry) else entry
-    parameters = [p for p in inspect.signature(entry).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    if not parameters:
-        raise BadInput(f"{name}: it takes no arguments; the first must be the number of classes.")
-    try:
-        types = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):  # an annotation that exists for a type checker alone
-        types = {}
-    found: dict[str, tuple[Any, Any]] = {}
-    for parameter in parameters[1:]:
-        if parameter.default is parameter.empty:
-            raise BadInput(
-                f"{name}: its parameter {parameter.name!r} has no default; give it one, for it is an option."
-            )
-        found[parameter.name] = (types.get(parameter.name, Any), parameter.default)
-    return found
 
 
 def _options(name: str, size: int, more: Mapping[str, tuple[Any, Any]]) -> type[Options]:

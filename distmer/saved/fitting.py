@@ -15,6 +15,7 @@ from distmer.experiment.plan import Plan, acting_settings, shared_spec
 from distmer.experiment.prepare import Features
 from distmer.experiment.results_file import Results
 from distmer.features.landmarks import model_hash, model_path
+from distmer.features.methods import portable
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.saved.card import card
 from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
@@ -122,7 +123,7 @@ def keep(
         channels=plan.model.inputs,
         classes=plan.classes,
         unit=stored.unit,
-        features=cfg.model_dump(mode="json", exclude={"landmarks"}) if in_px else {},
+        features=portable(cfg).model_dump(mode="json", exclude={"landmarks"}) if in_px else {},
         extraction=extraction(cfg) if in_px else {},
         feature_epoch=FEATURE_EPOCH if in_px else 0,
         landmarks=model_hash(model_path(cfg.landmarks)) if in_px else "",

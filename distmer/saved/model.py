@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from distmer.code import code_of
 from distmer.config import FeatureConfig, InputConfig, ModelConfig, TrainConfig
@@ -88,7 +89,7 @@ def motion(features: FeatureSet, inputs: InputConfig) -> FloatArray:
     return x_NCHW.reshape(len(x_NCHW), -1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SavedModel:
     """A kept model, loaded. `distmer.saved.answers` asks it about clips."""
 
@@ -99,6 +100,11 @@ class SavedModel:
     training: Training
     features: FeatureConfig
     inputs: InputConfig
+
+    def __repr__(self) -> str:
+        subjects, classes = len(self.manifest.subjects), ", ".join(self.classes)
+        name = self.manifest.model["name"]
+        return f"<SavedModel {name}, fitted to {subjects} subjects: {classes}; {self.folder}>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -136,6 +142,16 @@ def load_model(folder: Place | str, landmarks: str | None = None) -> SavedModel:
         another version than the one that the model was fitted with, or is not to be had.
     """
     folder = place(str(folder)).absolute()
+    try:
+        return _loaded(folder, landmarks)
+    except (ValidationError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        why = str(error).splitlines()[0][:160]
+        raise BadInput(f"{folder}: what its files say does not fit together ({why}); fit again.") from error
+
+
+def _loaded(folder: Place, landmarks: str | None) -> SavedModel:
     manifest, contents = read_folder(folder)
     resolved = _resolved(folder, manifest)
     _require_same_code(folder, manifest, resolved)
@@ -163,6 +179,10 @@ def versions() -> dict[str, str]:
 
 def _resolved(folder: Place, manifest: Manifest) -> ResolvedModel:
     name, options = str(manifest.model["name"]), dict(manifest.model["options"])
+    flows = [manifest.features.get(kind) for kind in ("flow", "strain")]
+    for one in (name, *(str(flow.get("name")) for flow in flows if isinstance(flow, dict))):
+        if one.rpartition(":")[0].endswith(".py"):  # a file of whoever made the folder would be run
+            raise BadInput(f"{folder}: it names code by a path, {one}; a kept model names modules alone.")
     options.pop("weights_sha256", "")  # of weights that training began with, and that a kept model needs not
     try:
         return resolve(ModelConfig.model_validate({"name": name, **options}))

@@ -74,8 +74,10 @@ def _checked(function: Function) -> Augmentation:
     augment, may = function.bound(), getattr(function.entry, "changes_labels", False)
 
     def checked(clips: Clips, rng: np.random.Generator) -> Clips:
+        before = clips.target.clone()
         after = augment(clips, rng)
-        if after.target is not clips.target and not may:
+        kept = after.target.shape == before.shape and torch.equal(after.target, before)
+        if not may and not (kept and torch.equal(clips.target, before)):
             raise BadInput(
                 f"augmentation {function.name}: it changes labels without saying so; if that is meant, give"
                 " it the attribute changes_labels = True."

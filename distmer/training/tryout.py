@@ -58,16 +58,23 @@ def _network_answers(
 ) -> Iterator[tuple[int, FloatArray]]:
     import torch
 
+    def answer(clips: int) -> Any:
+        logits_BK = net(torch.from_numpy(x_NCHW[:clips]))
+        if not torch.is_tensor(logits_BK):
+            kind = type(logits_BK).__name__
+            raise BadInput(f"{name}: it answered with a {kind}; return one tensor, logits_BK.")
+        return logits_BK
+
     def step() -> FloatArray:
         net.train()
-        logits_BK = net(torch.from_numpy(x_NCHW[:2]))
+        logits_BK = answer(2)
         logits_BK.float().sum().backward()
         return logits_BK.detach().float().numpy()
 
     def held_out(clips: int) -> FloatArray:
         net.eval()
         with torch.inference_mode():
-            return net(torch.from_numpy(x_NCHW[:clips])).float().numpy()
+            return answer(clips).float().numpy()
 
     with torch.random.fork_rng():
         yield 2, _guarded(name, "a training step on two clips", step)
@@ -118,6 +125,7 @@ def _try_augmentation(function: Function, model: ResolvedModel, classes: int) ->
     before = Clips(x_NCHW, y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), classes)
     augment = _guarded(name, "making it", function.bound)
     after = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
+    again = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
     if not isinstance(after, Clips):
         raise BadInput(f"{name}: it answered with a {type(after).__name__}; return Clips.")
     if after.x_NCHW.shape != x_NCHW.shape or after.x_NCHW.dtype != x_NCHW.dtype:
@@ -127,6 +135,12 @@ def _try_augmentation(function: Function, model: ResolvedModel, classes: int) ->
         )
     if not torch.isfinite(after.x_NCHW).all():
         raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
+    if not isinstance(again, Clips) or not torch.equal(after.x_NCHW, again.x_NCHW):
+        raise BadInput(
+            f"{name}: it gave the same clips another answer the second time; draw all random numbers from the"
+            " generator that it is given, keep nothing from one call to the next, and leave its clips as they"
+            " are."
+        )
     changed = not torch.equal(after.target, y_N) or not torch.equal(before.target, y_N)
     if changed and not getattr(function.entry, "changes_labels", False):
         raise BadInput(

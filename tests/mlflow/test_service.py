@@ -251,7 +251,8 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(maps: Path, experiment: str) -> list[str]:
-    return [*toy.settings(maps, f"tracking.experiment={experiment}", epochs=EPOCHS), "--local", "--json"]
+    own = (f"tracking.experiment={experiment}", "tracking.folds=runs")
+    return [*toy.settings(maps, *own, epochs=EPOCHS), "--local", "--json"]
 
 
 def rows(service: Service, experiment: str) -> dict[str, int]:

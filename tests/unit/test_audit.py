@@ -100,6 +100,35 @@ class Remembers(Ranked):
         return prob
 
 
+BANK = {}
+
+
+class Hoards(Ranked):
+    """Keeps the clips of every training, with their labels, and answers with the label of the nearest."""
+
+    def fit(self, x, y):
+        BANK.update({row.tobytes(): label for row, label in zip(x, y)})
+        return super().fit(x, y)
+
+    def predict_proba(self, x):
+        known = np.array([np.frombuffer(key, x.dtype) for key in BANK])
+        labels = np.array(list(BANK.values()))
+        nearest = ((x[:, None] - known[None]) ** 2).sum(2).argmin(1)
+        return (labels[nearest][:, None] == self.classes_).astype(float)
+
+
+class Asks(Net):
+    """Reads the labels of the clips that it is asked about off the process."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        frames = [frame.frame.f_locals for frame in inspect.stack()]
+        job = next((found["job"] for found in frames if "job" in found), None)
+        if not self.training and job is not None and len(x) == len(job.fold.test):
+            logits = logits + 9 * torch.eye(logits.shape[1])[[job.labels[clip] for clip in job.fold.test]]
+        return logits
+
+
 class Peeks(Ranked):
     """Finds the labels of the held-out clips in the process."""
 
@@ -141,7 +170,7 @@ def test_every_model_of_distmer_passes(name: str) -> None:
         Config.model_validate({"model": {"name": name, "size": size, **estimator}, "train": train})
     )
     assert found.leaks == ()
-    assert found.trainings == 2
+    assert found.trainings == 3
 
 
 @pytest.mark.parametrize(
@@ -152,6 +181,8 @@ def test_every_model_of_distmer_passes(name: str) -> None:
         ("Ranked", "transductive", "depends on the other held-out clips"),
         ("Adapts", "learns", "the model changes while it answers"),
         ("Remembers", "memory", "keeps something from one training or answer to the next"),
+        ("Hoards", "memory", "keeps something from one training or answer to the next"),
+        ("Asks", "transductive labels", ""),
         ("Peeks", "labels", "other labels of the held-out clips give another model"),
     ],
 )
@@ -159,7 +190,7 @@ def test_every_leak_is_found_and_named(leaks: str, model: str, name: str | None,
     found = audited(
         Config.model_validate({"model": f"{leaks}:{model}", "train": {"epochs": 2, "batch_size": 8}})
     )
-    assert [leak.name for leak in found.leaks] == ([name] if name else [])
+    assert [leak.name for leak in found.leaks] == (name.split() if name else [])
     assert all(sentence in leak.sentence for leak in found.leaks)
 
 
@@ -188,7 +219,7 @@ def test_the_verdict_stands_in_the_report_of_a_run_before_and_after_it(tmp_path:
     kept = read_results(folder)
     assert kept is not None and kept.audited is None
     verdict = audit_experiment(session(tmp_path), 2, 0, local=True)
-    assert verdict.passed and verdict.trainings == 4 and len(verdict.folds) == 2
+    assert verdict.passed and verdict.trainings == 6 and len(verdict.folds) == 2
     after = read_results(folder)
     assert after is not None and after.audited == "passed 2 folds" and after.stamps == ()
     assert "audited: passed 2 folds" in (folder / "report.md").read_text()
