@@ -265,7 +265,8 @@ def own_modules(module: str) -> list[str]:
     if module.startswith("distmer."):
         return [module]
     found: dict[str, None] = {}
-    waiting = [module]
+    parts = module.split(".")
+    waiting = [".".join(parts[: n + 1]) for n in range(len(parts))]  # a package's __init__ runs, too
     while waiting:
         name = waiting.pop()
         if name not in found:

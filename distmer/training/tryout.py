@@ -122,7 +122,7 @@ def _try_augmentation(function: Function, model: ResolvedModel, classes: int) ->
     name = f"{AUGMENTATION.what} {function.name}"
     x_NCHW = torch.from_numpy(_random_maps(model, 2 * classes))
     y_N = torch.arange(2 * classes) % classes
-    before = Clips(x_NCHW, y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), classes)
+    before = Clips(x_NCHW.clone(), y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), classes)
     augment = _guarded(name, "making it", function.bound)
     after = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
     again = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
@@ -135,11 +135,12 @@ def _try_augmentation(function: Function, model: ResolvedModel, classes: int) ->
         )
     if not torch.isfinite(after.x_NCHW).all():
         raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
+    if not torch.equal(before.x_NCHW, x_NCHW):
+        raise BadInput(f"{name}: it writes into the clips that it is given; let it return new ones.")
     if not isinstance(again, Clips) or not torch.equal(after.x_NCHW, again.x_NCHW):
         raise BadInput(
             f"{name}: it gave the same clips another answer the second time; draw all random numbers from the"
-            " generator that it is given, keep nothing from one call to the next, and leave its clips as they"
-            " are."
+            " generator that it is given, and keep nothing from one call to the next."
         )
     changed = not torch.equal(after.target, y_N) or not torch.equal(before.target, y_N)
     if changed and not getattr(function.entry, "changes_labels", False):

@@ -217,6 +217,11 @@ def test_options_of_one_loss_are_not_another_ones(own: Path) -> None:
     assert read(own, base, "train.loss.gamma=1").loss.options == {"gamma": 1}
     assert read(own, base, "train.loss=ce").loss == Named(name="ce")
     assert read(own, "train: {loss: focal}", "train.loss.gamma=1").loss.options == {"gamma": 1}
+    assert read(own, base, "train.augment=mirror").augment == (Named(name="mirror"),)
+    with pytest.raises(
+        BadInput, match=r"both set train.loss; keep one of them \(the name is train.loss.name\)"
+    ):
+        read(own, base, "train.loss=focal", "train.loss.gamma=1")
 
 
 @pytest.mark.parametrize(
@@ -247,6 +252,9 @@ def test_bad_names_and_options_get_one_sentence(own: Path, train: dict, sentence
     [
         ("plugins: [./own_augment.py]\ntrain: {loss: SmothLoss}", r"'SmothLoss' is neither distmer's nor in"),
         ("plugins: [./nothing.py]\ntrain: {loss: ce}", "there is no such file"),
+        ("plugins: 3", "plugins is 3; give a list of modules and files"),
+        ("plugins: [null]", "give a list of modules and files"),
+        ("plugins: [./own_augment.py]\ntrain: {loss: ./own_augment.py}", "say what of it is meant: .*:NAME"),
     ],
 )
 def test_declared_modules_that_do_not_have_the_name(own: Path, text: str, sentence: str) -> None:
@@ -299,6 +307,17 @@ def divides(clips, rng):
 
 def forgets(clips, rng):
     clips.x_NCHW
+
+def doubles_in_place(clips, rng):
+    clips.x_NCHW.mul_(2)
+    return clips
+
+def of_the_process(clips, rng):
+    import numpy as np
+    return replace(clips, x_NCHW=clips.x_NCHW + float(np.random.rand()))
+
+def by_array(clips, rng, kernel=torch.ones(3)):
+    return clips
 """
 
 
@@ -315,6 +334,9 @@ def forgets(clips, rng):
         ({"augment": ["crops"]}, r"it made \(6, 3, 16, 16\) torch.float32 into \(6, 3, 16, 15\)"),
         ({"augment": ["divides"]}, "something that is no number"),
         ({"augment": ["forgets"]}, "it answered with a NoneType; return Clips"),
+        ({"augment": ["doubles_in_place"]}, "it writes into the clips that it is given"),
+        ({"augment": ["of_the_process"]}, "draw all random numbers from the generator that it is given"),
+        ({"augment": ["by_array"]}, "the default of its option 'kernel' is a Tensor, which no configuration"),
     ],
     ids=str,
 )
@@ -329,8 +351,9 @@ def test_a_users_own_are_tried_before_anything_begins(own: Path, train: dict, se
     assert "\n" not in str(error.value)
 
 
-def test_labels_that_change_in_secret_end_the_fold(own: Path) -> None:
+@pytest.mark.parametrize("name", ["relabels", "relabels_in_place"])
+def test_labels_that_change_in_secret_end_the_fold(own: Path, name: str) -> None:
     all_clips = toy.clips()
-    settings = {"augment": [f"{own}/broken_augment.py:relabels"]}
-    with pytest.raises(BadInput, match="relabels: it changes labels without saying so"):
+    settings = {"augment": [f"{own}/broken_augment.py:{name}"]}
+    with pytest.raises(BadInput, match=f"{name}: it changes labels without saying so"):
         fit_fold(toy.jobs(toy.config(train=settings), all_clips)[0], toy.inputs(all_clips))

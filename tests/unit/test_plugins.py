@@ -328,3 +328,32 @@ def test_a_copy_of_a_file_is_the_same_code_and_another_file_of_its_name_is_not(t
     assert plugins.import_file(tmp_path / "copy" / "copied_lab.py") is first
     with pytest.raises(BadInput, match="a module named 'copied_lab' is there already"):
         plugins.import_file(tmp_path / "other" / "copied_lab.py")
+
+
+def test_a_helper_of_a_package_counts_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has installed may be edited between two runs."""
+    (tmp_path / "helped_package").mkdir()
+    (tmp_path / "helped_package" / "__init__.py").write_text("")
+    (tmp_path / "helped_package" / "loss.py").write_text("import lone_helper\n")
+    (tmp_path / "lone_helper.py").write_text("FACTOR = 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = plugins.own_modules("helped_package.loss")
+    assert {"helped_package", "helped_package.loss", "lone_helper"} <= set(found)
+    assert not any(name.startswith(("torch", "numpy", "distmer")) for name in found)
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_plan_tries_the_code_as_run_does(name: str, tmp_path: Path, say: Say) -> None:
+    (tmp_path / "tuple_nets.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, classes):\n"
+        "        super().__init__()\n        self.head = nn.Linear(3 * 28 * 28, classes)\n\n"
+        "    def forward(self, x):\n        return self.head(x.flatten(1)), None\n"
+    )
+    maps = toy.write_flowmaps(tmp_path / "maps", subjects=3, each=3)
+    chosen = (f"model.name={tmp_path}/tuple_nets.py:Net", f"data.root={maps}", "data.protocol=flowmaps")
+    words = [part for one in (*chosen, "inputs.normalise=minmax") for part in ("--set", one)]
+    said = say(name, *words, *(["--local"] if name == "run" else []))
+    assert said.code == 2
+    assert "it answered with a tuple; return one tensor, logits_BK" in said.sentence
