@@ -142,6 +142,10 @@ class _Writer:
                 self.need(used, known[used], name)
         # what was set on it later, such as the size of a function's maps
         later = {key: _literal(one) for key, one in vars(value).items() if not key.startswith("__")}
+        for key, one in vars(value).items():
+            plain = not key.startswith("_") and not hasattr(one, "__get__")
+            if plain and later[key] is None and not _in_body(text, key):
+                raise self._refused(f"{name}.{key}, a {type(one).__name__}, was set on {name} later")
         lines = [f"{value.__name__}.{key} = {one}\n" for key, one in later.items() if one is not None]
         alias = [] if name == value.__name__ else [f"{name} = {value.__name__}\n"]
         self.texts[name] = "\n".join([text, *lines, *alias])
@@ -177,9 +181,19 @@ def _literal(value: Any) -> str | None:
         return None
     text = repr(value)
     try:
-        return text if ast.literal_eval(text) == value else None
+        has_set = any(isinstance(node, ast.Set) for node in ast.walk(ast.parse(text)))
+        return text if not has_set and ast.literal_eval(text) == value else None
     except (ValueError, SyntaxError):  # something in it is no constant; or it is no number
         return None
+
+
+def _in_body(text: str, name: str) -> bool:
+    """Whether a class's own body gives it an attribute of that name."""
+    (node,) = ast.parse(text).body
+    return any(
+        isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Store)
+        for inner in ast.walk(node)
+    )
 
 
 def _definition(entry: Any, call: str) -> str:

@@ -227,6 +227,14 @@ def _cell(text: str, name: str) -> Any:
             lambda: _cell("x = torch.zeros(3)\ndef net(c):\n    return x\n", "net"),
             "net uses 'x', a Tensor that",
         ),
+        (
+            lambda: _cell("def net(c):\n    return nn.Linear(2, c)\nnet.table = torch.zeros(3)\n", "net"),
+            "net.table, a Tensor, was set on net later",
+        ),
+        (
+            lambda: _cell("SEEN = {'a': {'x', 'yy'}}\ndef net(c):\n    return SEEN\n", "net"),
+            "net uses 'SEEN', a dict that",
+        ),
         (lambda: make_pipeline(FunctionTransformer(np.ones(3)), SVC()), "is a ndarray, which has no source"),
         (lambda: resolve, "resolve is distmer's own"),
         (
