@@ -3,6 +3,7 @@ identities."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from distmer.idle import acting
 from distmer.models import ResolvedModel
 from distmer.plugins import own_modules
 from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue, Manifest
+
+_log = logging.getLogger(__name__)
 
 # Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what
 # the ledger holds then no longer answers for the new code.
@@ -81,7 +84,17 @@ def build_plan(
     jobs = fold_jobs(config, model, folds, labels, keys, config.seeds, len(manifest.classes))
     failures = (*manifest.failures, *unusable)
     data_digest = digest(sorted([c, keys[c], labels[c]] for c in labels))
-    stamps = _stamps(config, model, manifest)
+    shared = shared_frames(clips, keys)
+    if shared:
+        one, other = shared[0]
+        _log.warning(
+            "%d pairs of clips of different subjects have the same frames, %s and %s for one, so a subject is"
+            " in training and test; correct the paths or leave one of each pair out.",
+            len(shared),
+            one.id,
+            other.id,
+        )
+    stamps = (*_stamps(config, model, manifest), *(("same-frames",) if shared else ()))
     identity = {
         "jobs": sorted(job.digest for job in jobs),
         "protocol": [manifest.protocol, list(manifest.classes)],
@@ -181,6 +194,13 @@ def _without_place(spec: Mapping[str, JsonValue]) -> dict[str, Any]:
         options = {name: value for name, value in options.items() if name != "weights"}
         tree["model"] = {**tree["model"], "options": options}
     return tree
+
+
+def shared_frames(clips: Sequence[Clip], keys: Mapping[str, str]) -> list[tuple[Clip, Clip]]:
+    """Pairs of clips of different subjects whose frames are the same, byte for byte."""
+    first: dict[str, Clip] = {}
+    pairs = [(first.setdefault(keys[clip.id], clip), clip) for clip in clips]
+    return [(one, other) for one, other in pairs if one.subject_key != other.subject_key]
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ _STAMPS = {
     "oracle": "the epoch was chosen on the held-out clips",
     "labels-permuted": "labels were shuffled within each subject: this is chance",
     "counts-mismatch": "the clips are not those that the protocol publishes",
+    "lock-mismatch": "the images or labels are not those of the locked list of clips",
+    "same-frames": "clips of different subjects have the same frames, so a subject is in training and test",
     "leak": "an audit found that the result depends on held-out clips",
     "mixed-devices": "some folds were trained on a GPU and some on a CPU, which are two types of machine",
     "selection-optimistic": "every held-out subject had a say in the choice of the setting",

@@ -27,6 +27,15 @@ def plan(
     return build_plan(cfg, manifest, resolve(cfg.model), keys, unusable)
 
 
+def test_the_same_frames_under_two_subjects_are_stamped() -> None:
+    assert "same-frames" not in plan().stamps
+    keys = {clip.id: f"key of {clip.id}" for clip in CLIPS}
+    twice = [clip.id for clip in CLIPS if clip.subject == CLIPS[0].subject][:2]
+    assert "same-frames" not in plan(keys={**keys, twice[1]: keys[twice[0]]}).stamps  # of one subject
+    other = next(clip.id for clip in CLIPS if clip.subject != CLIPS[0].subject)
+    assert "same-frames" in plan(keys={**keys, other: keys[CLIPS[0].id]}).stamps
+
+
 def digests(p: Plan) -> list[str]:
     return [job.digest for job in p.jobs]
 
