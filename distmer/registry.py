@@ -15,6 +15,8 @@ from distmer.types import BadInput
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a message: the known name closest to ``name``, or all of them."""
     known = sorted(known)
+    if not known:
+        return "there is none."
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
 

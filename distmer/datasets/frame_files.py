@@ -58,8 +58,8 @@ def frames_of(folder: Place) -> dict[int, str]:
         if photo is not None:
             raise Unusable(f"{photo} in {folder} is a HEIC photo, which is not read; {CONVERT}")
         raise Unusable(
-            f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))});"
-            " unpack it again."
+            f"the frame folder {folder} holds no numbered image ({', '.join(sorted(IMAGES))}); give the"
+            " folder of one clip, or unpack it again."
         )
     return dict(sorted(frames.items()))
 

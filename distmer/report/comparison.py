@@ -75,6 +75,10 @@ def subject_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["on", "row", "subject", "n", "correct"])
 
 
+# Of fewer subjects there are too few ways to swap two rows: no paired test can come below .05.
+_ENOUGH = 6
+
+
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
     scores, tests = _metric_table(comparison), _metric_pair_table(comparison.pairs)
@@ -83,6 +87,11 @@ def comparison_report(comparison: Comparison) -> Document:
     parts += [Lines(floors)] if floors else []
     parts += [_pair_table(comparison.pairs)] if comparison.pairs else []
     parts += [tests] if tests.rows else []
+    few = min((pair.difference.subjects for pair in comparison.pairs), default=_ENOUGH)
+    if few < _ENOUGH:
+        parts.append(
+            Lines([f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"])
+        )
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
     parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []

@@ -90,8 +90,8 @@ def read_run(folder: Place) -> KeptRun:
     results = read_results(folder)
     if results is None:
         raise BadInput(
-            f"{folder}: there is no results.json, so it has not come to its end; run the same command again,"
-            " which keeps what was finished."
+            f"{folder}: there is no results.json, so no run has come to its end here; give the folder of one,"
+            " or run the same command again, which keeps what was finished."
         )
     trials, chosen = _trials(folder) if kind == "sweep" else ((), frozenset())
     times, tracebacks = _events(folder)

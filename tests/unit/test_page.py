@@ -337,7 +337,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     newer = say("report", str(folder)).sentence
     assert "results.json cannot be read (uar: " in newer and "if another version of distmer wrote it" in newer
     (folder / "results.json").unlink()
-    assert "it has not come to its end" in say("report", str(folder)).sentence
+    assert "so no run has come to its end here" in say("report", str(folder)).sentence
     nowhere = say("index", "--workspace", str(tmp_path / "nowhere"))
     assert nowhere.code == 2 and "there is no such workspace" in nowhere.sentence
 
