@@ -48,6 +48,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     What is started in it ends with this process (`guard`)."""
     guard.begin()
     foreign = {"MLFLOW_TRACKING_URI", "DISTMER_DATA", "RAY_ADDRESS", "DISTMER_HOME"}
+    foreign |= {"_MLFLOW_TELEMETRY_SESSION_ID"}  # of MLflow in this process
     inherited = {name: value for name, value in os.environ.items() if name not in foreign}
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
     return {**inherited, "PATH": path, "DISTMER_HOME": str(home), **more}
