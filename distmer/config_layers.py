@@ -177,9 +177,7 @@ def merge(
             raise BadInput(
                 f"{origin}: {at}{key} is {old!r}{below}; {at}{key} must be a mapping of settings: correct it."
             )
-        elif f"{at}{key}" in plugin_settings() and value.get("name", _name_in(old, f"{at}{key}")) != _name_in(
-            old, f"{at}{key}"
-        ):
+        elif f"{at}{key}" in plugin_settings() and _names_another(value, old, f"{at}{key}"):
             result[key] = dict(value)
         else:
             result[key] = merge(old, value, origin, f"{at}{key}.")
@@ -216,6 +214,10 @@ def _name_in(tree: Mapping[str, Any], setting: str) -> str:
     """The name in the value of a setting that names code, or its default."""
     default = value_at({}, setting)
     return str(tree.get("name", default.name if isinstance(default, Named) else ""))
+
+
+def _names_another(tree: Mapping[str, Any], below: Mapping[str, Any], setting: str) -> bool:
+    return "name" in tree and tree["name"] != _name_in(below, setting)
 
 
 def _mapping_at(tree: Mapping[str, Any], setting: str) -> Mapping[str, Any]:

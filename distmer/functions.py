@@ -11,7 +11,7 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import create_model
@@ -123,7 +123,7 @@ def names(kind: Kind) -> list[str]:
 def _plugin(kind: Kind, name: str) -> Plugin:
     own = shipped(kind.group)
     if name in own:
-        return _renamed(find(own[name]), name)
+        return replace(find(own[name]), reference=name)
     require_name(name)
     plugin = find(name) if is_reference(name) else announced(name, kind.group)
     if plugin is None:
@@ -132,10 +132,6 @@ def _plugin(kind: Kind, name: str) -> Plugin:
             " package.module:NAME or ./file.py:NAME."
         )
     return plugin
-
-
-def _renamed(plugin: Plugin, name: str) -> Plugin:
-    return Plugin(name, plugin.entry, plugin.module, plugin.distribution)
 
 
 def _options(kind: Kind, plugin: Plugin) -> type[Section]:
@@ -152,10 +148,10 @@ def options_of(
     The first ``skip`` parameters and those in ``filled`` are distmer's to give.
     """
     try:
-        _parameters(entry)
+        signature = _parameters(entry)
     except ValueError as error:  # of a function in C
         raise BadInput(f"{name}: its parameters are not known; wrap it in a function of your own.") from error
-    parameters = [p for p in _parameters(entry).values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    parameters = [p for p in signature.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     if len(parameters) < skip:
         raise BadInput(f"{name}: it takes {len(parameters)} arguments, and distmer gives it {skip}.")
     try:

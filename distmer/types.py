@@ -326,26 +326,3 @@ class Scores:
     @property
     def n(self) -> int:
         return int(self.confusion_KK.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """One way in which the fold's result depends on what it must not have seen."""
-
-    name: str  # memory, pixels, labels, epoch, transductive, learns
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class FoldAudit:
-    """The audit of one fold of one seed.
-
-    ``trainings`` is how many trainings it took, and ``difference`` the largest difference of a probability
-    that was put down to rounding.
-    """
-
-    fold: str
-    seed: int
-    leaks: tuple[Leak, ...]
-    trainings: int
-    difference: float

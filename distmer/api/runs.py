@@ -16,6 +16,7 @@ from distmer.api.naming import model_section, reference
 from distmer.api.settings import Executor, Section, Tracking, is_local, layer, seeds_of
 from distmer.commands.run import run_experiment
 from distmer.commands.session import Session
+from distmer.config_layers import Layer
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.result import Scored
 from distmer.experiment.results_file import Results
@@ -269,11 +270,19 @@ def session_of(
     **sections: Any,
 ) -> Session:
     """The session of a call in Python, on clips that were loaded; ``call`` is its name in messages."""
+    where, given = settings_of(call, clips, model, workspace, tracking, **sections)
+    return Session.open(None, given, where, os.environ, clips=clips.manifest)
+
+
+def settings_of(
+    call: str, clips: Clips, model: Any, workspace: str | Path | None, tracking: Tracking, **sections: Any
+) -> tuple[str, Layer]:
+    """The workspace and the settings of a call in Python."""
     where = clips.workspace if workspace is None else str(workspace)
     home = Workspace.find(where, os.environ)
     named = partial(reference, call=call, workspace=home)
-    given = layer(call, tracking, named, data=clips.data, model=model_section(model, call, home), **sections)
-    return Session.open(None, given, where, os.environ, clips=clips.manifest)
+    model = model_section(model, call, home)
+    return where, layer(call, tracking, named, data=clips.data, model=model, **sections)
 
 
 def in_session(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.naming import model_section, reference
-from distmer.api.runs import Run, of_result
+from distmer.api.runs import Run, of_result, settings_of
 from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
 from distmer.commands.compare import compare_runs
 from distmer.experiment.comparison import Comparison
@@ -18,7 +16,6 @@ from distmer.report.comparison import comparison_report, pair_frame, score_frame
 from distmer.report.document import Document
 from distmer.storage import Place, place
 from distmer.types import BadInput, JsonValue
-from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,24 +164,10 @@ retry_failed, progress
     """
     from distmer.commands.sweep import run_sweep  # it brings Ray's part of distmer
 
-    where = clips.workspace if workspace is None else str(workspace)
-    home = Workspace.find(where, os.environ)
-    given = layer(
-        "dm.sweep",
-        tracking,
-        partial(reference, call="dm.sweep", workspace=home),
-        name=name,
-        seeds=seeds_of(seeds),
-        data=clips.data,
-        features=features,
-        inputs=inputs,
-        model=model_section(model, "dm.sweep", home),
-        train=train,
-        evaluation=evaluation,
-        cluster=cluster,
-        storage=storage,
-        sweep={**(sweep or {}), "space": {key: _domain(value) for key, value in space.items()}},
-    )
+    sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
+    sections |= {"cluster": cluster, "storage": storage, "name": name, "seeds": seeds_of(seeds)}
+    sections["sweep"] = {**(sweep or {}), "space": {key: _domain(value) for key, value in space.items()}}
+    where, given = settings_of("dm.sweep", clips, model, workspace, tracking, **sections)
     result = run_sweep(
         None,
         given,

@@ -8,7 +8,6 @@ have ("\\" elsewhere).
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
 from distmer.datasets.layout import SheetLayout, padded
 
@@ -30,11 +29,8 @@ _LAYOUT = SheetLayout(
     folders=_FOLDERS,
 )
 
-DATASET = DatasetInfo(
+DATASET = _LAYOUT.dataset(
     name="casme",
     title="CASME",
     citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",
-    folders=_FOLDERS,
-    markers=_LAYOUT.names,
-    read=_LAYOUT.read,
 )

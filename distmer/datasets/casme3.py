@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
 from distmer.datasets.layout import SheetLayout, micro_alone, padded
 from distmer.datasets.sheets import Annotation
@@ -75,20 +74,14 @@ _PART_C = SheetLayout(
 )
 
 DATASET = (
-    DatasetInfo(
+    _PART_A.dataset(
         name="casme3a",
         title="CAS(ME)³ part A",
         citation=_CITATION,
-        folders=_FOLDERS,
-        markers=_PART_A.names,
-        read=_PART_A.read,
     ),
-    DatasetInfo(
+    _PART_C.dataset(
         name="casme3c",
         title="CAS(ME)³ part C",
         citation=_CITATION,
-        folders=_FOLDERS,
-        markers=_PART_C.names,
-        read=_PART_C.read,
     ),
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
 from distmer.datasets.layout import SheetLayout, padded
 from distmer.datasets.sheets import Annotation
@@ -45,12 +44,9 @@ _LAYOUT = SheetLayout(
     refine=_labelled,
 )
 
-DATASET = DatasetInfo(
+DATASET = _LAYOUT.dataset(
     name="4dme",
     title="4DME",
     citation="Li, Cheng, Li, Behzad, Shen, Zafeiriou, Pantic, Zhao: 4DME. IEEE Trans. Affective Computing"
     " 14(4), 2023",
-    folders=_FOLDERS,
-    markers=_LAYOUT.names,
-    read=_LAYOUT.read,
 )

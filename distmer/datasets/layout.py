@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from distmer.datasets.base import ReadOptions, by_number, emotion_name, image_folder, with_frames
+from distmer.datasets.base import DatasetInfo, ReadOptions, by_number, emotion_name, image_folder, with_frames
 from distmer.datasets.columns import Columns
 from distmer.datasets.sheets import Annotation, find_sheet, read_sheet
 from distmer.datasets.tables import sheet_names
@@ -55,6 +55,10 @@ class SheetLayout:
     def names(self) -> tuple[str, ...]:
         """Glob patterns of the sheet's file."""
         return sheet_names(*self.sheets)
+
+    def dataset(self, name: str, title: str, citation: str) -> DatasetInfo:
+        """The data set of this layout."""
+        return DatasetInfo(name, title, citation, self.folders, self.names, self.read)
 
     def read(self, root: Place, options: ReadOptions) -> list[Annotation]:
         """Every row of the sheet, in its order."""

@@ -4,7 +4,7 @@ Micro_Expression/{emotion}/{clip}/{n}.jpg, cropped already, without a folder for
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo, by_number
+from distmer.datasets.base import by_number
 from distmer.datasets.columns import Columns
 from distmer.datasets.layout import SheetLayout, padded
 from distmer.datasets.sheets import Annotation
@@ -39,12 +39,9 @@ _LAYOUT = SheetLayout(
     clip_folder=_clip_folder,
 )
 
-DATASET = DatasetInfo(
+DATASET = _LAYOUT.dataset(
     name="mmew",
     title="MMEW",
     citation="Ben, Ren, Zhang, Wang, Kpalma, Meng, Liu: Video-based facial micro-expression analysis. IEEE"
     " Trans. Pattern Analysis and Machine Intelligence 44(9), 2022",
-    folders=_FOLDERS,
-    markers=_LAYOUT.names,
-    read=_LAYOUT.read,
 )

@@ -8,7 +8,6 @@ is "006"). ``errata.yaml`` corrects three apices of the copies that circulate un
 
 from __future__ import annotations
 
-from distmer.datasets.base import DatasetInfo
 from distmer.datasets.columns import Columns
 from distmer.datasets.layout import SheetLayout, padded
 
@@ -30,12 +29,9 @@ _LAYOUT = SheetLayout(
     folders=("SAMM",),
 )
 
-DATASET = DatasetInfo(
+DATASET = _LAYOUT.dataset(
     name="samm",
     title="SAMM",
     citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129,"
     " 2018, doi 10.1109/TAFFC.2016.2573832",
-    folders=("SAMM",),
-    markers=_LAYOUT.names,
-    read=_LAYOUT.read,
 )

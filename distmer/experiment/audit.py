@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distmer.storage import Place, write
-from distmer.types import BadInput, FoldAudit, FoldJob
+from distmer.training.leaks import FoldAudit
+from distmer.types import BadInput, FoldJob
 
 _FILE = "audit.json"
 

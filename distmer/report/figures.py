@@ -19,6 +19,7 @@ from distmer.evaluation.metrics import confusions
 from distmer.evaluation.summary import Summary
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
+from distmer.report.axes import plain_axes
 from distmer.report.curves import CURVES, curves_of, in_order
 from distmer.report.svg import plain_text
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
@@ -153,7 +154,7 @@ def curves(plan: Plan, folds: Sequence[FoldResult]) -> Figure:
         panel.set_xlabel("epoch", fontsize=9, color=_MUTED)
         panel.margins(x=0.01)
         panel.legend(frameon=False, fontsize=8, labelcolor=_MUTED)
-        _plain(panel)
+        plain_axes(panel, _GRID, _MUTED)
     _title(
         figure,
         plan,
@@ -199,7 +200,7 @@ def _lollipops(
     axes.set_xticks([])
     axes.set_yticks([0, 0.5, 1])
     axes.set_ylabel("accuracy", fontsize=9, color=_MUTED)
-    _plain(axes)
+    plain_axes(axes, _GRID, _MUTED)
     axes.spines["bottom"].set_visible(False)
 
 
@@ -223,16 +224,6 @@ def _recalls(axes: Axes, plan: Plan, subjects: Sequence[SubjectKey], recall_KP: 
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def _plain(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GRID)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=_MUTED)
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:

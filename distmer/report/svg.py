@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from distmer.report.axes import plain_axes
 from distmer.report.curves import CURVES, Curve, in_order
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
         axes.legend(
             loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, labelcolor=MUTED, borderpad=0
         )
-        _quiet(axes)
+        plain_axes(axes, LINE, MUTED)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=LINE, linewidth=0.8)
 
@@ -130,7 +131,7 @@ def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> st
         axes.set_xlabel("trial in its search (dots); the line is the best so far", color=MUTED)
         axes.set_ylabel(f"inner {metric.upper()}", color=MUTED)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _quiet(axes)
+        plain_axes(axes, LINE, MUTED)
 
     known = {name: values for name, values in scores.items() if any(v is not None for v in values)}
     scores = known
@@ -154,7 +155,7 @@ def importance_svg(shares: Mapping[str, float]) -> str:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, 1.08)
         axes.set_xlabel("share of the variance of the inner score", color=MUTED)
-        _quiet(axes)
+        plain_axes(axes, LINE, MUTED)
         axes.grid(axis="y", visible=False)
 
     return svg(draw, 5.6, 0.65 + 0.34 * len(names), "importance") if shares else ""
@@ -202,19 +203,9 @@ def _panels(figure: Figure, count: int) -> list[Axes]:
         axes = figure.add_axes(
             ((i * each + 0.55) / width, 0.5 / height, (each - 0.75) / width, (height - 0.85) / height)
         )
-        _quiet(axes)
+        plain_axes(axes, LINE, MUTED)
         found.append(axes)
     return found
-
-
-def _quiet(axes: Axes) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(LINE)
-    axes.grid(axis="y", color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
 
 
 def _short(text: str, most: int = 38) -> str:

@@ -18,8 +18,9 @@ import numpy as np
 from distmer.config import TrainConfig
 from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
+from distmer.training.leaks import FoldAudit, Leak
 from distmer.training.runtime import Runtime, repeatable
-from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak
+from distmer.types import FloatArray, FoldJob, FoldResult
 
 # Probabilities of a clip alone and of the same clip among others: arithmetic on a batch of another size may
 # take sums in another order.
@@ -52,7 +53,7 @@ def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> 
     leaks = list(_leaks_of_answers(first, job, inputs))
     if [leak.name for leak in leaks] == ["learns"]:  # then nothing else can be told apart
         return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, 0.0)
-    difference = 0.0 if first.fitted is None else _regrouped(first.fitted, job, inputs)
+    difference = 0.0 if first.fitted is None else _regrouped(first.fitted, first.result, job, inputs)
     if difference > ROUNDING and not any(leak.name == "transductive" for leak in leaks):
         leaks.append(_transductive(first.fitted, difference))
     if not _is_oracle(job):
@@ -143,11 +144,10 @@ def _leaks_of_answers(trained: _Trained, job: FoldJob, inputs: Inputs) -> Iterat
             return
 
 
-def _regrouped(fitted: Fitted, job: FoldJob, inputs: Inputs) -> float:
+def _regrouped(fitted: Fitted, result: FoldResult, job: FoldJob, inputs: Inputs) -> float:
     """The largest difference of a probability when the held-out clips are reordered, or taken alone, or when
     half of them are removed."""
-    x_NCHW = inputs.take(job.fold.test)
-    prob_NK = _answer(fitted, job, x_NCHW)
+    x_NCHW, prob_NK = inputs.take(job.fold.test), result.predictions.prob_NK
     half = (len(x_NCHW) + 1) // 2
     alone = [_answer(fitted, job, x_NCHW[i : i + 1]) for i in range(len(x_NCHW))]
     others = (_answer(fitted, job, x_NCHW[::-1])[::-1], np.concatenate(alone))
