@@ -92,6 +92,8 @@ def comparison_report(comparison: Comparison) -> Document:
         parts.append(
             Lines([f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"])
         )
+    if not comparison.pairs and not comparison.untested and len(comparison.entries) > 1:
+        parts.append(Lines(["nothing is tested: no two rows are of the same data"]))
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
     parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []

@@ -96,11 +96,11 @@ RESULTS = Results.model_validate(
 )
 
 
-def entry(label: str, accuracy: float, seed: int, on: str = "") -> Entry:
+def entry(label: str, accuracy: float, seed: int, on: str = "", subjects: int = 15) -> Entry:
     truth = np.arange(90) % 3
     rng = np.random.default_rng(seed)
     said = np.where(rng.random(90) < accuracy, truth, (truth + 1) % 3)
-    clips = tuple(f"toy/s{i % 15}/c{i}" for i in range(90))
+    clips = tuple(f"toy/s{i % subjects}/c{i}" for i in range(90))
     predictions = Predictions(
         clips, truth, said, np.eye(3)[said], tuple(c.split("/")[1] for c in clips), np.zeros(90, int)
     )
@@ -124,6 +124,17 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
     assert {(p.a, p.b) for p in to_one.pairs} == {("bad", "good"), ("bad", "fair")}
     apart = conclude_comparison("c", [entry("good", 0.95, 0, "x"), entry("bad", 0.2, 2, "y")], None, 100)
     assert apart.pairs == ()  # other clips: nothing is paired
+    assert "nothing is tested: no two rows are of the same data" in comparison_report(apart).text(width=140)
+
+
+@pytest.mark.parametrize("subjects", [4, 5, 6])
+def test_what_few_subjects_cannot_show_is_said(subjects: int) -> None:
+    rows = [entry("good", 1.0, 0, subjects=subjects), entry("bad", 0.0, 1, subjects=subjects)]
+    comparison = conclude_comparison("c", rows, None, 10_000)
+    least = f"with {subjects} subjects no test can come below p = {2 / 2**subjects:.3g}"
+    text = comparison_report(comparison).text(width=140)
+    assert (least in text) == (comparison.pairs[0].difference.uar_p > 0.05) == (subjects < 6)
+    assert "nothing is tested" not in text
 
 
 def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:

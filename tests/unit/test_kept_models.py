@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from distmer.commands.fit import fit_model
+from distmer.commands.fit import fit_model, fit_report
 from distmer.commands.session import Session
 from distmer.config import Config, ModelConfig
 from distmer.models import _brought, models, resolve
@@ -182,6 +182,31 @@ def test_a_file_that_is_no_part_of_a_model_is_never_read(copy: Path) -> None:
     assert set(contents) == set(manifest.files)
 
 
+def test_loading_runs_no_file_that_the_folder_names(copy: Path) -> None:
+    """Its digests are right: it was written by another hand."""
+    manifest, contents = read_folder(copy)
+    (copy.parent / "evil.py").write_text(f"open({str(copy.parent / 'ran')!r}, 'w').close()\nNet = None\n")
+    for name in (f"{copy.parent}/evil.py:Net", f"{copy}/../evil.py:Net"):
+        (copy / MANIFEST).unlink()
+        forged = manifest.model_copy(update={"model": {**manifest.model, "name": name}})
+        write_folder(copy, forged, contents)
+        with pytest.raises(BadInput, match=r"it names code by a path, .*; a kept model names modules alone"):
+            load_model(copy)
+    assert not (copy.parent / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"train": {"epochs": -1}}, {"inputs": {"bogus": 1}}, {"classes": ("a", "b")}], ids=str
+)
+def test_a_folder_whose_parts_do_not_fit_is_one_sentence(copy: Path, changes: dict[str, Any]) -> None:
+    manifest, contents = read_folder(copy)
+    (copy / MANIFEST).unlink()
+    write_folder(copy, manifest.model_copy(update=changes), contents)
+    with pytest.raises(BadInput, match="what its files say does not fit together") as error:
+        load_model(copy)
+    assert "\n" not in str(error.value)
+
+
 def test_a_newer_format_and_other_code_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, contents = read_folder(copy)
     write_folder(copy, manifest.model_copy(update={"format": 2}), contents)
@@ -291,6 +316,9 @@ def test_a_model_of_ones_own_is_loaded_where_its_code_is_to_be_had(
     own: Path, name: str, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = fit_model(session(maps, tmp_path / "home", model={"name": f"{own}:{name}"}), local=True)
+    assert f"PYTHONPATH={own.parent} distmer predict {kept.folder} CLIP" in fit_report(kept, "").text(
+        width=400
+    )
     manifest = load_model(kept.folder).manifest
     assert manifest.model["name"] == f"kept_nets:{name}" and "kept_nets" in manifest.code
     forget(monkeypatch, own)

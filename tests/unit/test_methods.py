@@ -134,6 +134,11 @@ def test_ones_own_is_called_with_its_options(lab: Path) -> None:
         ("return np.full((*onset_HW.shape, 2), np.nan, np.float32)", "values that are no numbers"),
         ("return 1 / 0", r"ZeroDivisionError \(division by zero\) in .*own_flow.py, line 6; correct"),
         ("return np.random.rand(*onset_HW.shape, 2).astype(np.float32)", "other numbers the second time"),
+        (
+            "constant.most = max(getattr(constant, 'most', 0), int(abs(apex_HW - 1.0 * onset_HW).mean()))\n"
+            "    return np.full((*onset_HW.shape, 2), constant.most, np.float32)",
+            "let it keep nothing from one clip to the next",
+        ),
         ("onset_HW[:] = 0\n    return np.zeros((*onset_HW.shape, 2), np.float32)", ""),
     ],
 )

@@ -242,6 +242,9 @@ def test_a_lock_stamps_a_run_on_other_bytes(tmp_path: Path) -> None:
     said = lock_clips(Session.open(None, settings, str(tmp_path / "home"), {}), lock)
     assert said == f"{lock}: 4 clips of casme2; pin them with data.include={lock}"
 
+    with pytest.raises(BadInput, match="is there already, and is not overwritten; name another file by --to"):
+        lock_clips(Session.open(None, settings, str(tmp_path / "home"), {}), lock)
+
     def changed() -> tuple[str, ...]:
         pinned = (*settings, f"data.include={lock}")
         return Session.open(None, pinned, str(tmp_path / "home"), {}).manifest().changed

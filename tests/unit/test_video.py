@@ -196,6 +196,14 @@ def test_a_video_on_an_object_store(tmp_path: Path, remote: str) -> None:
     assert {file_of(frame)[1]: digest for frame, digest in found.digests.items()} == local
 
 
+def another_codec(path: Path) -> Path:
+    """The same file, whose header names a codec that nobody knows."""
+    data = path.read_bytes()
+    assert b"png " in data
+    path.write_bytes(data.replace(b"png ", b"zzzz"))
+    return path
+
+
 def cut(path: Path, share: float) -> Path:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     return path
@@ -214,6 +222,10 @@ def _silent(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (
+            lambda d: another_codec(write_video(d / "a.mov", NOISE, "png", "rgb24")),
+            r"a\.mov: FFmpeg does not know its codec; convert it",
+        ),
         (
             lambda d: cut(write_video(d / "a.mp4", NOISE), 0.7),
             r"a\.mp4: not a video that FFmpeg can read, or cut short \(Invalid data.*\); copy it again",
