@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/demo.yaml
 
-.PHONY: demo test all-tests test-fast lint types services install lock ui clean help
+.PHONY: demo test all-tests test-fast lint types docs docs-serve services install lock ui clean help
 
 help:
 	@echo "make demo       install, make the embedded data, run LOSO on it, print the scores"
 	@echo "make test       install, lint, types, all tests"
 	@echo "make test-fast  the tests that start neither Ray nor MLflow nor a long training"
 	@echo "make ui         MLflow's pages over your runs, on 127.0.0.1"
+	@echo "make docs       the documentation as a site, in site/; make docs-serve shows it on 127.0.0.1:8000"
 	@echo "make install | services | lock | clean"
 
 demo: install
@@ -19,7 +20,7 @@ demo: install
 
 # Types are checked beside the tests, which wait a good part of their time for processes to start.
 test: install services lint
-	@$(MAKE) --no-print-directory -j2 types all-tests
+	@$(MAKE) --no-print-directory -j2 types all-tests docs
 
 # One file after the other, in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -37,6 +38,13 @@ lint: install
 
 types: install
 	$(BIN)/pyright
+
+# A warning is an error: a link or an anchor that leads nowhere, a page that is not in mkdocs.yml.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
 install: $(INSTALLED)
 
@@ -70,5 +78,5 @@ ui: install
 	$(BIN)/distmer ui
 
 clean:
-	rm -rf .venv .lock-venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
+	rm -rf site .venv .lock-venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

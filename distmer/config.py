@@ -1,8 +1,8 @@
 """The settings of an experiment: frozen pydantic models. Defaults are the reference paper's.
 
-How a file, the files that it extends and ``--set`` become one tree: `distmer.config_layers`. Three marks
-stand beside the fields: `PathMark`, on a setting that holds a path; `PluginMark`, on one that names code; and
-`ActsIf`, on a setting that does nothing under some other setting (`distmer.idle`).
+The string below a field says what the field does: `docs/configuration.md` shows it (``make docs``). What a
+mark beside a field means, and how a tree is parsed, is in `distmer.config_base`. How a file, the files that
+it extends and ``--set`` become one tree: `distmer.config_layers`.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -10,62 +10,19 @@ stand beside the fields: `PathMark`, on a setting that holds a path; `PluginMark
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from distmer.addresses import holds_secret
-from distmer.registry import nearest
-from distmer.types import BadInput, JsonValue
-
-S = TypeVar("S", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True)
-class PathMark:
-    """The mark of a setting that holds a path: a relative one is made absolute when it is read.
-
-    ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
-    ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
-    then beside the file that names it; ``weights`` of a model are beside that file too.
-    """
-
-    kind: Literal["place", "protocol", "database", "module", "weights"]
-
-
-@dataclass(frozen=True, slots=True)
-class PluginMark:
-    """The mark of a `Named` setting, or of a list of them: what it names may be the user's own code.
-
-    ``group`` is the entry-point group in which installed packages announce such code.
-    """
-
-    group: str
-
-
-ConfigPath = Annotated[str, PathMark("place")]
-
-
-@dataclass(frozen=True, slots=True)
-class ActsIf:
-    """The mark of a setting or a section that does nothing unless ``test`` holds for another setting's value.
-
-    ``setting`` is dotted, as seen from the outermost section. ``test`` None: the value is a model's name,
-    and the model must be a network.
-    """
-
-    setting: str
-    words: str  # the condition, for a message
-    test: Callable[[Any], bool] | None = None
-
-
-def acts_if(setting: str, *values: str) -> ActsIf:
-    """Acts only where ``setting`` has one of these values."""
-    return ActsIf(setting, f"{setting} is {' or '.join(values)}", lambda value: value in values)
+from distmer.config_base import ActsIf as ActsIf
+from distmer.config_base import ConfigPath, acts_if
+from distmer.config_base import Named as Named
+from distmer.config_base import PathMark as PathMark
+from distmer.config_base import PluginMark as PluginMark
+from distmer.config_base import Section as Section
+from distmer.config_base import parse as parse
 
 
 def _may_be(protocol: str) -> Callable[[Any], bool]:
@@ -86,175 +43,205 @@ _OWN_RAY = ActsIf("cluster.address", "cluster.address is not given", lambda valu
 _TRACKED = ActsIf("tracking.enabled", "tracking.enabled is true", lambda value: value is not False)
 
 
-class Section(BaseModel):
-    """A part of the configuration: frozen, and refusing keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Named(BaseModel):
-    """Something that is chosen by its name; every further key is an option of its own.
-
-    ``focal`` alone is short for ``{name: focal}``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def options(self) -> dict[str, JsonValue]:
-        return dict(self.model_extra or {})
-
-
 class SyntheticConfig(Section):
-    """The embedded data set: how many subjects, how many clips each on average, and how hard."""
+    """The embedded data set. Its clips are generated on this machine, once."""
 
     subjects: int = Field(default=12, ge=3, le=500)
+    """How many subjects are generated."""
     clips_per_subject: int = Field(default=8, ge=2, le=100)
+    """How many clips of the three classes each subject has, on average."""
     seed: int = Field(default=0, ge=0)
+    """The seed of everything that is drawn."""
     difficulty: Literal["easy", "default", "hard"] = "default"
+    """How large the movements are against head motion, light and noise."""
 
 
 class DataConfig(Section):
-    """Which clips (a protocol of ``distmer/datasets/protocols`` or a YAML file), and where the data lie."""
+    """Which clips are used, and where they are."""
 
     protocol: Annotated[str, PathMark("protocol")] = "synthetic"
-    # a set's folder, or the folder that holds one a set; else $DISTMER_DATA
+    """Which clips are used, and which emotion is which class: a built-in protocol, or your YAML file."""
     root: Annotated[ConfigPath | None, _NOT_EMBEDDED] = None
-    # data set → its folder, where they do not lie side by side
-    roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = {}
+    """The folder of the data set, or the folder with one for each data set; else `$DISTMER_DATA`."""
+    roots: Annotated[dict[str, ConfigPath], _NOT_EMBEDDED] = Field(default={})
+    """Data set → its folder, for data sets that are not in one common folder."""
     missing_apex: Annotated[Literal["error", "midpoint", "max-flow"], _FRAMES] = "error"
-    # what becomes of a clip whose onset and apex cannot be a pair: one picture twice, black, another person
+    """What to do with a clip without an annotated apex: it fails, or the apex is found by this rule."""
     implausible: Annotated[Literal["note", "fail"], _FRAMES] = "note"
-    # a file that lists clips, as text or as `distmer data list` and `data lock` write it: these and no others
+    """What to do with a clip whose onset and apex cannot be a pair (one picture twice, black, another
+    person): note it, or let the clip fail."""
     include: ConfigPath | None = None
-    # what a reader cannot guess: field → heading, or data set → field → heading
-    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = {}
-    # as-written: "1" and "01", "s2" and "S2" are different subjects
+    """A list of clips, as text or as `distmer data list` and `distmer data lock` write it. Exactly these
+    clips are used."""
+    columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = Field(default={})
+    """Which column of a sheet holds what, if distmer cannot find out: field → heading, or data set → field →
+    heading."""
     subjects: Annotated[Literal["distinct", "as-written"], _NOT_EMBEDDED] = "distinct"
-    allow_links: Annotated[bool, _NOT_EMBEDDED] = False  # links among the data may lead out of data.root
+    """`distinct` refuses subjects that look like one (`1` and `01`). `as-written` takes them as different."""
+    allow_links: Annotated[bool, _NOT_EMBEDDED] = False
+    """Whether symbolic links in the data may lead out of `data.root`."""
     synthetic: Annotated[SyntheticConfig, _EMBEDDED] = SyntheticConfig()
 
 
 class StorageConfig(Section):
-    """Places apart from the workspace, each a path or an address (s3://…, gs://…).
+    """Places apart from the workspace, each a path or an address (`s3://…`, `gs://…`).
 
-    Without one, it is a folder of this name below the workspace.
+    A place that is not given is a folder of this name below the workspace.
     """
 
-    data: ConfigPath | None = None  # the embedded data set
+    data: ConfigPath | None = None
+    """The embedded data set."""
     features: ConfigPath | None = None
+    """The features of all clips."""
     ledger: ConfigPath | None = None
+    """The finished folds."""
     runs: ConfigPath | None = None
+    """The folders of runs."""
     sweeps: ConfigPath | None = None
-    scratch: ConfigPath | None = None  # checkpoints of worker groups
+    """The folders of sweeps."""
+    scratch: ConfigPath | None = None
+    """The checkpoints of worker groups."""
 
 
 class FeatureConfig(Section):
-    """What is extracted of a clip: everything here is part of the feature key."""
+    """What is computed from the frames of a clip. Everything here is part of the feature key."""
 
-    size: int = Field(default=128, ge=16, le=512)  # px, side of the aligned crop
+    size: int = Field(default=128, ge=16, le=512)
+    """The side of the aligned crop, in px."""
     flow: Annotated[Named, PluginMark("distmer.flows")] = Named(name="tvl1")
-    stabilise: bool = True  # subtract the robust similarity fit of rigid points from the flow
+    """The optical flow method."""
+    stabilise: bool = True
+    """Whether to subtract the motion of the head: a similarity fitted to the flow at rigid points."""
     strain: Annotated[Named, PluginMark("distmer.strains")] = Named(name="standard")
-    detector_side: int = Field(default=320, ge=80, le=2048)  # px, the longer side that the face detector sees
-    landmarks: ConfigPath | None = None  # another 68-landmark model file than the installed one
-    # evenly spaced crops from onset to offset, and the flow between neighbours; 0: onset and apex alone
+    """The formula of optical strain."""
+    detector_side: int = Field(default=320, ge=80, le=2048)
+    """The longer side of the picture that the face detector is given, in px."""
+    landmarks: ConfigPath | None = None
+    """A file with a 68-landmark model, in place of the installed one."""
     frames: int = Field(default=0, ge=0, le=64)
+    """How many evenly spaced frames from onset to offset are also kept, with the flow between neighbours; 0:
+    onset and apex alone."""
     sampling: Annotated[Literal["nearest", "linear"], _SEQUENCE] = "nearest"
+    """How a frame between two recorded ones is made."""
 
 
 class InputConfig(Section):
-    """From stored features to what a model is given."""
+    """How stored features become the input of a model."""
 
     normalise: Literal["fixed", "minmax", "none"] = "fixed"
-    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)  # px that become 1; clipped beyond
-    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)  # px/px that become 1; clipped beyond
-    standardise: bool = False  # zero mean, unit variance a channel, statistics of the training clips alone
-    # mirror images in training, and the mean over a clip and its mirror image at test
+    """`fixed` divides by the scales below. `minmax` scales each map to 0..1. `none` keeps px."""
+    flow_scale: Annotated[float, _FIXED] = Field(default=2.0, gt=0)
+    """The flow that becomes 1, in px. Larger flow is clipped."""
+    strain_scale: Annotated[float, _FIXED] = Field(default=0.3, gt=0)
+    """The strain that becomes 1, in px/px. Larger strain is clipped."""
+    standardise: bool = False
+    """Whether each channel is scaled to zero mean and unit variance, by statistics of the training clips."""
     symmetric: bool = False
+    """Whether mirror images are used in training too, and a clip's answer is the mean over it and its mirror
+    image."""
 
 
 class ModelConfig(Named):
-    """The model's name; every further key is one of that model's own options (see `distmer models`)."""
+    """The model. Every key beside `name` is an option of that model (`distmer models` lists them)."""
 
     name: str = "atscnn"
+    """The model's name, or your own code: `./file.py:NAME` or `package.module:NAME`."""
 
 
 class TrainConfig(Section):
-    """The optimisation.
+    """How a network is trained.
 
     Defaults: Adam, 1e-4, batch 64, 200 epochs, cross-entropy (Zhao et al. 2024, §3.1.2).
     """
 
     epochs: int = Field(default=200, ge=1)
+    """How often each training clip is seen."""
     batch_size: int = Field(default=64, ge=1)
+    """Clips of one step."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimiser."""
     lr: float = Field(default=1e-4, gt=0)
+    """The learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """The weight decay."""
     momentum: Annotated[float, acts_if("train.optimiser", "sgd")] = Field(default=0.0, ge=0, lt=1)
+    """The momentum."""
     schedule: Literal["constant", "step"] = "constant"
-    # After every `step_epochs` epochs the rate is multiplied by `step_factor`.
+    """Whether the learning rate stays the same or falls in steps."""
     step_epochs: Annotated[int, acts_if("train.schedule", "step")] = Field(default=60, ge=1)
+    """After every so many epochs, the learning rate is multiplied by `train.step_factor`."""
     step_factor: Annotated[float, acts_if("train.schedule", "step")] = Field(default=0.3, gt=0, le=1)
+    """The factor of one step."""
     loss: Annotated[Named, PluginMark("distmer.losses")] = Named(name="ce")
-    # what is done to the training clips of an epoch, one after the other
+    """The loss."""
     augment: Annotated[tuple[Named, ...], PluginMark("distmer.augmentations")] = ()
+    """What is done to the training clips in each epoch, in this order."""
     selection: Literal["fixed", "inner", "oracle"] = "fixed"
+    """Which epoch counts: the last one, the best one on inner folds, or the best one on the held-out clips.
+    The third is a leak, and is stamped."""
     inner_folds: Annotated[int, acts_if("train.selection", "inner")] = Field(default=3, ge=2)
+    """Into how many inner folds the training subjects are split."""
     oracle: Annotated[Literal["per_subject", "global_epoch"], acts_if("train.selection", "oracle")] = (
         "per_subject"
     )
-    # networks of so many seeds, whose probabilities are averaged: one fold, one entry of the ledger
+    """Whether each subject has its own best epoch, or one epoch is taken for all folds."""
     ensemble: int = Field(default=1, ge=1, le=100)
+    """How many networks, of different seeds, are trained for a fold. Their probabilities are averaged."""
     threads: int = Field(default=1, ge=1)
+    """CPU threads of a fold. They are part of its identity, because they change the rounding."""
 
 
 class EvaluationConfig(Section):
-    """How the clips are split, and how sure a score is."""
+    """How clips are split into folds, and how scores are computed."""
 
     folds: Literal["loso", "group_kfold", "cross_dataset"] = "loso"
+    """What a fold holds out: one subject, one of `k` groups of subjects, or one data set."""
     k: Annotated[int, acts_if("evaluation.folds", "group_kfold")] = Field(default=5, ge=2)
-    permute_labels: int | None = Field(default=None, ge=0)  # a seed: labels shuffled within each subject
-    # beside UAR and UF1, which are always there
+    """How many groups of subjects."""
+    permute_labels: int | None = Field(default=None, ge=0)
+    """A seed: the labels are shuffled within each subject, so that the score should fall to chance."""
     metrics: Annotated[tuple[Named, ...], PluginMark("distmer.metrics")] = ()
+    """Metrics beside UAR and UF1, which are always computed."""
     bootstrap: int = Field(default=2000, ge=100)
+    """How many resamples of the subjects an interval is made from."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
+    """The confidence of an interval."""
 
 
 class ClusterConfig(Section):
-    """How the work meets the machines.
+    """How the work is spread over processes and machines.
 
-    Nothing here changes a number, but `workers_per_fold` above 1 and whether folds have a GPU.
+    Two settings change numbers: `workers_per_fold` above 1, and whether `gpus_per_fold` is 0.
     """
 
-    address: str | None = None  # of a running Ray cluster; else $RAY_ADDRESS, else a local one for this run
-    # of the local cluster; else all of this machine's
+    address: str | None = None
+    """The address of a running Ray cluster; else `$RAY_ADDRESS`, else a local cluster for this run alone."""
     local_cpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=1)
-    # declared to the local cluster; else those found
+    """CPUs of the local cluster; else all of this machine."""
     local_gpus: Annotated[int | None, _OWN_RAY] = Field(default=None, ge=0)
+    """GPUs of the local cluster; else those that are found."""
     cpus_per_fold: float = Field(default=1.0, gt=0)
-    # may be a fraction; with workers_per_fold: of each worker
+    """CPUs that a fold reserves."""
     gpus_per_fold: float = Field(default=0.0, ge=0)
-    # folds submitted at once; pending ones are the autoscaler's demand
+    """GPUs that a fold reserves, or each worker of a fold. It may be a fraction."""
     in_flight: int = Field(default=16, ge=1)
-    retries: int = Field(default=3, ge=0)  # after a killed worker; an exception in the code is not retried
-    # s that folds may wait for a machine while none of them is trained
+    """Folds that are submitted at once. An autoscaler starts machines for those that wait."""
+    retries: int = Field(default=3, ge=0)
+    """How often a fold is trained again after its worker was killed. An exception in the code is not tried
+    again."""
     patience: float = Field(default=1800.0, gt=0)
-    # 0: a task; N: a Ray Train worker group of N, data-parallel; auto: by its length
+    """How long folds may wait for a machine while none of them is being trained, in s."""
     workers_per_fold: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], _NETWORK] = "auto"
-    # s: with auto, a fold that is estimated above it is a worker group of one
+    """0: a fold is a Ray task. N: it is a Ray Train worker group of N processes, data-parallel. `auto`: a
+    task, or a group of one for a long fold."""
     checkpoint_after: Annotated[float, acts_if("cluster.workers_per_fold", "auto")] = Field(
         default=600.0, gt=0
     )
-    # at most; each takes one CPU. Ready-made maps need none
+    """With `auto`, a fold that is estimated to take longer than this, in s, is a worker group of one."""
     extract_actors: Annotated[int, _FRAMES] = Field(default=2, ge=1)
+    """The most processes that extract features. Each reserves one CPU."""
     extract_batch: Annotated[int, _FRAMES] = Field(default=4, ge=1)
+    """Clips that such a process is given at a time."""
 
     @property
     def workers(self) -> int:
@@ -263,14 +250,16 @@ class ClusterConfig(Section):
 
 
 class TrackingConfig(Section):
-    """What MLflow is told. The ledger is the truth; this is a projection of it."""
+    """What is written to MLflow. It can be written again from the ledger (`distmer track`)."""
 
     enabled: bool = True
-    # else $MLFLOW_TRACKING_URI, else sqlite in the workspace
+    """Whether anything is written to MLflow."""
     uri: Annotated[Annotated[str, PathMark("database")] | None, _TRACKED] = None
+    """The address of the tracking server; else `$MLFLOW_TRACKING_URI`, else SQLite in the workspace."""
     experiment: Annotated[str, _TRACKED] = "distmer"
-    # `runs`: each fold is a run of its own too, below the run
+    """The name of the MLflow experiment."""
     folds: Annotated[Literal["runs", "steps"], _TRACKED] = "steps"
+    """Whether folds are steps of the run's metrics, or are also runs of their own, below the run."""
 
     @model_validator(mode="after")
     def _no_secret(self) -> TrackingConfig:
@@ -285,13 +274,15 @@ class TrackingConfig(Section):
 
 
 class Config(Section):
-    """A full experiment."""
+    """An experiment: what stands at the outermost level of a configuration file."""
 
     name: str = "loso"
-    # modules and files of your own: what they define can be named without them
+    """A name for people: it stands in reports and in MLflow."""
     plugins: tuple[Annotated[str, PathMark("module")], ...] = ()
+    """Modules and files of your own. What they define can then be named without them."""
     # the ledger keeps them as 64-bit numbers
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = (0,)
+    """Every fold is trained once for each seed."""
     data: DataConfig = DataConfig()
     features: Annotated[FeatureConfig, _FRAMES] = FeatureConfig()
     inputs: InputConfig = InputConfig()
@@ -307,43 +298,3 @@ class Config(Section):
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must be distinct and at least one, not {list(self.seeds)}")
         return self
-
-
-def parse(
-    kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()
-) -> S:
-    """``tree`` as a ``kind``.
-
-    BadInput names the field by its dotted path, and the nearest one for an unknown key.
-
-    ``also`` are further names that a user may have meant at the outermost level.
-    """
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            siblings = [*_fields_at(kind, first["loc"][:-1]), *(also if len(first["loc"]) == 1 else ())]
-            hint = nearest(str(first["loc"][-1]), siblings)
-            raise BadInput(f"{origin}: {where} is not a setting; {hint}") from error
-        given = "" if isinstance(first.get("input"), dict) else f", not {first.get('input')!r}"
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
-
-
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The field names of the (nested) model at a pydantic error location."""
-    for part in location:
-        if (info := kind.model_fields.get(str(part))) is None:
-            break
-        for candidate in _arms(info.annotation):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                kind = candidate
-    return list(kind.model_fields)
-
-
-def _arms(annotation: Any) -> tuple[Any, ...]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated, dict):
-        return typing.get_args(annotation)
-    return (annotation,)

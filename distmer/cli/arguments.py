@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from distmer.commands.session import Session
 
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="a.b=value", help="Override a setting; may be given again."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="a.b=value",
+    help="Change a setting. May be given several times.",
 )
 workspace_option = click.option(
     "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
@@ -32,7 +36,7 @@ def experiment(command: Any) -> Any:
 
 def retry_option(command: Any) -> Any:
     """Of the commands that extract features."""
-    words = "Extract again the clips whose failure is stored; the new outcome takes its place."
+    words = "Extract the clips with a stored failure again."
     return click.option("--retry-failed", is_flag=True, help=words)(command)
 
 

@@ -13,13 +13,13 @@ from distmer.cli.ending import COMPLETE
 
 @click.group()
 def data() -> None:
-    """The clips of a protocol."""
+    """Check, list, see and export the clips of a protocol."""
 
 
 @data.command("check")
 @experiment
 def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
-    """Counts by data set, class and subject against the published ones.
+    """Count the clips by data set, class and subject, beside the published counts.
 
     Every row that cannot be used is listed with the reason.
     """
@@ -35,7 +35,7 @@ def data_new(folder: str) -> int:
     """Begin a manifest.csv of your own clips.
 
     FOLDER holds one folder for each subject, with videos or folders of frames in it. One row is written for
-    each clip; what is to be filled in is said.
+    each clip, and the output says what to fill in.
     """
     from distmer.datasets.first_manifest import write_first_manifest
     from distmer.storage import place
@@ -90,9 +90,9 @@ def data_look(
     local: bool,
     spot: bool,
 ) -> int:
-    """One page of all clips: frames, face, flow, strain, label and what looks wrong.
+    """Write one page of all clips: frames, face, flow, strain, label and what looks wrong.
 
-    It shows faces, and is written to this machine's disk alone.
+    The page shows faces, and is written to this machine's disk only.
     """
     from distmer.commands.look import look_at_clips
 
@@ -103,9 +103,9 @@ def data_look(
 
 @data.command("list")
 @experiment
-@click.option("--csv", "as_csv", is_flag=True, help="As CSV, which data.include takes.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, which data.include accepts.")
 def data_list(config: Path | None, overrides: tuple[str, ...], workspace: str | None, as_csv: bool) -> int:
-    """Every usable clip: its files, its label, the apex's policy, the errata applied."""
+    """List every usable clip: its files, its label, how its apex was found, the errata applied."""
     from distmer.commands.data import list_clips
 
     click.echo(list_clips(open_session(config, overrides, workspace), as_csv), nl=False)
@@ -115,13 +115,13 @@ def data_list(config: Path | None, overrides: tuple[str, ...], workspace: str | 
 @data.command("lock")
 @experiment
 @click.option(
-    "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The list."
+    "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The file."
 )
 def data_lock(config: Path | None, overrides: tuple[str, ...], workspace: str | None, to: Path) -> int:
     """Write the list of clips with a digest of each one's images.
 
-    A run whose data.include names this list uses exactly these clips, and is stamped lock-mismatch if an
-    image or a label is another one.
+    A run whose data.include names this list uses exactly these clips. It is stamped lock-mismatch if an image
+    or a label has changed.
     """
     from distmer.commands.data import lock_clips
 

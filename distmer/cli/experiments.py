@@ -24,15 +24,13 @@ from distmer.types import BadInput
 
 @click.command()
 @experiment
-@click.option(
-    "--local", is_flag=True, help="In this process, one fold after the other, without Ray: the same numbers."
-)
+@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
 @click.option(
     "--fold",
     "only",
     multiple=True,
     metavar="ID",
-    help="Only this fold, e.g. casme2/sub01; may be given again.",
+    help="Only this fold, for example casme2/sub01. May be given several times.",
 )
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
@@ -45,7 +43,10 @@ def run(
     retry_failed: bool,
     as_json: bool,
 ) -> int:
-    """Clips to scores: features, folds, tracking. What is done already is not done again."""
+    """Run an experiment: extract features, train and score all folds, write to MLflow.
+
+    Finished work is not repeated, so the same command continues a run that was stopped.
+    """
     from distmer.api.runs import in_session
 
     if local:
@@ -61,17 +62,19 @@ def run(
 
 @click.command()
 @experiment
-@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many to audit.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Draws the folds.")
+@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many folds.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For drawing the folds."
+)
 @click.option("--local", is_flag=True, help="Extract missing features without Ray.")
 def audit(
     config: Path | None, overrides: tuple[str, ...], workspace: str | None, folds: int, seed: int, local: bool
 ) -> int:
     """Try a model for leaks: does its result depend on held-out clips where it must not?
 
-    Each drawn fold is trained again with other held-out pixels and labels, and its model answers for the
-    held-out clips in other company. The verdict stands in every later report of the run. Exit status 1 for a
-    leak.
+    Some folds are drawn. Each is trained again with other held-out pixels and labels, and its model predicts
+    the held-out clips together with other clips. Every later report of the run has the verdict. The exit
+    status is 1 for a leak.
     """
     from distmer.commands.audit import audit_experiment, audit_report
 
@@ -89,7 +92,7 @@ def audit(
 def features(
     config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
 ) -> int:
-    """Align the clips and compute flow and strain, into the store; only those that are not there yet."""
+    """Align the clips, compute flow and strain, and store them. Stored clips are skipped."""
     from distmer.commands.run import extract_features
 
     click.echo(
@@ -107,7 +110,7 @@ def features(
 def compare(
     paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
 ) -> int:
-    """Several experiments side by side, with paired tests.
+    """Compare several experiments, with paired tests.
 
     PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
     of finished runs, also with files of predictions as `distmer score` reads them.
@@ -137,13 +140,17 @@ def compare(
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Of the bootstrap."
+    "--resamples", type=click.IntRange(min=100), default=2000, show_default=True, help="Bootstrap resamples."
 )
 @click.option(
-    "--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals.",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="UAR, UF1 and these; else all usual ones."
+    "--metric", "metrics", multiple=True, metavar="NAME", help="UAR, UF1 and this one; else all usual ones."
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables."
@@ -151,8 +158,11 @@ def compare(
 def score(
     files: tuple[Path, ...], resamples: int, confidence: float, metrics: tuple[str, ...], as_json: bool
 ) -> int:
-    """Score predictions that other code made. FILES are tables with one row a clip: clip, subject, y_true,
-    and y_pred or one column prob_CLASS for each class; dataset, fold and seed if there are several."""
+    """Score predictions that other code made.
+
+    FILES are tables with one row for each clip: clip, subject, y_true, and y_pred or one column prob_CLASS
+    for each class; also dataset, fold and seed if there are several.
+    """
     from distmer.api.scores import Scored
     from distmer.commands.score import named_metrics, read_predictions, score_report
 
@@ -172,8 +182,9 @@ def score(
 def sweep(
     config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool
 ) -> int:
-    """Search settings on inner folds alone, and score what is chosen on subjects that the search has not
-    seen. CONFIG is a configuration with a `sweep:` section. What is done already is not done again.
+    """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
+
+    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated.
     """
     from distmer.api.several import Swept
     from distmer.commands.sweep import run_sweep
@@ -187,14 +198,14 @@ def sweep(
 
 @click.command()
 @experiment
-@click.option("--gpus", type=click.IntRange(0), default=0, help="Of a sweep: how long on so many GPUs.")
+@click.option("--gpus", type=click.IntRange(0), default=0, help="For a sweep: the time on this many GPUs.")
 @click.option(
     "--speedup",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     help="How many times faster a GPU trains a fold than a core here.",
 )
-@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of a GPU and hour, for the cost.")
+@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one GPU for an hour: adds the cost.")
 def plan(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -203,7 +214,7 @@ def plan(
     speedup: float,
     price: float,
 ) -> int:
-    """What `run` or `sweep` would do: clips, folds, trials, what is cached, and about how long it takes."""
+    """Say what `run` or `sweep` would do: clips, folds, trials, what is done already, and the time."""
     of_sweep = config is not None and is_sweep(config)
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")

@@ -25,7 +25,7 @@ from distmer.cli.ending import COMPLETE, ERROR
 @click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
-    """The models and their variants: costs beside the reference paper's figures, options, sources."""
+    """List the models and their variants: costs beside the reference paper's figures, options, sources."""
     from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)
@@ -41,7 +41,10 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
 @click.command()
 @click.argument("kind", required=False)
 def plugins(kind: str | None) -> int:
-    """What a configuration can name, with its options. KIND: models, losses, augmentations, metrics, …"""
+    """List what a configuration can name, with its options.
+
+    KIND is one of models, losses, augmentations, metrics, flows, strains; without it, all are listed.
+    """
     from distmer.commands.plugins import list_plugins
 
     click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
@@ -50,11 +53,11 @@ def plugins(kind: str | None) -> int:
 
 @click.command()
 @click.argument("run_dir")
-@click.option("--workspace", help="The workspace the run was made in; else the one that its folder lies in.")
+@click.option("--workspace", help="The workspace of the run; else the one that its folder is in.")
 def track(run_dir: str, workspace: str | None) -> int:
-    """Write a finished run or sweep to MLflow (again): from the ledger, exactly once.
+    """Write a finished run or sweep to MLflow, for example because the server did not answer at its end.
 
-    For when the server was away.
+    It is written from the ledger, and nothing is written twice.
     """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
@@ -85,9 +88,10 @@ def doctor(
     timeout: float,
     as_json: bool,
 ) -> int:
-    """Is the cluster fit for this experiment? Versions, storage, GPUs, clocks and disks of the driver and of
-    every node, and the tracking server: a line each, with what to fix. Exit status 1 if something is to be
-    fixed.
+    """Check whether the cluster is ready for this experiment.
+
+    One line for each check: versions, storage, GPUs, clocks and disks of the driver and of every node, and
+    the tracking server. A line that fails says what to fix, and the exit status is then 1.
     """
     from distmer.commands.doctor import check_up
 
@@ -107,7 +111,7 @@ def doctor(
 @click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
 @click.option("--port", default=5000, show_default=True)
 def ui(workspace: str | None, port: int) -> int:
-    """MLflow's pages over the workspace's runs, on this machine's loopback address alone."""
+    """Show the runs of the workspace in MLflow's pages, on this machine's loopback address only."""
     from distmer.commands.ui import serve_ui
 
     return serve_ui(workspace, port, os.environ)

@@ -32,17 +32,22 @@ _OF_MODELS = ActsIf("models", "models are named", bool)
 
 
 class CompareConfig(Section):
-    """The ``compare:`` section. ``rows`` also override a model's row of the same name, by dotted settings."""
+    """The `compare:` section. Rows by name also override a model's row of the same name."""
 
     models: Literal["all"] | tuple[str, ...] = ()
-    variant: Annotated[str | None, _OF_MODELS] = None  # of the models that have variants
-    # px asked of the deep models; one that needs more is given its smallest, and says so
+    """The models that are compared: `all`, or a list."""
+    variant: Annotated[str | None, _OF_MODELS] = None
+    """The variant of the models that have variants."""
     size: Annotated[int | None, _OF_MODELS] = None
+    """The side of the networks' maps, in px. A network that needs more is given its smallest, and says so."""
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
-    # further protocols or data sets, each as dotted settings: every row runs on each
+    """The name of a row → what is different in it, as dotted settings."""
     over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
-    reference: str | None = None  # compare every other row with this one only; else every pair
+    """The name of a further protocol or data set → its dotted settings. Every row runs on each."""
+    reference: str | None = None
+    """The row that all others are tested against; else every pair is tested."""
     resamples: int = 10_000
+    """Permutations and resamples of a paired test."""
 
     @model_validator(mode="after")
     def _no_idle_option(self) -> Self:

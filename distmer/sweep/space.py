@@ -1,8 +1,6 @@
-"""What a sweep searches: any setting of features, inputs, model and training, each with the values it may
-take.
+"""What a sweep searches: settings of features, inputs, model and training, and the values they may take.
 
-A setting of a sweep is a plain mapping, dotted name → value, laid upon the base configuration. The searcher
-is Optuna's.
+A setting is a mapping, dotted name → value, laid upon the base configuration. The searcher is Optuna's.
 """
 
 from __future__ import annotations
@@ -39,13 +37,18 @@ _TRIES = 32  # settings sampled around a value before it is called impossible
 
 
 class Domain(Section):
-    """The values of one searched setting: exactly one of the forms."""
+    """The values of one searched setting. Exactly one of these forms is given."""
 
     choice: tuple[JsonValue, ...] | None = Field(default=None, min_length=1)
+    """One of these values."""
     uniform: tuple[float, float] | None = None
+    """A number between two ends."""
     loguniform: tuple[float, float] | None = None
-    integer: tuple[int, int] | None = None  # both ends included
+    """A number between two ends, uniform in its logarithm."""
+    integer: tuple[int, int] | None = None
+    """A whole number between two ends, both included."""
     loginteger: tuple[int, int] | None = None
+    """The same, uniform in its logarithm."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -96,25 +99,32 @@ class Domain(Section):
 
 
 class SweepConfig(Section):
-    """The ``sweep:`` section. The outer folds are the configuration's own ``evaluation``: LOSO, or groups of
-    subjects."""
+    """The `sweep:` section. The outer folds are those of `evaluation`: LOSO, or groups of subjects."""
 
     space: dict[str, Domain]
+    """Setting → the values that are tried."""
     mode: Literal["nested", "flat", "oracle"] = "nested"
+    """Who chooses and who scores."""
     searcher: Literal["random", "grid", "tpe"] = "tpe"
-    # a search, else 16; grid tries every combination
+    """How settings are proposed."""
     trials: Annotated[int | None, acts_if("searcher", "random", "tpe")] = Field(default=None, ge=1)
+    """Trials of one search; else 16. A grid tries every combination."""
     scheduler: Literal["none", "asha"] = "asha"
-    rungs: Literal["folds", "epochs"] = "folds"  # what a trial reports after
-    # folds (1) or epochs (a ninth) before a trial may be stopped
+    """Whether bad trials are stopped early."""
+    rungs: Literal["folds", "epochs"] = "folds"
+    """After what a trial reports: after each inner fold, or after some epochs of all inner folds."""
     grace: Annotated[int | None, acts_if("scheduler", "asha")] = Field(default=None, ge=1)
-    # one trial in so many goes on
+    """Folds or epochs before a trial may be stopped; else 1 fold, or a ninth of the epochs."""
     reduction: Annotated[int, acts_if("scheduler", "asha")] = Field(default=2, ge=2)
+    """At a rung, one trial in so many goes on."""
     inner_folds: Annotated[int, acts_if("mode", "nested", "flat")] = Field(default=3, ge=2)
+    """Into how many inner folds the training subjects of an outer fold are split."""
     metric: Literal["uar", "uf1"] = "uar"
-    # trials of one search at once: part of what is found, for they do not learn of each other
+    """The score of the pooled validation clips that a search maximises."""
     concurrent: int = Field(default=4, ge=1)
+    """Trials of one search at once. It changes what is found: such trials do not learn from each other."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """The seed of the search."""
 
     @model_validator(mode="after")
     def _no_idle_option(self) -> Self:
@@ -230,8 +240,7 @@ class Space:
         return trial, {name: space[name].value(drawn) for name, drawn in trial.params.items()}
 
     def foreseen(self) -> list[dict[str, JsonValue]]:
-        """The settings that will be tried whatever comes of them: all, but what TPE draws from what it has
-        learnt."""
+        """The settings that will be tried in any case: all, except what TPE draws from what it has learnt."""
         count = min(self.sweep.wanted, _TPE_RANDOM) if self.sweep.searcher == "tpe" else self.sweep.wanted
         study = self.study()
         return [self.ask(study)[1] for _ in range(count)]

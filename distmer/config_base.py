@@ -1,0 +1,130 @@
+"""What the settings of an experiment are built from: sections, marks beside the fields, and their parsing.
+
+The settings themselves are in `distmer.config`, which offers all of this too.
+"""
+
+# What YAML gives is untyped until pydantic has read it:
+# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from distmer.registry import nearest
+from distmer.types import BadInput, JsonValue
+
+S = TypeVar("S", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class PathMark:
+    """The mark of a setting that holds a path: a relative one is made absolute when it is read.
+
+    ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
+    ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
+    then beside the file that names it; ``weights`` of a model are beside that file too.
+    """
+
+    kind: Literal["place", "protocol", "database", "module", "weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginMark:
+    """The mark of a `Named` setting, or of a list of them: what it names may be the user's own code.
+
+    ``group`` is the entry-point group in which installed packages announce such code.
+    """
+
+    group: str
+
+
+ConfigPath = Annotated[str, PathMark("place")]
+
+
+@dataclass(frozen=True, slots=True)
+class ActsIf:
+    """The mark of a setting or a section that does nothing unless ``test`` holds for another setting's value.
+
+    ``setting`` is dotted, as seen from the outermost section. ``test`` None: the value is a model's name,
+    and the model must be a network.
+    """
+
+    setting: str
+    words: str  # the condition, for a message
+    test: Callable[[Any], bool] | None = None
+
+
+def acts_if(setting: str, *values: str) -> ActsIf:
+    """Acts only where ``setting`` has one of these values."""
+    return ActsIf(setting, f"{setting} is {' or '.join(values)}", lambda value: value in values)
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and refusing keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Named(BaseModel):
+    """Something that is chosen by its name; every further key is an option of its own.
+
+    ``focal`` alone is short for ``{name: focal}``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
+
+
+def parse(
+    kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()
+) -> S:
+    """``tree`` as a ``kind``.
+
+    BadInput names the field by its dotted path, and the nearest one for an unknown key.
+
+    ``also`` are further names that a user may have meant at the outermost level.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
+        if first["type"] == "extra_forbidden":
+            siblings = [*_fields_at(kind, first["loc"][:-1]), *(also if len(first["loc"]) == 1 else ())]
+            hint = nearest(str(first["loc"][-1]), siblings)
+            raise BadInput(f"{origin}: {where} is not a setting; {hint}") from error
+        given = "" if isinstance(first.get("input"), dict) else f", not {first.get('input')!r}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the (nested) model at a pydantic error location."""
+    for part in location:
+        if (info := kind.model_fields.get(str(part))) is None:
+            break
+        for candidate in _arms(info.annotation):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                kind = candidate
+    return list(kind.model_fields)
+
+
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated, dict):
+        return typing.get_args(annotation)
+    return (annotation,)
