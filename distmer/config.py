@@ -277,7 +277,7 @@ class Config(Section):
     """An experiment: what stands at the outermost level of a configuration file."""
 
     name: str = "loso"
-    """A name for people: it stands in reports and in MLflow."""
+    """A name that reports and MLflow show."""
     plugins: tuple[Annotated[str, PathMark("module")], ...] = ()
     """Modules and files of your own. What they define can then be named without them."""
     # the ledger keeps them as 64-bit numbers

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,9 @@ OUTSIDE = {
     "mlflow/README.md": "tracking-server.md",
 }
 _RELATIVE_LINK = re.compile(r"(?<=\]\()([^)\s#:]+)")
+_LOADED_FROM_ELSEWHERE = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*"
+)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -40,3 +44,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return OUTSIDE.get(target, target.removeprefix("docs/"))
 
     return _RELATIVE_LINK.sub(turned, markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Refuses a page that loads something from another host."""
+    if found := _LOADED_FROM_ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from another host: {found[0]}")
+    return output

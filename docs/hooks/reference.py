@@ -49,9 +49,9 @@ def _command(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     parts = [f"## {name}", _plain(inspect.cleandoc(command.help or "")), f"    {usage}"]
-    for parameter in command.params:
-        if record := parameter.get_help_record(context):
-            parts.append(_entry(record[0], [record[1]]))
+    for option in command.params:
+        if isinstance(option, click.Option) and (record := option.get_help_record(context)):
+            parts.append(_entry(f"`{record[0]}`", record[1]))
     return "\n\n".join(parts)
 
 
@@ -81,9 +81,10 @@ def _entries(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     texts = texts_of(kind)
     for key, field in kind.model_fields.items():
         if not _is_section(field.annotation):
+            name = f"{prefix}{key}"
             facts = f"{_values(field.annotation, field.metadata)}; {_default(field)}"
-            acts = _conditions(field.metadata)
-            yield _entry(f"{prefix}{key}", [facts, " ".join([texts.get(key, ""), *acts])])
+            text = " ".join([texts.get(key, ""), *_conditions(field.metadata)])
+            yield _entry(f"`{name}` · {facts} {{ #{name} }}", text)
 
 
 def texts_of(kind: type[BaseModel]) -> dict[str, str]:
@@ -98,11 +99,10 @@ def texts_of(kind: type[BaseModel]) -> dict[str, str]:
     return texts
 
 
-def _entry(term: str, paragraphs: Iterable[str]) -> str:
-    """An entry of a list of definitions. A setting can be linked to by its name."""
-    anchor = "" if term.startswith("-") else f" {{ #{term} }}"
-    shown = "\n\n    ".join(_plain(text).replace("\n", "\n    ") for text in paragraphs)
-    return f"`{term}`{anchor}\n\n:   {shown}"
+def _entry(term: str, text: str) -> str:
+    """An entry of a list of definitions."""
+    shown = _plain(text).replace("\n", "\n    ")
+    return f"{term}\n:   {shown}"
 
 
 def _plain(text: str) -> str:
@@ -163,7 +163,9 @@ def _bounds(marks: Iterable[Any]) -> Iterator[str]:
     for mark in marks:
         if type(mark) in words:
             attribute, said = words[type(mark)]
-            yield f"{said} {getattr(mark, attribute)}"
+            bound = getattr(mark, attribute)
+            power = int(bound).bit_length() - 1
+            yield f"{said} {f'2^{power}' if power > 30 and bound == 2**power else bound}"
 
 
 def _default(field: FieldInfo) -> str:
