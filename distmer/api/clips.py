@@ -214,7 +214,7 @@ def features(
         ``local``: in this process, one clip after the other. ``ray``: on the local cores, or on the cluster
         of ``RAY_ADDRESS``.
     retry_failed
-        Whether to extract the clips again whose failure is stored.
+        Whether to extract clips with a stored failure again.
     progress
         Whether to show how far it is.
 

@@ -195,9 +195,9 @@ def loso(
 ) -> Run:
     """Leave one subject out: train a model on all other subjects, and test it on this one.
 
-    The same settings give the same numbers, to the bit, as ``distmer run`` and as Ray, and what is done
-    already is not done again. If you interrupt it, it gives what is finished, as a run that is ``partial``;
-    the same call goes on from there.
+    The same settings give the same numbers, to the bit, as ``distmer run``, with Ray or without it. Finished
+    folds are not trained again. If you interrupt it, it returns the finished folds, as a run whose status is
+    ``partial``. The same call continues it.
 
     Parameters
     ----------
@@ -209,8 +209,8 @@ def loso(
         - the name of a model (`distmer models` lists them), or a reference to a model of your own
           (``./nets.py:MyNet``);
         - a ``torch.nn.Module`` class, or a function that builds a module: called as ``MyNet(classes)``. It
-          may be defined in the notebook: then its source, and that of all that it uses there, is written into
-          a file of the workspace and is part of the identity of each fold;
+          may be defined in the notebook. Then its source, with everything that it uses there, is written into
+          a file of the workspace, and is part of the identity of each fold;
         - a classifier or a pipeline of scikit-learn, as an object or as a class. An object gives its
           parameters; it is not fitted itself. A ``random_state`` that you leave open is the fold's seed;
         - a mapping with one of these as ``name``, and options: ``{"name": MyNet, "width": 16}``.
@@ -223,24 +223,23 @@ def loso(
         ``local``: in this process, one fold after the other. ``ray``: several at once on the local cores, or
         on the cluster of ``RAY_ADDRESS``.
     tracking
-        Whether the run is written to MLflow. Off by default, for a call should do nothing beyond what it
-        returns; ``distmer run`` has it on. True, or settings: ``{"experiment": "mine"}``. `distmer track` can
-        write it later.
+        Whether the run is written to MLflow: True, or settings such as ``{"experiment": "mine"}``. It is off
+        by default, but ``distmer run`` has it on. `distmer track` can write the run later.
     workspace
-        Where everything is written; else where ``clips`` are from.
+        Where everything is written; else the workspace of ``clips``.
     name
-        Of the experiment.
+        The name of the experiment.
     only
-        The ids of folds: these alone are trained.
+        The ids of the folds to train; else all.
     retry_failed
-        Whether to extract the clips again whose failure is stored.
+        Whether to extract clips with a stored failure again.
     progress
         Whether to show how far it is: a bar in a notebook and on a terminal, lines in a log.
 
     Raises
     ------
     BadInput
-        A setting, a model or an option cannot be used. Said before a clip is touched, where that is possible.
+        A setting, a model or an option cannot be used. If possible, this is found before a clip is read.
     RunError
         The surroundings failed: a full disk, a cluster that is away.
 

@@ -70,7 +70,7 @@ def score(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Scored:
-    """Predictions that other code made, scored as distmer scores its own.
+    """Score predictions that other code made, in the same way as distmer's own.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def compare(
     tracking: Tracking = False,
     workspace: str | Path | None = None,
 ) -> Compared:
-    """Runs side by side, with paired permutation tests over the subjects, corrected for their number (Holm).
+    """Compare runs: paired permutation tests over the subjects, corrected for the number of tests (Holm).
 
     Parameters
     ----------
