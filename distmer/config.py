@@ -71,8 +71,8 @@ class DataConfig(Section):
     """What to do with a clip whose onset and apex cannot be a pair (one picture twice, black, another
     person): note it, or let the clip fail."""
     include: ConfigPath | None = None
-    """A list of clips, as text or as `distmer data list` and `distmer data lock` write it. Exactly these
-    clips are used."""
+    """A file that lists clips, as text or as `distmer data list` and `distmer data lock` write it. Exactly
+    these clips are used."""
     columns: Annotated[dict[str, str | dict[str, str]], _NOT_EMBEDDED] = Field(default={})
     """Which column of a sheet holds what, if distmer cannot find out: field → heading, or data set → field →
     heading."""
@@ -145,7 +145,7 @@ class ModelConfig(Named):
     """The model. Every key beside `name` is an option of that model (`distmer models` lists them)."""
 
     name: str = "atscnn"
-    """The model's name, or your own code: `./file.py:NAME` or `package.module:NAME`."""
+    """The name of the model, or your own code: `./nets.py:NAME` or `package.module:NAME`."""
 
 
 class TrainConfig(Section):

@@ -139,7 +139,7 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is dict:
         return "a mapping"
     path = next((mark.kind for mark in marks if isinstance(mark, PathMark)), None)
-    words = _PATHS.get(path) or _noun(annotation)
+    words = _PATHS.get(path or "") or _noun(annotation)
     return ", ".join([words, *_bounds(marks)])
 
 

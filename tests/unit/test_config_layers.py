@@ -238,7 +238,7 @@ def test_no_setting_that_is_a_path_lacks_its_mark() -> None:
     named = {
         name
         for name, _ in sections(Config)
-        for line in re.findall(rf"(?:^    # .*\n)*^    {name.rpartition('.')[2]}: .*$", source, re.MULTILINE)
+        for line in re.findall(rf"(?m)^    {name.rpartition('.')[2]}: .*\n    \"{{3}}[^\"]*", source)
         if re.search(r"\b(str|ConfigPath)\b.*= ", line)
         and re.search(r"path|root|folder|file|uri|landmarks", line)
     }
