@@ -135,7 +135,9 @@ def _values(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         return _or([_values(arm, marks) for arm in arms if arm is not type(None)])
     if origin is tuple:
-        return f"a list: {_values(arms[0])}" if arms[-1] is ... else f"[{_noun(arms[0])}, {_noun(arms[1])}]"
+        return (
+            f"a list, each {_values(arms[0])}" if arms[-1] is ... else f"[{_noun(arms[0])}, {_noun(arms[1])}]"
+        )
     if origin is dict:
         return "a mapping"
     path = next((mark.kind for mark in marks if isinstance(mark, PathMark)), None)
