@@ -23,7 +23,7 @@ OUTSIDE = {
 }
 _RELATIVE_LINK = re.compile(r"(?<=\]\()([^)\s#:]+)")
 _LOADED_FROM_ELSEWHERE = re.compile(
-    r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*"
+    r"<(?:script|link(?! rel=\"canonical\")|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//[^\"]*"
 )
 
 
