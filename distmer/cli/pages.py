@@ -13,8 +13,10 @@ from distmer.cli.ending import COMPLETE
 @click.argument("folder")
 @click.option("--output", help="Another file than report.html in the folder.")
 def report(folder: str, output: str | None) -> int:
-    """One page of a finished run, comparison or sweep, from its FOLDER alone: scores, hard subjects and
-    clips, settings, how to repeat it. It needs no network."""
+    """Write the page of a finished run, comparison or sweep: report.html in its FOLDER.
+
+    The page shows scores, hard subjects and clips, settings, and how to repeat it. It needs no network.
+    """
     from distmer.commands.report import write_report
     from distmer.storage import place
 
@@ -25,8 +27,10 @@ def report(folder: str, output: str | None) -> int:
 @click.command()
 @click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
 def index(workspace: str | None) -> int:
-    """All runs and sweeps of a workspace as one page, index.html in the workspace: filter them, and see which
-    can be compared."""
+    """Write one page of all runs and sweeps of a workspace: index.html in the workspace.
+
+    There you can filter them, and see which can be compared.
+    """
     from distmer.commands.index import write_index
 
     click.echo(str(write_index(workspace, os.environ)))
