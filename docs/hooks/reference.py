@@ -22,6 +22,9 @@ from distmer.config import ActsIf, Config, ModelConfig, Named, PathMark
 from distmer.experiment.comparison import CompareConfig
 from distmer.sweep.space import Domain, SweepConfig
 
+# What a configuration of some command has beside the settings of an experiment.
+OF_COMMANDS = {"compare": CompareConfig, "sweep": SweepConfig}
+
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts the commands and the settings where a page asks for them."""
@@ -61,8 +64,8 @@ def settings() -> str:
     for name, field in Config.model_fields.items():
         if _is_section(field.annotation):
             parts += _section(name, field.annotation, field.metadata)
-    parts += _section("compare", CompareConfig, ())
-    parts += _section("sweep", SweepConfig, ())
+    for name, kind in OF_COMMANDS.items():
+        parts += _section(name, kind, ())
     parts += ["### The values of a searched setting", inspect.cleandoc(Domain.__doc__ or "")]
     parts += _entries(Domain, "sweep.space.NAME.")
     return "\n\n".join(parts)

@@ -238,13 +238,3 @@ def test_a_run_that_leaks_is_no_headline(tmp_path: Path, leaks: str) -> None:
     report = (Path(result.run_dir) / "report.md").read_text()
     assert "NOT A HEADLINE: leak:transductive (an audit found that the result depends on held-out" in report
     assert json.loads((Path(result.run_dir) / "audit.json").read_text())["leaks"][0]["folds"] == 1
-
-
-def test_subjects_of_different_sizes_are_audited() -> None:
-    """The neighbour fold holds out a whole subject: none is split between training and test."""
-    some = [
-        clip for clip in toy.clips(each=6) if (clip.subject, clip.name) not in {("s3", "c4"), ("s3", "c5")}
-    ]
-    job = toy.jobs(toy.config("linear"), some)[-1]
-    assert (job.fold.id, len(job.fold.test)) == ("toy/s3", 4)
-    assert audit_fold(job, toy.inputs(some)).leaks == ()

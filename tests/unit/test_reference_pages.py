@@ -11,9 +11,7 @@ import pytest
 
 from distmer.cli import main
 from distmer.config import Config, Named
-from distmer.experiment.comparison import CompareConfig
 from distmer.idle import default_settings, sections
-from distmer.sweep.space import SweepConfig
 
 HOOK = Path(__file__).parents[2] / "docs" / "hooks" / "reference.py"
 
@@ -36,8 +34,7 @@ def entries(page: str) -> dict[str, tuple[str, str]]:
 def test_every_setting_has_an_entry_with_a_text(reference: ModuleType) -> None:
     found = entries(reference.settings())
     leaves = {name if name in found else name.removesuffix(".name") for name in default_settings()}
-    leaves |= {f"compare.{name}" for name in CompareConfig.model_fields}
-    leaves |= {f"sweep.{name}" for name in SweepConfig.model_fields}
+    leaves |= {f"{key}.{name}" for key, kind in reference.OF_COMMANDS.items() for name in kind.model_fields}
     assert leaves <= set(found)
     assert [name for name, (_, text) in found.items() if not re.match(r"[A-Z`0]", text)] == []
 
