@@ -20,7 +20,7 @@ from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
 from distmer.training.leaks import FoldAudit, Leak
 from distmer.training.runtime import Runtime, repeatable
-from distmer.types import FloatArray, FoldJob, FoldResult
+from distmer.types import FloatArray, FoldJob, FoldResult, SubjectKey
 
 # Probabilities of a clip alone and of the same clip among others: arithmetic on a batch of another size may
 # take sums in another order.
@@ -80,9 +80,11 @@ def _is_oracle(job: FoldJob) -> bool:
 
 def _neighbour(job: FoldJob) -> FoldJob:
     """Another fold of the same clips, as a run trains it before or after: the held-out clips train, with
-    other labels, and as many training clips are held out."""
-    n = min(len(job.fold.test), len(job.fold.train) // 2)
-    fold = replace(job.fold, train=(*job.fold.train[n:], *job.fold.test), test=job.fold.train[:n])
+    other labels, and the clips of a training subject are held out."""
+    other = SubjectKey.of(job.fold.train[0])
+    theirs = tuple(clip for clip in job.fold.train if SubjectKey.of(clip) == other)
+    rest = tuple(clip for clip in job.fold.train if SubjectKey.of(clip) != other)
+    fold = replace(job.fold, train=(*rest, *job.fold.test), test=theirs)
     return replace(_other_labels(job), fold=fold)
 
 

@@ -194,6 +194,12 @@ def test_every_leak_is_found_and_named(leaks: str, model: str, name: str | None,
     assert all(sentence in leak.sentence for leak in found.leaks)
 
 
+def test_subjects_of_unequal_numbers_of_clips_are_audited() -> None:
+    some = [clip for n, clip in enumerate(toy.clips()) if n not in (0, 7, 8, 16)]  # 4, 3, 5 and 4 clips
+    for job in toy.jobs(toy.config("linear"), some):
+        assert audit_fold(job, toy.inputs(some)).leaks == ()
+
+
 @pytest.mark.parametrize("oracle", ["per_subject", "global_epoch"])
 def test_an_epoch_chosen_on_held_out_clips_is_found(oracle: str) -> None:
     found = audited(toy.config(train={"selection": "oracle", "oracle": oracle}))
