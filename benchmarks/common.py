@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,15 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("ray", "torch", "pyarrow")},
+        **{name: _version(name) for name in ("ray", "torch", "pyarrow")},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a machine for `benchmarks.gpu` needs no Ray
+        return "not installed"
 
 
 def paired(rounds: int, plain: Callable[[], float], ours: Callable[[], float]) -> dict[str, Any]:
