@@ -87,15 +87,20 @@ def refuse_idle(
                 last[name] = (origin, override or why_idle(name, stack, is_network, searched) is not None)
             else:
                 last.pop(name, None)
-    notes: list[str] = []
+    unused: dict[tuple[str, str], list[str]] = {}  # (layer, why) → settings
     for name, (origin, refused) in last.items():
         reasons = [why_idle(name, final, is_network, searched) for final in finals]
         if not reasons or None in reasons:
             continue
         if refused:
             raise BadInput(f"{origin}: {reasons[0]}; leave {name} out.")
-        notes.append(f"{name} of {origin} is not used: {reasons[0]}")
-    return notes
+        unused.setdefault((origin, str(reasons[0]).removeprefix(name)), []).append(name)
+    return [
+        f"{names[0]} of {origin} is not used: {names[0]}{why}"
+        if len(names) == 1
+        else f"{', '.join(names)} of {origin} are not used: each{why}"
+        for (origin, why), names in unused.items()
+    ]
 
 
 def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "") -> Iterator[tuple[str, Any]]:

@@ -70,6 +70,7 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "ecnu": "distmer.features.strain:ecnu",
     },
 }
+_NAMES = {reference: name for group in _SHIPPED.values() for name, reference in group.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,9 @@ def is_reference(name: str) -> bool:
 def find(reference: str) -> Plugin:
     """Import what a reference points to.
 
+    What distmer itself brings of a group is called by its name there, by whatever reference it was found: one
+    thing has one identity.
+
     Raises
     ------
     BadInput
@@ -121,9 +125,13 @@ def find(reference: str) -> Plugin:
         raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
     if not module.__name__.startswith("distmer."):
         _FOUND.add(module.__name__)
-    return Plugin(
-        f"{module.__name__}:{name}", getattr(module, name), module.__name__, distribution_of(module.__name__)
-    )
+    entry, defined = getattr(module, name), f"{module.__name__}:{name}"
+    home = str(getattr(entry, "__module__", ""))
+    shorter = _NAMES.get(f"{home}:{getattr(entry, '__qualname__', '')}")
+    # a wrapper of the user's own may bear the name of what it wraps
+    if shorter and getattr(importlib.import_module(home), entry.__qualname__) is entry:
+        return Plugin(shorter, entry, home, distribution_of(home))
+    return Plugin(defined, entry, module.__name__, distribution_of(module.__name__))
 
 
 def announced(name: str, group: str) -> Plugin | None:
@@ -136,7 +144,8 @@ def announced(name: str, group: str) -> Plugin | None:
     if len(found) > 1:
         both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
         raise BadInput(f"{both} both announce {name!r} in {group}; name it as package.module:NAME.")
-    return replace(find(found[0].value), reference=name) if found else None
+    plugin = find(found[0].value) if found else None
+    return replace(plugin, reference=name) if plugin and is_reference(plugin.reference) else plugin
 
 
 def shipped(group: str) -> Mapping[str, str]:

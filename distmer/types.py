@@ -72,6 +72,11 @@ class KeyFrames:
     apex: str
     course: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The image files, the onset first."""
+        return self.onset, self.apex
+
 
 @dataclass(frozen=True, slots=True)
 class ApexSearch:
@@ -82,6 +87,11 @@ class ApexSearch:
     candidates: tuple[str, ...]
     course: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The image files, the onset first."""
+        return self.onset, *self.candidates
+
 
 @dataclass(frozen=True, slots=True)
 class FlowMap:
@@ -89,6 +99,11 @@ class FlowMap:
     the clip."""
 
     image: str
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The one image file."""
+        return (self.image,)
 
 
 Source = KeyFrames | ApexSearch | FlowMap

@@ -24,7 +24,7 @@ from distmer.features.inputs import model_inputs
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
 from distmer.report.table import Column, Row, Table
-from distmer.types import BadInput, ClipFailure, FloatArray, IntArray, Manifest
+from distmer.types import BadInput, ClipFailure, FloatArray, FlowMap, IntArray, KeyFrames, Manifest, Source
 from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class Clips:
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``), ``label``
-        (the class), ``emotion`` (as the sheet says), ``where`` (file and row), ``note`` (what was done to
-        it)."""
+        (the class), ``emotion`` (as the sheet says), ``onset`` and ``apex`` (paths; no apex before the
+        max-flow search, and neither of a published flow map), ``frames`` (the paths of all frames from onset
+        to offset, or of the map), ``where`` (file and row), ``note`` (what was done to it)."""
         import pandas as pd
 
         rows = [
@@ -71,6 +72,7 @@ class Clips:
                 "subject": str(clip.subject_key),
                 "label": self.classes[clip.label],
                 "emotion": clip.emotion,
+                **_paths(clip.source),
                 "where": clip.where,
                 "note": clip.note,
             }
@@ -103,6 +105,14 @@ class Clips:
 
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
+
+
+def _paths(source: Source) -> dict[str, Any]:
+    if isinstance(source, FlowMap):
+        return {"onset": "", "apex": "", "frames": (source.image,)}
+    apex = source.apex if isinstance(source, KeyFrames) else ""
+    frames = tuple(file for _, file in source.course) or source.images
+    return {"onset": source.onset, "apex": apex, "frames": frames}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

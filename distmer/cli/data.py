@@ -92,7 +92,8 @@ def data_look(
 ) -> int:
     """Write one page of all clips: frames, face, flow, strain, label and what looks wrong.
 
-    The page shows faces, and is written to this machine's disk only.
+    Missing features are extracted first. For this, Ray is started unless --local is given. The page shows
+    faces, and is written to this machine's disk only.
     """
     from distmer.commands.look import look_at_clips
 

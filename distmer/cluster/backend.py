@@ -53,6 +53,10 @@ class RayBackend:
         # whether Ray is started for worker groups
         self._groups = groups or config.workers_per_fold not in (0, "auto")
 
+    @property
+    def starting(self) -> str:
+        return "" if self._joined else "starting Ray"
+
     def require(self, config: ClusterConfig) -> None:
         """Folds of any settings can be trained."""
 

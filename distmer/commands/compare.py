@@ -14,6 +14,7 @@ from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
 from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
+from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
     NOT_REACHED,
@@ -60,6 +61,7 @@ def run_comparison(
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
     base.require()  # here, for a row would take it for a setting of its own that does not fit
     remove_leftovers_of(base)
+    rows = _with_own_roots(rows)
     for row in rows:  # the rows share one connection to Ray, which takes the code of all of them along
         with suppress(BadInput):  # the row will say it
             if row.config is not None:
@@ -79,6 +81,15 @@ def run_comparison(
         base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
     )
     return _keep(comparison, base)
+
+
+def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with the folders of its own data sets alone: all may share one ``data.roots``."""
+    data = iter(with_own_roots([row.config.data for row in rows if row.config]))
+    return [
+        replace(row, config=row.config.model_copy(update={"data": next(data)})) if row.config else row
+        for row in rows
+    ]
 
 
 def compare_runs(

@@ -9,7 +9,7 @@ from typing import Literal
 from distmer.commands.session import Session
 from distmer.datasets import check_report
 from distmer.datasets.check import aligned
-from distmer.datasets.lists import HEADER, as_csv, content_of, images_of, table_of
+from distmer.datasets.lists import HEADER, as_csv, content_of, table_of
 from distmer.datasets.map_scaling import scaling_text
 from distmer.experiment.prepare import Features
 from distmer.storage import place, write
@@ -78,7 +78,7 @@ def lock_clips(session: Session, to: Path) -> str:
     for clip in manifest.clips:
         content[clip.id] = content_of(clip, frames.digests)
         if not content[clip.id]:
-            reason = next(frames.unreadable[path] for path in images_of(clip) if path in frames.unreadable)
+            reason = next(frames.unreadable[path] for path in clip.source.images if path in frames.unreadable)
             raise BadInput(f"{clip.where}: {clip.id} cannot be pinned: {reason}")
     rows = table_of(manifest, session.config.data.root, content)
     write(place(str(to)), as_csv(rows).encode())

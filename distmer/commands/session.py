@@ -173,7 +173,7 @@ class Session:
         model = self.model()
         # settings that do not fit the maps are told before a fold is begun
         features.inputs((), model, self.config.inputs)
-        return build_plan(self.config, manifest, model, features.keys, features.failures)
+        return build_plan(self.config, manifest, model, features.keys, features.failures, features.notes)
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:

@@ -188,7 +188,7 @@ def _plan(
     features.inputs((), model, config.inputs)
     lost = {failure.clip: failure for some in found.values() for failure in some.failures}
     unusable = [ClipFailure(clip, failure.reason) for clip, failure in sorted(lost.items())]
-    base = build_plan(config, manifest, model, features.keys, unusable)
+    base = build_plan(config, manifest, model, features.keys, unusable, features.notes)
     return plan_sweep(space, base, {key: some.keys for key, some in found.items()}), found
 
 

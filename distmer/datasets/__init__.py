@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 
 from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, refuse_one_subject_as_two
@@ -18,6 +19,7 @@ from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
 from distmer.datasets.editions import edition_of
 from distmer.datasets.flowmaps import parted
+from distmer.datasets.lists import FIELDS as LIST_FIELDS
 from distmer.datasets.lists import changed_content, other_labels, read_list, resolve
 from distmer.datasets.own import own_sets
 from distmer.datasets.protocols import (
@@ -29,7 +31,7 @@ from distmer.datasets.protocols import (
     published_lists,
 )
 from distmer.datasets.roots import find_root
-from distmer.datasets.sheets import FIELDS, Annotation
+from distmer.datasets.sheets import Annotation
 from distmer.registry import discover, nearest
 from distmer.storage import Place, place
 from distmer.types import BadInput, Manifest
@@ -47,6 +49,7 @@ __all__ = [
     "mismatches",
     "protocol_names",
     "subjects_without_clips",
+    "with_own_roots",
 ]
 
 
@@ -82,14 +85,10 @@ def load_manifest(
     BadInput
         A root or sheet is not there, no clip can be used, or all are of one class.
     """
-    own: dict[str, DatasetInfo] = {}
-    known = ChainMap(own, datasets())
-    protocol = load_protocol(data.protocol, known, own_sets(datasets(), own))
+    protocol, known = _protocol_of(data)
     lists = published_lists(data.protocol, protocol)
-    for name in data.roots:
-        if name not in known:
-            raise BadInput(f"data.roots.{name} is the folder of no data set; {nearest(name, known)}")
-    columns = _columns(data, protocol)
+    with_own_roots([data])
+    columns = _columns(data, protocol, known)
     include = None if data.include is None else read_list(place(data.include), columns["include"])
     if protocol.embedded:
         protocol, data = _generated(protocol, data, workspace_data, progress, meanwhile)
@@ -128,27 +127,60 @@ def load_manifest(
     return _checked(replace(manifest, changed=tuple(other_labels(manifest, entries))))
 
 
-def _columns(data: DataConfig, protocol: Protocol) -> dict[str, dict[str, str]]:
-    """``data.columns`` for each set of the protocol, and for the list of ``data.include``."""
-    readers = [*protocol.sets, "include"]
-    common = {field: heading for field, heading in data.columns.items() if isinstance(heading, str)}
-    for field in common:
-        if field not in FIELDS:
-            raise BadInput(f"data.columns.{field} is no field of a sheet; {nearest(field, FIELDS)}")
-    given: dict[str, dict[str, str]] = {name: dict(common) for name in readers if name != "include"}
-    given["include"] = {}
-    for name, headings in data.columns.items():
-        if isinstance(headings, str):
-            continue
-        if name not in readers:
-            raise BadInput(f"data.columns.{name} is no data set of the protocol; {nearest(name, readers)}")
-        for field in headings:
-            if field not in FIELDS:
-                raise BadInput(
-                    f"data.columns.{name}.{field} is no field of a sheet; {nearest(field, FIELDS)}"
-                )
-        given[name] |= headings
+def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:
+    """The settings of several experiments, each with the folders in ``data.roots`` of its own protocol's sets
+    alone. BadInput for a folder that none of them uses."""
+    if not any(data.roots for data in settings):
+        return list(settings)
+    sets = [_protocol_of(data)[0].sets for data in settings]
+    known = {name for own in sets for name in own}
+    for name in (name for data in settings for name in data.roots):
+        if name not in known:
+            raise BadInput(
+                f"data.roots.{name} is the folder of no data set of the protocol; {nearest(name, known)}"
+            )
+    return [
+        data.model_copy(update={"roots": {name: data.roots[name] for name in data.roots if name in own}})
+        for data, own in zip(settings, sets, strict=True)
+    ]
+
+
+def _protocol_of(data: DataConfig) -> tuple[Protocol, Mapping[str, DatasetInfo]]:
+    """The protocol, and all data sets by name, the user's own that it names among them."""
+    own: dict[str, DatasetInfo] = {}
+    known = ChainMap(own, datasets())
+    return load_protocol(data.protocol, known, own_sets(datasets(), own)), known
+
+
+def _columns(
+    data: DataConfig, protocol: Protocol, known: Mapping[str, DatasetInfo]
+) -> dict[str, dict[str, str]]:
+    """``data.columns`` for each set of the protocol, and for the list of ``data.include``: what no reader
+    takes is refused."""
+    fields = {name: known[name].fields for name in protocol.sets}
+    fields["include"] = LIST_FIELDS if data.include else ()
+    given: dict[str, dict[str, str]] = {name: {} for name in fields}
+    for key, value in data.columns.items():
+        if isinstance(value, str):
+            readers = [name for name in protocol.sets if key in fields[name]]
+            _require_field(f"data.columns.{key}", key, chain.from_iterable(fields[n] for n in protocol.sets))
+            for name in readers:
+                given[name].setdefault(key, value)
+        elif key not in fields:
+            raise BadInput(f"data.columns.{key} is no data set of the protocol; {nearest(key, fields)}")
+        else:
+            for field, heading in value.items():
+                _require_field(f"data.columns.{key}.{field}", field, fields[key])
+                given[key][field] = heading
     return given
+
+
+def _require_field(setting: str, field: str, known: Iterable[str]) -> None:
+    known = sorted(set(known))
+    if not known:
+        raise BadInput(f"{setting}: there is no sheet or list of which it could name a column; leave it out.")
+    if field not in known:
+        raise BadInput(f"{setting} is no field of a sheet; {nearest(field, known)}")
 
 
 def _generated(

@@ -6,12 +6,12 @@ Pure, once the rows are read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
-from distmer.datasets.sheets import Annotation, natural
-from distmer.datasets.text import plain_number, subject_spelling
+from distmer.datasets.sheets import Annotation
+from distmer.datasets.text import natural, plain_number, spelling
 from distmer.registry import nearest
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
@@ -47,16 +47,17 @@ def assemble(
     BadInput
         The list names a data set that the protocol does not have.
     """
-    classes = protocol.classes or _found_classes(rows)
+    found = {row.emotion for own in rows.values() for row in own if row.emotion}
+    classes = protocol.classes or tuple(sorted(found, key=natural))
     clips: list[Clip] = []
     failures: list[ClipFailure] = []
     excluded: list[ClipFailure] = []
     problems: list[str] = []
     for dataset, own in rows.items():
-        rules = _rules(protocol, classes, dataset, include)
+        judge = _judge_of(protocol, classes, dataset, include)
         by = protocol.sets[dataset].by
         for row, earlier in _with_earlier(dataset, [_labelled_by(by, row) for row in own]):
-            verdict = _judge(rules, row, earlier)
+            verdict = judge(row, earlier)
             if isinstance(verdict, Clip):
                 clips.append(verdict)
             elif isinstance(verdict, Excluded):
@@ -65,7 +66,7 @@ def assemble(
                 failures.append(verdict)
         problems += _unmet(protocol, dataset, own, include is None)
     failures += _missing(include or {}, include_file, rows)
-    counted = [pair for name, part in protocol.sets.items() for pair in ((name, part), *part.parts.items())]
+    counted = protocol.published.items()
     return Manifest(
         protocol=protocol.name,
         classes=classes,
@@ -83,7 +84,7 @@ def refuse_one_subject_as_two(dataset: str, rows: Sequence[Annotation]) -> None:
     training and in test."""
     first: dict[tuple[str, str], Annotation] = {}
     for row in (row for row in rows if row.subject):
-        other = first.setdefault((row.dataset or dataset, subject_spelling(row.subject)), row)
+        other = first.setdefault((row.dataset or dataset, spelling(row.subject)), row)
         if other.subject != row.subject:
             raise BadInput(
                 f"{row.where}: the subject {row.subject!r} and {other.subject!r} of {other.where} look like"
@@ -97,89 +98,50 @@ def clip_id(dataset: str, row: Annotation) -> str:
     return f"{row.dataset or dataset}/{row.subject}/{row.clip}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What decides over the rows of one data set. ``named``: (subject, clip) → why it is left out."""
-
-    dataset: str
-    classes: tuple[str, ...]
-    table: Mapping[str, str]
-    word: str
-    named: Mapping[tuple[str, str], str]
-    subjects: Mapping[str, str]
-    include: Mapping[str, int] | None
-
-
-def _rules(
+def _judge_of(
     protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None
-) -> _Rules:
+) -> Callable[[Annotation, Annotation | None], Clip | ClipFailure | Excluded]:
+    """A function that says what becomes of a row, which may repeat an earlier one."""
     part = protocol.sets[dataset]
-    # A pinned list of clips settles the named exclusions too.
-    named = (
-        {(e.subject, e.clip): f"left out by name: {e.source}" for e in part.exclude}
-        if include is None
-        else {}
-    )
-    subjects = {e.subject: f"a subject left out by name: {e.source}" for e in part.exclude_subjects}
     table = label_table(protocol, dataset) or {label: label for label in classes}
-    return _Rules(
-        dataset,
-        classes,
-        table,
-        "label" if part.labels == AS_IS else {"objective": "objective class"}.get(part.by, part.by),
-        named,
-        subjects if include is None else {},
-        include,
-    )
+    word = "label" if part.labels == AS_IS else {"objective": "objective class"}.get(part.by, part.by)
+    left_out = {e.subject: f"a subject left out by name: {e.source}" for e in part.exclude_subjects}
+    left_out |= {f"{e.subject}/{e.clip}": f"left out by name: {e.source}" for e in part.exclude}
+    if include is not None:  # a pinned list of clips settles the named exclusions too
+        left_out = {}
+
+    def judge(row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
+        # Whether it belongs is asked before whether it can be used: only then is it counted as lost.
+        name = clip_id(dataset, row)
+        if row.aside:
+            return Excluded(row.where if not row.clip else name, row.aside)
+        if include is not None and name not in include:
+            return Excluded(name, "not in the list of data.include")
+        if why := left_out.get(f"{row.subject}/{row.clip}") or left_out.get(row.subject):
+            return Excluded(name, why)
+        if row.emotion and row.emotion not in table:
+            reason = f"its {word} {row.emotion!r} belongs to no class of the protocol"
+            remedy = "take it off the list of data.include, or widen the protocol's labels"
+            if include is None:
+                return Excluded(name, reason)
+            return ClipFailure(name, f"{row.where}: {reason}; {remedy}.")
+        if earlier is not None:
+            return _repeated(name, row, earlier)
+        if row.problem or row.source is None:
+            return ClipFailure(name, row.problem)
+        label = classes.index(table[row.emotion])
+        names = row.dataset or dataset, row.subject, row.clip
+        return Clip(*names, label, row.emotion, row.source, row.where, row.note)
+
+    return judge
 
 
-def _judge(rules: _Rules, row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
-    """What becomes of a row.
-
-    Whether it belongs is asked before whether it can be used: only then is it counted as lost.
-    """
-    name = clip_id(rules.dataset, row)
-    if row.aside:
-        return Excluded(row.where if not row.clip else name, row.aside)
-    if rules.include is not None and name not in rules.include:
-        return Excluded(name, "not in the list of data.include")
-    if (row.subject, row.clip) in rules.named:
-        return Excluded(name, rules.named[row.subject, row.clip])
-    if row.subject in rules.subjects:
-        return Excluded(name, rules.subjects[row.subject])
-    if row.emotion and row.emotion not in rules.table:
-        reason = f"its {rules.word} {row.emotion!r} belongs to no class of the protocol"
-        if rules.include is None:
-            return Excluded(name, reason)
-        return ClipFailure(
-            name,
-            f"{row.where}: {reason}; take it off the list of data.include, or widen the protocol's labels.",
-        )
-    if earlier is not None:
-        if (earlier.source, earlier.emotion, bool(earlier.problem)) == (
-            row.source,
-            row.emotion,
-            bool(row.problem),
-        ):
-            return Excluded(name, f"repeats {earlier.where} with the same values")
-        return ClipFailure(
-            name,
-            f"{row.where}: the clip stands in {earlier.where} already, with other"
-            " values; remove one of the rows.",
-        )
-    if row.problem or row.source is None:
-        return ClipFailure(name, row.problem)
-    label = rules.classes.index(rules.table[row.emotion])
-    return Clip(
-        row.dataset or rules.dataset,
-        row.subject,
-        row.clip,
-        label,
-        row.emotion,
-        row.source,
-        row.where,
-        row.note,
-    )
+def _repeated(name: str, row: Annotation, earlier: Annotation) -> ClipFailure | Excluded:
+    one, other = ((r.source, r.emotion, bool(r.problem)) for r in (earlier, row))
+    if one == other:
+        return Excluded(name, f"repeats {earlier.where} with the same values")
+    reason = f"the clip stands in {earlier.where} already, with other values; remove one of the rows."
+    return ClipFailure(name, f"{row.where}: {reason}")
 
 
 def _labelled_by(by: str, row: Annotation) -> Annotation:
@@ -201,30 +163,23 @@ def _with_earlier(dataset: str, rows: Sequence[Annotation]) -> Iterator[tuple[An
             first.setdefault(name, row)
 
 
-def _found_classes(rows: Mapping[str, Sequence[Annotation]]) -> tuple[str, ...]:
-    return tuple(sorted({row.emotion for own in rows.values() for row in own if row.emotion}, key=natural))
-
-
 def _unmet(protocol: Protocol, dataset: str, rows: Sequence[Annotation], excludes: bool) -> list[str]:
     """The protocol's own exclusions and errata that no row has: a typing error, or a sheet of another
     edition."""
-    there = {f"{row.subject}/{row.clip}" for row in rows if not row.aside}
+    clips = {f"{row.subject}/{row.clip}" for row in rows if not row.aside}
     subjects = {row.subject for row in rows}
     part = protocol.sets[dataset]
-    lacking: list[tuple[str, str, set[str]]] = []
-    for what, entries in (("exclude", part.exclude if excludes else ()), ("errata", part.errata)):
-        lacking += [
-            (what, f"{entry.subject}/{entry.clip}", there)
-            for entry in entries
-            if f"{entry.subject}/{entry.clip}" not in there
-        ]
-    for entry in part.exclude_subjects if excludes else ():
-        if entry.subject not in subjects:
-            lacking.append(("exclude_subjects", entry.subject, subjects))
+    exclude, exclude_subjects = (part.exclude, part.exclude_subjects) if excludes else ((), ())
+    named = [
+        *(("exclude", f"{entry.subject}/{entry.clip}", clips) for entry in exclude),
+        *(("errata", f"{entry.subject}/{entry.clip}", clips) for entry in part.errata),
+        *(("exclude_subjects", entry.subject, subjects) for entry in exclude_subjects),
+    ]
     return [
         f"{dataset}: {what} of the protocol {protocol.name} names {dataset}/{name}, which no row of the data"
         f" has{_hint(dataset, name, known)}; correct the protocol, or pin the clips with data.include"
-        for what, name, known in lacking
+        for what, name, known in named
+        if name not in known
     ]
 
 

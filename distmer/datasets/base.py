@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from distmer.datasets.frame_files import Unusable, key_frames
-from distmer.datasets.sheets import Annotation, matching
+from distmer.datasets.sheets import FIELDS, Annotation, matching
 from distmer.datasets.text import (
     MISSING,
     listing,
@@ -81,6 +81,8 @@ class DatasetInfo:
         them.
     read : callable
         Reads every annotation below the data set's folder.
+    fields : tuple of str
+        The fields whose columns ``data.columns`` may name; none where there is no sheet.
     """
 
     name: str
@@ -89,6 +91,7 @@ class DatasetInfo:
     folders: tuple[str, ...]
     markers: tuple[str, ...]
     read: Callable[[Place, ReadOptions], list[Annotation]]
+    fields: tuple[str, ...] = FIELDS
 
     def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
@@ -159,12 +162,12 @@ def with_frames(
             raise Unusable("the onset is missing; fill it in.")
         frames = inside(folder(row), images, options)
         source, found = key_frames(frames, onset, apex, offset, options.missing_apex)
+        return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
     except Unusable as problem:
-        return replace(row, problem=f"{row.where}: {problem}", note="; ".join(applied))
+        reason = str(problem)
     except (OSError, ValueError) as error:  # a name that the disk refuses, a folder that may not be read
         reason = f"its frames cannot be read ({error}); correct the row, or the folder's permissions."
-        return replace(row, problem=f"{row.where}: {reason}", note="; ".join(applied))
-    return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
+    return replace(row, problem=f"{row.where}: {reason}", note="; ".join(applied))
 
 
 def safe_name(value: str, what: str) -> str:

@@ -9,27 +9,15 @@ have ("\\" elsewhere).
 from __future__ import annotations
 
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.layout import HEADINGS, SheetLayout, padded
 
-_FOLDERS = ("CASME", "CASME1", "CASMEI")
-_LAYOUT = SheetLayout(
+DATASET = SheetLayout(
     sheets=("CASME-coded*", "casme-coding*", "casme"),
-    columns=Columns(
-        {
-            "subject": ("Subject",),
-            "clip": ("Filename", "File name"),
-            "onset": ("OnsetF", "OnsetFrame"),
-            "apex": ("ApexF1",),
-            "offset": ("OffsetF", "OffsetFrame"),
-            "emotion": ("Emotion", "Estimated Emotion"),
-        }
-    ),
+    columns=Columns({**HEADINGS, "apex": ("ApexF1",)}),
     images=("CASME_raw_selected", "CASME_raw", "raw_selected", "raw", "", "CASME_cropped", "Cropped"),
     subject=padded("sub", 2),
-    folders=_FOLDERS,
-)
-
-DATASET = _LAYOUT.dataset(
+    folders=("CASME", "CASME1", "CASMEI"),
+).dataset(
     name="casme",
     title="CASME",
     citation="Yan, Wu, Liu, Wang, Fu: CASME database. IEEE FG 2013, doi 10.1109/FG.2013.6553799",

@@ -9,47 +9,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distmer.datasets.base import DatasetInfo, ReadOptions
+from distmer.datasets.base import ReadOptions
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.layout import HEADINGS, SheetLayout, padded
 from distmer.datasets.sheets import Annotation, matching, read_sheet
 from distmer.datasets.tables import sheet_names
 from distmer.datasets.text import tidy
 from distmer.storage import Place
 from distmer.types import BadInput
 
-_FOLDERS = ("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II")
 _LAYOUT = SheetLayout(
     sheets=("CASME2-coding*", "CASMEII-coding*", "CASME2_coding*", "casme2"),
-    columns=Columns(
-        {
-            "subject": ("Subject",),
-            "clip": ("Filename", "File name"),
-            "onset": ("OnsetFrame", "OnsetF"),
-            "apex": ("ApexFrame", "ApexF"),
-            "offset": ("OffsetFrame", "OffsetF"),
-            "emotion": ("Estimated Emotion", "Emotion"),
-        }
-    ),
+    columns=Columns(HEADINGS),
     images=(
-        "CASME2_RAW_selected",
-        "CASME2-RAW-selected",
-        "CASME2-RAW",
-        "CASME2_RAW",
-        "raw",
-        "",
-        "CASME2_Cropped",
-        "Cropped",
+        *("CASME2_RAW_selected", "CASME2-RAW-selected", "CASME2-RAW", "CASME2_RAW", "raw", ""),
+        *("CASME2_Cropped", "Cropped"),
     ),
     subject=padded("sub", 2),
-    folders=_FOLDERS,
+    folders=("CASME2", "CASMEII", "CASME_II", "CASME II", "CASME-II"),
 )
-
 _OBJECTIVE = sheet_names("CASME2-ObjectiveClasses*")
 _OBJECTIVE_COLUMNS = Columns(
     {
-        "subject": ("Subject",),
-        "clip": ("Filename", "File name"),
+        **{field: HEADINGS[field] for field in ("subject", "clip")},
         "objective": ("Objective Class", "Objective Classes", "Class"),
     }
 )
@@ -71,12 +53,12 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
     return [replace(row, extra={"objective": known.get((row.subject, row.clip), "")}) for row in rows]
 
 
-DATASET = DatasetInfo(
-    name="casme2",
-    title="CASME II",
-    citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi"
-    " 10.1371/journal.pone.0086041",
-    folders=_FOLDERS,
-    markers=_LAYOUT.names,
+DATASET = replace(
+    _LAYOUT.dataset(
+        name="casme2",
+        title="CASME II",
+        citation="Yan, Li, Wang, Zhao, Liu, Chen, Fu: CASME II. PLoS ONE 9(1):e86041, 2014, doi"
+        " 10.1371/journal.pone.0086041",
+    ),
     read=read,
 )

@@ -14,7 +14,7 @@ import re
 from dataclasses import replace
 
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, micro_alone, padded
+from distmer.datasets.layout import HEADINGS, PLAIN, SheetLayout, micro_alone, padded
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import plain_number
 from distmer.storage import Place
@@ -38,17 +38,7 @@ def _video(images: Place, row: Annotation) -> Place:
 
 _PART_A = SheetLayout(
     sheets=("cas(me)3_part_A*", "casme3_part_A*", "casme3a"),
-    columns=Columns(
-        {
-            "subject": ("Subject",),
-            "clip": ("Filename", "File name"),
-            "onset": ("Onset", "OnsetFrame"),
-            "apex": ("Apex", "ApexFrame"),
-            "offset": ("Offset", "OffsetFrame"),
-            "emotion": ("emotion", "Estimated Emotion"),
-        },
-        {"type": ("Expression type", "Type")},
-    ),
+    columns=Columns({**HEADINGS, **PLAIN}, {"type": ("Expression type", "Type")}),
     images=("part_A", "Part_A_ME_clip", "part A", ""),
     subject=padded("spNO.", 1),
     folders=_FOLDERS,
@@ -61,9 +51,9 @@ _PART_C = SheetLayout(
         {
             "subject": ("sub", "Subject"),
             "clip": ("count", "Filename"),
-            "onset": ("onset", "OnsetFrame"),
-            "offset": ("offset", "OffsetFrame"),
-            "emotion": ("emotion", "Estimated Emotion"),
+            "onset": PLAIN["onset"],
+            "offset": PLAIN["offset"],
+            "emotion": HEADINGS["emotion"],
         }
     ),
     images=("part_C", "part C", ""),
@@ -74,14 +64,6 @@ _PART_C = SheetLayout(
 )
 
 DATASET = (
-    _PART_A.dataset(
-        name="casme3a",
-        title="CAS(ME)³ part A",
-        citation=_CITATION,
-    ),
-    _PART_C.dataset(
-        name="casme3c",
-        title="CAS(ME)³ part C",
-        citation=_CITATION,
-    ),
+    _PART_A.dataset(name="casme3a", title="CAS(ME)³ part A", citation=_CITATION),
+    _PART_C.dataset(name="casme3c", title="CAS(ME)³ part C", citation=_CITATION),
 )

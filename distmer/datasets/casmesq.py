@@ -12,52 +12,36 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distmer.datasets.base import DatasetInfo, ReadOptions, by_number, emotion_name, image_folder, with_frames
+from distmer.datasets.base import ReadOptions, by_number
 from distmer.datasets.columns import Columns
 from distmer.datasets.frame_files import Unusable
-from distmer.datasets.layout import micro_alone, padded
-from distmer.datasets.sheets import Annotation, find_sheet, read_sheet
-from distmer.datasets.tables import sheet_names, tables
-from distmer.datasets.text import SUBJECT_FOLDER, listing, subject_number, tidy
-from distmer.storage import Place, below
+from distmer.datasets.layout import HEADINGS, PLAIN, SheetLayout, micro_alone, padded
+from distmer.datasets.sheets import Annotation, find_sheet
+from distmer.datasets.tables import tables
+from distmer.datasets.text import listing, subject_number, tidy
+from distmer.storage import Place
 
-_SHEETS = sheet_names("CAS(ME)^2code*", "CAS(ME)2code*", "CASME2code*", "casmesq")
-_COLUMNS = Columns(
-    {
-        "subject": ("subject",),
-        "clip": ("video code", "video", "Filename"),
-        "onset": ("onset", "OnsetFrame"),
-        "apex": ("apex", "ApexFrame"),
-        "offset": ("offset", "OffsetFrame"),
-        "emotion": ("emotion", "Estimated Emotion"),
-    },
-    {"type": ("expression type", "type")},
-    ("subject", "clip", "onset", "apex", "offset", "", "emotion", "type", ""),
+_LAYOUT = SheetLayout(
+    sheets=("CAS(ME)^2code*", "CAS(ME)2code*", "CASME2code*", "casmesq"),
+    columns=Columns(
+        {**HEADINGS, **PLAIN, "clip": ("video code", "video", "Filename")},
+        {"type": ("expression type", "type")},
+        ("subject", "clip", "onset", "apex", "offset", "", "emotion", "type", ""),
+    ),
+    images=("selectedpic", "rawpic", "cropped", ""),
+    subject=padded("s", 2),
+    folders=("CASMESQ", "CAS(ME)2", "CAS(ME)^2", "CASME_sq", "CASME(2)"),
+    refine=micro_alone,
 )
-_IMAGES = ("selectedpic", "rawpic", "cropped", "")
-_FOLDERS = ("CASMESQ", "CAS(ME)2", "CAS(ME)^2", "CASME_sq", "CASME(2)")
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
     """Every row of the sheet; macro-expressions are no clips."""
-    sheet = find_sheet(root, _SHEETS)
-    images = image_folder(root, _IMAGES, SUBJECT_FOLDER, _FOLDERS)
-    options.say(f"frames in {below(images, root.parent) or images}")
+    sheet = find_sheet(root, _LAYOUT.names)
     codes = _codes(sheet)
     if codes:
         options.say(f"{sheet.name}: {len(codes)} codes of subjects and videos in further worksheets")
-    return [
-        _of_row(row, images, codes, options)
-        for row in read_sheet(sheet, _COLUMNS, options.columns, options.say)
-    ]
-
-
-def _of_row(row: Annotation, images: Place, codes: Mapping[str, str], options: ReadOptions) -> Annotation:
-    if row.aside:
-        return row
-    spelled = replace(row, subject=padded("s", 2)(row.subject), clip=tidy(row.clip))
-    spelled = micro_alone(replace(spelled, emotion=emotion_name(spelled.emotion)))
-    return with_frames(spelled, lambda row: _folder(images, row, codes), images, options)
+    return replace(_LAYOUT, clip_folder=lambda images, row: _folder(images, row, codes)).read(root, options)
 
 
 def _codes(sheet: Place) -> dict[str, str]:
@@ -98,11 +82,11 @@ def _folder(images: Place, row: Annotation, codes: Mapping[str, str]) -> Place:
     return images / row.subject / row.clip
 
 
-DATASET = DatasetInfo(
-    name="casmesq",
-    title="CAS(ME)²",
-    citation="Qu, Wang, Yan, Li, Wu, Fu: CAS(ME)2. IEEE Trans. Affective Computing 9(4):424-436, 2018",
-    folders=_FOLDERS,
-    markers=_SHEETS,
+DATASET = replace(
+    _LAYOUT.dataset(
+        name="casmesq",
+        title="CAS(ME)²",
+        citation="Qu, Wang, Yan, Li, Wu, Fu: CAS(ME)2. IEEE Trans. Affective Computing 9(4):424-436, 2018",
+    ),
     read=read,
 )

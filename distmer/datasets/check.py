@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import chain
 
-from distmer.datasets.text import listing, natural
+from distmer.datasets.text import clip_key, listing, natural
 from distmer.types import ClipFailure, Manifest, SubjectKey
 
 Counts = dict[str, dict[str, dict[str, int]]]
+_OF_ONE_CLIP = {
+    r"\d+ faces found in .*": "several faces in the onset",
+    r"moves by [\d.]+ px on average": "moves too far",
+}
 
 
 def counts(manifest: Manifest) -> Counts:
@@ -53,24 +59,28 @@ def mismatches(manifest: Manifest) -> list[str]:
     for dataset, number in manifest.expected_subjects.items():
         if len(subjects.get(dataset, {})) != number:
             lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
-    listed = [line for dataset in manifest.listed for line in _against_list(manifest, dataset)]
-    met = {dataset for dataset in manifest.listed if not _against_list(manifest, dataset)}
+    against = {dataset: _against_list(manifest, dataset) for dataset in manifest.listed}
     # A copy that is exactly the published clips has no use for the exclusions that lead to them.
-    problems = [line for line in manifest.problems if line.split(":")[0] not in met]
-    return [*lines, *listed, *problems]
+    problems = [line for line in manifest.problems if against.get(line.split(":")[0]) != []]
+    return [*lines, *chain.from_iterable(against.values()), *problems]
 
 
 def _against_list(manifest: Manifest, dataset: str) -> list[str]:
-    there = {clip.id for clip in manifest.clips if clip.dataset == dataset}
-    published = manifest.listed[dataset]
+    there = {_key(clip.id): clip.id for clip in manifest.clips if clip.dataset == dataset}
+    published = {_key(name): name for name in manifest.listed[dataset]}
     return [
         f"{dataset}: {what} ({len(clips)}): {listing(clip.removeprefix(f'{dataset}/') for clip in clips)}"
         for what, clips in (
-            ("of the published list, not there", published - there),
-            ("not in the published list", there - published),
+            ("of the published list, not there", [published[key] for key in published.keys() - there.keys()]),
+            ("not in the published list", [there[key] for key in there.keys() - published.keys()]),
         )
         if clips
     ]
+
+
+def _key(clip_id: str) -> tuple[int | str, str]:
+    _, subject, clip = clip_id.split("/")
+    return clip_key(subject, clip)
 
 
 def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
@@ -113,7 +123,7 @@ def check_report(manifest: Manifest) -> str:
         )
     if manifest.excluded:
         blocks.append([f"No part of the protocol ({len(manifest.excluded)}):", *_reasons(manifest.excluded)])
-    notes = Counter(part for clip in manifest.clips for part in _kinds(clip.note))
+    notes = Counter(part for clip in manifest.clips for part in kinds_of_note(clip.note))
     if notes:
         blocks.append(["Done to the clips:", *(f"  {n:4d}  {note}" for note, n in notes.most_common())])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -189,6 +199,9 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
     ]
 
 
-def _kinds(note: str) -> list[str]:
+def kinds_of_note(note: str) -> list[str]:
     """A clip's notes without what is only of that clip, so that they can be counted."""
-    return [part if part.startswith("erratum") else part.split(",")[0] for part in note.split("; ") if part]
+    kinds = [part if part.startswith("erratum") else part.split(",")[0] for part in note.split("; ") if part]
+    for pattern, kind in _OF_ONE_CLIP.items():
+        kinds = [re.sub(pattern, kind, part) for part in kinds]
+    return kinds

@@ -146,8 +146,8 @@ def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str
     wanted = ", ".join(names[0] for names in columns.needed.values())
     if best[0] < 2:
         return (
-            f"{path}: no table ({listing(found)}) has a row with the columns {wanted}; is this the coding"
-            " sheet? Name its columns in data.columns if they are called otherwise."
+            f"{path}: no table ({listing(found)}) has a row with the columns {wanted}; is this the right"
+            " file? Name its columns in data.columns if they are called otherwise."
         )
     _, table, number, row = best
     have = _places(row, columns)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distmer.datasets.folder import MANIFEST, VIDEOS
 from distmer.datasets.frame_files import Unusable, frame_number, frames_of
-from distmer.datasets.sheets import natural
+from distmer.datasets.text import natural
 from distmer.storage import Place, write
 from distmer.types import BadInput
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, by_number
 from distmer.datasets.frame_files import IMAGES
-from distmer.datasets.sheets import Annotation, listing, natural, tidy
+from distmer.datasets.sheets import Annotation
+from distmer.datasets.text import listing, natural, tidy
 from distmer.storage import Place, below
 from distmer.types import BadInput, FlowMap
 
@@ -94,4 +95,5 @@ DATASET = DatasetInfo(
     folders=("flowmaps", "norm_u_v_os", "three_norm_u_v_os"),
     markers=(),
     read=read,
+    fields=(),
 )

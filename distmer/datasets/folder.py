@@ -12,39 +12,38 @@ Labels are taken as they stand (in lower case).
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
+from distmer.datasets.columns import Columns, Header, described, find_header
 from distmer.datasets.frame_files import CONVERT, IMAGES, PHOTOS, Unusable, frames_of, of_numbers
-from distmer.datasets.sheets import MISSING, Annotation, listing, tidy
+from distmer.datasets.sheets import Annotation
+from distmer.datasets.tables import tables
+from distmer.datasets.text import MISSING, listing, tidy
 from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import BadInput, KeyFrames, Source
 
 MANIFEST = "manifest.csv"
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
-_NEEDED = ("subject", "clip", "label", "onset", "apex")
-_KNOWN = (*_NEEDED, "offset", "path", "dataset")
 _TIMED = ("onset", "apex", "offset")
-_OF_OTHERS = ("emotion", "type", "sha256")  # fields of data.columns that a sheet or a list of clips has
-_WANTED = f"{', '.join(_NEEDED)}[, offset][, path][, dataset]"
-_UNIT = r"(s|sec|seconds|ms)"
-_HEADED = re.compile(rf"(.+?)(?:[\s_]+|\s*[(\[]\s*){_UNIT}\s*[)\]]?")
+_UNITS = ("s", "sec", "seconds", "ms")
+_UNIT = f"({'|'.join(_UNITS)})"
 _TIME = re.compile(rf"(\d+(?:\.\d+)?)\s*{_UNIT}?")
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """Where a field stands in a row, and the unit of its times where the heading says it."""
+def _headings(field: str) -> tuple[str, ...]:
+    return (field, *(f"{field} {unit}" for unit in _UNITS if field in _TIMED))
 
-    index: int
-    unit: str = ""
+
+_COLUMNS = Columns(
+    {field: _headings(field) for field in ("subject", "clip", "label", "onset")},
+    {field: _headings(field) for field in ("apex", "offset", "path", "dataset")},
+)
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
@@ -52,121 +51,60 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
     path = root / MANIFEST
     if not path.is_file():
         there = listing(p.name for p in root.iterdir())
+        wanted = "subject, clip, label, onset, apex[, offset][, path][, dataset]"
         raise BadInput(
-            f"{root}: there is no {MANIFEST} (columns {_WANTED}), which distmer data new {root} begins; found"
+            f"{root}: there is no {MANIFEST} (columns {wanted}), which distmer data new {root} begins; found"
             f" {there}."
         )
-    records = _records(path)
-    columns = _header(path, records[0] if records else [], options.columns)
-    taken = (
-        f"{name} = {records[0][at.index].strip()}{f' in {at.unit}' if at.unit else ''}"
-        for name, at in columns.items()
-    )
-    options.say(f"{MANIFEST}: {', '.join(taken)}")
-    filled = [
-        (number, cells)
-        for number, cells in enumerate(records[1:], start=2)
-        if any(cell.strip() for cell in cells)
-    ]
-    return [_row(root, number, cells, columns, len(records[0]), options) for number, cells in filled]
+    found = tables(path)
+    if any(name.startswith("GBK") for name in found):
+        raise BadInput(f"{path}: it is not UTF-8 text; save it as CSV UTF-8.")
+    columns = _COLUMNS.mapped(options.columns)
+    header = find_header(path, found, columns)
+    if "apex" not in header.index and not {"path", "offset"} <= header.index.keys():
+        header = find_header(path, found, columns.mapped({"apex": "apex"}))  # says what is lacking
+    table = found[header.table]
+    heads = dict(enumerate(tidy(cell).lower() for cell in table[header.row]))
+    own = [head for at, head in heads.items() if at not in header.index.values()]
+    for field in columns.fields:  # columns of one's own are welcome, but for one that is misspelt
+        close = [] if field in header.index else difflib.get_close_matches(field, own, n=1, cutoff=0.75)
+        if close:
+            where = f"{path}: row {header.row + 1}"
+            raise BadInput(f"{where} has the unknown column {close[0]!r}; did you mean {field!r}?")
+    options.say(described(path, header, table))
+    units = {field: _unit_in(heads[header.index[field]], field) for field in _TIMED if field in header.index}
+    rows = enumerate(table[header.row + 1 :], start=header.row + 2)
+    return [_row(root, n, cells, header, units, options) for n, cells in rows if any(map(str.strip, cells))]
 
 
-def _records(path: Place) -> list[list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: it is not UTF-8 text (byte {error.start}); save it as CSV UTF-8.") from error
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise BadInput(f"{path}: it is not a CSV file ({error}); save it again as CSV UTF-8.") from error
-
-
-def _header(path: Place, cells: Sequence[str], mapping: Mapping[str, str]) -> dict[str, _Column]:
-    """Field → column.
-
-    Columns of one's own are welcome, unless one looks like a misspelt known column that is absent.
-    """
-    names = [tidy(cell).lower() for cell in cells]
-    if len(names) == 1 and (";" in cells[0] or "\t" in cells[0]):
-        raise BadInput(f"{path}: row 1 is separated by semicolons or tabs; save it with commas.")
-    columns = _mapped(path, names, mapping)
-    for name in _KNOWN:
-        found = [
-            (i, unit) for i, title in enumerate(names) for unit in [_fits(title, name)] if unit is not None
-        ]
-        if name in columns or not found:
-            continue
-        if len(found) > 1:
-            both = " and ".join(repr(cells[i]) for i, _ in found)
-            raise BadInput(
-                f"{path}: row 1 has several columns for the {name}, {both}; delete all but one, or name it"
-                f" in data.columns.{name}."
-            )
-        columns[name] = _Column(*found[0])
-    free = [name for i, name in enumerate(names) if i not in {column.index for column in columns.values()}]
-    lacking = [name for name in _NEEDED if name not in columns]
-    if lacking == ["apex"] and "path" in columns and "offset" in columns:
-        lacking = []
-    if lacking:
-        hints = ", ".join(f"{name!r} ({nearest(name, free).rstrip('.')})" for name in lacking)
-        raise BadInput(
-            f"{path}: row 1 lacks the column {hints}; name the columns {_WANTED}, or map yours in"
-            " data.columns."
-        )
-    for name in _KNOWN:
-        if name not in columns and (close := difflib.get_close_matches(name, free, n=1, cutoff=0.75)):
-            raise BadInput(f"{path}: row 1 has the unknown column {close[0]!r}; did you mean {name!r}?")
-    return columns
-
-
-def _mapped(path: Place, names: Sequence[str], mapping: Mapping[str, str]) -> dict[str, _Column]:
-    """The columns that ``data.columns`` names."""
-    columns: dict[str, _Column] = {}
-    for name, heading in mapping.items():
-        if name in _OF_OTHERS:
-            continue
-        if name not in _KNOWN:
-            raise BadInput(f"data.columns.{name}: {MANIFEST} has no such field; {nearest(name, _KNOWN)}")
-        title = tidy(heading).lower()
-        if title not in names:
-            raise BadInput(
-                f"data.columns.{name}: row 1 of {path} has no column {heading!r}; {nearest(title, names)}"
-            )
-        headed = _HEADED.fullmatch(title) if name in _TIMED else None
-        columns[name] = _Column(names.index(title), headed[2] if headed else "")
-    return columns
-
-
-def _fits(title: str, name: str) -> str | None:
-    """The unit in a heading of this field ("" where it has none); None for a heading of another."""
-    if title == name:
-        return ""
-    headed = _HEADED.fullmatch(title) if name in _TIMED else None
-    return headed[2] if headed and headed[1] == name else None
+def _unit_in(heading: str, field: str) -> str:
+    """The unit of the times below a heading, "onset_s" or "Begin (ms)"; "" where it names none."""
+    found = re.fullmatch(rf"(?:{field}|.+ ){_UNIT}", re.sub(r"[\W_]+", " ", heading).strip())
+    return found[1] if found else ""
 
 
 def _row(
     root: Place,
     number: int,
     cells: Sequence[str],
-    columns: Mapping[str, _Column],
-    width: int,
+    header: Header,
+    units: Mapping[str, str],
     options: ReadOptions,
 ) -> Annotation:
     where = f"{MANIFEST} row {number}"
-    given = {name: cells[at.index].strip() if at.index < len(cells) else "" for name, at in columns.items()}
-    for name in _TIMED:
-        if (unit := columns[name].unit if name in columns else "") and _TIME.fullmatch(given[name]):
-            given[name] += "" if _TIME.fullmatch(given[name])[2] else f" {unit}"  # type: ignore[index]
+    given = {name: cells[at].strip() if at < len(cells) else "" for name, at in header.index.items()}
+    for name, unit in units.items():
+        time = _TIME.fullmatch(given[name])
+        if unit and time and not time[2]:
+            given[name] += f" {unit}"
     subject, clip, label = tidy(given["subject"]), tidy(given["clip"]), emotion_name(given["label"])
     dataset = tidy(given.get("dataset", "")) or DATASET.name
     row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
-        if len(cells) != width:
+        if len(cells) != header.width:
             raise Unusable(
-                f"it has {len(cells)} cells, the header {width}; put quotes around cells that"
-                " contain a comma."
+                f"it has {len(cells)} cells, the header {header.width}; put quotes around cells that contain"
+                " the separator."
             )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):
             safe_name(value, what)
@@ -308,4 +246,5 @@ DATASET = DatasetInfo(
     folders=("folder",),
     markers=(MANIFEST,),
     read=read,
+    fields=_COLUMNS.fields,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.layout import HEADINGS, PLAIN, SheetLayout, padded
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import MISSING, plain_number
 
@@ -24,27 +24,17 @@ def _labelled(row: Annotation) -> Annotation:
     return replace(row, emotion="+".join(marked)) if marked else row
 
 
-_FOLDERS = ("4DME", "4D-ME")
-_LAYOUT = SheetLayout(
+DATASET = SheetLayout(
     sheets=("4DME_Labelling_Micro*", "4dme"),
     columns=Columns(
-        {
-            "subject": ("sub_ID", "Subject"),
-            "clip": ("fold_name", "Filename"),
-            "onset": ("Onset", "OnsetFrame"),
-            "apex": ("Apex", "ApexFrame"),
-            "offset": ("Offset", "OffsetFrame"),
-            "emotion": ("Emotion", "Estimated Emotion"),
-        },
+        {**HEADINGS, **PLAIN, "subject": ("sub_ID", "Subject"), "clip": ("fold_name", "Filename")},
         {label: (label,) for label in _LABELS},
     ),
     images=("gray_micro", "micro_gray", ""),
     subject=padded("", 1),
-    folders=_FOLDERS,
+    folders=("4DME", "4D-ME"),
     refine=_labelled,
-)
-
-DATASET = _LAYOUT.dataset(
+).dataset(
     name="4dme",
     title="4DME",
     citation="Li, Cheng, Li, Behzad, Shen, Zafeiriou, Pantic, Zhao: 4DME. IEEE Trans. Affective Computing"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePath
 
-from distmer.datasets.sheets import natural
+from distmer.datasets.text import natural
 from distmer.storage import Place
 from distmer.types import ApexSearch, KeyFrames, Source
 
@@ -130,10 +130,6 @@ def _enough(onset: int, apex: int | None, offset: int | None, missing_apex: str)
         )
     if offset is None and apex is None:
         raise Unusable("the apex and the offset are both missing; fill in one of them.")
-    _in_order(onset, apex, offset)
-
-
-def _in_order(onset: int, apex: int | None, offset: int | None) -> None:
     remedy = "correct the row, or add an erratum to the protocol."
     if apex is not None and apex < onset:
         raise Unusable(f"the apex {apex} comes before the onset {onset}; {remedy}")

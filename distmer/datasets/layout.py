@@ -12,6 +12,18 @@ from distmer.datasets.tables import sheet_names
 from distmer.datasets.text import SUBJECT_FOLDER, subject_number, tidy
 from distmer.storage import Place, below
 
+# The headings that most coding sheets use, and those of frame numbers in the later sets. Blanks, punctuation
+# and case do not count.
+HEADINGS: Mapping[str, tuple[str, ...]] = {
+    "subject": ("Subject",),
+    "clip": ("Filename",),
+    "onset": ("OnsetFrame", "OnsetF"),
+    "apex": ("ApexFrame", "ApexF"),
+    "offset": ("OffsetFrame", "OffsetF"),
+    "emotion": ("Estimated Emotion", "Emotion"),
+}
+PLAIN = {field: (field.capitalize(), f"{field.capitalize()}Frame") for field in ("onset", "apex", "offset")}
+
 
 def folder_of_subject(images: Place, row: Annotation) -> Place:
     """Where the frames lie in most sets: <images>/<subject>/<clip>."""
@@ -58,7 +70,7 @@ class SheetLayout:
 
     def dataset(self, name: str, title: str, citation: str) -> DatasetInfo:
         """The data set of this layout."""
-        return DatasetInfo(name, title, citation, self.folders, self.names, self.read)
+        return DatasetInfo(name, title, citation, self.folders, self.names, self.read, self.columns.fields)
 
     def read(self, root: Place, options: ReadOptions) -> list[Annotation]:
         """Every row of the sheet, in its order."""

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from distmer.datasets.columns import Columns, find_header
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import EXCEL, TEXT, tables
-from distmer.datasets.text import subject_number, subject_spelling, tidy
+from distmer.datasets.text import clip_key, tidy
 from distmer.digests import digest
 from distmer.storage import Place
-from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, FlowMap, KeyFrames, Manifest
+from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, Manifest
 
 HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
 _COLUMNS = Columns(
-    {"clip": ("clip", "clip id", "filename", "file name", "imagename", "material", "id")},
+    {"clip": ("clip", "clip id", "filename", "file name", "filename_o", "material", "id")},
     {
         "subject": ("subject", "sub"),
         "dataset": ("dataset", "data set", "db"),
@@ -31,6 +31,7 @@ _COLUMNS = Columns(
         "sha256": ("sha256",),
     },
 )
+FIELDS = _COLUMNS.fields  # that data.columns.include may map
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +76,30 @@ def resolve(
 ) -> tuple[dict[str, Listed], list[ClipFailure]]:
     """Clip id → line of the list, and the lines without a data set that no row fits.
 
-    A line without a data set is found among the rows by subject and clip, in whatever spelling.
+    A line is found among the rows by subject and clip, in whatever spelling, and by its data set if it has
+    one.
     """
     if not listed:
         raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
     names = _by_names(rows)
+    there = {name for ids in names.values() for name in ids}
     found: dict[str, Listed] = {}
     lost: list[ClipFailure] = []
     for entry in listed:
         name = entry.name
-        if not entry.dataset:
-            ids = names.get(_key(entry.subject, entry.clip), [])
+        if name not in there:
+            ids = names.get(clip_key(entry.subject, entry.clip), [])
+            ids = [id for id in ids if not entry.dataset or id.startswith(f"{entry.dataset}/")]
             if len(ids) > 1:
-                raise BadInput(
-                    f"{path} line {entry.line}: {name} may be {' or '.join(ids)}; add a column dataset to the"
-                    " list."
+                remedy = "write the id of one of them in the list"
+                raise BadInput(f"{path} line {entry.line}: {name} may be {' or '.join(ids)}; {remedy}.")
+            if not ids and not entry.dataset:
+                reason = f"{path} line {entry.line}: no row or folder has this subject and clip"
+                lost.append(
+                    ClipFailure(f"unknown/{entry.subject}/{entry.clip}", f"{reason}; correct the line.")
                 )
-            if not ids:
-                reason = (
-                    f"{path} line {entry.line}: no row or folder has this subject and clip; correct the line."
-                )
-                lost.append(ClipFailure(f"unknown/{entry.subject}/{entry.clip}", reason))
                 continue
-            name = ids[0]
+            name = ids[0] if ids else name  # a wrong data set is told where the clips are judged
         if name in found:
             raise BadInput(
                 f"{path} line {entry.line}: {name} is listed already in line {found[name].line}; remove one."
@@ -137,7 +139,7 @@ def table_of(
     rows: list[list[str]] = []
     for clip in manifest.clips:
         notes = [part for part in clip.note.split("; ") if part]
-        images = images_of(clip)
+        images = clip.source.images
         apex = "" if isinstance(clip.source, ApexSearch) else images[-1]
         errata = [note for note in notes if note.startswith("erratum")]
         rows.append(
@@ -165,19 +167,8 @@ def as_csv(rows: Sequence[Sequence[str]]) -> str:
 
 def content_of(clip: Clip, digests: Mapping[str, str]) -> str:
     """The SHA-256 of a clip's content: of its images' digests, in order; "" if one of them has none."""
-    images = images_of(clip)
+    images = clip.source.images
     return digest([digests[image] for image in images]) if all(image in digests for image in images) else ""
-
-
-def images_of(clip: Clip) -> tuple[str, ...]:
-    """The image files that a clip is made from."""
-    match clip.source:
-        case KeyFrames(onset, apex):
-            return (onset, apex)
-        case ApexSearch(onset, candidates):
-            return (onset, *candidates)
-        case FlowMap(image):
-            return (image,)
 
 
 def _of_id(path: Place, number: int, text: str) -> Listed:
@@ -213,19 +204,15 @@ def _of_table(path: Place, columns: Mapping[str, str]) -> list[Listed]:
     return listed
 
 
-def _key(subject: str, clip: str) -> tuple[int | str, str]:
-    return subject_number(subject) or subject, subject_spelling(clip)
-
-
 def _by_names(rows: Mapping[str, Sequence[Annotation]]) -> dict[tuple[int | str, str], list[str]]:
-    """(number of the subject, clip without zeros) → the ids of the clips that have these names."""
+    """`clip_key` → the ids of the clips that have these names."""
     names: dict[tuple[int | str, str], list[str]] = {}
     for dataset, own in rows.items():
         for row in own:
             if row.aside:
                 continue
-            key = _key(row.subject, row.clip)
+            ids = names.setdefault(clip_key(row.subject, row.clip), [])
             name = f"{row.dataset or dataset}/{row.subject}/{row.clip}"
-            if name not in names.setdefault(key, []):
-                names[key].append(name)
+            if name not in ids:
+                ids.append(name)
     return names

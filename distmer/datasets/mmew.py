@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from distmer.datasets.base import by_number
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.layout import HEADINGS, SheetLayout, padded
 from distmer.datasets.sheets import Annotation
 from distmer.storage import Place
 
@@ -19,27 +19,15 @@ def _clip_folder(images: Place, row: Annotation) -> Place:
     return (found[0] if found else images / row.emotion) / row.clip
 
 
-_FOLDERS = ("MMEW", "MMEW_Final")
-_LAYOUT = SheetLayout(
+DATASET = SheetLayout(
     sheets=("MMEW_Micro_Exp*", "mmew"),
-    columns=Columns(
-        {
-            "subject": ("Subject",),
-            "clip": ("Filename", "File name"),
-            "onset": ("OnsetFrame", "OnsetF"),
-            "apex": ("ApexFrame", "ApexF"),
-            "offset": ("OffsetFrame", "OffsetF"),
-            "emotion": ("Estimated Emotion", "Emotion"),
-        }
-    ),
+    columns=Columns(HEADINGS),
     images=("Micro_Expression", "Micro-Expression", ""),
     subject=padded("", 2),
     subject_folder=_EMOTIONS,
-    folders=_FOLDERS,
+    folders=("MMEW", "MMEW_Final"),
     clip_folder=_clip_folder,
-)
-
-DATASET = _LAYOUT.dataset(
+).dataset(
     name="mmew",
     title="MMEW",
     citation="Ben, Ren, Zhang, Wang, Kpalma, Meng, Liu: Video-based facial micro-expression analysis. IEEE"

@@ -41,6 +41,8 @@ def own_sets(known: Mapping[str, DatasetInfo], found: dict[str, DatasetInfo]) ->
                 f"{key}: {plugin.reference} is a {type(info).__name__}; make it a"
                 " distmer.datasets.DatasetInfo."
             )
+        if known.get(info.name) is info:
+            return info.name
         if info.name in known or not re.fullmatch(r"[a-z0-9_-]+", info.name):
             raise BadInput(
                 f"{key}: the data set {plugin.reference} has the name {info.name!r}; give it a name of its"

@@ -33,14 +33,6 @@ def _quoted(name: Any) -> Any:
 _Name = Annotated[str, BeforeValidator(_quoted)]
 
 
-class NamedClip(Section):
-    """A clip left out by name, and who says so."""
-
-    subject: _Name
-    clip: _Name
-    source: str
-
-
 class NamedSubject(Section):
     """A subject of whom no clip belongs, and who says so."""
 
@@ -48,24 +40,34 @@ class NamedSubject(Section):
     source: str
 
 
-class Correction(Section):
+class NamedClip(NamedSubject):
+    """A clip left out by name, and who says so."""
+
+    clip: _Name
+
+
+class Correction(NamedClip):
     """An erratum: the new value of one cell of a clip's row, the value that it replaces, and who says so."""
 
-    subject: _Name
-    clip: _Name
     field: Literal["onset", "apex", "offset", "emotion"]
     value: int | str
     replaces: int | str = ""
-    source: str
 
 
-class ProtocolPart(Section):
+class PublishedCounts(Section):
+    """What was published of a data set: clips by class, subjects, and in ``clips`` the list of its clips, a
+    file beside the protocol with one subject/clip a line."""
+
+    expected: dict[str, int] = Field(default_factory=dict)
+    expected_subjects: int | None = None
+    clips: str | None = None
+
+
+class ProtocolPart(PublishedCounts):
     """One of the data sets that a folder mixes, told by the spelling of its subjects (a regular
     expression)."""
 
     subjects: str
-    expected: dict[str, int] = Field(default_factory=dict)
-    expected_subjects: int | None = None
 
     @field_validator("subjects")
     @classmethod
@@ -77,12 +79,12 @@ class ProtocolPart(Section):
         return subjects
 
 
-class ProtocolSet(Section):
+class ProtocolSet(PublishedCounts):
     """A data set's part in a protocol.
 
     ``labels``: a table of labels.yaml, ``as-is``, or class → emotions spelled out. ``by``: what the labels
-    name, the emotion or the objective class (of action units). ``clips``: a file beside the protocol with the
-    published list, one subject/clip a line. ``parts``: the data sets that its folder mixes, by name.
+    name, the emotion or the objective class (of action units). ``parts``: the data sets that its folder
+    mixes, by name.
     """
 
     labels: str | dict[str, tuple[str, ...]]
@@ -91,9 +93,6 @@ class ProtocolSet(Section):
     exclude: tuple[NamedClip, ...] = ()
     exclude_subjects: tuple[NamedSubject, ...] = ()
     errata: tuple[Correction, ...] = ()
-    expected: dict[str, int] = Field(default_factory=dict)
-    expected_subjects: int | None = None
-    clips: str | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -118,6 +117,11 @@ class Protocol(Section):
     embedded: bool = False  # the data are generated, not looked for
     classes: tuple[str, ...]
     sets: dict[str, ProtocolSet]
+
+    @property
+    def published(self) -> dict[str, PublishedCounts]:
+        """What was published of each set, and of each of the sets that one folder mixes."""
+        return {n: p for name, own in self.sets.items() for n, p in ((name, own), *own.parts.items())}
 
     @field_validator("sets")
     @classmethod
@@ -239,13 +243,13 @@ def published_lists(name: str, protocol: Protocol) -> dict[str, frozenset[str]]:
     """The published lists of clips of a protocol called ``name``: data set → clip ids."""
     folder = place(name).parent if is_own(name) else _HERE / "protocols"
     lists: dict[str, frozenset[str]] = {}
-    for dataset, part in protocol.sets.items():
+    for dataset, part in protocol.published.items():
         if part.clips is not None:
             try:
                 lines = (folder / part.clips).read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise BadInput(
-                    f"protocol {protocol.name}: sets.{dataset}.clips: {folder / part.clips} cannot be read"
+                    f"protocol {protocol.name}: the list of {dataset}, {folder / part.clips} cannot be read"
                     f" ({error}); name a text file beside the protocol."
                 ) from error
             names = [line.partition("#")[0].strip() for line in lines]

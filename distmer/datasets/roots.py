@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from distmer.config import DataConfig
 from distmer.datasets.base import DatasetInfo, by_number
-from distmer.datasets.sheets import listing
+from distmer.datasets.text import listing
 from distmer.storage import Place, place
 from distmer.types import BadInput
 

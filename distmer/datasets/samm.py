@@ -9,27 +9,15 @@ is "006"). ``errata.yaml`` corrects three apices of the copies that circulate un
 from __future__ import annotations
 
 from distmer.datasets.columns import Columns
-from distmer.datasets.layout import SheetLayout, padded
+from distmer.datasets.layout import HEADINGS, SheetLayout, padded
 
-_LAYOUT = SheetLayout(
+DATASET = SheetLayout(
     sheets=("SAMM_Micro_FACS_Codes*", "SAMM*FACS*", "samm"),
-    columns=Columns(
-        {
-            "subject": ("Subject",),
-            "clip": ("Filename", "File name"),
-            "onset": ("Onset Frame",),
-            "apex": ("Apex Frame",),
-            "offset": ("Offset Frame",),
-            "emotion": ("Estimated Emotion",),
-        },
-        {"objective": ("Objective Classes", "Objective Class")},
-    ),
+    columns=Columns(HEADINGS, {"objective": ("Objective Classes", "Objective Class")}),
     images=("SAMM", "SAMM_raw", "raw", "", "SAMM_cropped", "SAMM_CROP", "Cropped"),
     subject=padded("", 3),
     folders=("SAMM",),
-)
-
-DATASET = _LAYOUT.dataset(
+).dataset(
     name="samm",
     title="SAMM",
     citation="Davison, Lansley, Costen, Tan, Yap: SAMM. IEEE Trans. Affective Computing 9(1):116-129,"

@@ -13,21 +13,9 @@ from fnmatch import fnmatch
 
 from distmer.datasets.columns import Columns, Header, described, find_header, letter
 from distmer.datasets.tables import tables
-from distmer.datasets.text import MISSING, listing, natural, tidy
+from distmer.datasets.text import listing, tidy
 from distmer.storage import Place
 from distmer.types import BadInput, Source
-
-__all__ = [
-    "FIELDS",
-    "MISSING",
-    "Annotation",
-    "find_sheet",
-    "listing",
-    "matching",
-    "natural",
-    "read_sheet",
-    "tidy",
-]
 
 _OWN_FIELDS = ("subject", "clip", "emotion", "onset", "apex", "offset")
 # What data.columns can map: a sheet's own columns, and those of a manifest.csv or of a list of clips.
@@ -158,22 +146,14 @@ def read_sheet(
 def _row(path: Place, header: Header, number: int, cells: Sequence[str], wanted: Columns) -> Annotation:
     where = f"{path.name} row {number}"
     values = {name: cells[at] if at < len(cells) else "" for name, at in header.index.items()}
-    own = {name: value for name, value in values.items() if name in _OWN_FIELDS}
-    extra = {name: value for name, value in values.items() if name not in _OWN_FIELDS}
+    own = {name: values.get(name, "") for name in _OWN_FIELDS}
+    extra = {name: value for name, value in values.items() if name not in own}
     if sum(bool(tidy(values.get(name, ""))) for name in wanted.needed) < 3:
         text = " ".join(" ".join(cells).split())[:60]
         reason = f"{text!r} is taken for a note; fill in subject, clip, onset and emotion if it is a clip"
         return Annotation("", "", "", where, aside=f"{where}: {reason}.")
-    row = Annotation(
-        own.get("subject", ""),
-        own.get("clip", ""),
-        own.get("emotion", ""),
-        where,
-        own.get("onset", ""),
-        own.get("apex", ""),
-        own.get("offset", ""),
-        extra=extra,
-    )
+    names, frames = (own["subject"], own["clip"], own["emotion"]), (own["onset"], own["apex"], own["offset"])
+    row = Annotation(*names, where, *frames, extra=extra)
     beyond = [at for at in range(header.width, len(cells)) if cells[at].strip()]
     if "text separated" in header.table and beyond:
         # The cells may have been shifted by a comma, so not even the emotion is sure.

@@ -23,9 +23,9 @@ from distmer.datasets.base import (
 )
 from distmer.datasets.columns import Columns
 from distmer.datasets.frame_files import Unusable, frames_of
-from distmer.datasets.sheets import Annotation, listing, matching, read_sheet, tidy
+from distmer.datasets.sheets import Annotation, matching, read_sheet
 from distmer.datasets.tables import sheet_names
-from distmer.datasets.text import plain_number
+from distmer.datasets.text import listing, plain_number, tidy
 from distmer.storage import Place, below
 from distmer.types import BadInput
 
@@ -156,4 +156,5 @@ DATASET = DatasetInfo(
     folders=("SMIC", "SMIC-HS", "SMIC_HS", "SMIC_all_raw"),
     markers=("HS", "SMIC_all_raw", "SMIC_all_cropped", *_SHEETS),
     read=read,
+    fields=_COLUMNS.fields,
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import struct
+from datetime import date
+from typing import Any
 
 from python_calamine import CalamineError, CalamineWorkbook
 
@@ -20,8 +22,7 @@ EXCEL = (".xls", ".xlsx", ".xlsm")
 TEXT = (".csv", ".tsv", ".txt")
 Table = list[list[str]]
 
-# What pandas and calamine let through when a file is cut short, locked with a password, or no Excel file at
-# all.
+# What calamine lets through when a file is cut short, locked with a password, or no Excel file at all.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", biff2.MAGIC)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "，": "full-width commas"}
@@ -41,30 +42,34 @@ def tables(path: Place) -> dict[str, Table]:
     """
     head = path.read_bytes()[:8] if path.suffix.lower() in TEXT else b""
     if path.suffix.lower() not in TEXT or head.startswith(_WORKBOOK):
-        return {f"worksheet {name!r}": table for name, table in _filled(path, worksheets(path)).items()}
+        return {f"worksheet {name!r}": table for name, table in worksheets(path, fill=True).items()}
     text, encoding = _decoded(path)
-    return {
-        f"{encoding} text separated by {word}": _parsed(path, text, separator)
-        for separator, word in _SEPARATORS.items()
-        if separator in text
-    } or {f"{encoding} text": [[line] for line in text.splitlines()]}
+    found: dict[str, Table] = {}
+    broken: csv.Error | None = None
+    for separator, word in _SEPARATORS.items():
+        if separator in text:
+            try:  # a quote that is never closed would swallow the rows below it
+                rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+                found[f"{encoding} text separated by {word}"] = list(rows)
+            except csv.Error as error:
+                broken = error
+    if broken is not None and not found:
+        raise BadInput(f"{path}: it is not a CSV file ({broken}); save it again as CSV UTF-8.")
+    return found or {f"{encoding} text": [[line] for line in text.splitlines()]}
 
 
-def worksheets(path: Place) -> dict[str, Table]:
+def worksheets(path: Place, *, fill: bool = False) -> dict[str, Table]:
     """Every worksheet as text cells, by its name; row i of a table is Excel's row i + 1.
 
-    BadInput for what is no sheet.
+    ``fill``: of cells that are merged downwards, each row has the value. BadInput for what is no sheet.
     """
-    import pandas as pd  # half a second, and no worker reads a sheet
-
     try:
         data = path.read_bytes()
-        if data.startswith(biff2.MAGIC):
+        if data.startswith(biff2.MAGIC):  # calamine does not read it; it has no merged cells
             return {"Sheet1": biff2.read(data)}
-        file = io.BytesIO(data)
-        frames = pd.read_excel(
-            file, sheet_name=None, header=None, dtype=str, keep_default_na=False, engine="calamine"
-        )
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        sheets = {name: book.get_sheet_by_name(name) for name in book.sheet_names}
+        cells = {name: sheet.to_python(skip_empty_area=False) for name, sheet in sheets.items()}
     except BaseException as error:
         # Of an .xls that is cut short, calamine panics, in a class that cannot be imported.
         if not isinstance(error, _BROKEN) and type(error).__name__ != "PanicException":
@@ -73,23 +78,20 @@ def worksheets(path: Place) -> dict[str, Table]:
         raise BadInput(
             f"{path}: it cannot be read as an Excel sheet ({reason}); save it again as {' or '.join(EXCEL)}."
         ) from error
-    return {
-        str(name): [[str(cell) for cell in row] for row in frame.fillna("").to_numpy().tolist()]
-        for name, frame in frames.items()
-    }
-
-
-def _filled(path: Place, found: dict[str, Table]) -> dict[str, Table]:
-    data = path.read_bytes()
-    if data.startswith(biff2.MAGIC):  # it has no merged cells, and calamine does not read it
-        return found
-    book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-    for name, table in found.items():
-        for (top, left), (bottom, _) in book.get_sheet_by_name(name).merged_cell_ranges or ():
+    found = {name: [[_text(cell) for cell in row] for row in rows] for name, rows in cells.items()}
+    for name, sheet in sheets.items() if fill else ():
+        table = found[name]
+        for (top, left), (bottom, _) in sheet.merged_cell_ranges or ():
             for row in table[top + 1 : bottom + 1]:
                 if left < len(row) and left < len(table[top]) and not row[left]:
                     row[left] = table[top][left]
     return found
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return f"{cell} 00:00:00" if type(cell) is date else str(cell)  # as a day with a time is written
 
 
 def _decoded(path: Place) -> tuple[str, str]:
@@ -107,10 +109,3 @@ def _decoded(path: Place) -> tuple[str, str]:
     raise BadInput(
         f"{path}: it is neither {' nor '.join(encodings.values())} text; save it again as CSV UTF-8."
     )
-
-
-def _parsed(path: Place, text: str, separator: str) -> Table:
-    try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    except csv.Error as error:
-        raise BadInput(f"{path}: it is not a CSV file ({error}); save it again as CSV UTF-8.") from error

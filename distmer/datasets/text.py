@@ -45,10 +45,17 @@ def subject_number(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def subject_spelling(text: str) -> str:
-    """What two spellings of one subject have in common: "1" and "01" are one, and so are "s2" and "S02"."""
-    plain = re.sub(r"[\s._-]+", "", tidy(text).casefold())
-    return re.sub(r"0*(\d+)", r"\1", plain)
+def spelling(text: str) -> str:
+    """What several spellings of one name have in common: "1" and "01" are one, and so are "s2" and "S02", or
+    "s1_ne_01" and "S01-ne-1". A separator between two numbers counts: "EP1_11" is not "EP11_1"."""
+    plain = re.sub(r"(?<=\d)[\s._-]+(?=\d)", "/", plain_number(text).casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s._-]+", "", plain))
+
+
+def clip_key(subject: str, clip: str) -> tuple[int | str, str]:
+    """What all spellings of a clip's two names have in common: the number of the subject, and `spelling`."""
+    number = subject_number(subject)
+    return spelling(subject) if number is None else number, spelling(clip)
 
 
 def plain_number(text: str) -> str:

@@ -19,6 +19,11 @@ from distmer.types import FoldJob
 class Backend(Protocol):
     """Something that extracts features and trains folds. It starts nothing before that is needed."""
 
+    @property
+    def starting(self) -> str:
+        """What the first clip of frames still has to wait for, in words; "" if for nothing."""
+        ...
+
     def require(self, config: ClusterConfig) -> None:
         """BadInput where it cannot train folds as these settings say."""
         ...

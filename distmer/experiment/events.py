@@ -19,7 +19,7 @@ class Step:
     """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed
     nothing."""
 
-    what: str  # "generating the embedded data set", "extracting features"
+    what: str  # "generating the embedded data set", "starting Ray", "extracting features"
     done: int
     total: int
     cached: int = 0

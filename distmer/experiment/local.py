@@ -20,6 +20,8 @@ from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, Fo
 class LocalBackend:
     """This process, one thing after the other."""
 
+    starting = ""
+
     def require(self, config: ClusterConfig) -> None:
         """BadInput where a fold is to be trained by several workers."""
         if config.workers > 1:

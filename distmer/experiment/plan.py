@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distmer.code import code_of, digests_of
@@ -13,6 +13,7 @@ from distmer.config import Config, EvaluationConfig
 from distmer.datasets import mismatches
 from distmer.digests import canonical, digest, digest_of_list
 from distmer.evaluation.folds import make_folds, permute_within_subjects
+from distmer.evaluation.named import HEADLINE
 from distmer.functions import METRIC, of_training, resolve
 from distmer.idle import acting
 from distmer.models import ResolvedModel
@@ -42,6 +43,7 @@ class Plan:
     jobs: tuple[FoldJob, ...]
     data_digest: str
     stamps: tuple[str, ...]  # what a reader of the score must know
+    notes: Mapping[str, str] = field(default_factory=dict[str, str])  # clip id → what its extraction noticed
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,9 +63,10 @@ def build_plan(
     model: ResolvedModel,
     keys: Mapping[str, str],
     unusable: Sequence[ClipFailure],
+    notes: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of a configuration on clips whose feature keys are known; ``unusable`` clips failed in
-    extraction.
+    extraction, and ``notes`` are what it noticed of others. They are no part of the identity.
 
     Raises BadInput when the remaining clips cannot be split as asked, or show one class only.
     """
@@ -104,16 +107,29 @@ def build_plan(
         **_metrics(config.evaluation),
     }
     return Plan(
-        digest(identity), config, model, manifest, clips, failures, labels, folds, jobs, data_digest, stamps
+        digest(identity),
+        config,
+        model,
+        manifest,
+        clips,
+        failures,
+        labels,
+        folds,
+        jobs,
+        data_digest,
+        stamps,
+        notes or {},
     )
 
 
 def _metrics(evaluation: EvaluationConfig) -> dict[str, JsonValue]:
-    """The metrics beside UAR and UF1. They are in a run's results, so they are in its identity, but in that
-    of no fold."""
-    if not evaluation.metrics:
-        return {}
+    """The metrics beside UAR and UF1, which every run has. They are in a run's results, so they are in its
+    identity, but in that of no fold."""
+    headline = {named.name for named in HEADLINE}
     functions = [resolve(METRIC, named) for named in evaluation.metrics]
+    functions = [f for f in functions if not (f.is_own and f.name in headline)]
+    if not functions:
+        return {}
     own = [module for f in functions if not f.is_own for module in own_modules(f.module)]
     return {"metrics": [f.setting for f in functions], "metric_code": digests_of(own)}
 

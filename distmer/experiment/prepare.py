@@ -45,9 +45,14 @@ class Features:
         return {clip: self.store.index[key] for clip, key in self.keys.items() if key in self.store.index}
 
     @property
+    def notes(self) -> dict[str, str]:
+        """Clip id → what was noticed while its features were extracted."""
+        return {clip: row.note for clip, row in self.stored.items() if row.note}
+
+    @property
     def doubts(self) -> dict[str, str]:
         """Clip id → why its onset and apex cannot be a pair, for those that cannot."""
-        return {clip: why for clip, row in self.stored.items() if (why := doubt_in(row.note))}
+        return {clip: why for clip, note in self.notes.items() if (why := doubt_in(note))}
 
     def inputs(self, clip_ids: Sequence[str], model: ResolvedModel, config: InputConfig) -> Inputs:
         """The model's inputs of these clips, on the scale and at the size it wants."""
@@ -113,7 +118,11 @@ def extract_missing(
     def report_progress() -> None:
         observe(Step("extracting features", done, total, cached, failed))
 
-    report_progress()
+    starting = backend.starting if features.missing and features.store.unit == "px" else ""
+    if starting:
+        observe(Step(starting, 0, 1))
+    else:
+        report_progress()
     if not features.missing:  # what `locate` found is all there is to say
         _compact(features.store)
         _warn_of_doubts(features)

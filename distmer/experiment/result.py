@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distmer.datasets.check import kinds_of_note
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.summary import Summary, summarise
 from distmer.experiment.audit import Audit
 from distmer.experiment.plan import Plan
 from distmer.experiment.results_file import ClipLeftOut, FoldLeftOut, LeftOut, Results
+from distmer.features.plausible import doubt_in
 from distmer.models import parameters
 from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
 
@@ -54,6 +57,8 @@ class Scored(ABC):
                 "folds": len(plan.folds),
                 "clips_used": len(set(self.predictions.clip_ids)) if self.predictions else 0,
                 "clips_expected": plan.manifest.clips_expected,
+                "implausible": sum(bool(doubt_in(plan.notes.get(clip.id, ""))) for clip in plan.clips),
+                "notes": _counted(plan),
                 "seeds": plan.config.seeds,
                 "classes": plan.classes,
                 "confidence": plan.config.evaluation.confidence,
@@ -65,6 +70,13 @@ class Scored(ABC):
                 **own,
             }
         )
+
+
+def _counted(plan: Plan) -> dict[str, int]:
+    """The notes on the clips of a plan with their numbers, the most frequent first."""
+    noted = [f"{clip.note}; {plan.notes.get(clip.id, '')}" for clip in plan.clips]
+    notes = Counter(kind for note in noted for kind in dict.fromkeys(kinds_of_note(note)))
+    return dict(notes.most_common())
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -112,6 +112,10 @@ class Results(_Part):
     """Clips with a prediction."""
     clips_expected: int
     """These, and the clips that could not be used or whose fold did not finish."""
+    implausible: int = 0
+    """Of the clips of the folds, those whose onset and apex cannot be a pair (``data.implausible``)."""
+    notes: dict[str, int] = {}
+    """What was noticed of the clips or done to them → the number of clips."""
     classes: tuple[str, ...]
     """The names of the classes, in the order of the labels."""
     n: int | None = None

@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from distmer.config import FeatureConfig
 from distmer.features.align import crop, eye_centres, eye_transform, transform_points
-from distmer.features.frames import ByteArray, Float32Array, bits_of, decode_luma, eight_bits, read_bytes
+from distmer.features.frames import (
+    ByteArray,
+    Float32Array,
+    bits_of,
+    decode_gray,
+    decode_luma,
+    eight_bits,
+    read_bytes,
+)
 from distmer.features.landmarks import PointArray, find_face, model_path
 from distmer.features.pipeline import motion
 
@@ -49,8 +57,7 @@ class Face:
 
 def thumbnail(path: str, name: str) -> ByteArray:
     """A frame, grey, its longer side `THUMBNAIL` px. ClipError where there is none."""
-    luma_hw = decode_luma(read_bytes(path), name)
-    frame_hw = eight_bits(luma_hw, bits_of(luma_hw))
+    frame_hw = decode_gray(read_bytes(path), name)
     scale = THUMBNAIL / max(frame_hw.shape)
     size = (max(1, round(frame_hw.shape[1] * scale)), max(1, round(frame_hw.shape[0] * scale)))
     return np.asarray(cv2.resize(frame_hw, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

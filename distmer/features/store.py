@@ -214,13 +214,8 @@ class FeatureStore:
             table = self._read(part, ("key", *names))
             columns = {name: tensor(table, name) for name in names}
             keys = cast(list[str], table.column("key").to_pylist())
-            mine = [
-                (i, row)
-                for i, key in enumerate(keys)
-                if key in wanted and index[key].part == part
-                for row in wanted[key]
-            ]
-            _place(arrays, columns, mine, len(usable))
+            here = [(i, key) for i, key in enumerate(keys) if key in wanted and index[key].part == part]
+            _place(arrays, columns, [(i, row) for i, key in here for row in wanted[key]], len(usable))
         if not arrays:
             shape = (0, self._size, self._size)
             arrays = {
@@ -327,9 +322,8 @@ def _place(
         return
     source, target = (list(side) for side in zip(*rows, strict=True))
     for name, x_MHW in columns.items():
-        if name not in arrays:
-            arrays[name] = np.empty((total, *x_MHW.shape[1:]), x_MHW.dtype)
-        if arrays[name].shape[1:] != x_MHW.shape[1:]:
-            sizes = " and ".join(f"{w}×{h}" for h, w in (arrays[name].shape[1:], x_MHW.shape[1:]))
+        into_NHW = arrays.setdefault(name, np.empty((total, *x_MHW.shape[1:]), x_MHW.dtype))
+        if into_NHW.shape[1:] != x_MHW.shape[1:]:
+            sizes = " and ".join(f"{w}×{h}" for h, w in (into_NHW.shape[1:], x_MHW.shape[1:]))
             raise BadInput(f"the flow maps have several sizes ({sizes} px); export them in one.")
-        arrays[name][target] = x_MHW[source]
+        into_NHW[target] = x_MHW[source]

@@ -75,32 +75,22 @@ def meb(flow_HW2: Float32Array) -> Float32Array:
     """√(ux² + vy² + ½ (uy² + vx²)) by Sobel / 8, as in tvaranka/meb."""
     # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names
     # BORDER_REFLECT.
-    ux_HW, uy_HW = (
-        _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_REFLECT),
-        _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_REFLECT),
-    )
-    vx_HW, vy_HW = (
-        _sobel(flow_HW2[..., 1], 0, 1, cv2.BORDER_REFLECT),
-        _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_REFLECT),
-    )
+    uy_HW, ux_HW, vy_HW, vx_HW = _sobel(flow_HW2, cv2.BORDER_REFLECT)
     return np.sqrt(ux_HW**2 + vy_HW**2 + np.float32(0.5) * (uy_HW**2 + vx_HW**2)).astype(np.float32)
 
 
 def ecnu(flow_HW2: Float32Array) -> Float32Array:
     """√(ux² + uy² + ½ (vx + uy)²) by Sobel / 8, as in ECNU's Off-TANet."""
-    ux_HW, uy_HW = (
-        _sobel(flow_HW2[..., 0], 1, 0, cv2.BORDER_DEFAULT),
-        _sobel(flow_HW2[..., 0], 0, 1, cv2.BORDER_DEFAULT),
-    )
-    vx_HW = _sobel(flow_HW2[..., 1], 1, 0, cv2.BORDER_DEFAULT)
+    ux_HW, uy_HW, vx_HW, _ = _sobel(flow_HW2, cv2.BORDER_DEFAULT)
     return np.sqrt(ux_HW**2 + uy_HW**2 + np.float32(0.5) * (vx_HW + uy_HW) ** 2).astype(np.float32)
 
 
-def _sobel(plane_HW: Float32Array, along_x: int, along_y: int, edge: int) -> Float32Array:
-    plane_HW = np.ascontiguousarray(plane_HW)
-    return (
-        np.asarray(
-            cv2.Sobel(plane_HW, cv2.CV_32F, along_x, along_y, ksize=3, borderType=edge), dtype=np.float32
-        )
-        / _SOBEL_GAIN
-    )
+def _sobel(flow_HW2: Float32Array, edge: int) -> list[Float32Array]:
+    """The derivatives du/dx, du/dy, dv/dx and dv/dy, x along the rows of pixels."""
+    planes = [np.ascontiguousarray(flow_HW2[..., c]) for c in (0, 1)]
+    found_4HW = [
+        cv2.Sobel(plane_HW, cv2.CV_32F, along_x, 1 - along_x, ksize=3, borderType=edge)
+        for plane_HW in planes
+        for along_x in (1, 0)
+    ]
+    return [np.asarray(x_HW, dtype=np.float32) / _SOBEL_GAIN for x_HW in found_4HW]

@@ -104,6 +104,9 @@ def _brought(name: str) -> tuple[ModelInfo, str, dict[str, str]]:
             f"unknown model {name!r}; {nearest(name, known)} A model of your own is named"
             " package.module:NAME or ./file.py:NAME."
         )
+    for own, module in _found().values():
+        if plugin.entry is own:  # distmer's own by a reference is the same model
+            return own, module.__name__, {}
     from distmer.models._plugin import as_model  # no part of the identity of distmer's own models
 
     info = as_model(plugin.entry, plugin.reference)

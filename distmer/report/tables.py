@@ -153,6 +153,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return [
         *([intervals] if results.uar_ci else []),
         ("clips", f"{results.clips_used} of {results.clips_expected} used"),
+        *([("noted", _noted(results))] if results.notes else []),
         ("folds", f"{done} of {total} done, {undone['failed']} failed{others}"),
         ("seeds", seeds),
         ("selection", f"{selection} ({_SELECTIONS[selection]})" if selection in _SELECTIONS else selection),
@@ -161,6 +162,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("results", results.run_dir),
         *place,
     ]
+
+
+def _noted(results: Results) -> str:
+    """What was noticed of how many clips; those that cannot be a pair first."""
+    doubted = [f"{results.implausible} with an implausible pair"] if results.implausible else []
+    return "; ".join([*doubted, *(f"{n} × {kind}" for kind, n in results.notes.items())])
 
 
 def _undone(row: LeftOut) -> str:

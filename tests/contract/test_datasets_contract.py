@@ -11,22 +11,11 @@ from distmer.config import DataConfig
 from distmer.datasets import check_report, datasets, load_manifest, protocol_names
 from distmer.datasets.base import ReadOptions
 from distmer.datasets.protocols import errata_of, label_table, load_protocol
-from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames
+from distmer.types import BadInput
 from tests.fixtures.further_layouts import EVERY_LAYOUT as LAYOUTS
 
 SETS = sorted(datasets())
 OPTIONS = ReadOptions(missing_apex="midpoint")
-
-
-def images_of(source: object) -> tuple[str, ...]:
-    match source:
-        case KeyFrames(onset, apex):
-            return (onset, apex)
-        case ApexSearch(onset, candidates):
-            return (onset, *candidates)
-        case FlowMap(image):
-            return (image,)
-    raise AssertionError(source)
 
 
 def test_every_data_set_has_a_layout_to_be_tested_on() -> None:
@@ -49,7 +38,7 @@ def test_rows_are_usable_absolute_and_repeatable(name: str, policy: str, tmp_pat
     assert rows and all(row.source and not row.problem for row in rows), [row.problem for row in rows]
     for row in rows:
         assert row.subject == row.subject.strip() and row.emotion == row.emotion.lower() and row.where
-        for image in images_of(row.source):
+        for image in row.source.images:
             assert Path(image).is_absolute() and Path(image).is_file() and Path(image).is_relative_to(root)
     assert everything == datasets()[name].read(root, ReadOptions(missing_apex=policy))
 

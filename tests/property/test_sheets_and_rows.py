@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from distmer.config import DataConfig
 from distmer.datasets import ReadOptions, datasets, load_manifest
 from distmer.datasets.tables import worksheets
-from tests.fixtures.dataset_layouts import CASME2_HEADER, CASME2_ROWS, casme2
+from tests.fixtures.dataset_layouts import CASME2_HEADER, CASME2_ROWS, casme2, smic
 from tests.fixtures.further_layouts import EVERY_LAYOUT
 
 CLEAN = st.sampled_from([list(row) for row in CASME2_ROWS])
@@ -136,3 +137,33 @@ def test_the_reader_of_every_set(copies: Any, name: str, data: st.DataObject) ->
     for row in read:
         assert sum(map(bool, (row.source, row.problem, row.aside))) >= 1 and row.where.startswith(sheet.name)
         assert row.aside or (row.source is None) == bool(row.problem)
+
+
+@pytest.fixture(scope="module")
+def smic_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return smic(tmp_path_factory.mktemp("smic"))
+
+
+SMIC_HEADER = [None, "Subject", "Filename", "Emotion", "OnsetF", "OffsetF"]
+SMIC_CELL = st.one_of(CELL, st.sampled_from(["s1_ne_01", "S1_NE_01", "s1_sur_01", "s11_po_02", "s2_ne_01"]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.lists(SMIC_CELL, min_size=6, max_size=6), max_size=8))
+def test_the_sheet_of_smic_corrects_folders_and_loses_none(smic_folders: Path, rows: list[list[Any]]) -> None:
+    """Each row either describes a folder's clip or is listed; the folders' clips stay, whatever it says."""
+    root = smic_folders
+    write(root / "SMIC-HS-E_annotation.xlsx", {"Sheet1": [SMIC_HEADER, *rows]})
+    said: list[str] = []
+    read = datasets()["smic"].read(root, ReadOptions(missing_apex="midpoint", say=said.append))
+    clips, listed = [row for row in read if row.clip], [row for row in read if not row.clip]
+    assert sorted(row.clip for row in clips) == ["s11_po_02", "s1_ne_01", "s1_sur_01"]
+    assert all(row.source and not row.problem for row in clips)
+    found = [re.match(r"the sheet describes (\d+) of the 3 clips", line) for line in said]
+    filled = [row for row in rows if any(str(cell).strip() for cell in row if cell is not None)]
+    described = next((int(match[1]) for match in found if match), 3 if filled else 0)
+    assert described + len(listed) == len(filled)
+    for row in listed:
+        assert "SMIC-HS-E_annotation.xlsx row " in row.aside and row.aside.endswith(".")
+    corrected = [row for row in clips if "onset and offset of the sheet" in row.note]
+    assert len(corrected) <= described

@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 import distmer as dm
 from distmer.models import ModelConfig, resolve
 from harness import command
+from tests.fixtures.dataset_layouts import smic
 from tests.saying import Say, on_maps, overrides
 
 MINMAX = {"normalise": "minmax"}
@@ -127,6 +128,19 @@ def test_a_call_is_the_command_of_the_same_settings(
     again = loso(clips, model, train=train or None, seeds=[0, 7])  # nothing is trained twice
     assert again.results.seconds < run.results.fold_seconds
     assert again.results.fold_seconds == run.results.fold_seconds
+
+
+def test_the_table_of_clips_names_their_frames(clips: dm.Clips, tmp_path: Path) -> None:
+    maps = clips.to_pandas()
+    assert [Path(map_).is_file() for (map_,) in maps["frames"]] == [True] * 12 and not maps["apex"].any()
+    found = {}
+    for policy in ("midpoint", "max-flow"):
+        table = dm.load("smic", root=smic(tmp_path / policy), missing_apex=policy).to_pandas()
+        row = table.set_index("clip").loc["smic/s11/s11_po_02"]
+        assert row["frames"][0] == row["onset"] and all(Path(frame).is_file() for frame in row["frames"])
+        found[policy] = [Path(frame).name for frame in (*row["frames"], row["apex"])]
+    frames = [f"image{n}.bmp" for n in range(1, 6)]
+    assert found == {"midpoint": [*frames, "image3.bmp"], "max-flow": [*frames, ""]}
 
 
 def test_a_run_has_what_its_folder_has(clips: dm.Clips) -> None:

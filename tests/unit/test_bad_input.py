@@ -120,7 +120,7 @@ def sound_frame(own: Path) -> Path:
             r"/no/such.yaml: the protocol cannot be read (No such file or directory); name an existing"
             r" YAML file",
         ),
-        (["data.roots.casme4=/x"], r"data.roots.casme4 is the folder of no data set; did you mean 'casme'?"),
+        (["data.roots.casme4=/x"], r"data.roots.casme4 is the folder of no data set of the protocol"),
         (
             ["evaluation.folds=group_kfold", "evaluation.k=5"],
             r"evaluation.k is 5, but there are 4 subjects; lower it, or use evaluation.folds=loso.",
@@ -256,7 +256,8 @@ def test_an_unknown_column_of_ones_own_manifest(say: Say, own: Path) -> None:
     said = run(say, *on_own(own))
     assert said.code == 2
     assert (
-        f"{path}: row 1 lacks the column 'label' (did you mean 'lable'?); name the columns" in said.sentence
+        f"{path}: row 1 of UTF-8 text separated by commas looks like the header but lacks the column 'label'"
+        " (did you mean 'lable'?); rename the column" in said.sentence
     )
 
 

@@ -158,10 +158,10 @@ def test_what_an_override_puts_out_of_use_is_said_and_a_default_spelled_out_is_n
         load(ROOT / "configs" / "demo.yaml", "model.name=linear")
     assert [message.split(" of ")[0] for message in caplog.messages] == [
         "model.size=64",
-        "train.batch_size",
-        "train.lr",
-        "train.epochs",
+        "train.batch_size, train.lr, train.epochs",
     ]
+    reason = "are not used: each acts only where the model is a network, but model.name is linear"
+    assert caplog.messages[1].endswith(reason)
     assert all("linear" in message for message in caplog.messages)
     load(written(tmp_path, "evaluation: {folds: loso, k: 5}\nmodel: {name: linear}\ntrain: {epochs: 200}\n"))
 

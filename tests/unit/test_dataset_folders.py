@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distmer.types import BadInput, FlowMap
-from tests.fixtures.dataset_layouts import flowmaps, folder, frames, smic, xlsx
+from tests.fixtures.dataset_layouts import FOLDER_ROWS, flowmaps, folder, frames, smic, xlsx
 from tests.fixtures.dataset_loading import by_id, load, only_failure, pair
 
 
@@ -135,15 +135,39 @@ def test_a_bad_row_of_ones_own_manifest(tmp_path: Path, row: str, reason: str) -
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("subject,clip,lable,onset,apex", r"row 1 lacks the column 'label' \(did you mean 'lable'\?\)"),
+        ("subject,clip,lable,onset,apex", r"row 1 .* lacks the column 'label' \(did you mean 'lable'\?\)"),
         ("subject,clip,label,onset,apex,datset", r"unknown column 'datset'; did you mean 'dataset'\?"),
-        ("subject;clip;label;onset;apex", r"separated by semicolons"),
-        ("", r"row 1 lacks the column"),
+        ("subject,clip,label,onset,path", r"row 1 .* lacks the column 'apex'"),
+        ("subject,clip,label,onset,apex,Onset_s", r"several columns for the onset, 'onset'"),
+        ("", r"has a row with the columns subject, clip, label, onset; is this the right file"),
     ],
 )
 def test_a_bad_header_of_ones_own_manifest(tmp_path: Path, header: str, reason: str) -> None:
     with pytest.raises(BadInput, match=r"manifest\.csv: .*" + reason):
         load("folder", folder(tmp_path, header=header))
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), ("，", "utf-8")])
+def test_a_manifest_of_ones_own_in_every_form_of_a_sheet(
+    tmp_path: Path, separator: str, encoding: str
+) -> None:
+    clips = load("folder", folder(tmp_path)).clips
+    manifest = tmp_path / "manifest.csv"
+    above = "our clips, filmed in 2024\n" if separator != "，" else ""
+    text = manifest.read_text(encoding="utf-8").replace(",", separator)
+    manifest.write_text(above + text, encoding=encoding)
+    again = load("folder", tmp_path)
+    assert [(clip.id, clip.label, clip.source) for clip in again.clips] == [
+        (clip.id, clip.label, clip.source) for clip in clips
+    ]
+    row = 3 if above else 2
+    assert again.clips[0].where == f"manifest.csv row {row}"
+
+
+def test_a_quote_that_is_never_closed_swallows_no_row(tmp_path: Path) -> None:
+    rows = ['p1,a,"negative,x/1.png,x/2.png', *FOLDER_ROWS[1:]]
+    with pytest.raises(BadInput, match=r"it is not a CSV file \(unexpected end of data\)"):
+        load("folder", folder(tmp_path, rows))
 
 
 def test_no_manifest_or_one_in_another_encoding(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from distmer.datasets import (
     mismatches,
     protocol_names,
     subjects_without_clips,
+    with_own_roots,
 )
 from distmer.datasets.protocols import label_table, load_protocol
 from distmer.types import BadInput
@@ -241,10 +242,18 @@ def test_a_root_that_is_not_there(tmp_path: Path) -> None:
         load("samm", tmp_path, roots={"samm": str(tmp_path / "nowhere")})
     with pytest.raises(
         BadInput,
-        match=r"data\.roots\.sam is the folder of no data set; did you mean"
+        match=r"data\.roots\.sam is the folder of no data set of the protocol; did you mean"
         r" 'samm'\?",
     ):
         load("samm", tmp_path, roots={"sam": str(tmp_path)})
+
+
+def test_the_rows_of_a_comparison_share_their_folders() -> None:
+    roots = {"casme2": "/a", "samm": "/b"}
+    several = [DataConfig(protocol=name, roots=roots) for name in ("casme2", "samm", "seed382")]
+    assert [data.roots for data in with_own_roots(several)] == [{"casme2": "/a"}, {"samm": "/b"}, roots]
+    with pytest.raises(BadInput, match=r"data\.roots\.samm is the folder of no data set of the protocol"):
+        with_own_roots(several[:1])
 
 
 def test_a_common_root_without_one_of_the_sets(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_wrong_sheet_says_so(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput,
         match=r"20140508\.xlsx: no table \(worksheet 'Videos'\) has a row with the columns Subject, .*"
-        r" is this the coding",
+        r" is this the right file",
     ):
         load("casme2", tmp_path)
 

@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from distmer.datasets import check_report, mismatches
+from distmer.datasets import check_report, datasets, mismatches
 from distmer.datasets.map_scaling import scaling_text, scalings
+from distmer.datasets.protocols import load_protocol, published_lists
+from distmer.datasets.text import natural
 from distmer.features.frames import decode_flow_map
-from distmer.types import FlowMap
+from distmer.types import BadInput, FlowMap
 from harness import toy
 from tests.fixtures.dataset_layouts import frames
 from tests.fixtures.dataset_loading import by_id, load, only_failure
@@ -20,16 +22,20 @@ from tests.fixtures.videos import clip, write_images
 from tests.saying import Say, overrides
 
 COUNTS = {"smic": (70, 51, 43, 16), "casme2": (88, 32, 25, 24), "samm": (92, 26, 15, 28)}
-SPELLED = {"smic": "s{:02d}", "casme2": "sub{:02d}", "samm": "{:03d}"}
 
 
 def composite(root: Path) -> Path:
-    """The 442 maps of 68 subjects, with the published numbers and no content."""
-    for name, (*numbers, subjects) in COUNTS.items():
-        clips = [label for label, number in enumerate(numbers) for _ in range(number)]
-        for n, label in enumerate(clips):
-            subject = SPELLED[name].format(n % subjects + 1)
-            frames(root / subject / "u_test" / str(label), [n], f"{subject}_clip{{}} .png")
+    """The 442 maps of 68 subjects, with the published names as HTNet's folders spell them (s01_ne_01 for
+    SMIC's s1_ne_01), the published numbers of each class, and no content."""
+    lists = published_lists("megc2019-flowmaps", load_protocol("megc2019-flowmaps", datasets()))
+    for name, (*numbers, _) in COUNTS.items():
+        labels = [label for label, number in enumerate(numbers) for _ in range(number)]
+        for label, name_of_clip in zip(labels, sorted(lists[name], key=natural), strict=True):
+            _, subject, own = name_of_clip.split("/")
+            if name == "smic":
+                padded = f"s{int(subject[1:]):02d}"
+                subject, own = padded, own.replace(subject, padded, 1)
+            frames(root / subject / "u_test" / str(label), [0], f"{subject}_{own} .png")
     return root
 
 
@@ -37,7 +43,7 @@ def test_the_composite_is_three_data_sets(tmp_path: Path) -> None:
     manifest = load("megc2019-flowmaps", composite(tmp_path))
     assert (len(manifest.clips), len({c.subject_key for c in manifest.clips})) == (442, 68)
     assert not mismatches(manifest) and not manifest.failures
-    assert by_id(manifest)["casme2/sub01/clip0"].label == 0
+    assert by_id(manifest)["casme2/sub01/EP02_01f"].label == 0
     report = check_report(manifest)
     for name, (*numbers, subjects) in COUNTS.items():
         rows = [line.split() for line in report.splitlines() if line.startswith(f"{name} ")]
@@ -45,6 +51,12 @@ def test_the_composite_is_three_data_sets(tmp_path: Path) -> None:
             [str(sum(numbers))] * 2,
             [str(subjects)] * 2,
         ]
+    last = tmp_path / "s20/u_test/2"
+    (last / "s20_s20_sur_05 .png").rename(last / "s20_s20_sur_06 .png")
+    assert mismatches(load("megc2019-flowmaps", tmp_path)) == [
+        "smic: of the published list, not there (1): s20/s20_sur_05",
+        "smic: not in the published list (1): s20/s20_sur_06",
+    ]
     (tmp_path / "sub01").rename(tmp_path / "person1")
     lost = load("megc2019-flowmaps", tmp_path)
     assert len(lost.failures) == len([c for c in manifest.clips if c.subject == "sub01"])
@@ -54,6 +66,28 @@ def test_the_composite_is_three_data_sets(tmp_path: Path) -> None:
     assert any(line.startswith("casme2: 23 subjects, published 24") for line in mismatches(lost))
     plain = load("flowmaps", tmp_path)  # as it was: one data set, whatever the spelling
     assert {c.dataset for c in plain.clips} == {"flowmaps"} and len(plain.clips) == 442
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"columns": {"subject": "x"}},
+            r"data\.columns\.subject: there is no sheet or list of which",
+        ),
+        (
+            {"columns": {"flowmaps": {"clip": "x"}}},
+            r"data\.columns\.flowmaps\.clip: there is no sheet or list",
+        ),
+        ({"columns": {"include": {"clip": "x"}}}, r"data\.columns\.include\.clip: there is no sheet or list"),
+        ({"roots": {"casme2": "/x"}}, r"data\.roots\.casme2 is the folder of no data set of the protocol"),
+    ],
+)
+def test_what_maps_have_no_use_for_is_refused(
+    tmp_path: Path, settings: dict[str, dict[str, str]], reason: str
+) -> None:
+    with pytest.raises(BadInput, match=reason):
+        load("flowmaps", tmp_path, **settings)
 
 
 def test_a_part_must_be_an_expression(tmp_path: Path) -> None:

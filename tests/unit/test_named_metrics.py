@@ -152,7 +152,7 @@ def test_options_are_part_of_the_name(own: Path) -> None:
         (["own_metrics:no_default"], "its parameter 'weight' has no default"),
         ([{"name": "mcc", "beta": 2}], "evaluation.metrics.beta is not a setting"),
         (["mcc", "own_namesake:mcc"], "two metrics are called 'mcc'"),
-        (["uar", "distmer.evaluation.named:uar"], "two metrics are called 'uar'"),
+        (["mcc", "distmer.evaluation.named:mcc"], "two metrics are called 'mcc'"),
         (["own_metrics:percent"], r"metric percent: its value is -?\d.* return a number from -1 to 1"),
         (["own_metrics:undefined"], "metric undefined: its value is nan for the confusion matrix"),
         (["own_metrics:each_class"], r"it answered with the shape \(\d+, 3\); return one number for each"),

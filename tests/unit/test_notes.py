@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import skimage
 
+from distmer.cluster.backend import RayBackend
 from distmer.experiment.local import LocalBackend
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import extract_missing, locate
@@ -59,6 +61,10 @@ def test_features_tells_of_two_faces_and_the_run_folder_keeps_it(say: Say, tmp_p
     )
 
 
+class Starting(LocalBackend):
+    starting = "starting Ray"
+
+
 def test_the_chosen_apex_is_kept(tmp_path: Path) -> None:
     one, two = frames(tmp_path / "one", 1), frames(tmp_path / "two", 1)
     sources = [ApexSearch(one[0], tuple(one[1:])), KeyFrames(two[0], two[1])]
@@ -68,7 +74,15 @@ def test_the_chosen_apex_is_kept(tmp_path: Path) -> None:
     )
     manifest = Manifest("own", ("a", "b"), clips)
     found = locate(manifest, tmp_path / "features", config.features)
-    features = extract_missing(manifest, found, config.features, LocalBackend(), [])
+    steps: list[Any] = []
+    features = extract_missing(manifest, found, config.features, Starting(), [steps.append])
+    assert [(step.what, step.done, step.total) for step in steps] == [
+        ("starting Ray", 0, 1),
+        ("extracting features", 2, 2),
+    ]
+    assert RayBackend(config.cluster, "").starting == Starting.starting
+    extract_missing(manifest, features, config.features, Starting(), [steps.append])
+    assert [step.what for step in steps[2:]] == ["extracting features"]  # nothing is missing
     begin_folder(
         tmp_path / "run",
         build_plan(config, manifest, resolve(config.model), features.keys, features.failures),

@@ -77,6 +77,7 @@ def test_what_can_change_the_numbers_changes_every_fold(sections: dict[str, Any]
         {"evaluation": {"bootstrap": 100}},
         {"train": {"inner_folds": 4, "oracle": "global_epoch"}},  # idle under selection: fixed
         {"train": {"step_epochs": 2, "step_factor": 0.5}},  # idle under schedule: constant
+        {"train": {"loss": "distmer.training.losses:ce"}},  # one thing by its other name
         {"data": {"root": "/elsewhere"}},
     ],
     ids=str,
@@ -89,6 +90,16 @@ def test_a_default_written_out_is_the_default() -> None:
     spelled = toy.config().model_dump()
     spelled["model"]["activation"] = "selu"
     assert digests(plan()) == digests(plan(Config.model_validate(spelled)))
+
+
+def test_a_metric_that_every_run_has_and_notes_are_no_part_of_a_runs_identity() -> None:
+    plain = plan()
+    for metrics in (["uar"], ["uf1", "distmer.evaluation.named:uar"]):
+        assert plan(evaluation={"metrics": metrics}).digest == plain.digest
+    assert plan(evaluation={"metrics": ["accuracy"]}).digest != plain.digest
+    notes = {CLIPS[0].id: "2 faces found in 1.png, the best-scoring one is used"}
+    noted = build_plan(plain.config, plain.manifest, plain.model, KEYS, (), notes)
+    assert noted.digest == plain.digest and noted.notes == notes
 
 
 def test_a_clips_features_are_part_of_every_fold_that_uses_it_and_a_lost_clip_is_counted() -> None:

@@ -53,6 +53,15 @@ def test_they_are_noted_and_counted(say: Say, own: list[str]) -> None:
     assert notes["folder/p2/copy"] == "implausible: onset and apex are the same picture"
     assert notes["folder/p1/black"] == "implausible: the apex is black"
     assert "px on average, as if the apex were of another person" in notes["folder/p3/other"]
+    assert said.json["implausible"] == 3 and said.json["notes"] == {
+        "implausible: the apex is black": 1,
+        "implausible: onset and apex are the same picture": 1,
+        "implausible: the face moves too far": 1,
+    }
+    report = (Path(said.json["run_dir"]) / "report.md").read_text()
+    page = (Path(said.json["run_dir"]) / "report.html").read_text()
+    for text in (report, page):
+        assert "3 with an implausible pair; 1 × implausible: the apex is black" in text
     again = run(say, *own)  # from the store
     assert [line for line in again.log if "cannot be a pair" in line] == warnings
 
@@ -61,6 +70,7 @@ def test_they_fail_where_that_is_asked_for(say: Say, own: list[str]) -> None:
     noted = run(say, *own)
     said = run(say, *own, "data.implausible=fail")
     assert (said.code, said.json["clips_used"], said.json["clips_expected"]) == (0, 6, 9)
+    assert said.json["implausible"] == 0 and said.json["notes"] == {}
     reasons = {row["clip"]: row["reason"] for row in said.json["failed"]}
     assert reasons["folder/p2/copy"] == (
         "manifest.csv row 9: onset and apex are the same picture; correct the sheet, or set data.implausible"

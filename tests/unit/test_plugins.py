@@ -4,6 +4,7 @@ refused in one sentence."""
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from distmer import models, plugins
-from distmer.config import ModelConfig, TrainConfig
+from distmer import functions, models, plugins
+from distmer.config import ModelConfig, Named, TrainConfig
+from distmer.functions import AUGMENTATION, FLOW, LOSS, METRIC, STRAIN, Kind
 from distmer.models import resolve
 from distmer.training.tryout import try_out
 from distmer.types import BadInput
@@ -135,7 +137,10 @@ def test_a_package_and_what_it_announces(tmp_path: Path) -> None:
             " make_pipeline(LinearSVC())",
             "classical",
         ),
-        ("from distmer.models.linear import MODEL as M", "classical"),
+        (
+            "from dataclasses import replace\nfrom distmer.models.linear import MODEL\nM = replace(MODEL)",
+            "classical",
+        ),
     ],
 )
 def test_estimators_and_descriptions_are_models(entry: str, kind: str, tmp_path: Path) -> None:
@@ -342,6 +347,32 @@ def test_a_helper_of_a_package_counts_wherever_it_lies(
     found = plugins.own_modules("helped_package.loss")
     assert {"helped_package", "helped_package.loss", "lone_helper"} <= set(found)
     assert not any(name.startswith(("torch", "numpy", "distmer")) for name in found)
+
+
+@pytest.mark.parametrize("kind", [LOSS, AUGMENTATION, METRIC, FLOW, STRAIN], ids=lambda kind: kind.what)
+def test_what_distmer_brings_is_one_thing_by_name_and_by_reference(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, reference in plugins.shipped(kind.group).items():
+        by_name = functions.resolve(kind, Named(name=name))
+        module, _, defined = reference.partition(":")
+        (tmp_path / f"again_{defined}.py").write_text(
+            f"import functools\nfrom {module} import {defined}\n\n\n@functools.wraps({defined})\n"
+            f"def own(*arguments, **options):\n    return {defined}(*arguments, **options)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for other in (reference, f"again_{defined}:{defined}"):  # also where a user's file imports it
+            assert functions.resolve(kind, Named(name=other)) == by_name
+        if inspect.isclass(by_name.entry):
+            continue
+        own = functions.resolve(kind, Named(name=f"again_{defined}:own"))  # it bears the name of ours
+        assert own.name == f"again_{defined}:own" and not own.is_own
+
+
+def test_a_model_of_distmer_by_reference_is_the_same_model() -> None:
+    by_name = resolve(ModelConfig(name="linear"))
+    by_reference = resolve(ModelConfig(name="distmer.models.linear:MODEL"))
+    assert by_reference.spec == by_name.spec and by_reference.module == by_name.module
 
 
 @pytest.mark.parametrize("name", ["run", "plan"])

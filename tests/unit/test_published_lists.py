@@ -17,6 +17,7 @@ from distmer.config import Config
 from distmer.datasets import check_report, datasets, mismatches
 from distmer.datasets.lists import as_csv, table_of
 from distmer.datasets.protocols import load_protocol, published_lists
+from distmer.datasets.text import spelling
 from distmer.experiment.plan import build_plan
 from distmer.models import resolve
 from distmer.types import BadInput
@@ -257,3 +258,57 @@ def test_a_lock_stamps_a_run_on_other_bytes(tmp_path: Path) -> None:
     keys = {clip.id: clip.id for clip in manifest.clips}
     config = Config.model_validate({"data": {"protocol": "casme2"}, "model": {"name": "linear"}})
     assert "lock-mismatch" in build_plan(config, manifest, resolve(config.model), keys, ()).stamps
+
+
+def test_the_list_of_htnets_repository_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Its columns, its spelling of SMIC's names, and its empty cells; the rows are of this test."""
+    casme2(tmp_path / "CASME2")
+    samm(tmp_path / "SAMM")
+    smic(tmp_path / "SMIC")
+    lines = [
+        "dataset,sub,filename_o,label,apex,imagename,sub_filename",
+        "casme2,sub01,EP02_01f,1,,sub01_EP02_01f.jpg,",
+        "smic,s01,s01_ne_01,0,,s01_s1_ne_01.jpg,",
+        "smic,s11,s11_po_02,2,,s11_s11_po_02.jpg,",
+        "smic,s20,s20_ne_01,0,,s20_s20_ne_01.jpg,",
+        "samm,006,006_1_2,0,,006_006_1_2.jpg,",
+    ]
+    table = include(tmp_path / "combined.csv", *lines)
+    manifest = load("megc2019", tmp_path, include=table, missing_apex="midpoint")
+    assert [clip.id for clip in manifest.clips] == [
+        "smic/s1/s1_ne_01",
+        "smic/s11/s11_po_02",
+        "casme2/sub01/EP02_01f",
+        "samm/006/006_1_2",
+    ]
+    assert [f.clip for f in manifest.failures] == ["smic/s20/s20_ne_01"]
+    assert manifest.changed == ("smic/s11/s11_po_02 is positive, and 2 in line 4 of the list",)
+
+
+def test_the_lists_of_megc_2019_have_its_442_clips() -> None:
+    lists = published_lists("megc2019", load_protocol("megc2019", datasets()))
+    assert {name: len(clips) for name, clips in lists.items()} == {"smic": 164, "casme2": 145, "samm": 133}
+    assert {name: len({c.split("/")[1] for c in clips}) for name, clips in lists.items()} == {
+        "smic": 16, "casme2": 24, "samm": 28,
+    }  # fmt: skip
+    kinds = [clip.split("_")[1] for clip in lists["smic"]]  # SMIC's names have the class
+    assert [kinds.count(kind) for kind in ("ne", "po", "sur")] == [70, 51, 43]
+    maps = published_lists("megc2019-flowmaps", load_protocol("megc2019-flowmaps", datasets()))
+    assert maps == lists
+    for name, dataset in (("smic", "smic"), ("samm", "samm"), ("seed382", "samm"), ("offtanet294", "casme2")):
+        assert published_lists(name, load_protocol(name, datasets()))[dataset] == lists[dataset]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("s1_ne_01", "S01-ne-1", True),
+        ("EP02_01f", "ep2_1F", True),
+        ("EP1_11", "EP11_1", False),
+        ("006_1_2", "006_12", False),
+        ("a 100", "a100", True),
+        ("1.0", "10", False),
+    ],
+)
+def test_two_spellings_of_one_name(one: str, other: str, same: bool) -> None:
+    assert (spelling(one) == spelling(other)) is same

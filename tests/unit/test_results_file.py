@@ -17,7 +17,8 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "results.schema.json"
 # What every version has written of a run, in this order. Without a score the keys in SCORED are absent.
 # fmt: off
 KEYS = [
-    "model", "options", "parameters", "dataset", "folds", "clips_used", "clips_expected", "classes",
+    "model", "options", "parameters", "dataset", "folds", "clips_used", "clips_expected", "implausible",
+    "notes", "classes",
     "n", "seeds", "uar", "uar_ci", "uar_sd", "uf1", "uf1_ci", "uf1_sd", "resamples_lacking_a_class",
     "uar_foldmean", "uf1_foldmean", "floors", "per_dataset", "per_class", "per_subject", "confusion",
     "failed", "selection", "stamps", "confidence", "devices", "seconds", "fold_seconds", "status",

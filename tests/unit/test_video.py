@@ -299,21 +299,22 @@ def test_headings_with_a_unit_and_a_mapping_of_columns(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(
         "\n".join([header, *rows]).replace(",.0", ",0.0"), encoding="utf-8"
     )
-    columns = {"subject": "code", "label": "Emotion", "path": "FILE", "emotion": "of another set"}
+    columns = {"subject": "code", "label": "Emotion", "path": "FILE"}
     manifest = load("folder", tmp_path, columns=columns)
     pairs = {
         name: (file_of(c.source.onset)[1], file_of(c.source.apex)[1]) for name, c in by_id(manifest).items()
     }  # type: ignore[union-attr]
     assert pairs == {"folder/1/a": (1, 18), "folder/2/b": (2, 17)}
     with pytest.raises(
-        BadInput, match=r"data\.columns\.label: row 1 of .* has no column 'Emotions'; did you mean 'emotion'"
+        BadInput, match=r"row 1 .* lacks the column 'Emotions' \(did you mean 'Emotion'\?\); .* \{label: "
     ):
         load("folder", tmp_path, columns={**columns, "label": "Emotions"})
     with pytest.raises(BadInput, match=r"data\.columns\.lable.* no.* field.*; did you mean 'label'"):
         load("folder", tmp_path, columns={**columns, "lable": "Emotion"})
     (tmp_path / "manifest.csv").write_text("subject,clip,label,onset,onset_s,apex\n", encoding="utf-8")
     with pytest.raises(
-        BadInput, match=r"row 1 has several columns for the onset, 'onset' and 'onset_s'; delete"
+        BadInput,
+        match=r"row 1 .* has several columns for the onset, 'onset' .* and 'onset_s' \(column E\); delete",
     ):
         load("folder", tmp_path)
 

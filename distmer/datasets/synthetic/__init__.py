@@ -26,13 +26,7 @@ from distmer.datasets.synthetic.annotations import (
     expected_counts,
     expected_subjects,
 )
-from distmer.datasets.synthetic.layout import (
-    END_OF_JPEG,
-    Subject,
-    beside_the_clips,
-    clip_folder,
-    frame_names,
-)
+from distmer.datasets.synthetic.layout import END_OF_JPEG, Subject, beside_the_clips, clip_folder, frame_names
 from distmer.digests import digest
 from distmer.leftovers import temporary_folder
 from distmer.storage import Place, RemotePath, files, write

@@ -19,11 +19,7 @@ GAIN = 0.01  # standard deviation of the light's change from onset to offset
 
 
 def frames(
-    clip: AnnotatedClip,
-    face: Face,
-    own: Manner,
-    sway: float,
-    rng: np.random.Generator,
+    clip: AnnotatedClip, face: Face, own: Manner, sway: float, rng: np.random.Generator
 ) -> Iterator[Image]:
     """The frames from onset to offset (8-bit BGR, or grey for SAMM). The onset is neutral, the apex the full
     expression."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import openpyxl
 
@@ -14,116 +15,63 @@ from distmer.datasets import biff2
 from distmer.datasets.biff2 import Cell
 from distmer.datasets.synthetic.annotations import AnnotatedClip
 
-CASME_SHEET = "CASME-coded-20190721.xls"
-CASME2_SHEET = "CASME2-coding-20140508.xlsx"
-SAMM_SHEET = "SAMM_Micro_FACS_Codes_v2.xlsx"
+Column = tuple[str | None, Callable[[AnnotatedClip], Cell]]  # its heading, and a clip's cell below it
 
-CASME_COLUMNS = (
-    "Subject",
-    "Filename",
-    None,
-    "OnsetF",
-    "ApexF1",
-    "ApexF2",
-    "OffsetF",
-    None,
-    "Onset(ms)",
-    "Total(ms)",
-    "AU",
-    "Emotion",
+
+def _milliseconds(clip: AnnotatedClip, last: int) -> int:
+    rate = 60  # frames a second
+    return round(1000 * (last - clip.onset + 1) / rate)
+
+
+def _objective_class(clip: AnnotatedClip) -> int:
+    """SAMM's class by action units alone, I to VII: a coarse reading of Davison, Merghani & Yap 2018, enough
+    to fill the column."""
+    shown = {int(unit.lstrip("LR")) for unit in clip.units}
+    kinds = ((1, {6, 12}), (4, {9, 10}), (5, {15}), (2, {1, 2, 5, 26}), (3, {4, 7}), (6, {20}))
+    return next((number for number, marks in kinds if shown & marks), 7)
+
+
+def _units(clip: AnnotatedClip) -> str:
+    return "+".join(clip.units)
+
+
+_ONSET, _APEX, _OFFSET, _EMOTION = map(attrgetter, ("onset", "apex", "offset", "emotion"))
+_NUMBER: Column = ("Subject", lambda clip: int(clip.subject))
+_NAME: Column = ("Filename", attrgetter("name"))
+_NAMELESS: Column = (None, lambda clip: None)
+_CASME: tuple[Column, ...] = (
+    *(_NUMBER, _NAME, _NAMELESS),
+    *(("OnsetF", _ONSET), ("ApexF1", _APEX), ("ApexF2", lambda clip: "\\"), ("OffsetF", _OFFSET), _NAMELESS),
+    ("Onset(ms)", lambda clip: _milliseconds(clip, clip.apex)),
+    ("Total(ms)", lambda clip: _milliseconds(clip, clip.offset)),
+    *(("AU", _units), ("Emotion", _EMOTION)),
 )
-CASME2_COLUMNS = (
-    "Subject",
-    "Filename",
-    None,
-    "OnsetFrame",
-    "ApexFrame",
-    "OffsetFrame",
-    None,
-    "Action Units",
-    "Estimated Emotion",
+_CASME2: tuple[Column, ...] = (
+    *(_NUMBER, _NAME, _NAMELESS),
+    *(("OnsetFrame", _ONSET), ("ApexFrame", _APEX), ("OffsetFrame", _OFFSET), _NAMELESS),
+    *(("Action Units", _units), ("Estimated Emotion", _EMOTION)),
 )
-SAMM_COLUMNS = (
-    "Subject",
-    "Filename",
-    "Inducement Code",
-    "Onset Frame",
-    "Apex Frame",
-    "Offset Frame",
-    "Duration",
-    "Micro",
+_SAMM: tuple[Column, ...] = (
+    *(("Subject", attrgetter("subject")), _NAME),
+    ("Inducement Code", lambda clip: int(clip.name.split("_")[1])),
+    *(("Onset Frame", _ONSET), ("Apex Frame", _APEX), ("Offset Frame", _OFFSET)),
+    ("Duration", lambda clip: clip.offset - clip.onset + 1),
+    *(("Micro", lambda clip: "Micro - 1/2"), ("Action Units", _units), ("Estimated Emotion", _EMOTION)),
+    *(("Objective Classes", _objective_class), ("Notes", lambda clip: None)),
 )
-SAMM_COLUMNS += ("Action Units", "Estimated Emotion", "Objective Classes", "Notes")
 SAMM_HEADER_LINE = 14
 
 
 def sheet(dataset: str, clips: Sequence[AnnotatedClip]) -> tuple[str, bytes]:
     """The sheet of one of the three sets: its official name, and its bytes."""
+    columns = {"casme": _CASME, "casme2": _CASME2, "samm": _SAMM}[dataset]
+    rows = [[heading for heading, _ in columns], *([cell(clip) for _, cell in columns] for clip in clips)]
     if dataset == "casme":
-        return CASME_SHEET, biff2.write([CASME_COLUMNS, *map(_casme_row, clips)])
+        return "CASME-coded-20190721.xls", biff2.write(rows)
     if dataset == "casme2":
-        return CASME2_SHEET, xlsx_bytes([CASME2_COLUMNS, *map(_casme2_row, clips)])
-    title = ("SAMM micro-movements, embedded synthetic set: these are not the frames or codes of SAMM",)
-    head: list[Sequence[Cell]] = [title, *([()] * (SAMM_HEADER_LINE - 2))]
-    return SAMM_SHEET, xlsx_bytes([*head, SAMM_COLUMNS, *map(_samm_row, clips)])
-
-
-def _casme_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
-    rate = 60  # frames a second
-    rise, total = (round(1000 * (n + 1) / rate) for n in (clip.apex - clip.onset, clip.offset - clip.onset))
-    return (
-        int(clip.subject),
-        clip.name,
-        None,
-        clip.onset,
-        clip.apex,
-        "\\",
-        clip.offset,
-        None,
-        rise,
-        total,
-        "+".join(clip.units),
-        clip.emotion,
-    )
-
-
-def _casme2_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
-    return (
-        int(clip.subject),
-        clip.name,
-        None,
-        clip.onset,
-        clip.apex,
-        clip.offset,
-        None,
-        "+".join(clip.units),
-        clip.emotion,
-    )
-
-
-def _samm_row(clip: AnnotatedClip) -> tuple[Cell, ...]:
-    code = int(clip.name.split("_")[1])
-    duration = clip.offset - clip.onset + 1
-    numbers = (clip.onset, clip.apex, clip.offset, duration)
-    return (
-        clip.subject,
-        clip.name,
-        code,
-        *numbers,
-        "Micro - 1/2",
-        "+".join(clip.units),
-        clip.emotion,
-        _objective_class(clip.units),
-        None,
-    )
-
-
-def _objective_class(units: tuple[str, ...]) -> int:
-    """SAMM's class by action units alone, I to VII: a coarse reading of Davison, Merghani & Yap 2018, enough
-    to fill the column."""
-    shown = {int(unit.lstrip("LR")) for unit in units}
-    kinds = ((1, {6, 12}), (4, {9, 10}), (5, {15}), (2, {1, 2, 5, 26}), (3, {4, 7}), (6, {20}))
-    return next((number for number, marks in kinds if shown & marks), 7)
+        return "CASME2-coding-20140508.xlsx", xlsx_bytes(rows)
+    title = ["SAMM micro-movements, embedded synthetic set: these are not the frames or codes of SAMM"]
+    return "SAMM_Micro_FACS_Codes_v2.xlsx", xlsx_bytes([title, *([[]] * (SAMM_HEADER_LINE - 2)), *rows])
 
 
 def xlsx_bytes(rows: Iterable[Sequence[Cell]]) -> bytes:
