@@ -162,9 +162,8 @@ def _columns(
     given: dict[str, dict[str, str]] = {name: {} for name in fields}
     for key, value in data.columns.items():
         if isinstance(value, str):
-            readers = [name for name in protocol.sets if key in fields[name]]
             _require_field(f"data.columns.{key}", key, chain.from_iterable(fields[n] for n in protocol.sets))
-            for name in readers:
+            for name in (name for name in protocol.sets if key in fields[name]):
                 given[name].setdefault(key, value)
         elif key not in fields:
             raise BadInput(f"data.columns.{key} is no data set of the protocol; {nearest(key, fields)}")
@@ -197,9 +196,8 @@ def _generated(
     expected, subjects = synthetic.expected_counts(options), synthetic.expected_subjects(options)
     for name in protocol.sets:
         if name not in expected:
-            raise BadInput(
-                f"protocol {protocol.name}: the embedded data set has no {name}; {nearest(name, expected)}"
-            )
+            what = f"the embedded data set has no {name}; {nearest(name, expected)}"
+            raise BadInput(f"protocol {protocol.name}: {what}")
     root = synthetic.ensure(options, workspace_data, progress, meanwhile)
     sets = {
         name: part.model_copy(update={"expected": expected[name], "expected_subjects": subjects[name]})
@@ -212,15 +210,10 @@ def _generated(
 
 def _checked(manifest: Manifest) -> Manifest:
     if not manifest.clips:
-        first = (
-            f" The first of {len(manifest.failures)}: {manifest.failures[0].reason}"
-            if manifest.failures
-            else ""
-        )
-        raise BadInput(
-            f"protocol {manifest.protocol}: not one clip can be used; correct the data or the"
-            f" protocol.{first}"
-        )
+        lost = manifest.failures
+        first = f" The first of {len(lost)}: {lost[0].reason}" if lost else ""
+        what = "not one clip can be used; correct the data or the protocol"
+        raise BadInput(f"protocol {manifest.protocol}: {what}.{first}")
     labels = {clip.label for clip in manifest.clips}
     if len(labels) == 1:
         only = manifest.classes[labels.pop()]

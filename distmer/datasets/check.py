@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from itertools import chain
 
-from distmer.datasets.text import clip_key, listing, natural
+from distmer.datasets.text import clip_spelling, listing, natural
 from distmer.types import ClipFailure, Manifest, SubjectKey
 
 Counts = dict[str, dict[str, dict[str, int]]]
@@ -50,12 +50,10 @@ def mismatches(manifest: Manifest) -> list[str]:
             if found[dataset][name] != number
         ]
         lost = sum(failure.clip.startswith(f"{dataset}/") for failure in manifest.failures)
-        if lost and not wrong:
-            wrong = [
-                f"{dataset}: the counts are the published ones although {lost} of its clips cannot be used,"
-                " so others are too many"
-            ]
         lines += wrong
+        if lost and not wrong:
+            what = f"the counts are the published ones although {lost} of its clips cannot be used"
+            lines.append(f"{dataset}: {what}, so others are too many")
     for dataset, number in manifest.expected_subjects.items():
         if len(subjects.get(dataset, {})) != number:
             lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
@@ -66,8 +64,9 @@ def mismatches(manifest: Manifest) -> list[str]:
 
 
 def _against_list(manifest: Manifest, dataset: str) -> list[str]:
-    there = {_key(clip.id): clip.id for clip in manifest.clips if clip.dataset == dataset}
-    published = {_key(name): name for name in manifest.listed[dataset]}
+    own = [clip for clip in manifest.clips if clip.dataset == dataset]
+    there = {clip_spelling(clip.subject, clip.name): clip.id for clip in own}
+    published = {clip_spelling(*name.split("/")[1:]): name for name in manifest.listed[dataset]}
     return [
         f"{dataset}: {what} ({len(clips)}): {listing(clip.removeprefix(f'{dataset}/') for clip in clips)}"
         for what, clips in (
@@ -76,11 +75,6 @@ def _against_list(manifest: Manifest, dataset: str) -> list[str]:
         )
         if clips
     ]
-
-
-def _key(clip_id: str) -> tuple[int | str, str]:
-    _, subject, clip = clip_id.split("/")
-    return clip_key(subject, clip)
 
 
 def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
@@ -97,30 +91,19 @@ def check_report(manifest: Manifest) -> str:
         f"Protocol {manifest.protocol}: {len(manifest.clips)} of {manifest.clips_expected} clips can be"
         f" used, {len(subjects)} subjects."
     )
-    verdict = _verdict(manifest)
     without = subjects_without_clips(manifest)
-    blocks = [[head], _class_table(manifest), verdict, _subject_table(manifest)]
+    blocks = [[head], _class_table(manifest), _verdict(manifest), _subject_table(manifest)]
     if manifest.changed:
-        blocks.insert(
-            3,
-            [
-                "What differs from the list of clips (the run is stamped lock-mismatch):",
-                *(f"  {line}" for line in manifest.changed),
-            ],
-        )
+        head = "What differs from the list of clips (the run is stamped lock-mismatch):"
+        blocks.insert(3, [head, *(f"  {line}" for line in manifest.changed)])
     if manifest.readings:
         blocks.append(["What was read:", *(f"  {line}" for line in manifest.readings)])
     if without:
-        blocks.append(
-            ["Subjects without a usable clip, which make no fold:", f"  {', '.join(map(str, without))}"]
-        )
+        head = "Subjects without a usable clip, which make no fold:"
+        blocks.append([head, f"  {', '.join(map(str, without))}"])
     if manifest.failures:
-        blocks.append(
-            [
-                f"Could not be used ({len(manifest.failures)}):",
-                *(f"  {f.clip}: {f.reason}" for f in manifest.failures),
-            ]
-        )
+        lines = [f"  {f.clip}: {f.reason}" for f in manifest.failures]
+        blocks.append([f"Could not be used ({len(lines)}):", *lines])
     if manifest.excluded:
         blocks.append([f"No part of the protocol ({len(manifest.excluded)}):", *_reasons(manifest.excluded)])
     notes = Counter(part for clip in manifest.clips for part in kinds_of_note(clip.note))
@@ -142,12 +125,8 @@ def _verdict(manifest: Manifest) -> list[str]:
         return ["No count is published for this protocol."]
     if manifest.failures:
         return [f"No count is wrong, but {len(manifest.failures)} clips of the protocol are lost."]
-    lists = (
-        f" The clips of {', '.join(manifest.listed)} are those of the published list."
-        if manifest.listed
-        else ""
-    )
-    return [f"Every published count is met.{lists}"]
+    listed = f" The clips of {', '.join(manifest.listed)} are those of the published list."
+    return [f"Every published count is met.{listed if manifest.listed else ''}"]
 
 
 def _class_table(manifest: Manifest) -> list[str]:
@@ -157,14 +136,8 @@ def _class_table(manifest: Manifest) -> list[str]:
         expected = manifest.expected.get(dataset, {})
         rows += [(dataset, name, str(n), str(expected.get(name, "-"))) for name, n in table.items()]
         rows.append((dataset, "(all)", str(sum(table.values())), str(sum(expected.values()) or "-")))
-        rows.append(
-            (
-                dataset,
-                "(subjects)",
-                str(len(subjects.get(dataset, {}))),
-                str(manifest.expected_subjects.get(dataset, "-")),
-            )
-        )
+        known, published = subjects.get(dataset, {}), manifest.expected_subjects.get(dataset, "-")
+        rows.append((dataset, "(subjects)", str(len(known)), str(published)))
     return aligned(rows)
 
 

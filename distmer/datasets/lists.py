@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from distmer.datasets.columns import Columns, find_header
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import EXCEL, TEXT, tables
-from distmer.datasets.text import clip_key, tidy
+from distmer.datasets.text import clip_spelling, tidy
 from distmer.digests import digest
 from distmer.storage import Place
 from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, Manifest
@@ -88,7 +88,7 @@ def resolve(
     for entry in listed:
         name = entry.name
         if name not in there:
-            ids = names.get(clip_key(entry.subject, entry.clip), [])
+            ids = names.get(clip_spelling(entry.subject, entry.clip), [])
             ids = [id for id in ids if not entry.dataset or id.startswith(f"{entry.dataset}/")]
             if len(ids) > 1:
                 remedy = "write the id of one of them in the list"
@@ -205,13 +205,13 @@ def _of_table(path: Place, columns: Mapping[str, str]) -> list[Listed]:
 
 
 def _by_names(rows: Mapping[str, Sequence[Annotation]]) -> dict[tuple[int | str, str], list[str]]:
-    """`clip_key` → the ids of the clips that have these names."""
+    """`clip_spelling` → the ids of the clips that have these names."""
     names: dict[tuple[int | str, str], list[str]] = {}
     for dataset, own in rows.items():
         for row in own:
             if row.aside:
                 continue
-            ids = names.setdefault(clip_key(row.subject, row.clip), [])
+            ids = names.setdefault(clip_spelling(row.subject, row.clip), [])
             name = f"{row.dataset or dataset}/{row.subject}/{row.clip}"
             if name not in ids:
                 ids.append(name)

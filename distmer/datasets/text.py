@@ -52,7 +52,7 @@ def spelling(text: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s._-]+", "", plain))
 
 
-def clip_key(subject: str, clip: str) -> tuple[int | str, str]:
+def clip_spelling(subject: str, clip: str) -> tuple[int | str, str]:
     """What all spellings of a clip's two names have in common: the number of the subject, and `spelling`."""
     number = subject_number(subject)
     return spelling(subject) if number is None else number, spelling(clip)
