@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 CONFIG ?= configs/demo.yaml
 
-.PHONY: demo test all-tests test-fast lint types docs docs-serve services install lock ui clean help
+.PHONY: demo test all-tests test-fast lint types docs docs-serve services install lock ui board clean help
 
 help:
 	@echo "make demo       install, make the embedded data, run LOSO on it, print the scores"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-fast  the tests that start neither Ray nor MLflow nor a long training"
 	@echo "make ui         MLflow's pages over your runs, on 127.0.0.1"
 	@echo "make docs       the documentation as a site, in site/; make docs-serve shows it on 127.0.0.1:8000"
+	@echo "make board      the page of the results in results/: site/board.html"
 	@echo "make install | services | lock | clean"
 
 demo: install
@@ -76,6 +77,9 @@ lock:
 
 ui: install
 	$(BIN)/distmer ui
+
+board: install
+	$(BIN)/distmer board results --output site/board.html
 
 clean:
 	rm -rf site .venv .lock-venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build *.egg-info

@@ -89,6 +89,7 @@ def fit(
     inputs: Section = None,
     seeds: int | None = None,
     tracking: Tracking = False,
+    register: str | None = None,
     workspace: str | Path | None = None,
     progress: bool = True,
 ) -> SavedModel:
@@ -97,9 +98,11 @@ def fit(
     Parameters
     ----------
     clips, model, train, features, inputs, seeds, tracking, workspace, progress
-        As for `loso`.
+        As for `loso`. A kept model is one training, so ``seeds`` is one seed.
     out
         The folder; else one below the workspace's ``models``.
+    register
+        A name in MLflow's registry, of which the model becomes a new version. It needs ``tracking``.
 
     Returns
     -------
@@ -110,6 +113,8 @@ def fit(
     ------
     BadInput
         A setting, a model or an option cannot be used, or the folder holds something else.
+    RunError
+        The model is kept in its folder, and could not be registered.
 
     Examples
     --------
@@ -122,7 +127,7 @@ def fit(
     sections = {"features": features, "inputs": inputs, "train": train, "seeds": seeds_of(seeds)}
     session = session_of("dm.fit", clips, model, workspace, tracking, **sections)
     folder = None if out is None else place(str(out)).absolute()
-    done = fit_model(session, folder, local=True, progress=progress)
+    done = fit_model(session, folder, local=True, progress=progress, register=register)
     return _load_model(done.folder, session.config.features.landmarks)
 
 

@@ -6,32 +6,43 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from distmer.cli.arguments import experiment, keep_freed_memory, open_session
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
+from distmer.types import BadInput
 
 
 @click.command()
 @experiment
 @click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
+@click.option("--register", metavar="NAME", help="Also a new version of this model in MLflow's registry.")
 @click.option("--local", is_flag=True, help="Extract missing features without Ray.")
 def fit(
-    config: Path | None, overrides: tuple[str, ...], workspace: str | None, out: str | None, local: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    out: str | None,
+    register: str | None,
+    local: bool,
 ) -> int:
     """Train the model on all subjects, to be kept: weights, settings and a card in one folder.
 
-    The card carries the score of the same configuration, if its run is in the workspace. If tracking is on,
-    the folder is logged as an MLflow model too.
+    CONFIG may be the folder of a finished sweep: then its chosen setting is trained, and the card carries the
+    score of the sweep. Else the card carries the score of the same configuration, if its run is in the
+    workspace. If tracking is on, the folder is logged as an MLflow model too.
     """
-    from distmer.commands.fit import fit_model, fit_report
+    from distmer.commands.fit import fit_model, fit_report, open_chosen
     from distmer.storage import place
 
     keep_freed_memory()
-    session = open_session(config, overrides, workspace)
-    kept = fit_model(session, place(out).absolute() if out else None, local=local)
+    if config is not None and config.is_dir():
+        session, choice = open_chosen(config, overrides, workspace)
+    else:
+        session, choice = open_session(config, overrides, workspace), None
+    where = place(out).absolute() if out else None
+    kept = fit_model(session, where, local=local, choice=choice, register=register)
     typed = [*([str(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
     report = fit_report(kept, " ".join(["distmer run", *typed]))
     click.echo(report.text(colour=sys.stdout.isatty()))
@@ -41,29 +52,60 @@ def fit(
 @click.command()
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--onset", default="", metavar="FRAME", help="Of a folder: a frame's number or file name.")
+@click.option(
+    "--onset", default="", metavar="FRAME", help="Of a folder or a video: number, file name, or time (1.48s)."
+)
 @click.option("--apex", default="", metavar="FRAME", help="The same; else the largest face motion.")
+@click.option(
+    "--windows", type=float, metavar="SECONDS", help="Of long videos: look at every window of this length."
+)
+@click.option("--step", type=float, metavar="SECONDS", help="From window to window; else half a window.")
 @click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
+@click.option("--local", is_flag=True, help="Many clips, too, in this process, without Ray.")
 @click.option("--csv", "form", flag_value="csv", help="Print a table of comma-separated values.")
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON a clip.")
 def predict(
-    model: str, inputs: tuple[str, ...], onset: str, apex: str, landmarks: str | None, form: str | None
+    model: str,
+    inputs: tuple[str, ...],
+    onset: str,
+    apex: str,
+    windows: float | None,
+    step: float | None,
+    landmarks: str | None,
+    local: bool,
+    form: str | None,
 ) -> int:
     """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written.
 
     INPUT: the onset and the apex as two images; folders of frames; videos; files manifest.csv; for a model of
     published flow maps, such maps. Without an onset it is the first frame, and without an apex the frame of
-    largest face motion. Exit status 3 if some clips have no answer, 2 if none has one.
+    largest face motion. With --windows, INPUT are long videos, and the answers are for the intervals in which
+    the face moved most: candidates, and no spotted expressions.
+
+    Many clips are done on Ray. Exit status 3 if some clips have no answer, 2 if none has one.
     """
-    from distmer.commands.predict import answers_csv, answers_report
-    from distmer.saved.answers import answers
+    from distmer.commands.predict import answers_csv, answers_report, ask
+    from distmer.saved.clips import clips_of
     from distmer.saved.model import load_model
+    from distmer.saved.windows import candidates, windows_of
 
-    loaded, found = load_model(model, landmarks), []
+    if step is not None and windows is None:
+        raise BadInput("--step is the way from window to window; give --windows SECONDS with it.")
+    if windows is not None and (onset or apex):
+        raise BadInput("--windows looks at a whole video; leave --onset and --apex out.")
+    loaded = load_model(model, landmarks)
+    unit = loaded.manifest.unit
+    if windows is None:
+        asked = clips_of(inputs, unit, onset=onset, apex=apex)
+        found = ask(loaded, asked, local=local)
+    else:
+        asked = windows_of(inputs, unit, windows, step)
+        found = iter(candidates(list(ask(loaded, asked, local=local))))
+    told = []
 
-    def each() -> Any:
-        for one in answers(loaded, inputs, onset=onset, apex=apex):
-            found.append(one)
+    def each():
+        for one in found:
+            told.append(one)
             yield one
 
     if form == "csv":
@@ -74,8 +116,8 @@ def predict(
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))
     else:
         click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
-    failed = sum(1 for one in found if one.reason)
-    return COMPLETE if not failed else BAD_INPUT if failed == len(found) else PARTIAL
+    failed = sum(1 for one in told if one.reason)
+    return COMPLETE if not failed else BAD_INPUT if failed == len(told) else PARTIAL
 
 
 ALL = (fit, predict)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
 from distmer.cli.ending import COMPLETE
+from distmer.types import BadInput
 
 
 @click.command()
@@ -37,4 +39,27 @@ def index(workspace: str | None) -> int:
     return COMPLETE
 
 
-ALL = (report, index)
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="results")
+@click.option("--add", "runs", multiple=True, metavar="RUN", help="Keep a run's results first.")
+@click.option("--name", help="What the added run is called; else protocol and model.")
+@click.option("--output", type=click.Path(path_type=Path), default="site/board.html", show_default=True)
+def board(folder: Path, runs: tuple[str, ...], name: str | None, output: Path) -> int:
+    """A page of the results in FOLDER (else results), which are kept to be published: every row with its
+    interval, its floor, the verdict of its audit, and the command that repeats it.
+
+    With --add, the results and the configuration of a finished run are copied there, without the places of
+    this machine.
+    """
+    from distmer.commands.board import add_to_board, write_board
+    from distmer.storage import place
+
+    if name is not None and len(runs) != 1:
+        raise BadInput("--name is the name of one run; give --add RUN once with it.")
+    for run in runs:
+        click.echo(str(add_to_board(folder, place(run), name)))
+    click.echo(str(write_board(folder, output)))
+    return COMPLETE
+
+
+ALL = (report, index, board)

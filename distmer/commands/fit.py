@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,15 @@ from distmer.report.document import Document, Facts
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results
 from distmer.report.tables import interval_text
-from distmer.saved.fitting import fit_everyone, job_of, keep
+from distmer.saved.choice import Choice, read_choice
+from distmer.saved.fitting import fit_everyone, job_of, keep, require_one_seed
 from distmer.saved.folder import Manifest
 from distmer.storage import Place
+from distmer.types import BadInput, RunError
+from distmer.workspace import Workspace
+
+# What may be set beside a sweep's choice: where things are, and the one seed.
+_NOT_CHOSEN = ("data", "seeds", "cluster", "tracking", "storage", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +37,82 @@ class Kept:
     logged: str | None
 
 
+def open_chosen(folder: Place, overrides: Sequence[str], workspace: str | None) -> tuple[Session, Choice]:
+    """The session of the setting that a sweep has chosen, and that choice. BadInput where the sweep has none,
+    or where ``overrides`` would make another setting of it."""
+    choice = read_choice(folder)
+    others = [one for one in overrides if one.partition("=")[0].partition(".")[0] not in _NOT_CHOSEN]
+    if others:
+        raise BadInput(
+            f"--set {others[0]}: the sweep {folder} has no score for another setting than its own; fit"
+            f" {choice.file} with it, whose card then has the score of its own run."
+        )
+    home = workspace or str(folder.resolve().parent.parent)
+    session = Session.open(choice.file, overrides, home, os.environ, kept=True)
+    if session.config.storage.sweeps:  # the folder is not where the workspace is
+        session = Session(session.config, Workspace.find(workspace, os.environ))
+    return session, choice
+
+
 def fit_model(
-    session: Session, out: Place | None = None, *, local: bool = False, progress: bool = True
+    session: Session,
+    out: Place | None = None,
+    *,
+    local: bool = False,
+    progress: bool = True,
+    choice: Choice | None = None,
+    register: str | None = None,
 ) -> Kept:
     """Train a configuration's model on all of its clips, and keep it in ``out``, or else below the
     workspace's ``models``.
 
     Clips whose features are missing are extracted first: without Ray if ``local``. The training is done in
-    this process. If tracking is on, the folder is logged as an MLflow model as well. Raises BadInput where
-    the configuration cannot be fitted so, or where the folder holds something else.
+    this process. If tracking is on, the folder is logged as an MLflow model as well, and is a new version of
+    the registered model ``register``. ``choice``: of the sweep that the configuration comes from.
+
+    Raises BadInput where the configuration cannot be fitted so, or where the folder holds something else, and
+    RunError where the model is kept and could not be registered.
     """
+    require_one_seed(session.config.seeds)
+    _require_registry(session, register)
     session.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         plan, inputs, run_dir = planned(session, backend, live)
+        if choice is not None and choice.clips_digest not in (None, plan.data_digest):
+            raise BadInput(
+                f"{choice.file}: the clips or their labels have changed since the sweep chose this setting;"
+                " run the sweep again."
+            )
         folder = out or session.workspace.models / job_of(plan).digest[:12]
         clips = inputs()
         live(Step("training on all subjects", 0, 1))
         job, fitted = fit_everyone(plan, clips)
         live(Step("training on all subjects", 1, 1))
         features = session.features(plan.manifest)
-        manifest = keep(folder, plan, job, fitted, clips, features, read_results(run_dir))
-    return Kept(manifest, folder, _log_to_mlflow(session, folder, manifest))
+        results = choice.results if choice else read_results(run_dir)
+        manifest = keep(folder, plan, job, fitted, clips, features, results, choice)
+    return Kept(manifest, folder, _log_to_mlflow(session, folder, manifest, register))
+
+
+def _require_registry(session: Session, register: str | None) -> None:
+    if register is None:
+        return
+    if not session.config.tracking.enabled:
+        raise BadInput(
+            "--register: tracking.enabled is false, so there is no MLflow to register in; set it to true."
+        )
+    if not register.strip() or set(register) & set("/:"):
+        raise BadInput(f"--register {register!r}: a name in MLflow's registry has no / and no : in it.")
 
 
 def fit_report(kept: Kept, command: str) -> Document:
     """What was fitted, where it lies, and what to expect of it. ``command`` runs the same configuration."""
     manifest, folder = kept.manifest, kept.folder
     score = manifest.score
+    whose = "of the sweep" if score and "setting" in score else "of models that had not seen the subject"
     known = (
-        f"UAR {score['uar']:.4f} {interval_text(score['uar_ci'], 4)}, of models that had not seen the subject"
+        f"UAR {score['uar']:.4f} {interval_text(score['uar_ci'], 4)}, {whose}"
         if score
         else f"none yet: `{command}` gives it, and then fit again"
     )
@@ -76,13 +130,19 @@ def fit_report(kept: Kept, command: str) -> Document:
     )
 
 
-def _log_to_mlflow(session: Session, folder: Place, manifest: Manifest) -> str | None:
+def _log_to_mlflow(session: Session, folder: Place, manifest: Manifest, register: str | None) -> str | None:
     if not session.config.tracking.enabled:
         return None
     from distmer.tracking.mlflow_tracker import track_model
 
     uri, artifacts = session.tracking_store
-    return track_model(uri, session.config.tracking.experiment, artifacts, folder, manifest)
+    logged = track_model(uri, session.config.tracking.experiment, artifacts, folder, manifest, register)
+    if logged is None and register is not None:
+        raise RunError(
+            f"the model is kept in {folder}, but is not registered as {register}: the warning above says why;"
+            " mend it, and give the same command again."
+        )
+    return logged
 
 
 def _on_path(model: str) -> str:

@@ -4,27 +4,66 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import PurePath
 
+from distmer.config import ClusterConfig
+from distmer.experiment.events import Observers, Step
 from distmer.report.document import Document, Facts, Lines
+from distmer.report.live import LiveProgress
 from distmer.report.table import Column, Row, Table
-from distmer.saved.answers import UNLIKE, Answer
+from distmer.saved.answers import UNLIKE, Answer, answers
+from distmer.saved.clips import Asked
 from distmer.saved.model import SavedModel
+
+_FEW = 40  # clips: they take as long as Ray takes to start
+_REASONS = 20  # shown in a table's foot; --csv and --json have all
+
+
+def ask(model: SavedModel, asked: Sequence[Asked], *, local: bool = False) -> Iterator[Answer]:
+    """Answers for clips, in their order, with progress where they are many. On Ray (the cluster of
+    ``RAY_ADDRESS``, else this machine's cores), unless they are few, or ``local``."""
+    few = len(asked) <= _FEW
+    if local or few:
+        yield from _shown(answers(model, asked), len(asked), progress=not few)
+        return
+    from distmer.cluster.backend import RayBackend  # Ray is not needed for few
+
+    with closing(RayBackend(ClusterConfig(), scratch="")) as backend:
+        yield from _shown(answers(model, asked, backend), len(asked), progress=True)
+
+
+def _shown(found: Iterator[Answer], total: int, *, progress: bool) -> Iterator[Answer]:
+    failed = 0
+    with Observers([LiveProgress()] if progress else []) as live:
+        live(Step("answering", 0, total))
+        for done, one in enumerate(found, start=1):
+            failed += bool(one.reason)
+            live(Step("answering", done, total, 0, failed))
+            yield one
 
 
 def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
     """The answers as a table, with what was noticed, and what could not be answered."""
     parts: list[Table | Facts | Lines] = []
+    windows = any(one.interval for one in found)
     if good := [answer for answer in found if not answer.reason]:
-        parts.append(_table(model, good))
+        parts.append(_table(model, good, windows=windows))
     if bad := [answer for answer in found if answer.reason]:
-        parts.append(Lines([f"{one.clip}: {one.reason}" for one in bad], f"no answer: {len(bad)}"))
+        lines = [f"{_named(one)}: {one.reason}" for one in bad[:_REASONS]]
+        more = [f"and {len(bad) - _REASONS} more: --csv lists them"] if len(bad) > _REASONS else []
+        parts.append(Lines([*lines, *more], f"no answer: {len(bad)}"))
     if notes := list(_notes(found)):
         parts.append(Lines(notes, "notes"))
+    of_windows = [
+        "The intervals are candidates, those of most motion first, and no spotted expressions: a blink,"
+        " speech and a turn of the head move a face, too."
+    ]
     parts.append(
         Lines(
             [
+                *(of_windows if windows else []),
                 "px: motion in the aligned face, mean and largest; moved: the region that moved most.",
                 f"unlike: the percentile of the distance to the nearest training clip; above {UNLIKE:.0f},"
                 " do not rely on the answer.",
@@ -33,26 +72,37 @@ def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
             ]
         )
     )
-    warnings = [
-        f"{sum(1 for one in found if one.seen)} of {len(found)} clips are of subjects that the model was"
-        " trained on: their answers show nothing."
-    ]
     return Document(
         f"{model.manifest.model['name']}, fitted to {model.manifest.protocol}",
-        warnings if any(one.seen for one in found) else (),
+        list(_warnings(model, found)),
         parts,
     )
+
+
+def _warnings(model: SavedModel, found: Sequence[Answer]) -> Iterator[str]:
+    if seen := sum(1 for one in found if one.seen):
+        yield (
+            f"{seen} of {len(found)} clips are of subjects that the model was trained on: their answers show"
+            " nothing."
+        )
+    if others := sorted({one.given for one in found if one.given not in ("", "?", *model.classes)}):
+        yield (
+            f"labels of the manifest that are none of the model's classes: {', '.join(others)}; the model"
+            f" answers with one of {', '.join(model.classes)}."
+        )
 
 
 def answers_csv(model: SavedModel, found: Iterable[Answer]) -> Iterable[str]:
     """A header, and then a line for each answer as it comes."""
     probabilities = [f"prob_{name}" for name in model.classes]
-    columns = ["clip", "label", *probabilities, "onset", "apex", "mean_px", "largest_px", "moved_most"]
+    columns = ["clip", "start_s", "end_s", "label", *probabilities, "onset", "apex"]
+    columns += ["mean_px", "largest_px", "moved_most"]
     columns += ["distance", "percentile", "unlike", "seen_in_training", "given", "notes", "reason"]
     yield _csv_line(columns)
     for one in found:
         moved = one.motion
-        cells: list[object] = [one.clip, one.label, *(one.probabilities.get(name) for name in model.classes)]
+        cells: list[object] = [one.clip, *(one.interval or (None, None)), one.label]
+        cells += [one.probabilities.get(name) for name in model.classes]
         cells += [one.onset, one.apex]
         cells += [moved.mean, moved.largest, moved.most] if moved else [None, None, None]
         cells += [one.distance, one.percentile, one.unlike, one.seen, one.given]
@@ -65,8 +115,17 @@ def _csv_line(cells: Sequence[object]) -> str:
     return text.getvalue()
 
 
-def _table(model: SavedModel, found: Sequence[Answer]) -> Table:
-    columns = [Column("clip"), Column("answer"), *(Column(name, right=True) for name in model.classes)]
+def _named(one: Answer) -> str:
+    return one.clip if one.interval is None else f"{one.clip}, {_seconds(one)} s"
+
+
+def _seconds(one: Answer) -> str:
+    return "" if one.interval is None else f"{one.interval[0]:.2f}–{one.interval[1]:.2f}"
+
+
+def _table(model: SavedModel, found: Sequence[Answer], *, windows: bool) -> Table:
+    columns = [Column("clip"), *([Column("candidate, s", right=True)] if windows else []), Column("answer")]
+    columns += [Column(name, right=True) for name in model.classes]
     columns += [Column("apex"), Column("px", right=True), Column("moved")]
     columns += [Column("unlike", right=True)]
     rows: list[Row] = []
@@ -74,6 +133,7 @@ def _table(model: SavedModel, found: Sequence[Answer]) -> Table:
         moved = one.motion
         cells = [
             "/".join(PurePath(one.clip).parts[-3:]),
+            *([_seconds(one)] if windows else []),
             one.label,
             *(f"{one.probabilities[name]:.2f}" for name in model.classes),
         ]
@@ -90,7 +150,7 @@ def _notes(found: Sequence[Answer]) -> Iterable[str]:
     for one in found:
         seen = [f"the subject was in the training ({one.seen})"] if one.seen else []
         for note in (*one.notes, *seen):
-            clips.setdefault(note, []).append(one.clip)
+            clips.setdefault(note, []).append(_named(one))
     for note, own in clips.items():
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         yield f"{note}: {'all clips' if 1 < len(own) == len(found) else own[0] + more}"

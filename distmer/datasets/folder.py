@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
 from distmer.datasets.columns import Columns, Header, described, find_header
@@ -27,6 +28,9 @@ from distmer.datasets.text import MISSING, listing, tidy
 from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import BadInput, KeyFrames, Source
+
+if TYPE_CHECKING:
+    from distmer.features.video import Index
 
 MANIFEST = "manifest.csv"
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
@@ -177,14 +181,8 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
         found = _TIME.fullmatch(text)
         if text.lower() in MISSING:
             numbers[what] = None
-        elif found and found[2]:
-            seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
-            end = video.seconds[-1] + (1 / video.rate if video.rate else 0)
-            if seconds > end:
-                raise Unusable(
-                    f"the {what} {text!r} lies behind the end of {path.name} ({end:.3f} s); correct the row."
-                )
-            numbers[what] = video.nearest(seconds)
+        elif (seconds := seconds_in(text)) is not None:
+            numbers[what] = frame_at(video, seconds, f"{what} {text!r}", path.name)
             timed.append(f"{what} {numbers[what]}")
         elif found and float(found[1]).is_integer():
             number = numbers[what] = int(float(found[1]))
@@ -201,15 +199,37 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
             raise Unusable(
                 f"the {what} {text!r} is neither a frame number nor a time; write 46, 0.23 s or 230 ms."
             )
-    if not video.steady and len(timed) < sum(number is not None for number in numbers.values()):
-        steps = [1000 * (b - a) for a, b in zip(video.seconds, video.seconds[1:], strict=False)]
-        raise Unusable(
-            f"{path.name} has a variable frame rate ({min(steps):.0f} to {max(steps):.0f} ms a frame), so a"
-            " frame number may mean another frame in another program; give times (0.23 s), or convert it to"
-            " a constant rate."
-        )
+    if len(timed) < sum(number is not None for number in numbers.values()):
+        require_steady(video, path.name)
     frames = {number: f"{path}#{number}" for number in range(1, len(video) + 1)}
     return frames, numbers, f"frames by their time, {', '.join(timed)}" if timed else ""
+
+
+def seconds_in(text: str) -> float | None:
+    """A time with its unit, ``0.23 s`` or ``230 ms``, in s; None for any other text."""
+    found = _TIME.fullmatch(text)
+    return None if not found or not found[2] else float(found[1]) / (1000 if found[2] == "ms" else 1)
+
+
+def frame_at(video: Index, seconds: float, what: str, name: str) -> int:
+    """The number of the frame that a video shows at a time. Unusable behind its end; ``what`` and ``name``
+    are what the sentence says of the time and of the file."""
+    end = video.seconds[-1] + (1 / video.rate if video.rate else 0)
+    if seconds > end:
+        raise Unusable(f"the {what} lies behind the end of {name} ({end:.3f} s); correct the time.")
+    return video.nearest(seconds)
+
+
+def require_steady(video: Index, name: str) -> None:
+    """Unusable where a frame's number does not say which frame it is."""
+    if video.steady:
+        return
+    steps = [1000 * (b - a) for a, b in zip(video.seconds, video.seconds[1:], strict=False)]
+    raise Unusable(
+        f"{name} has a variable frame rate ({min(steps):.0f} to {max(steps):.0f} ms a frame), so a frame"
+        " number may mean another frame in another program; give times (0.23 s), or convert it to a constant"
+        " rate."
+    )
 
 
 def _below(root: Place, name: str, what: str, options: ReadOptions) -> Place:

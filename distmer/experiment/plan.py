@@ -181,6 +181,13 @@ def acting_settings(config: Config, model: ResolvedModel) -> dict[str, Any]:
     return {"train": {}, **settings}
 
 
+def repeatable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that the scores depend on, of `acting_settings`: without where the data, the workspace, the
+    cluster and MLflow are."""
+    kept = {name: value for name, value in settings.items() if name not in ("cluster", "tracking", "storage")}
+    return {**kept, "data": {k: v for k, v in kept["data"].items() if k not in ("root", "roots")}}
+
+
 def _fold_part(
     fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, int]]:

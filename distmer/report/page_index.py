@@ -56,18 +56,22 @@ class IndexRow:
         return list(self.results.stamps) or ["none"]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies in folders: the results that were read, each with its place; the folders without results; and
+    a sentence for each that cannot be read."""
+
+    known: Sequence[tuple[tuple[str, str, Place], Results]]
+    unfinished: Sequence[str]
+    unreadable: Sequence[str]
+
+
 def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> str:
     """The page as HTML. A folder that cannot be read is listed with the reason, and ends nothing."""
     places = [("run", "runs", folder) for folder in _folders(runs)]
     places += [("sweep", "sweeps", folder) for folder in _folders(sweeps)]
-    with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
-        found = list(pool.map(_read, (folder for *_, folder in places)))
-    unreadable = [answer for answer in found if isinstance(answer, str)]
-    unfinished = [str(folder) for (*_, folder), answer in zip(places, found, strict=True) if answer is None]
-    known = [
-        (place, answer) for place, answer in zip(places, found, strict=True) if isinstance(answer, Results)
-    ]
-    rows = _rows(known)
+    found = read_places(places)
+    rows = index_rows(found.known)
     return render(
         "index.html",
         title=title,
@@ -77,9 +81,22 @@ def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> st
         stamps=sorted({stamp for row in rows for stamp in row.stamps}),
         kinds=sorted({row.kind for row in rows}),
         without_page=sum(not row.link for row in rows),
-        unfinished=unfinished,
-        unreadable=unreadable,
+        unfinished=found.unfinished,
+        unreadable=found.unreadable,
         comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
+    )
+
+
+def read_places(places: Sequence[tuple[str, str, Place]]) -> Found:
+    """The results of folders: each with what it is (a run, a sweep), where the link to it begins, and its
+    place."""
+    with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
+        read = list(pool.map(_read, (folder for *_, folder in places)))
+    pairs = list(zip(places, read, strict=True))
+    return Found(
+        known=[(place, answer) for place, answer in pairs if isinstance(answer, Results)],
+        unfinished=[str(folder) for (*_, folder), answer in pairs if answer is None],
+        unreadable=[answer for answer in read if isinstance(answer, str)],
     )
 
 
@@ -114,7 +131,8 @@ def _read(folder: Place) -> Results | str | None:
         return f"{folder}: it is no folder."
 
 
-def _rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:
+def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:
+    """A row for each run, in their order; which of them can be compared is told by ``kin`` and ``letter``."""
     kin: dict[tuple[str, ...], int] = {}
     same: dict[tuple[object, ...], str] = {}
     varied = _varied([results for _, results in known])

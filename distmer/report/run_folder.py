@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 import yaml
@@ -126,10 +126,11 @@ def write_results(folder: Place, results: Results, report: Document | None = Non
     write(folder / "results.json", json.dumps(results.to_json(), indent=1).encode())
 
 
-def planned_digest(run_dir: Place) -> str:
-    """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
+def planned_digest(run_dir: Place, of: Literal["digest", "data"] = "digest") -> str:
+    """The digest of the plan that a run's folder was made for, or that of its clips (``data``). BadInput
+    where it keeps none."""
     try:
-        return str(json.loads((run_dir / "plan.json").read_bytes())["digest"])
+        return str(json.loads((run_dir / "plan.json").read_bytes())[of])
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise BadInput(
             f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 from time import perf_counter
 from typing import Any
@@ -15,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from distmer.datasets.folder import DATASET
+from distmer.experiment.backend import Backend
 from distmer.features.featureset import FeatureSet, is_crop
+from distmer.features.frames import ClipError
 from distmer.features.landmarks import model_path
-from distmer.features.pipeline import FeatureRequest, extract, key_files, unit_of
+from distmer.features.pipeline import FeatureRequest, extract, frame_paths, key_files, unit_of
 from distmer.features.row import FeatureRow
-from distmer.saved.clips import Asked, clips_of
+from distmer.saved.clips import Asked
 from distmer.saved.measured import Motion, measure
 from distmer.saved.model import SavedModel, motion
-from distmer.storage import Place
 from distmer.types import ApexSearch, BadInput, JsonValue, RunError, Source, SubjectKey
 
 UNLIKE = 95.0  # percent of the training clips that are nearer to theirs: beyond it, a clip is called unlike
@@ -35,6 +37,8 @@ class Answer:
     Attributes
     ----------
     clip : str
+    interval : tuple of float, optional
+        Of a window of a long video: its begin and its end, s.
     reason : str
         Why there is no answer, as a sentence; "" where there is one.
     label : str
@@ -56,10 +60,11 @@ class Answer:
     notes : tuple of str
         What was noticed: several faces, a chosen apex.
     seconds : float
-        Wall time.
+        Of work on this clip.
     """
 
     clip: str
+    interval: tuple[float, float] | None = None
     reason: str = ""
     label: str = ""
     probabilities: dict[str, float]
@@ -86,6 +91,7 @@ class Answer:
             moved |= {"most": self.motion.most, "px": self.motion.regions}
         return {
             "clip": self.clip,
+            "interval_s": None if self.interval is None else list(self.interval),
             "reason": self.reason or None,
             "label": self.label or None,
             "probabilities": self.probabilities or None,
@@ -102,22 +108,51 @@ class Answer:
         }
 
 
-def answers(
-    model: SavedModel, inputs: Sequence[Place | str], *, onset: str = "", apex: str = ""
-) -> Iterator[Answer]:
-    """An answer for each clip among the inputs, one after the other (`distmer.saved.clips.clips_of`)."""
-    for asked in clips_of(inputs, model.manifest.unit, onset=onset, apex=apex):
-        yield answer(model, asked)
+def answers(model: SavedModel, asked: Sequence[Asked], backend: Backend | None = None) -> Iterator[Answer]:
+    """An answer for each clip, in their order. A clip that cannot be used is an answer with its reason.
+
+    ``backend`` extracts the features of many clips; without one, each clip is done here before the next one.
+    RunError where the backend gives up; what came before has been handed over.
+    """
+    if backend is None:
+        yield from (answer(model, one) for one in asked)
+        return
+    ready: dict[int, Answer] = {}
+    requests: list[FeatureRequest] = []
+    for n, one in enumerate(asked):
+        problem = one.problem or ("" if one.source is None else _unfit(model, one.source))
+        if problem or one.source is None:
+            ready[n] = _answered(model, one, problem, None)
+        else:
+            requests.append(FeatureRequest(str(n), one.source))
+    handed = 0
+    for rows in chain([[]], backend.extract(requests, model.features)):
+        for row in rows:
+            n = int(row.clip_id)
+            ready[n] = _answered(model, asked[n], row.error, row)
+        while handed in ready:  # they come in any order
+            yield ready.pop(handed)
+            handed += 1
 
 
 def answer(model: SavedModel, asked: Asked) -> Answer:
     """The answer for one clip, or the reason why there is none."""
-    started = perf_counter()
-    seen, perhaps = _seen(model, asked.subject)
-    known: dict[str, Any] = {"clip": asked.name, "given": asked.label, "seen": seen}
     problem, row = asked.problem, None
     if not problem and asked.source is not None:
         problem, row = _features(model, asked.source)
+    return _answered(model, asked, problem, row)
+
+
+def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | None) -> Answer:
+    """The answer from a clip's features, or ``problem`` where it has none."""
+    started = perf_counter() - (0.0 if row is None else row.seconds)
+    seen, perhaps = _seen(model, asked.subject)
+    known: dict[str, Any] = {
+        "clip": asked.name,
+        "given": asked.label,
+        "seen": seen,
+        "interval": asked.interval,
+    }
     if row is None or row.status == "failed":
         return Answer(**known, reason=problem, probabilities={}, seconds=perf_counter() - started)
     features = _as_set(row)
@@ -141,13 +176,24 @@ def answer(model: SavedModel, asked: Asked) -> Answer:
     )
 
 
-def _features(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None]:
-    """The features of a clip, or the reason why it has none."""
+def _unfit(model: SavedModel, source: Source) -> str:
+    """Why a clip is nothing for the model, whatever its frames show; "" where it may be something."""
     if unit_of(source) != model.manifest.unit:
         wants = "published flow maps" if model.manifest.unit == "minmax" else "frames of a face"
-        return f"the model reads {wants}; give it such.", None
+        return f"the model reads {wants}; give it such."
     if isinstance(source, ApexSearch) and not source.candidates:
-        return "no frame comes after the onset; give the clip two frames or more.", None
+        return "no frame comes after the onset; give the clip two frames or more."
+    try:
+        frame_paths(source, model.features)
+    except ClipError as error:  # it has no such sequence as the model reads
+        return str(error)
+    return ""
+
+
+def _features(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None]:
+    """The features of a clip, or the reason why it has none."""
+    if problem := _unfit(model, source):
+        return problem, None
     try:
         row = extract(FeatureRequest("clip/of/user", source), model.features)
     except (BadInput, RunError) as error:  # of the landmark model or of an object store

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distmer.experiment.results_file import Results
 from distmer.report.document import Facts
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import score_table
 from distmer.saved.folder import CONFIG, Manifest
+from distmer.types import JsonValue
 
 _NOT_FOR = """\
 The model tells small, short movements of faces apart, as they were filmed in a laboratory: one cooperating
@@ -61,14 +62,40 @@ def _score(m: Manifest, results: Results | None) -> Sequence[str]:
         ]
     table = score_table(results)
     done, total = results.fold_counts
+    chosen = (m.score or {}).get("setting")
     how = (
         f"Of the same configuration, from {done} of {total} folds: each subject was answered for by a model"
         " that had not seen this subject. This model has seen all of them, so it has no score of its own; on"
         " new people who are filmed in the same way, this is what to expect of it."
     )
+    repeat = f"Audited for leaks: {results.audited or 'no'}. To repeat it:"
+    if chosen:
+        how, command = _of_sweep(results, chosen), "    distmer sweep sweep.yaml"
+        repeat = f"To repeat it, with the sweep.yaml of the sweep {results.digest[:12]}:"
     stamps = [f"**No headline: {', '.join(results.stamps)}.**"] if results.stamps else []
-    audited = f"Audited for leaks: {results.audited or 'no'}. To repeat it:"
-    return [*stamps, how, table.markdown() if table else "", audited, command]
+    return [*stamps, how, table.markdown() if table else "", repeat, command]
+
+
+def _of_sweep(results: Results, chosen: Mapping[str, JsonValue]) -> str:
+    """What the score of a sweep says of a model with one of its settings."""
+    done, total = results.fold_counts
+    setting = ", ".join(f"{name} = {_short(value)}" for name, value in chosen["values"].items())
+    of = int(chosen["of"])
+    if results.mode == "flat" or of == 1:
+        return (
+            f"Of the sweep that chose the setting ({setting}), from {done} of {total} folds. Each subject was"
+            " answered for by a model that had not seen this subject, but every subject had a say in the"
+            " choice of the setting, so the score is too high. This model has seen all subjects, and has no"
+            " score of its own."
+        )
+    return (
+        f"Of the sweep, from {done} of {total} folds: for each held-out subject or group, a search on the"
+        " other subjects alone chose a setting, and a model with this setting that had not seen the subject"
+        f" answered. {chosen['searches']} of the {of} searches chose the setting of this model ({setting})."
+        " So this is the score of searching and fitting, and not of this setting: a score of it would be too"
+        " high, for all subjects have had a say in its choice. This model has seen all subjects, and has no"
+        " score of its own."
+    )
 
 
 def _facts(m: Manifest, citation: str) -> list[tuple[str, str]]:

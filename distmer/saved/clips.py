@@ -3,16 +3,16 @@ published flow maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from distmer.datasets.base import ReadOptions
-from distmer.datasets.folder import DATASET, MANIFEST, VIDEOS
+from distmer.datasets.folder import DATASET, MANIFEST, VIDEOS, frame_at, require_steady, seconds_in
 from distmer.datasets.frame_files import IMAGES, Unusable, frames_of
 from distmer.features.featureset import Unit
 from distmer.features.frames import ClipError
-from distmer.features.video import index
+from distmer.features.video import Index, index
 from distmer.registry import nearest
 from distmer.storage import Place, place
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, SubjectKey
@@ -21,7 +21,8 @@ from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, Subj
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A clip to answer for: its frames, or the ``problem`` that it has. ``subject`` and ``label`` are known
-    where a manifest tells them; ``note`` says how its key frames were chosen."""
+    where a manifest tells them; ``note`` says how its key frames were chosen. ``interval`` is the part of a
+    long video that the clip is: its begin and its end, s."""
 
     name: str
     source: Source | None = None
@@ -29,6 +30,7 @@ class Asked:
     subject: SubjectKey | None = None
     label: str = ""
     note: str = ""
+    interval: tuple[float, float] | None = None
 
 
 def clips_of(inputs: Sequence[Place | str], unit: Unit, *, onset: str = "", apex: str = "") -> list[Asked]:
@@ -50,6 +52,18 @@ def clips_of(inputs: Sequence[Place | str], unit: Unit, *, onset: str = "", apex
     if len(places) > 1 or unit == "minmax" or _manifest(places[0]):
         raise BadInput("--onset and --apex name frames of one folder; give one folder of frames alone.")
     return [_guarded(places[0], onset, apex)]
+
+
+def video_index(path: Place) -> Index:
+    """The frames of a video. Unusable for what is none, or cannot be read."""
+    if path.suffix.lower() not in VIDEOS:
+        raise Unusable(f"{path}: it is no video ({', '.join(VIDEOS)}); give one.")
+    if not path.exists():
+        raise Unusable(f"{path}: there is no such file or folder; correct the path.")
+    try:
+        return index(str(path.absolute()))
+    except ClipError as error:
+        raise Unusable(str(error)) from error
 
 
 def _two_frames(places: Sequence[Place], images: Sequence[Place], named: str) -> Asked:
@@ -104,51 +118,65 @@ def _maps(one: Place) -> Iterator[Asked]:
 
 def _guarded(one: Place, onset: str, apex: str) -> Asked:
     try:
-        source, note = _key_frames(_frames(one), onset, apex, one)
+        source, note = _key_frames(one, onset, apex)
         return Asked(str(one), source, note=note)
     except Unusable as problem:
         return Asked(str(one), problem=str(problem))
 
 
-def _frames(one: Place) -> dict[int, str]:
-    """Frame number → file of the one clip that an input is. Further kinds of input come in here."""
-    if not one.exists():
-        raise Unusable(f"{one}: there is no such file or folder; correct the path.")
-    if one.suffix.lower() in VIDEOS:
-        return _of_video(one.absolute())
-    if not one.is_dir():
-        raise Unusable(f"{one}: it is no folder of frames, no video and no {MANIFEST}; give one of them.")
-    return frames_of(one.absolute())
-
-
-def _of_video(path: Place) -> dict[int, str]:
-    try:
-        return {number: f"{path}#{number}" for number in range(1, len(index(str(path))) + 1)}
-    except ClipError as error:
-        raise Unusable(str(error)) from error
-
-
-def _key_frames(frames: dict[int, str], onset: str, apex: str, one: Place) -> tuple[Source, str]:
+def _key_frames(one: Place, onset: str, apex: str) -> tuple[Source, str]:
+    """The onset and the apex, or the frames among which it is searched, and what to say of the choice."""
+    frames, video = _frames(one)
     numbers = list(frames)
-    first = _number(frames, onset, "onset", one) if onset else numbers[0]
-    last = _number(frames, apex, "apex", one) if apex else None
+    first = _number(frames, video, onset, "onset", one) if onset else numbers[0]
+    last = _number(frames, video, apex, "apex", one) if apex else None
     said = "" if onset else "the onset is the first frame"
+    end = numbers[-1] if last is None else last
+    course = tuple((number, frames[number]) for number in numbers if first <= number <= end)
     if last is not None:
         if last < first:
-            raise Unusable(f"{one}: the apex {apex} comes before the onset {onset}; exchange the two.")
-        return KeyFrames(frames[first], frames[last]), said
+            raise Unusable(
+                f"{one}: the apex {apex} comes before the onset {onset or first}; exchange the two."
+            )
+        return KeyFrames(frames[first], frames[last], course), said
     after = tuple(frames[number] for number in numbers if number > first)
     if not after:
         raise Unusable(f"{one}: no frame comes after the onset; give a folder of two frames or more.")
     found = "the apex is the frame of largest face motion"
-    return ApexSearch(frames[first], after), " and ".join(part for part in (said, found) if part)
+    return ApexSearch(frames[first], after, course), " and ".join(part for part in (said, found) if part)
 
 
-def _number(frames: dict[int, str], text: str, what: str, one: Place) -> int:
+def _frames(one: Place) -> tuple[dict[int, str], Index | None]:
+    """Frame number → file of the one clip that an input is, and the times of a video's frames. Further kinds
+    of input come in here."""
+    if one.suffix.lower() in VIDEOS:
+        video = video_index(one)
+        return {number: f"{one.absolute()}#{number}" for number in range(1, len(video) + 1)}, video
+    if not one.exists():
+        raise Unusable(f"{one}: there is no such file or folder; correct the path.")
+    if not one.is_dir():
+        raise Unusable(f"{one}: it is no folder of frames, no video and no {MANIFEST}; give one of them.")
+    return frames_of(one.absolute()), None
+
+
+def _number(frames: Mapping[int, str], video: Index | None, text: str, what: str, one: Place) -> int:
+    """The frame that a text names: by its number, by its file's name, or by its time in a video."""
     names = {PurePath(path).name: number for number, path in frames.items()}
     if text in names:
         return names[text]
+    seconds = seconds_in(text)
+    if seconds is not None and video is not None:
+        return frame_at(video, seconds, f"{what} {text}", str(one))
+    if seconds is not None:
+        raise Unusable(
+            f"{one}: the {what} {text} is a time, and a folder of frames has none; give the frame's number or"
+            " file name."
+        )
     if text.isdecimal() and int(text) in frames:
+        if video is not None:
+            require_steady(video, str(one))
         return int(text)
     known = f"its frames are {min(frames)} to {max(frames)}" if text.isdecimal() else nearest(text, names)
+    if video is not None and not text.isdecimal():
+        known = "write a frame's number (46) or its time (0.23s)"
     raise Unusable(f"{one}: it has no {what} {text!r}; {known.rstrip('.')}.")

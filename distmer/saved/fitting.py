@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ import yaml
 
 from distmer.config import TrainConfig
 from distmer.digests import digest
-from distmer.experiment.plan import Plan, acting_settings, shared_spec
+from distmer.experiment.plan import Plan, acting_settings, repeatable_settings, shared_spec
 from distmer.experiment.prepare import Features
 from distmer.experiment.results_file import Results
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.methods import portable
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.saved.card import card
+from distmer.saved.choice import Choice
 from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
 from distmer.saved.model import Training, modules_of, motion, versions
 from distmer.saved.weights import packed, unpacked
@@ -51,10 +53,20 @@ class _NobodyHeldOut(Fold):
             raise BadInput("there is no clip to fit a model to.")
 
 
-def fit_everyone(plan: Plan, inputs: Inputs) -> tuple[FoldJob, Fitted]:
-    """Train the plan's model on all of its clips, with its first seed, in this process.
+def require_one_seed(seeds: Sequence[int]) -> None:
+    """BadInput for several seeds: a model that is kept is one training."""
+    if len(seeds) > 1:
+        raise BadInput(
+            f"seeds: there are {len(seeds)} ({', '.join(map(str, seeds))}), and a model that is kept is one"
+            f" training; choose one with --set 'seeds=[{seeds[0]}]' (distmer run with the same gives its"
+            f" score, from the ledger), or average networks with train.ensemble={len(seeds)}."
+        )
 
-    BadInput where the configuration chooses on held-out clips, or has its labels shuffled.
+
+def fit_everyone(plan: Plan, inputs: Inputs) -> tuple[FoldJob, Fitted]:
+    """Train the plan's model on all of its clips, in this process.
+
+    BadInput where the configuration has several seeds, chooses on held-out clips, or has its labels shuffled.
     """
     job = job_of(plan)
     train = TrainConfig.model_validate(job.spec["train"])
@@ -68,6 +80,7 @@ def fit_everyone(plan: Plan, inputs: Inputs) -> tuple[FoldJob, Fitted]:
 
 def job_of(plan: Plan) -> FoldJob:
     """The training on all clips, with its identity. Raises as `fit_everyone`."""
+    require_one_seed(plan.config.seeds)
     if plan.selection.startswith("oracle"):
         raise BadInput(
             "train.selection=oracle chooses the epoch on held-out clips, and a model that is kept holds"
@@ -93,12 +106,14 @@ def keep(
     inputs: Inputs,
     features: Features,
     results: Results | None,
+    choice: Choice | None = None,
 ) -> Manifest:
     """Write a fitted model's folder. Before anything is written, it is loaded again in memory, and must
     answer for all training clips as it did, to the bit.
 
-    ``results``: of the run of the same configuration, if there is one. BadInput where the model keeps
-    something that is not in its weights, or where the folder holds something else.
+    ``results``: of the run of the same configuration, if there is one, or of the sweep that made the
+    ``choice``. BadInput where the model keeps something that is not in its weights, or where the folder holds
+    something else.
     """
     ids = [clip.id for clip in plan.clips]
     stored = features.store.load([(clip, features.keys[clip]) for clip in ids])
@@ -138,10 +153,12 @@ def keep(
         clips_digest=plan.data_digest,
         code=job.spec["code"],
         libraries=versions(),
-        score=_score(results),
+        score=_score(results, choice),
         files={},
     )
-    contents[CONFIG] = yaml.safe_dump(_repeatable(plan), sort_keys=False).encode()
+    contents[CONFIG] = yaml.safe_dump(
+        repeatable_settings(acting_settings(plan.config, plan.model)), sort_keys=False
+    ).encode()
     contents[CARD] = card(manifest, results, plan.model.info.citation).encode()
     return write_folder(folder, manifest, contents)
 
@@ -178,16 +195,8 @@ def _counts(plan: Plan) -> dict[str, int]:
     return {name: counts[k] for k, name in enumerate(plan.classes)}
 
 
-def _score(results: Results | None) -> dict[str, Any] | None:
+def _score(results: Results | None, choice: Choice | None) -> dict[str, Any] | None:
     if results is None or results.uar is None:
         return None
-    return {name: value for name, value in results.to_json().items() if name in _SCORE}
-
-
-def _repeatable(plan: Plan) -> dict[str, Any]:
-    """The settings that the scores depend on; not where the data, the workspace and the cluster are."""
-    settings = acting_settings(plan.config, plan.model)
-    for elsewhere in ("cluster", "tracking", "storage"):
-        settings.pop(elsewhere, None)
-    places = ("root", "roots")
-    return {**settings, "data": {k: v for k, v in settings["data"].items() if k not in places}}
+    score = {name: value for name, value in results.to_json().items() if name in _SCORE}
+    return score if choice is None else {**score, "setting": choice.to_json()}

@@ -68,7 +68,8 @@ class Manifest(BaseModel):
     """The digests of the code behind the training, by module."""
     libraries: dict[str, str]
     score: dict[str, JsonValue] | None
-    """The scores of the run of the same configuration; None where there is no such run."""
+    """The scores of the run of the same configuration; None where there is no such run. Of a sweep's choice,
+    those of the sweep, and ``setting``: what was chosen, and by how many of its searches."""
     files: dict[str, str]
     """SHA-256 of each file."""
 

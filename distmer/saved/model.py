@@ -121,13 +121,27 @@ class SavedModel:
     def predict(self, *inputs: Place | str, onset: str = "", apex: str = "") -> list[Answer]:
         """Answers for clips, one each. A clip that cannot be used is an answer with its reason.
 
-        ``inputs``: two frames of one clip, folders of frames, or files ``manifest.csv``; of a model of
-        published flow maps, such maps. ``onset`` and ``apex`` name frames of a single folder, by number or by
-        file name. BadInput where the inputs as a whole say nothing.
+        ``inputs``: two frames of one clip, folders of frames, videos, or files ``manifest.csv``; of a model
+        of published flow maps, such maps. ``onset`` and ``apex`` name frames of a single folder or video, by
+        number, by file name, or by a time in the video ("1.48s"). BadInput where the inputs as a whole say
+        nothing.
         """
-        from distmer.saved.answers import answers  # it needs this module
+        from distmer.saved.answers import answers  # they need this module
+        from distmer.saved.clips import clips_of
 
-        return list(answers(self, inputs, onset=onset, apex=apex))
+        return list(answers(self, clips_of(inputs, self.manifest.unit, onset=onset, apex=apex)))
+
+    def candidates(self, *videos: Place | str, seconds: float, step: float | None = None) -> list[Answer]:
+        """Intervals of long videos in which the face moved most, the most motion first, with an answer each.
+
+        Every ``step`` seconds a window of ``seconds`` is looked at (else every half of a window); none that
+        is given overlaps another one. They are candidates, and no spotted expressions: a blink, speech and a
+        turn of the head move a face, too. BadInput where the lengths say nothing.
+        """
+        from distmer.saved.answers import answers
+        from distmer.saved.windows import candidates, windows_of
+
+        return candidates(list(answers(self, windows_of(videos, self.manifest.unit, seconds, step))))
 
 
 def load_model(folder: Place | str, landmarks: str | None = None) -> SavedModel:

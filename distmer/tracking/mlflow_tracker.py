@@ -267,16 +267,25 @@ def _group(
 
 
 def track_model(
-    uri: str, experiment: str, artifacts: str | None, folder: Place, manifest: Manifest
+    uri: str,
+    experiment: str,
+    artifacts: str | None,
+    folder: Place,
+    manifest: Manifest,
+    register: str | None = None,
 ) -> str | None:
-    """Log the kept model in ``folder``; its address in MLflow, or None after a warning where MLflow cannot be
-    reached."""
+    """Log the kept model in ``folder``, and make it a version of the registered model ``register``.
+
+    Its address in MLflow, or None after a warning where MLflow cannot be reached."""
     with _as_mlflow_reads():
         from distmer.tracking import kept_model, mlflow_server, mlflow_store
 
         try:
             store = mlflow_store.MlflowStore(uri, experiment, artifacts)
-            return f"models:/{kept_model.log_model(store, folder, manifest)}"
+            model = kept_model.log_model(store, folder, manifest)
+            if register is None:
+                return f"models:/{model.model_id}"
+            return f"models:/{register}/{kept_model.register_model(store, model, register)}"
         except mlflow_server.failures() as error:
             what = "does not take the model" if mlflow_server.refused(error) else "cannot be reached"
             why = mask(reason(error), uri)

@@ -13,6 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -55,6 +57,51 @@ def test_it_is_logged_beside_its_run_and_mlflow_serves_it(maps: Path, tmp_path: 
     assert {name: answered[f"prob_{name}"] for name in expected.probabilities} == pytest.approx(
         expected.probabilities, abs=1e-12
     )
+
+
+@pytest.mark.parametrize("where", ["sqlite", "server"])
+def test_it_is_registered_on_request_and_a_registered_version_stays(
+    where: str, maps: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    home, out = tmp_path / "home", tmp_path / "model"
+    uri = request.getfixturevalue("server") if where == "server" else f"sqlite:///{home}/mlflow.db"
+    settings = toy.settings(maps, "model.name=linear", "evaluation.bootstrap=100", f"tracking.uri={uri}")
+    asked = ["fit", "--local", *settings, "--out", str(out)]
+    elsewhere = f"sqlite:///{tmp_path}/another.db"  # what the environment names is not where it goes
+    first = within(*asked, "--register", "faces", home=home, MLFLOW_TRACKING_URI=elsewhere)
+    assert first.code == 0 and "models:/faces/1" in first.out, first.err
+    ran = within("run", "--local", "--json", *settings, home=home)  # now there is a score, and a run
+    again = within(*asked, home=home)
+    last = within(*asked, "--register", "faces", home=home)
+    assert (ran.code, again.code, last.code) == (0, 0, 0) and "models:/faces/2" in last.out, last.err
+    client = MlflowClient(tracking_uri=uri)
+    versions = {v.version: v for v in client.search_model_versions("name = 'faces'")}
+    assert {str(version) for version in versions} == {"1", "2"}
+    assert versions[max(versions)].run_id == ran.json["mlflow_run_id"]
+    experiment = client.get_experiment_by_name("distmer")
+    assert experiment is not None
+    logged = client.search_logged_models([experiment.experiment_id])
+    assert len(logged) == 2  # that of the fit between them, which nobody registered, is deleted
+    image = sorted(maps.rglob("*.png"))[0]
+    expected = load_model(out).predict(image)[0]
+    mlflow.set_tracking_uri(uri)
+    try:
+        for version in ("1", "2"):
+            loaded = mlflow.pyfunc.load_model(f"models:/faces/{version}")
+            (row,) = loaded.predict(pd.DataFrame({"map": [image.read_bytes()]})).to_dict("records")
+            assert row["label"] == expected.label
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert not (tmp_path / "another.db").exists()
+
+
+def test_a_registry_that_is_away_is_an_error_after_the_model_is_kept(maps: Path, tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{command.free_port()}"
+    settings = toy.settings(maps, "model.name=linear", f"tracking.uri={away}")
+    asked = ["fit", "--local", *settings, "--out", str(tmp_path / "model"), "--register", "faces"]
+    ended = within(*asked, home=tmp_path / "home")
+    assert ended.code == 1 and "is not registered as faces" in ended.err and "Traceback" not in ended.err
+    assert load_model(tmp_path / "model").classes
 
 
 def asked_of_a_server(folder: Path, image: Path, tmp_path: Path) -> dict[str, Any]:

@@ -12,75 +12,23 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import skimage
 
-from distmer.commands.fit import fit_model
-from distmer.commands.session import Session
-from distmer.features.landmarks import find_face, model_path
 from distmer.saved.answers import Answer
 from distmer.saved.model import load_model
 from distmer.types import BadInput
 from harness import toy
+from tests.fixtures.moving_face import FACE, POINTS, fit_to, moved, save, write_clips
 from tests.saying import Say
-
-PORTRAIT = Path(skimage.__file__).parent / "data" / "astronaut.png"
-
-
-def scene() -> np.ndarray:
-    """A frame with one face of about 110 px."""
-    portrait_HW = cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE)
-    return cv2.GaussianBlur(portrait_HW, (0, 0), 0.5)
-
-
-FACE = scene()
-POINTS = find_face(FACE, model_path(None), 320, "portrait").points_L2
-PLACES = {"brow": POINTS[17:22].mean(axis=0), "mouth": POINTS[48:60].mean(axis=0)}
-
-
-def moved(where: str, amplitude: float, light: float = 1.0) -> np.ndarray:
-    """The face with the skin about a place raised by so many px."""
-    y_HW, x_HW = np.mgrid[0 : FACE.shape[0], 0 : FACE.shape[1]].astype(np.float32)
-    x, y = PLACES[where]
-    bump_HW = amplitude * np.exp(-((x_HW - x) ** 2 + (y_HW - y) ** 2) / (2 * 10.0**2))
-    frame_HW = cv2.remap(FACE, x_HW, (y_HW + bump_HW).astype(np.float32), cv2.INTER_CUBIC)
-    return np.clip(frame_HW * light, 0, 255).astype(np.uint8)
-
-
-def save(path: Path, image: np.ndarray) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
 def own_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people who raise a brow, or the mouth, by 1.5 to 2.5 px."""
-    root = tmp_path_factory.mktemp("own")
-    lines = ["subject,clip,label,onset,apex"]
-    for person, light in enumerate((0.8, 0.9, 1.0)):
-        for number, (where, amplitude) in enumerate(
-            [("brow", 1.5), ("mouth", 2.0), ("brow", 2.5), ("mouth", 1.5)]
-        ):
-            at = f"p{person}/c{number}"
-            save(root / f"{at}/img1.png", moved(where, 0, light))
-            save(root / f"{at}/img2.png", moved(where, amplitude + 0.1 * person, light))
-            lines.append(f"p{person},c{number},{where},{at}/img1.png,{at}/img2.png")
-    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return root
+    return write_clips(tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture(scope="module")
 def kept(own_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("answers")
-    settings = [
-        "data.protocol=folder",
-        f"data.root={own_clips}",
-        "model.name=linear",
-        "tracking.enabled=false",
-        "features.size=64",
-        "features.flow=dis",
-    ]
-    return Path(str(fit_model(Session.open(None, settings, str(home), {}), local=True).folder))
+    return fit_to(own_clips, tmp_path_factory.mktemp("answers"))
 
 
 @pytest.fixture

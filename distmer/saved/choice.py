@@ -1,0 +1,90 @@
+"""The one setting of a finished sweep that a model is fitted with.
+
+A nested sweep has a search for each held-out subject (or group), and each search chooses for itself. The
+setting that most searches have chosen is taken; of several, the one of the best mean validation score.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from distmer.digests import digest
+from distmer.experiment.results_file import Results
+from distmer.report.kept import kind_of, read_run
+from distmer.report.run_folder import planned_digest
+from distmer.storage import Place
+from distmer.types import BadInput, JsonValue
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """A sweep's setting, and the score of the sweep.
+
+    ``searches`` of the sweep's ``of`` have chosen it. ``file`` is its whole configuration. ``clips_digest``
+    is that of the sweep's clips, None where several feature settings were searched: each has its own.
+    """
+
+    file: Place
+    setting: Mapping[str, JsonValue]
+    searches: int
+    of: int
+    results: Results
+    clips_digest: str | None
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """What a model's manifest keeps of it, within its score."""
+        return {"values": dict(self.setting), "searches": self.searches, "of": self.of}
+
+
+def read_choice(folder: Place) -> Choice:
+    """The choice of the sweep in ``folder``. BadInput where it is no sweep, or has not come to its end, or
+    has chosen on the held-out subjects."""
+    if kind_of(folder) != "sweep":
+        raise BadInput(
+            f"{folder}: it is no sweep; of a run, give the configuration: distmer fit {folder}/config.yaml."
+        )
+    kept = read_run(folder)
+    results = kept.results
+    if results.mode == "oracle":
+        raise BadInput(
+            f"{folder}: the sweep's mode is oracle, so its setting was chosen on the held-out subjects and"
+            " its score is no score; give a nested or a flat sweep."
+        )
+    if results.status != "complete" or not results.chosen:
+        raise BadInput(
+            f"{folder}: the sweep is {results.status}, so not every search has chosen; run the same"
+            " `distmer sweep` command again."
+        )
+    sweep = dict(kept.settings.get("sweep") or {})
+    metric = str(sweep.get("metric", "uar"))
+    search, setting, searches = most_chosen(results.chosen, metric)
+    from distmer.report.sweep import slug  # Optuna and matplotlib, which only a sweep needs
+
+    searched = dict(sweep.get("space") or {})
+    several = any(name.startswith("features.") for name in searched)
+    return Choice(
+        folder / "chosen" / f"{slug(search)}.yaml",
+        setting,
+        searches,
+        len(results.chosen),
+        results,
+        None if several else planned_digest(folder, "data"),
+    )
+
+
+def most_chosen(
+    chosen: Sequence[Mapping[str, JsonValue]], metric: str
+) -> tuple[str, Mapping[str, JsonValue], int]:
+    """The setting that most searches chose, with the id of the first of these searches and their number.
+
+    ``chosen``: a row a search, with ``search``, ``setting`` and the validation score ``metric``. Of settings
+    that equally many chose, the one whose searches give the higher mean; of equals, the first.
+    """
+    votes: dict[str, list[Mapping[str, JsonValue]]] = defaultdict(list)
+    for row in chosen:
+        votes[digest(row["setting"])].append(row)
+    best = max(votes.values(), key=lambda rows: (len(rows), fmean(float(row[metric]) for row in rows)))
+    return str(best[0]["search"]), best[0]["setting"], len(best)

@@ -1,0 +1,98 @@
+"""A model fitted with the setting that a sweep has chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distmer.saved.model import load_model
+from harness import command, toy
+from tests.within import within
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.write_flowmaps(tmp_path_factory.mktemp("maps"), subjects=6, each=4)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def swept(one_ray: str, home: Path, maps: Path) -> dict[str, Any]:
+    space = {"inputs.standardise": {"choice": [True, False]}, "model.c": {"choice": [0.01, 1.0]}}
+    path = toy.sweep_file(
+        home.parent,
+        maps,
+        searcher="grid",
+        space=space,
+        model={"name": "linear"},
+        train={"selection": "fixed"},
+    )
+    tree = yaml.safe_load(path.read_text())
+    tree["model"], tree["inputs"]["size"] = {"name": "linear", "size": 16}, None
+    del tree["train"], tree["inputs"]["size"], tree["sweep"]["trials"]
+    path.write_text(yaml.safe_dump(tree))
+    ended = within("sweep", str(path), "--json", home=home, RAY_ADDRESS=one_ray)
+    assert ended.code == 0, ended.err
+    return ended.json
+
+
+def fit(home: Path, *arguments: str) -> command.Ended:
+    return within("fit", "--local", *arguments, home=home)
+
+
+def test_the_model_has_a_chosen_setting_and_the_score_of_the_sweep(
+    swept: dict[str, Any], home: Path, tmp_path: Path
+) -> None:
+    fitted = fit(home, swept["run_dir"], "--out", str(tmp_path / "model"))
+    assert fitted.code == 0, fitted.err
+    manifest = load_model(tmp_path / "model").manifest
+    assert manifest.score is not None and manifest.score["uar"] == swept["uar"]
+    assert manifest.score["digest"] == swept["digest"]
+    told = manifest.score["setting"]
+    votes = [row["setting"] for row in swept["chosen"]]
+    assert told["of"] == 2 and told["searches"] == votes.count(told["values"]) >= 1
+    options = manifest.model["options"]
+    assert isinstance(options, dict) and options["c"] == told["values"]["model.c"]
+    assert manifest.inputs["standardise"] == told["values"]["inputs.standardise"]
+    card = (tmp_path / "model" / "README.md").read_text()
+    low, high = swept["uar_ci"]
+    assert f"| pooled | {swept['uar']:.4f} | [{low:.4f}, {high:.4f}] |" in card
+    assert f"{told['searches']} of the 2 searches" in card and "not of this setting" in card.replace(
+        "\n", " "
+    )
+    assert "of the sweep" in fitted.out
+
+
+def test_a_sweep_that_gives_no_honest_setting_is_one_sentence(
+    swept: dict[str, Any], home: Path, maps: Path
+) -> None:
+    folder = Path(swept["run_dir"])
+    whole = (folder / "results.json").read_text()
+    other = fit(home, str(folder), "--set", "model.c=3")
+    assert other.code == 2 and "has no score for another setting than its own" in other.err
+    for changed, sentence in (
+        ({"mode": "oracle"}, "chosen on the held-out subjects"),
+        ({"status": "partial"}, "the sweep is partial, so not every search has chosen"),
+    ):
+        (folder / "results.json").write_text(json.dumps({**json.loads(whole), **changed}))
+        refused = fit(home, str(folder))
+        assert refused.code == 2 and sentence in refused.err
+    (folder / "results.json").write_text(whole)
+    moved = next(maps.rglob("*.png"))
+    image = moved.read_bytes()
+    try:
+        moved.write_bytes(sorted(maps.rglob("*.png"))[-1].read_bytes())
+        changed_clips = fit(home, str(folder))
+        assert changed_clips.code == 2 and "have changed since the sweep chose" in changed_clips.err
+    finally:
+        moved.write_bytes(image)
