@@ -11,7 +11,6 @@ import click
 
 from distmer.cli.arguments import experiment, keep_freed_memory, open_session
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
-from distmer.types import BadInput
 
 
 @click.command()
@@ -64,6 +63,7 @@ def fit(
 @click.option("--local", is_flag=True, help="Many clips, too, in this process, without Ray.")
 @click.option("--csv", "form", flag_value="csv", help="Print a table of comma-separated values.")
 @click.option("--json", "form", flag_value="json", help="Print one line of JSON a clip.")
+@click.option("--html", "form", flag_value="html", help="Print a page, for a browser.")
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -85,22 +85,11 @@ def predict(
     Many clips are done on Ray. Exit status 3 if some clips have no answer, 2 if none has one.
     """
     from distmer.commands.predict import answers_csv, answers_report, ask
-    from distmer.saved.clips import clips_of
+    from distmer.report.html import document_page
     from distmer.saved.model import load_model
-    from distmer.saved.windows import candidates, windows_of
 
-    if step is not None and windows is None:
-        raise BadInput("--step is the way from window to window; give --windows SECONDS with it.")
-    if windows is not None and (onset or apex):
-        raise BadInput("--windows looks at a whole video; leave --onset and --apex out.")
     loaded = load_model(model, landmarks)
-    unit = loaded.manifest.unit
-    if windows is None:
-        asked = clips_of(inputs, unit, onset=onset, apex=apex)
-        found = ask(loaded, asked, local=local)
-    else:
-        asked = windows_of(inputs, unit, windows, step)
-        found = iter(candidates(list(ask(loaded, asked, local=local))))
+    found = ask(loaded, inputs, onset=onset, apex=apex, windows=windows, step=step, local=local)
     told = []
 
     def each():
@@ -114,6 +103,8 @@ def predict(
     elif form == "json":
         for one in each():
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))
+    elif form == "html":
+        click.echo(document_page(answers_report(loaded, list(each()))))
     else:
         click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
     failed = sum(1 for one in told if one.reason)

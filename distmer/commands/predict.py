@@ -14,16 +14,42 @@ from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
 from distmer.report.table import Column, Row, Table
 from distmer.saved.answers import UNLIKE, Answer, answers
-from distmer.saved.clips import Asked
+from distmer.saved.clips import Asked, clips_of
 from distmer.saved.model import SavedModel
+from distmer.saved.windows import candidates, windows_of
+from distmer.types import BadInput
 
 _FEW = 40  # clips: they take as long as Ray takes to start
 _REASONS = 20  # shown in a table's foot; --csv and --json have all
 
 
-def ask(model: SavedModel, asked: Sequence[Asked], *, local: bool = False) -> Iterator[Answer]:
-    """Answers for clips, in their order, with progress where they are many. On Ray (the cluster of
-    ``RAY_ADDRESS``, else this machine's cores), unless they are few, or ``local``."""
+def ask(
+    model: SavedModel,
+    inputs: Sequence[str],
+    *,
+    onset: str = "",
+    apex: str = "",
+    windows: float | None = None,
+    step: float | None = None,
+    local: bool = False,
+) -> Iterator[Answer]:
+    """Answers for the clips that inputs are, in their order; with ``windows`` (s), for the windows of most
+    motion of long videos. Many are done on Ray, unless ``local``. BadInput where the arguments do not fit
+    together."""
+    unit = model.manifest.unit
+    if windows is None:
+        if step is not None:
+            raise BadInput("--step is the way from window to window; give --windows SECONDS with it.")
+        return _answers(model, clips_of(inputs, unit, onset=onset, apex=apex), local=local)
+    if onset or apex:
+        raise BadInput("--windows looks at a whole video; leave --onset and --apex out.")
+    asked = windows_of(inputs, unit, windows, step)
+    return iter(candidates(list(_answers(model, asked, local=local))))
+
+
+def _answers(model: SavedModel, asked: Sequence[Asked], *, local: bool) -> Iterator[Answer]:
+    """Answers with progress where they are many. On Ray (the cluster of ``RAY_ADDRESS``, else this machine's
+    cores), unless they are few, or ``local``."""
     few = len(asked) <= _FEW
     if local or few:
         yield from _shown(answers(model, asked), len(asked), progress=not few)

@@ -14,12 +14,20 @@ from distmer import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from distmer.report.document import Document
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
     """A template filled in. Every value is escaped; only what `svg` drew is taken as it is."""
     return _environment().get_template(template).render(**values)
+
+
+def document_page(document: Document) -> str:
+    """A report as a page of its own."""
+    parts = [(type(part).__name__, part) for part in document.parts]
+    return render("document.html", title=document.title, warnings=document.warnings, parts=parts)
 
 
 @functools.cache

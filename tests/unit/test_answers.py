@@ -175,6 +175,21 @@ def test_the_csv_has_a_row_a_clip(say: Say, kept: Path, own_clips: Path, rising:
     assert abs(sum(float(rows[12][f"prob_{name}"]) for name in ("brow", "mouth")) - 1) < 1e-9
 
 
+def test_labels_of_other_classes_are_told_and_no_name_does_anything_in_the_page(
+    say: Say, kept: Path, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.png", FACE)
+    save(tmp_path / "b.png", moved("brow", 2))
+    rows = ["subject,clip,label,onset,apex", "x,one,<script>alert(1)</script>,a.png,b.png"]
+    rows += ["x,two,brow,a.png,b.png", "x,three,?,a.png,b.png", "x,four,fear,a.png,gone.png"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    told = "labels of the manifest that are none of the model's classes: <script>alert(1)</script>, fear;"
+    assert told in say("predict", str(kept), str(tmp_path / "manifest.csv")).out
+    page = say("predict", str(kept), str(tmp_path / "manifest.csv"), "--html").out
+    assert page.startswith("<!doctype html>") and "<script>alert" not in page
+    assert "none of the model&#39;s classes: &lt;script&gt;alert(1)" in page and "no answer: 1" in page
+
+
 def test_inputs_that_say_nothing_are_refused(kept: Path, rising: Path, tmp_path: Path) -> None:
     frame = str(rising / "img1.png")
     for inputs, how, words in (
