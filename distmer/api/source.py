@@ -137,6 +137,10 @@ class _Writer:
     def _define(self, name: str, value: Any) -> None:
         text = _definition(value, self.call)
         known: Mapping[str, Any] = next(_functions_of(value)).__globals__
+        for parameter, used in _changed_defaults(value, text, known):
+            raise self._refused(
+                f"the default of {parameter} in {name} was taken from {used}, which has another value now"
+            )
         for used in _globals_of(text):
             if used in known and used != value.__name__:
                 self.need(used, known[used], name)
@@ -230,6 +234,29 @@ def _functions_of(entry: Any) -> Iterator[FunctionType]:
         inside = entry.__qualname__ + ("." if inspect.isclass(entry) else "")
         if isinstance(function, FunctionType) and function.__qualname__.startswith(inside):
             yield function
+
+
+def _changed_defaults(entry: Any, text: str, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The parameters whose default is a global name in the text, and was bound to another value than the name
+    has now: (parameter, name)."""
+    (whole,) = ast.parse(text).body
+    body = whole.body if isinstance(whole, ast.ClassDef) else [whole]
+    nodes = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    own = vars(entry) if isinstance(whole, ast.ClassDef) else {}  # names of the class's body come first
+    for function in _functions_of(entry):
+        if (node := nodes.get(function.__name__)) is None:
+            continue
+        places = [*node.args.posonlyargs, *node.args.args]
+        written = [*zip(places[len(places) - len(node.args.defaults) :], node.args.defaults, strict=True)]
+        written += [
+            (at, one) for at, one in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if one
+        ]
+        for parameter, default in written:
+            bound = inspect.signature(function).parameters[parameter.arg].default
+            if not isinstance(default, ast.Name) or default.id in own:
+                continue
+            if not _equal(bound, known.get(default.id, bound)):
+                yield parameter.arg, default.id
 
 
 def _methods(entry: Any, text: str) -> list[CodeType]:

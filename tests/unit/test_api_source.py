@@ -213,6 +213,24 @@ def test_what_is_set_on_a_class_later_is_seen(home: Workspace) -> None:
         model_section(book["Net"], "dm.loso", home)
 
 
+def test_a_default_that_a_name_gave_is_that_of_the_function(home: Workspace) -> None:
+    for before, after, text in (
+        ("4", "5", NET.replace("] = 4", "] = WIDTH")),
+        ("nn.ReLU", "nn.GELU", NET.replace("classes: int,", "classes: int, *, made=WIDTH,")),
+    ):
+        inner = text.replace("size = 8", f"size = 8\n    WIDTH = {before}")  # of Base: no name of Net's body
+        inner = inner.replace('a notebook."""', f'a notebook."""\n\n    WIDTH = {before}')
+        book = Notebook(IMPORTS, HELPER, inner, f"WIDTH = {after}\n")
+        model_section(book["Net"], "dm.loso", home)
+        book = Notebook(IMPORTS, HELPER, f"WIDTH = {before}\n", text)
+        first = model_section(book["Net"], "dm.loso", home)["name"]
+        book.run(f"WIDTH = {after}\n")
+        with pytest.raises(dm.BadInput, match="was taken from WIDTH, which has another value now; define it"):
+            model_section(book["Net"], "dm.loso", home)
+        book.run(text)
+        assert model_section(book["Net"], "dm.loso", home)["name"] != first
+
+
 def _cell(text: str, name: str) -> Any:
     return Notebook(IMPORTS, text)[name]
 

@@ -51,6 +51,7 @@ def test_a_run_is_added_without_its_places_and_its_command_repeats_it(
     entry = board / "flowmaps-linear"
     for file in (*entry.iterdir(), page):
         assert str(tmp_path) not in file.read_text() and str(maps) not in file.read_text(), file
+    assert "mlflow_run_id" not in json.loads((entry / "results.json").read_text())
     shown = Page(page.read_text())
     low, high = ran["uar_ci"]
     for text in (f"{ran['uar']:.4f}", f"[{low:.3f}, {high:.3f}]", "audit: passed 2 folds"):

@@ -102,6 +102,8 @@ def test_every_frame_lies_in_a_window(steps: list[float], seconds: float, share:
     assert covered == set(range(1, len(times) + 1))
     assert all(times[last - 1] - times[first - 1] <= seconds + 1e-6 for first, last in spans if first <= last)
     assert spans[-1][1] == len(times) and spans == sorted(spans)
+    first, whole = spans[-1][0], max(times[-1] - seconds, 0)  # the last window is as long as the others
+    assert times[first - 1] >= whole - 1e-6 and (first == 1 or times[first - 2] < whole)
 
 
 def of_window(start: float, mean: float, video: str = "a.mp4") -> Answer:
