@@ -131,8 +131,7 @@ def _key_frames(one: Place, onset: str, apex: str) -> tuple[Source, str]:
     first = _number(frames, video, onset, "onset", one) if onset else numbers[0]
     last = _number(frames, video, apex, "apex", one) if apex else None
     said = "" if onset else "the onset is the first frame"
-    end = numbers[-1] if last is None else last
-    course = tuple((number, frames[number]) for number in numbers if first <= number <= end)
+    course = tuple((number, frames[number]) for number in numbers if first <= number)  # of a sequence
     if last is not None:
         if last < first:
             raise Unusable(

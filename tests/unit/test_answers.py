@@ -100,6 +100,28 @@ def test_the_apex_is_the_frame_of_largest_motion_unless_it_is_given(kept: Path, 
     assert "no frame comes after the onset" in one(kept, rising, onset="6").reason
 
 
+def test_a_model_of_sequences_is_asked_about_folders_as_about_rows(tmp_path: Path) -> None:
+    lines = ["subject,clip,label,path,onset,apex,offset"]
+    for number, (person, where) in enumerate((p, w) for p in "abc" for w in ("brow", "mouth")):
+        for frame, px in enumerate((0, 1, 2 + number / 5, 1), start=1):
+            save(tmp_path / f"{number}" / f"img{frame}.png", moved(where, px))
+        lines.append(f"{person},{number},{where},{number},1,3,4")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    sequence = [
+        "model.name=flow_gru",
+        "model.frames=3",
+        "model.size=8",
+        "features.frames=3",
+        "train.epochs=1",
+    ]
+    model = fit_to(tmp_path, tmp_path / "home", *sequence)
+    (row, *_), folder = load_model(model).predict(tmp_path), tmp_path / "0"
+    assert row.label and one(model, folder, onset="1", apex="3").probabilities == row.probabilities
+    assert one(model, folder).probabilities == row.probabilities  # the same frames, and the same apex
+    pair = one(model, str(folder / "img1.png"), str(folder / "img3.png"))
+    assert "needs the frames between onset and offset" in pair.reason
+
+
 def test_a_video_is_answered_for_as_its_frames_are(kept: Path, rising: Path, tmp_path: Path) -> None:
     frames = [cv2.imread(str(rising / f"img{number}.png")) for number in range(1, 7)]
     height, width = frames[0].shape[:2]
