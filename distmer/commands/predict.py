@@ -20,7 +20,7 @@ from distmer.saved.windows import candidates, windows_of
 from distmer.types import BadInput
 
 _FEW = 40  # clips: they take as long as Ray takes to start
-_REASONS = 20  # shown in a table's foot; --csv and --json have all
+_SHOWN = 20  # candidates, and reasons; --csv and --json have all
 
 
 def ask(
@@ -75,10 +75,12 @@ def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
     parts: list[Table | Facts | Lines] = []
     windows = any(one.interval for one in found)
     if good := [answer for answer in found if not answer.reason]:
-        parts.append(_table(model, good, windows=windows))
+        parts.append(_table(model, good[:_SHOWN] if windows else good, windows=windows))
+        if windows and len(good) > _SHOWN:
+            parts.append(Lines([f"and {len(good) - _SHOWN} intervals of less motion: --csv lists them"]))
     if bad := [answer for answer in found if answer.reason]:
-        lines = [f"{_named(one)}: {one.reason}" for one in bad[:_REASONS]]
-        more = [f"and {len(bad) - _REASONS} more: --csv lists them"] if len(bad) > _REASONS else []
+        lines = [f"{_named(one)}: {one.reason}" for one in bad[:_SHOWN]]
+        more = [f"and {len(bad) - _SHOWN} more: --csv lists them"] if len(bad) > _SHOWN else []
         parts.append(Lines([*lines, *more], f"no answer: {len(bad)}"))
     if notes := list(_notes(found)):
         parts.append(Lines(notes, "notes"))

@@ -134,8 +134,8 @@ class SavedModel:
     def candidates(self, *videos: Place | str, seconds: float, step: float | None = None) -> list[Answer]:
         """Intervals of long videos in which the face moved most, the most motion first, with an answer each.
 
-        Every ``step`` seconds a window of ``seconds`` is looked at (else every half of a window); none that
-        is given overlaps another one. They are candidates, and no spotted expressions: a blink, speech and a
+        Every ``step`` seconds a window of ``seconds`` is looked at (else every half of a window); no two
+        that are given share a frame. They are candidates, and no spotted expressions: a blink, speech and a
         turn of the head move a face, too. BadInput where the lengths say nothing.
         """
         from distmer.saved.answers import answers

@@ -77,8 +77,8 @@ def _window(one: Place, video: Index, first: int, last: int) -> Asked:
 
 
 def candidates(found: Sequence[Answer]) -> list[Answer]:
-    """Of the answers for windows, those that no window of more motion overlaps, the most motion first; then
-    the windows without an answer."""
+    """Of the answers for windows, the most motion first: those that share no frame with a window of more
+    motion, and then the windows without an answer."""
     moved = sorted(
         (one for one in found if one.motion), key=lambda one: -(one.motion.mean if one.motion else 0)
     )
@@ -90,5 +90,6 @@ def candidates(found: Sequence[Answer]) -> list[Answer]:
 
 
 def _overlap(one: Answer, other: Answer) -> bool:
+    """Whether two windows share a frame; one that begins at the peak of another shows how it goes back."""
     (a, b), (c, d) = one.interval or (0.0, 0.0), other.interval or (0.0, 0.0)
-    return one.clip == other.clip and a < d - _SAME and c < b - _SAME
+    return one.clip == other.clip and a <= d + _SAME and c <= b + _SAME
