@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from distmer.api.clips import FeatureArrays as FeatureArrays
     from distmer.api.clips import features as features
     from distmer.api.clips import load as load
+    from distmer.api.explained import Explained as Explained
+    from distmer.api.explained import explain as explain
     from distmer.api.kept import Audited as Audited
     from distmer.api.kept import audit as audit
     from distmer.api.kept import fit as fit
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 _OFFERED = {
     **dict.fromkeys(("Clips", "FeatureArrays", "features", "load"), "distmer.api.clips"),
+    **dict.fromkeys(("Explained", "explain"), "distmer.api.explained"),
     **dict.fromkeys(("Audited", "audit", "fit", "load_model"), "distmer.api.kept"),
     **dict.fromkeys(("Run", "loso", "open_run"), "distmer.api.runs"),
     **dict.fromkeys(("Scored", "score"), "distmer.api.scores"),
@@ -60,7 +63,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_OFFERED})
 
 
-_CALLED = ("features", "sweep")  # functions of the API whose names are those of packages, too
+_CALLED = ("explain", "features", "sweep")  # functions of the API whose names are those of packages, too
 
 
 class _Called(ModuleType):

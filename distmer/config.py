@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from distmer.addresses import holds_secret
+from distmer.config_base import APART as APART
 from distmer.config_base import ActsIf as ActsIf
 from distmer.config_base import ConfigPath, acts_if
 from distmer.config_base import Named as Named
@@ -189,6 +190,8 @@ class TrainConfig(Section):
     """How many networks, of different seeds, are trained for a fold. Their probabilities are averaged."""
     threads: int = Field(default=1, ge=1)
     """CPU threads of a fold. They are part of its identity, because they change the rounding."""
+    keep_weights: Annotated[bool, APART] = False
+    """Whether the weights of each fold are kept beside its entry in the ledger. It changes no number."""
 
 
 class EvaluationConfig(Section):

@@ -45,6 +45,8 @@ class PluginMark:
 
 
 ConfigPath = Annotated[str, PathMark("place")]
+APART = "apart"
+"""The mark of a setting that changes no number: it is in no identity, and acts under all others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distmer.config import ActsIf, Config
+from distmer.config import APART, ActsIf, Config
 from distmer.types import BadInput, JsonValue
 
 IsNetwork = Callable[[str], bool]
@@ -37,7 +37,7 @@ def conditions(root: type[BaseModel] = Config) -> dict[str, tuple[ActsIf, ...]]:
     """What each setting needs to act, its sections' conditions first."""
     found: dict[str, tuple[ActsIf, ...]] = {}
     for name, field in sections(root):
-        outer = found.get(name.rpartition(".")[0], ())
+        outer = () if APART in field.metadata else found.get(name.rpartition(".")[0], ())
         found[name] = (*outer, *(mark for mark in field.metadata if isinstance(mark, ActsIf)))
     return found
 
@@ -119,13 +119,13 @@ def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "")
 def acting(
     settings: Mapping[str, Any], is_network: IsNetwork, searched: Searched | None = None
 ) -> dict[str, Any]:
-    """A full tree of settings without those that do nothing."""
+    """A full tree of settings without those that do nothing, and without those that are `APART`."""
 
     def kept(tree: Mapping[str, Any], at: str) -> dict[str, Any]:
         rest: dict[str, Any] = {}
         for key, value in tree.items():
             name = f"{at}{key}"
-            if why_idle(name, settings, is_network, searched) is None:
+            if name not in _APART and why_idle(name, settings, is_network, searched) is None:
                 rest[key] = (
                     kept(value, f"{name}.")
                     if isinstance(value, Mapping) and f"{name}." in _SECTIONS
@@ -158,3 +158,4 @@ def _said(value: Any) -> str:
 
 
 _SECTIONS = frozenset(f"{name.rpartition('.')[0]}." for name, _ in sections(Config) if "." in name)
+_APART = frozenset(name for name, field in sections(Config) if APART in field.metadata)

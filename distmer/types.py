@@ -231,6 +231,7 @@ class FoldJob:
     seed: int
     labels: Mapping[str, int]
     spec: Mapping[str, JsonValue]
+    keep_weights: bool = False  # whether what was trained is wanted with the result; it changes no number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +300,11 @@ class FoldBegun:
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldResult:
     """A finished fold. ``curves`` maps a name to one value an epoch; ``epoch_prob_ENK`` is kept only under
-    ``oracle``."""
+    ``oracle``.
+
+    ``weights`` are the files of what was trained, on their way to the ledger; ``kept`` are those that lie
+    there, name → SHA-256. Both are empty where no weights were asked for.
+    """
 
     digest: str
     fold_id: str
@@ -310,6 +315,8 @@ class FoldResult:
     seconds: float
     device: str
     epoch_prob_ENK: FloatArray | None = None
+    weights: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    kept: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ def jobs(cfg: Config, some: list[Clip]) -> list[FoldJob]:
 
 def job_of(cfg: Config, fold: Fold, labels: dict[str, int], seed: int = 0) -> FoldJob:
     spec = {**shared_spec(cfg, resolve(cfg.model), 3), "seed": seed, "fold": fold.id}
-    return FoldJob(digest(spec), fold, seed, {c: labels[c] for c in (*fold.train, *fold.test)}, spec)
+    own = {c: labels[c] for c in (*fold.train, *fold.test)}
+    return FoldJob(digest(spec), fold, seed, own, spec, cfg.train.keep_weights)
 
 
 def write_flowmaps(root: Path, subjects: int = 5, each: int = 6) -> Path:

@@ -1,4 +1,4 @@
-"""`distmer fit` and `distmer predict`: the arguments of the commands on models that are kept."""
+"""`distmer fit`, `predict` and `explain`: the arguments of the commands on what was trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from distmer.cli.arguments import experiment, keep_freed_memory, open_session
+from distmer.cli.arguments import experiment, keep_freed_memory, open_session, workspace_option
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
 
 
@@ -111,4 +111,35 @@ def predict(
     return COMPLETE if not failed else BAD_INPUT if failed == len(told) else PARTIAL
 
 
-ALL = (fit, predict)
+@click.command()
+@click.argument("folder")
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option("--out", metavar="FOLDER", help="Of a kept model: where to write the maps; else ./explained.")
+@click.option("--onset", default="", metavar="FRAME", help="As for predict.")
+@click.option("--apex", default="", metavar="FRAME", help="As for predict.")
+@click.option("--landmarks", metavar="FILE", help="As for predict.")
+@workspace_option
+def explain(
+    folder: str,
+    inputs: tuple[str, ...],
+    out: str | None,
+    onset: str,
+    apex: str,
+    landmarks: str | None,
+    workspace: str | None,
+) -> int:
+    """Where models look: mean maps of the face for each class, beside those of an untrained model.
+
+    FOLDER is that of a run whose folds have kept their weights (train.keep_weights=true): each held-out clip
+    is explained with the weights of its own fold, and the run's page gets a figure for each class. Or it is a
+    folder that `distmer fit` has written: the INPUT clips, given as for `distmer predict`, are explained.
+    """
+    from distmer.api.explained import explain as explained
+
+    given = {"out": out, "onset": onset, "apex": apex, "landmarks": landmarks, "workspace": workspace}
+    found = explained(folder, *inputs, **{name: value for name, value in given.items() if value})
+    click.echo(found.report.text(width=120, colour=sys.stdout.isatty()))
+    return PARTIAL if found.problems else COMPLETE
+
+
+ALL = (fit, predict, explain)

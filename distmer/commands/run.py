@@ -14,7 +14,7 @@ from distmer.experiment.events import Observer, Observers
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.result import RunResult
-from distmer.experiment.run import run
+from distmer.experiment.run import run, without_weights
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
@@ -128,10 +128,17 @@ def describe_plan(session: Session) -> str:
     features = session.features(manifest)
     plan = session.plan(manifest, features)
     done = session.ledger.known(job.digest for job in plan.jobs)
-    missing = [job for job in plan.jobs if job.digest not in done]
+    bare = without_weights(plan.jobs, done)
+    missing = [*bare, *(job for job in plan.jobs if job.digest not in done)]
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
     scratch = str(session.workspace.scratch)
     how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
     return plan_text(
-        plan, len(features.missing), len(done), seconds, how, str(session.workspace.run_dir(plan.digest))
+        plan,
+        len(features.missing),
+        len(done),
+        seconds,
+        how,
+        str(session.workspace.run_dir(plan.digest)),
+        len(bare),
     )

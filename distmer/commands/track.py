@@ -8,6 +8,7 @@ from distmer.commands.session import Session, Tracking, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan
+from distmer.experiment.prepare import Features
 from distmer.experiment.result import NOT_ASKED, NOT_REACHED, RunResult, conclude
 from distmer.experiment.results_file import FoldLeftOut
 from distmer.report.run_folder import finish_folder, planned_digest, read_results, write_results
@@ -29,13 +30,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
     The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was
     made of.
     """
-    manifest = session.manifest()
-    plan = session.plan(manifest, session.features(manifest))
-    if planned_digest(run_dir) != plan.digest:
-        raise BadInput(
-            f"{run_dir}: the clips, their features or distmer's code have changed since this run was made,"
-            " so its plan cannot be made again; restore them, or run it anew."
-        )
+    plan, _ = plan_again(run_dir, session)
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
         raise BadInput(
@@ -57,6 +52,19 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
         result = tracker.signed(result)
     write_results(run_dir, result.results)
     return result, tracker
+
+
+def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
+    """The plan of a run's folder, made again from the clips, and their features. Raises as `write_again`."""
+    manifest = session.manifest()
+    features = session.features(manifest)
+    plan = session.plan(manifest, features)
+    if planned_digest(run_dir) != plan.digest:
+        raise BadInput(
+            f"{run_dir}: the clips, their features or distmer's code have changed since this run was made,"
+            " so its plan cannot be made again; restore them, or run it anew."
+        )
+    return plan, features
 
 
 def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:

@@ -134,3 +134,24 @@ def percentiles(values_R: FloatArray, confidence: float) -> Interval:
     """The interval that holds the middle share ``confidence`` of the resampled values."""
     lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(lo), float(hi))
+
+
+def mean_by_subject(
+    value_N: FloatArray, subjects: Sequence[SubjectKey], n: int, confidence: float, seed: int
+) -> tuple[float, Interval]:
+    """The mean of one value a clip, and its percentile interval over ``n`` resamples of the subjects.
+
+    A value that is NaN counts as no clip. The mean, and both ends, are NaN where there is no value at all.
+    """
+    index = {subject: p for p, subject in enumerate(sorted(set(subjects)))}
+    known_N = ~np.isnan(value_N)
+    subject_N = np.array([index[subject] for subject in subjects], dtype=np.int64)[known_N]
+    clips_P = np.bincount(subject_N, minlength=len(index))
+    total_P = np.bincount(subject_N, weights=value_N[known_N], minlength=len(index))
+    if not known_N.any():
+        return float("nan"), Interval(float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    drawn_RP = rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=n)
+    clips_R = drawn_RP @ clips_P
+    mean_R = (drawn_RP @ total_P)[clips_R > 0] / clips_R[clips_R > 0]
+    return float(total_P.sum() / clips_P.sum()), percentiles(mean_R, confidence)

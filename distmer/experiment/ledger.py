@@ -2,7 +2,7 @@
 
 One Parquet file a fold: its predictions as rows (clip_id, dataset, subject, y_true, y_pred, prob_*, fold,
 seed), and in the file's metadata what else is known of it. Under ``oracle: global_epoch`` a column holds the
-probabilities of every epoch.
+probabilities of every epoch. Weights, where they are kept, lie beside it, and the entry holds their SHA-256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 from distmer import __version__
 from distmer.leftovers import Removed, remove
 from distmer.storage import Place, delete, write
-from distmer.types import FoldResult, Predictions, RunError, SubjectKey
+from distmer.types import BadInput, FoldResult, Predictions, RunError, SubjectKey
 
 _log = logging.getLogger(__name__)
 _WEEK = 7 * 24 * 3600.0  # s
@@ -42,16 +43,24 @@ class Ledger:
         """Where a fold's file lies, or will."""
         return self.folder / digest[:2] / f"{digest}.parquet"
 
-    def put(self, result: FoldResult) -> None:
-        """Keep a finished fold; RunError in one sentence when the place cannot take it."""
+    def put(self, result: FoldResult) -> FoldResult:
+        """Keep a finished fold and the weights that came with it, and return it as it is kept, without them.
+
+        RunError in one sentence when the place cannot take it.
+        """
         entry = self.entry(result.digest)
+        found = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(result.weights.items())}
+        kept = replace(result, weights={}, kept=found or result.kept)
         try:
-            write(entry, to_parquet(result))
+            for name, data in result.weights.items():  # before the entry, which says that they are there
+                write(_beside(entry, name), data)
+            write(entry, to_parquet(kept))
         except OSError as error:
             raise RunError(
                 f"{entry}: the ledger cannot be written ({error.strerror or error});"
                 " every fold finished before is kept. Fix the place (free space, permissions) and run again."
             ) from error
+        return kept
 
     def get(self, digest: str) -> FoldResult | None:
         """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is
@@ -77,6 +86,22 @@ class Ledger:
             return None
         return result
 
+    def weights(self, result: FoldResult) -> dict[str, bytes]:
+        """The files of what a fold has trained, by name; none where they were not kept.
+
+        BadInput where one of them is not there or is damaged.
+        """
+        contents: dict[str, bytes] = {}
+        for name, sha256 in result.kept.items():
+            path = _beside(self.entry(result.digest), name)
+            try:
+                contents[name] = path.read_bytes()
+            except FileNotFoundError as error:
+                raise BadInput(f"{path}: the weights of this fold are not there; {_AGAIN}") from error
+            if hashlib.sha256(contents[name]).hexdigest() != sha256:
+                raise BadInput(f"{path}: these weights are damaged (their SHA-256 differs); {_AGAIN}")
+        return contents
+
     def known(self, digests: Iterable[str]) -> dict[str, FoldResult]:
         """Those of the digests that are here."""
         wanted = list(digests)
@@ -86,6 +111,14 @@ class Ledger:
                 for digest, result in zip(wanted, pool.map(self.get, wanted), strict=True)
                 if result is not None
             }
+
+
+_AGAIN = "delete this file and its fold's .parquet beside it, and run again with train.keep_weights=true."
+
+
+def _beside(entry: Place, name: str) -> Place:
+    """Where a file of an entry's weights lies."""
+    return entry.parent / f"{entry.stem}.{PurePath(name).name}"
 
 
 def predictions_table(predictions: Predictions) -> pa.Table:
@@ -133,6 +166,7 @@ def to_parquet(result: FoldResult) -> bytes:
         "curves": {name: list(values) for name, values in result.curves.items()},
         "seconds": result.seconds,
         "device": result.device,
+        **({"weights": dict(result.kept)} if result.kept else {}),
     }
     sink = io.BytesIO()
     text = json.dumps(meta).encode()
@@ -164,6 +198,7 @@ def from_parquet(data: bytes) -> FoldResult:
         seconds=meta["seconds"],
         device=meta["device"],
         epoch_prob_ENK=epochs_NX,
+        kept=meta.get("weights", {}),
     )
 
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.run import Report
 from distmer.features.pipeline import FeatureRequest, extract, one_thread
 from distmer.features.row import FeatureRow
-from distmer.training.fit import fit_fold
+from distmer.training.fit import fit_and_keep
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import Runtime, SingleProcess
+from distmer.training.weights import pack_fold
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
 
@@ -52,12 +54,16 @@ class LocalBackend:
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
-    """The fold, or why its code raised.
+    """The fold, with its weights if the job wants them, or why its code raised.
 
     Any exception of a model is a row in the failure list, never the end of a run.
     """
     try:
-        return fit_fold(job, inputs, runtime)
+        result, fitted = fit_and_keep(job, inputs, runtime)
+        if not job.keep_weights or fitted is None:
+            return result
+        x_NCHW, prob_NK = inputs.take(job.fold.test), result.predictions.prob_NK
+        return replace(result, weights=pack_fold(job, fitted, x_NCHW, prob_NK))
     except Exception as error:  # noqa: BLE001  # a model may raise anything; MemoryError too is this fold's alone
         return failure_of(job, error)
 

@@ -147,9 +147,9 @@ def fold_jobs(
     shared = shared_spec(config, model, classes)
     written = {c: canonical([c, keys[c], label]) for c, label in labels.items()}
     parts = [_fold_part(fold, labels, written) for fold in folds]
-    return tuple(
-        _job(fold, seed, *part, shared) for seed in seeds for fold, part in zip(folds, parts, strict=True)
-    )
+    keep = config.train.keep_weights
+    pairs = list(zip(folds, parts, strict=True))
+    return tuple(_job(fold, seed, *part, shared, keep) for seed in seeds for fold, part in pairs)
 
 
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
@@ -204,9 +204,10 @@ def _job(
     clips: Mapping[str, str],
     labels: Mapping[str, int],
     shared: Mapping[str, JsonValue],
+    keep_weights: bool,
 ) -> FoldJob:
     spec = {**shared, "seed": seed, "fold": fold.id, **clips}
-    return FoldJob(digest(_without_place(spec)), fold, seed, labels, spec)
+    return FoldJob(digest(_without_place(spec)), fold, seed, labels, spec, keep_weights)
 
 
 def _without_place(spec: Mapping[str, JsonValue]) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
 
 from distmer.experiment.audit import Audit
 from distmer.experiment.events import (
@@ -42,7 +45,8 @@ def run(
     audit: Audit | None = None,
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named), and ``keep`` the result.
-    ``audit`` is the verdict on the plan, if there is one.
+    ``audit`` is the verdict on the plan, if there is one. A fold whose weights are wanted, and that is in the
+    ledger without them, is trained again; what it has answered stays as it is.
 
     Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of
     everything, and last of the end, when the result is kept: a user who stops us may not wait for a tracker.
@@ -52,20 +56,25 @@ def run(
     ids = {fold.id: fold for fold in plan.folds}
     wanted = {lookup(ids, name, "fold").id for name in only} or ids.keys()
     known = ledger.known(job.digest for job in plan.jobs)
-    missing = [job for job in plan.jobs if job.digest not in known and job.fold.id in wanted]
+    bare = {job.digest for job in without_weights(plan.jobs, known) if job.fold.id in wanted}
+    done = known.keys() - bare
+    missing = [job for job in plan.jobs if job.digest not in done and job.fold.id in wanted]
     folds = list(known.values())
     failures: list[FoldFailure] = []
     notify = Observers(observers)
-    notify(RunStarted(plan, run_dir, cached=len(known), to_train=len(missing)))
+    notify(RunStarted(plan, run_dir, cached=len(done), to_train=len(missing)))
     for fold in folds:
-        notify(FoldFinished(fold, cached=True))
+        if fold.digest in done:
+            notify(FoldFinished(fold, cached=True))
     try:
         for report in _reports(train, missing, inputs):
             match report:
+                case FoldResult() | FoldFailure() if report.digest in bare:
+                    notify(FoldFinished(_with_weights(ledger, known[report.digest], report), cached=False))
                 case FoldResult():
-                    ledger.put(report)
-                    folds.append(report)
-                    notify(FoldFinished(report, cached=False))
+                    kept = ledger.put(report)
+                    folds.append(kept)
+                    notify(FoldFinished(kept, cached=False))
                 case FoldFailure():
                     failures.append(report)
                     notify(FoldFailed(report))
@@ -81,6 +90,28 @@ def run(
     keep(result)
     notify(RunEnded(result))
     return result
+
+
+def without_weights(jobs: Sequence[FoldJob], known: Mapping[str, FoldResult]) -> list[FoldJob]:
+    """The jobs whose weights are wanted, and whose fold is in the ledger without them."""
+    return [job for job in jobs if job.keep_weights and job.digest in known and not known[job.digest].kept]
+
+
+def _with_weights(ledger: Ledger, before: FoldResult, report: FoldResult | FoldFailure) -> FoldResult:
+    """A fold of the ledger, with the weights of its second training if that gave the same answers."""
+    if isinstance(report, FoldFailure):
+        why = report.reason
+    elif np.array_equal(report.predictions.prob_NK, before.predictions.prob_NK):
+        return ledger.put(replace(before, weights=report.weights))
+    else:
+        most = np.abs(report.predictions.prob_NK - before.predictions.prob_NK).max()
+        why = (
+            f"it answers otherwise than the one in the ledger, by up to {most:.2g} of a probability: that was"
+            " trained on another kind of processor, or with other libraries; use a new workspace"
+        )
+    why = why.rstrip(".")
+    _log.warning("fold %s, seed %d: its weights are not kept (%s).", before.fold_id, before.seed, why)
+    return before
 
 
 def _reports(train: Train, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[Report]:

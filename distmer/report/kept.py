@@ -18,6 +18,7 @@ from distmer.experiment.ledger import table_predictions
 from distmer.experiment.results_file import Results
 from distmer.registry import nearest
 from distmer.report.curves import Curve, read_curves
+from distmer.report.explanation import Explanation, read_explanation
 from distmer.report.run_folder import read_results
 from distmer.storage import Place
 from distmer.types import BadInput, JsonValue, Predictions
@@ -53,6 +54,7 @@ class KeptRun:
     tracebacks: Mapping[tuple[str, str], str]  # fold id and seed → traceback of a fold that failed
     trials: tuple[Trial, ...] = ()  # of a sweep's finished searches
     chosen: frozenset[tuple[str, int]] = frozenset()  # search id and trial index
+    explanation: Explanation | None = None  # where its models look, if somebody has asked
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -107,6 +109,7 @@ def read_run(folder: Place) -> KeptRun:
         tracebacks=tracebacks,
         trials=trials,
         chosen=chosen,
+        explanation=read_explanation(folder, results.digest),
     )
 
 

@@ -13,6 +13,7 @@ from distmer.evaluation.summary import SubjectRow
 from distmer.experiment.results_file import ClipLeftOut, Ends, Floor, Results
 from distmer.report.citations import citations
 from distmer.report.document import Facts
+from distmer.report.explanation import Explanation, caption, drawings_svg, tables
 from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.settings import settings_of
@@ -96,6 +97,7 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "curves": curves_svg(kept.curves) if kept.curves else "",
         "trained": bool(kept.settings.get("train")) and results.uar is not None,
         "clips": clips(results, kept.predictions, kept.notes),
+        "looks": _looks(kept.explanation),
         "seeds": len(results.seeds),
         "left_out": _left_out(kept),
         "settings": settings_of(kept.settings, results.options),
@@ -190,6 +192,13 @@ def _shares(results: Results) -> list[tuple[str, int, list[tuple[float, int]]]]:
         n = sum(row)
         found.append((name, n, [(count / n if n else 0.0, count) for count in row]))
     return found
+
+
+def _looks(found: Explanation | None) -> dict[str, Any]:
+    """Where the models look: the drawing of each class, what is to be seen, and the numbers."""
+    if found is None:
+        return {}
+    return {"drawings": drawings_svg(found), "caption": caption(found.about), "tables": tables(found.about)}
 
 
 def _pills(kept: KeptRun) -> list[tuple[str, bool]]:

@@ -22,6 +22,7 @@ from distmer.features.store import Stored
 from distmer.models import ResolvedModel
 from distmer.report.curves import curves_json
 from distmer.report.document import Document
+from distmer.report.explanation import looks
 from distmer.report.fonts import legible
 from distmer.report.tables import run_report
 from distmer.storage import Place, write
@@ -99,7 +100,7 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
 
     write_predictions(run_dir, result.predictions)
     write(run_dir / "curves.json", curves_json(result.folds))
-    write_figures(run_dir, drawings(result), dpi=150)
+    write_figures(run_dir, {**drawings(result), **looks(run_dir, result.plan.digest)}, dpi=150)
     write_results(run_dir, result.results)
     write_page(run_dir)
 

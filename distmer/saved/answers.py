@@ -139,7 +139,7 @@ def answer(model: SavedModel, asked: Asked) -> Answer:
     """The answer for one clip, or the reason why there is none."""
     problem, row = asked.problem, None
     if not problem and asked.source is not None:
-        problem, row = _features(model, asked.source)
+        problem, row = features_of(model, asked.source)
     return _answered(model, asked, problem, row)
 
 
@@ -155,7 +155,7 @@ def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | N
     }
     if row is None or row.status == "failed":
         return Answer(**known, reason=problem, probabilities={}, seconds=perf_counter() - started)
-    features = _as_set(row)
+    features = as_set(row)
     prob_K = model.probabilities(features)[0]
     distance, percentile = model.training.distance(motion(features, model.inputs)[0])
     names = [PurePath(path).name for path in key_files(asked.source)] if asked.source else []
@@ -190,8 +190,8 @@ def _unfit(model: SavedModel, source: Source) -> str:
     return ""
 
 
-def _features(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None]:
-    """The features of a clip, or the reason why it has none."""
+def features_of(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None]:
+    """The reason why a clip has no features, or "" and its features."""
     if problem := _unfit(model, source):
         return problem, None
     try:
@@ -201,7 +201,8 @@ def _features(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None
     return row.error, row
 
 
-def _as_set(row: FeatureRow) -> FeatureSet:
+def as_set(row: FeatureRow) -> FeatureSet:
+    """The features of one clip as a set."""
     channels = {name: x_HW[None] for name, x_HW in row.channels.items()}
     crops = {name: channels.pop(name) for name in row.channels if is_crop(name)}
     return FeatureSet((row.clip_id,), (row.key,), row.unit, channels, crops)

@@ -21,12 +21,12 @@ from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.saved.card import card
 from distmer.saved.choice import Choice
 from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
-from distmer.saved.model import Training, modules_of, motion, versions
-from distmer.saved.weights import packed, unpacked
+from distmer.saved.model import Training, motion, versions
 from distmer.storage import Place
 from distmer.training.fit import Fitted, train_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import SingleProcess, repeatable
+from distmer.training.weights import modules_of, packed, require_same_answers, unpacked
 from distmer.types import BadInput, FloatArray, Fold, FoldJob
 
 EVERYONE = "everyone"  # the name of the fold that holds nobody out: its seed follows from it
@@ -173,13 +173,7 @@ def _require_same_answers(
             f"model {plan.model.info.name}: the training diverged (its probabilities are not numbers); lower"
             " train.lr."
         )
-    if not np.array_equal(before_NK, after_NK):
-        where = "buffers or parameters" if plan.model.info.kind == "torch" else "attributes"
-        raise BadInput(
-            f"model {plan.model.info.name}: loaded again, it answers otherwise (by up to"
-            f" {np.abs(before_NK - after_NK).max():.2g} of a probability), so it keeps something that is not"
-            f" saved; keep all that training changes in its {where}."
-        )
+    require_same_answers(plan.model, before_NK, after_NK)
 
 
 def _model(plan: Plan) -> dict[str, Any]:

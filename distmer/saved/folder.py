@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from distmer.digests import digest
 from distmer.features.featureset import Unit
 from distmer.storage import Place, files, write
+from distmer.training.weights import ARRAYS, CLASSICAL
 from distmer.types import BadInput, JsonValue
 
 FORMAT = 1  # raise it when a folder of this version cannot be read by an older distmer
 
 MANIFEST, CARD, CONFIG = "manifest.json", "README.md", "config.yaml"
-ARRAYS, CLASSICAL = "arrays.safetensors", "classical.skops"
 _FILES = (CARD, CONFIG, ARRAYS, CLASSICAL)
 
 

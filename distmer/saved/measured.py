@@ -54,11 +54,15 @@ def measure(onset_HW: ByteArray, flow_HW2: Float32Array, landmarks: Path) -> Mot
     points_L2 = landmarks_of_crop(onset_HW, landmarks)
     length_HW = np.hypot(flow_HW2[..., 0], flow_HW2[..., 1])
     face = length_HW[_hulls(points_L2, (tuple(range(68)),), len(onset_HW), 0)]
-    regions = {
-        name: _top_tenth(length_HW[_hulls(points_L2, groups, len(onset_HW), _MARGIN)])
-        for name, groups in _REGIONS.items()
-    }
+    masks = regions_of(points_L2, len(onset_HW))
+    regions = {name: _top_tenth(length_HW[mask_HW]) for name, mask_HW in masks.items()}
     return Motion(float(face.mean()), float(face.max()), regions)
+
+
+def regions_of(points_L2: PointArray, side: int) -> dict[str, MaskArray]:
+    """The regions of a face with these landmarks, px of a crop of ``side`` px: name → mask_HW. They may
+    overlap at their edges."""
+    return {name: _hulls(points_L2, groups, side, _MARGIN) for name, groups in _REGIONS.items()}
 
 
 def _top_tenth(length_P: FloatArray) -> float:

@@ -19,12 +19,12 @@ from distmer.features.inputs import model_inputs
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.models import ResolvedModel, resolve
-from distmer.plugins import is_reference, own_modules
+from distmer.plugins import is_reference
 from distmer.saved.folder import Manifest, read_folder
-from distmer.saved.weights import unpacked
 from distmer.storage import Place, place
 from distmer.training.fit import Fitted
 from distmer.training.runtime import repeatable
+from distmer.training.weights import modules_of, unpacked
 from distmer.types import BadInput, FloatArray
 
 if TYPE_CHECKING:
@@ -179,11 +179,6 @@ def _loaded(folder: Place, landmarks: str | None) -> SavedModel:
     fitted, arrays = unpacked(contents, resolved, len(manifest.classes), manifest.epochs, own, **averaged)
     training = Training(arrays["motion_ND"], arrays["nearest_N"])
     return SavedModel(folder, manifest, resolved, fitted, training, features, inputs)
-
-
-def modules_of(resolved: ResolvedModel) -> list[str]:
-    """The user's own modules that a model is made of; none for distmer's own models."""
-    return [] if resolved.module.startswith("distmer.") else own_modules(resolved.module)
 
 
 def versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from distmer.experiment.result import RunResult, Scored
 from distmer.experiment.results_file import ClipLeftOut
 from distmer.report.comparison import comparison_files, comparison_report
 from distmer.report.document import Document
+from distmer.report.explanation import looks
 from distmer.report.figures import drawings
 from distmer.report.page import kept_page
 from distmer.report.settings import flatten
@@ -207,7 +208,8 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
     yield failures_table(result)
     if result.folds:
         yield folds_table(result.folds, result.plan)
-    yield from score_items(result, run_report(results), drawings(result))
+    explained = looks(place(result.run_dir), result.plan.digest)
+    yield from score_items(result, run_report(results), {**drawings(result), **explained})
 
 
 def score_items(

@@ -28,17 +28,23 @@ def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
         If the user's code raises (with its file and line). If a model answers with another shape than one
         number for each clip and class, with something that is no number, or cannot answer for one clip alone.
         If a loss is not one number for each clip, or has weights of its own, which nobody would train. If an
-        augmentation changes the shape of the clips, or their labels without saying so.
+        augmentation changes the shape of the clips, or their labels without saying so. If weights are to be
+        kept of a model that cannot be saved, or of an epoch that is chosen on held-out clips.
     """
+    if train.keep_weights and train.selection == "oracle" and model.info.kind == "torch":
+        raise BadInput(
+            "train.keep_weights keeps the network that a fold ends with, and train.selection=oracle takes an"
+            " earlier epoch, chosen on held-out clips; leave one of the two out."
+        )
     if model.info.kind == "torch":
         for function in of_training(train):
             if not function.is_own:
                 (_try_loss if function.kind is LOSS else _try_augmentation)(function, model, classes)
     if not model.module.startswith("distmer.") or "package" in type(model.options).model_fields:
-        _try_model(model, classes)
+        _try_model(model, classes, keep_weights=train.keep_weights)
 
 
-def _try_model(model: ResolvedModel, classes: int) -> None:
+def _try_model(model: ResolvedModel, classes: int, *, keep_weights: bool) -> None:
     name = f"model {model.info.name}"
     x_NCHW = _random_maps(model, 2 * classes)
     built = _guarded(name, "building it", lambda: model.build(classes))
@@ -51,6 +57,11 @@ def _try_model(model: ResolvedModel, classes: int) -> None:
             )
         if not np.isfinite(answer_NK).all():
             raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
+    if keep_weights:
+        from distmer.training.fit import Fitted
+        from distmer.training.weights import modules_of, packed
+
+        packed(Fitted(built, None, 0, {}), model, classes, modules_of(model), {})
 
 
 def _network_answers(

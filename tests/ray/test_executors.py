@@ -21,7 +21,8 @@ from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.run import Report
 from distmer.training.fit import fit_fold
 from distmer.training.fold_inputs import Inputs
-from distmer.training.runtime import Runtime
+from distmer.training.runtime import Runtime, repeatable
+from distmer.training.weights import unpack_fold
 from distmer.types import FloatArray, FoldBegun, FoldFailure, FoldJob, FoldResult
 from harness import command, toy
 from harness.scripts.declared import on_the_cpu
@@ -69,6 +70,21 @@ def same(a: dict[str, FoldResult | FoldFailure], b: dict[str, FoldResult | FoldF
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_ray_gives_the_bits_of_the_local_executor(model: str, in_flight: int, tmp_path: Path) -> None:
     assert same(here(model), on_ray(ClusterConfig(in_flight=in_flight), tmp_path, model))
+
+
+@pytest.mark.parametrize(("model", "workers"), [("atscnn", 0), ("atscnn", 1), ("linear", 0)])
+def test_weights_come_back_from_tasks_and_from_worker_groups(
+    model: str, workers: int, tmp_path: Path
+) -> None:
+    keep = {"train": {"keep_weights": True}}
+    found = on_ray(ClusterConfig(workers_per_fold=workers), tmp_path, model, **keep)
+    assert same(here(model), found)
+    for job in toy.jobs(toy.config(model, **keep), CLIPS):
+        result = found[job.fold.id]
+        assert isinstance(result, FoldResult)
+        with repeatable(1):
+            again = unpack_fold(job, result.weights, result.epochs).predict(INPUTS.take(job.fold.test))
+        assert np.array_equal(again, result.predictions.prob_NK)
 
 
 def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
@@ -208,7 +224,7 @@ def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path)
     failure = results.pop(jobs[0].fold.id)
     assert isinstance(failure, FoldFailure)
     assert "ValidationError" in failure.reason
-    assert "fit_fold" in failure.traceback
+    assert "fit_and_keep" in failure.traceback
     assert all(isinstance(r, FoldResult) for r in results.values())
 
 

@@ -21,10 +21,10 @@ from distmer.saved import folder as saved_folder
 from distmer.saved import model as saved_model
 from distmer.saved.folder import ARRAYS, MANIFEST, read_folder, write_folder
 from distmer.saved.model import Training, load_model
-from distmer.saved.weights import packed, unpacked
 from distmer.storage import place
 from distmer.training.fit import fit_and_keep
 from distmer.training.fold_inputs import Inputs
+from distmer.training.weights import packed, unpacked
 from distmer.types import BadInput
 from harness import toy
 from tests.saying import Say

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
 
 from distmer.config import SyntheticConfig
 from distmer.datasets.synthetic.annotations import DATASETS, DIFFICULTIES, AnnotatedClip, stream
-from distmer.datasets.synthetic.expressions import manner
+from distmer.datasets.synthetic.expressions import displacement, manner
 from distmer.datasets.synthetic.faces import Image, identity, portraits
 from distmer.datasets.synthetic.render import frames
 from distmer.datasets.synthetic.sheet_writer import sheet
-from distmer.types import BadInput
+from distmer.types import BadInput, FloatArray
 
 FOLDERS = {"casme": "CASME", "casme2": "CASME2", "samm": "SAMM"}
 JPEG_QUALITY = 90
@@ -55,11 +56,23 @@ class Subject:
         self._face = identity(portraits(), index, stream(options.seed, "face", index))
         self._manner = manner(stream(options.seed, "manner", index))
 
+    @property
+    def landmarks(self) -> FloatArray:
+        """The landmarks of the neutral face, in px of the frame."""
+        return self._face.points_P2
+
+    def displacement_of(self, clip: AnnotatedClip) -> FloatArray:
+        """Where the skin goes from the onset to the apex of a clip (``flow_HW2``, px of the frame)."""
+        return displacement(clip.units, clip.amplitude, self.landmarks, self._manner, self._stream(clip))
+
     def frames_of(self, clip: AnnotatedClip) -> dict[str, bytes]:
         """The frames of a clip as JPEG files, by name."""
-        rng = stream(self._seed, "frames", clip.dataset, clip.subject, clip.name)
-        images = frames(clip, self._face, self._manner, self._sway, rng)
+        images = frames(clip, self._face, self._manner, self._sway, self._stream(clip))
         return {name: _jpeg(name, image) for name, image in zip(frame_names(clip), images, strict=True)}
+
+    def _stream(self, clip: AnnotatedClip) -> np.random.Generator:
+        """The numbers of a clip's frames. The first of them are those of its displacement."""
+        return stream(self._seed, "frames", clip.dataset, clip.subject, clip.name)
 
 
 def beside_the_clips(clips: Sequence[AnnotatedClip]) -> dict[str, bytes]:

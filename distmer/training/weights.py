@@ -15,12 +15,16 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from distmer.models import ResolvedModel
-from distmer.saved.folder import ARRAYS, CLASSICAL
+from distmer.config import ModelConfig, TrainConfig
+from distmer.models import ResolvedModel, resolve
+from distmer.plugins import own_modules
 from distmer.training.averaging import Ensemble, Mirror, SymmetricClassical, SymmetricNetwork
 from distmer.training.fit import Fitted
 from distmer.training.fold_inputs import ChannelScale
-from distmer.types import BadInput, FloatArray
+from distmer.training.runtime import repeatable
+from distmer.types import BadInput, FloatArray, FoldJob
+
+ARRAYS, CLASSICAL = "arrays.safetensors", "classical.skops"
 
 # Parts of scikit-learn's classifiers that skops does not trust by itself. They hold numbers alone.
 TRUSTED = frozenset(
@@ -39,6 +43,50 @@ TRUSTED = frozenset(
     }
 )
 _NET, _SCALE, _MIRROR = "net.", "scale.", "mirror."
+
+
+def pack_fold(job: FoldJob, fitted: Fitted, x_NCHW: FloatArray, prob_NK: FloatArray) -> dict[str, bytes]:
+    """The files of what a fold has trained, by name.
+
+    ``x_NCHW`` are its held-out clips and ``prob_NK`` its answers. BadInput where the model cannot be saved,
+    or would answer otherwise once it is loaded.
+    """
+    model = _model_of(job)
+    contents = packed(fitted, model, int(job.spec["classes"]), modules_of(model), {})
+    if job.spec["device"] == "cpu":  # a GPU has other last digits than the CPU, which loads them
+        again = unpack_fold(job, contents, fitted.epochs)
+        with repeatable(TrainConfig.model_validate(job.spec["train"]).threads):
+            require_same_answers(model, prob_NK, again.predict(x_NCHW))
+    return contents
+
+
+def unpack_fold(job: FoldJob, contents: Mapping[str, bytes], epochs: int) -> Fitted:
+    """What `pack_fold` has written, on the CPU. BadInput where it does not fit the model."""
+    model, train = _model_of(job), TrainConfig.model_validate(job.spec["train"])
+    averaged = {"members": train.ensemble, "symmetric": bool(job.spec["inputs"].get("symmetric"))}
+    return unpacked(contents, model, int(job.spec["classes"]), epochs, modules_of(model), **averaged)[0]
+
+
+def _model_of(job: FoldJob) -> ResolvedModel:
+    model = job.spec["model"]
+    return resolve(ModelConfig.model_validate({"name": model["name"], **model["options"]}))
+
+
+def modules_of(resolved: ResolvedModel) -> list[str]:
+    """The user's own modules that a model is made of; none for distmer's own models."""
+    return [] if resolved.module.startswith("distmer.") else own_modules(resolved.module)
+
+
+def require_same_answers(resolved: ResolvedModel, before_NK: FloatArray, after_NK: FloatArray) -> None:
+    """BadInput unless a model that was loaded again gives the same probabilities as before, to the bit."""
+    if np.array_equal(before_NK, after_NK):
+        return
+    where = "buffers or parameters" if resolved.info.kind == "torch" else "attributes"
+    raise BadInput(
+        f"model {resolved.info.name}: loaded again, it answers otherwise (by up to"
+        f" {np.abs(before_NK - after_NK).max():.2g} of a probability), so it keeps something that is not"
+        f" saved; keep all that training changes in its {where}."
+    )
 
 
 def packed(

@@ -1,0 +1,136 @@
+"""Where models look: `distmer.explain`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distmer.api.runs import Picture, Run
+from distmer.commands.explain import explain_kept, explain_run, explanation_report
+from distmer.commands.session import Session
+from distmer.report.document import Document
+from distmer.report.explanation import TRAINED, UNTRAINED, About, Explanation
+from distmer.saved.folder import MANIFEST
+from distmer.saved.model import SavedModel
+from distmer.saved.model import load_model as _load_model
+from distmer.storage import Place, files, place
+from distmer.types import BadInput, FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Explained:
+    """Where models look. ``folder`` holds the figures and a table of the clips, ``report`` is the numbers as
+    a text, and ``problems`` are sentences about clips that could not be explained."""
+
+    explanation: Explanation
+    folder: Place
+    report: Document
+    problems: tuple[str, ...] = ()
+
+    @property
+    def about(self) -> About:
+        """The numbers."""
+        return self.explanation.about
+
+    def maps(self, method: str, *, untrained: bool = False) -> dict[str, FloatArray]:
+        """Class → its mean map (64 × 64 px, sum 1) of a method of ``about.methods``; classes without one
+        are left out."""
+        side = UNTRAINED if untrained else TRAINED
+        found = {name: self.explanation.map(side, method, k) for k, name in enumerate(self.about.classes)}
+        return {name: map_HW for name, map_HW in found.items() if map_HW is not None}
+
+    def figures(self) -> dict[str, Picture]:
+        """A drawing for each class that has clips."""
+        drawn = self.folder / "figures"
+        names = sorted(name for name in files(drawn, ".png") if name.startswith("looks-"))
+        return {
+            name.removesuffix(".png"): Picture(name.removesuffix(".png"), (drawn / name).read_bytes())
+            for name in names
+        }
+
+    def __repr__(self) -> str:
+        return f"<Explained {self.about.title}: {', '.join(self.about.methods)}; {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+def explain(
+    what: Run | SavedModel | str | Path,
+    *inputs: str | Path,
+    out: str | Path | None = None,
+    onset: str = "",
+    apex: str = "",
+    landmarks: str | None = None,
+    workspace: str | Path | None = None,
+    progress: bool = True,
+) -> Explained:
+    """Where models look: mean maps of the face for each class, beside those of an untrained model.
+
+    Parameters
+    ----------
+    what
+        A run whose folds have kept their weights (``train={"keep_weights": True}``), or its folder: each
+        held-out clip is explained with the weights of its own fold. Or a model from `fit` or `load_model`, or
+        its folder.
+    inputs, onset, apex
+        Of a kept model: the clips to explain, as for its ``predict``.
+    out
+        Of a kept model: where the figures are written; else the folder ``explained``. Those of a run lie in
+        its own folder.
+    landmarks
+        As for `load_model`.
+    workspace
+        Of a run: where its ledger and its features are, if its folder does not lie in that workspace.
+    progress
+        Whether to show how far it is.
+
+    Raises
+    ------
+    BadInput
+        The run has kept no weights, or its clips or its code have changed; or no clip can be explained.
+
+    Examples
+    --------
+    >>> import distmer as dm
+    >>> clips = dm.load("synthetic", synthetic={"subjects": 4, "clips_per_subject": 4}, progress=False)
+    >>> quick = {"features": {"flow": "farneback"}, "progress": False}
+    >>> run = dm.loso(clips, model="linear", train={"keep_weights": True}, **quick)
+    >>> dm.explain(run, progress=False).about.methods
+    ('motion', 'coefficients', 'occlusion')
+    """
+    if isinstance(what, Run):
+        return _of_run(what.folder, workspace, given(inputs, out, onset, apex, landmarks), progress=progress)
+    folder = what if isinstance(what, SavedModel) else place(str(what))
+    if not isinstance(folder, SavedModel) and not (folder / MANIFEST).is_file():
+        return _of_run(folder, workspace, given(inputs, out, onset, apex, landmarks), progress=progress)
+    model = folder if isinstance(folder, SavedModel) else _load_model(folder, landmarks)
+    if workspace is not None:
+        raise BadInput(f"{model.folder}: a kept model needs no workspace; leave it out.")
+    if not inputs:
+        raise BadInput(
+            f"{model.folder}: a kept model has no clips of its own; give some to explain, as to"
+            " `distmer predict`."
+        )
+    where = place(str(out or "explained")).absolute()
+    found, problems = explain_kept(model, [str(one) for one in inputs], where, onset=onset, apex=apex)
+    return Explained(found, where, explanation_report(found, where, problems), tuple(problems))
+
+
+def given(*values: Any) -> bool:
+    """Whether any of these was given."""
+    return any(value not in (None, "", ()) for value in values)
+
+
+def _of_run(folder: Place, workspace: str | Path | None, too_much: bool, *, progress: bool) -> Explained:
+    if too_much:
+        raise BadInput(
+            f"{folder}: a run is explained on its own held-out clips, in its own folder; give clips,"
+            " frames and a place for the figures to a kept model alone."
+        )
+    folder = folder.absolute()
+    session = Session.reopen(folder, None if workspace is None else str(workspace), os.environ)
+    found = explain_run(folder, session, progress=progress)
+    return Explained(found, folder, explanation_report(found, folder))

@@ -1,0 +1,67 @@
+"""`distmer explain`: where the models of a run, or a kept model, look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distmer.commands.session import Session
+from distmer.commands.track import plan_again, write_again
+from distmer.experiment.events import Observers, Step
+from distmer.explain.models import explain_model
+from distmer.explain.runs import explain_folds
+from distmer.report.document import Document, Facts, Lines
+from distmer.report.explanation import Explanation, caption, looks, tables, write_explanation
+from distmer.report.live import LiveProgress
+from distmer.report.run_folder import read_results, write_figures
+from distmer.saved.model import SavedModel
+from distmer.storage import Place
+
+
+def explain_run(run_dir: Place, session: Session, *, progress: bool = True) -> Explanation:
+    """Explain a run whose folds have kept their weights, and keep the maps in its folder: its page and its
+    MLflow run are written again with them.
+
+    Raises BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
+    """
+    plan, features = plan_again(run_dir, session)
+    inputs = features.inputs([clip.id for clip in plan.clips], plan.model, session.config.inputs)
+    with Observers([LiveProgress()] if progress else []) as live:
+
+        def tell(done: int, total: int) -> None:
+            live(Step("explaining folds", done, total))
+
+        found, clips = explain_folds(plan, session.ledger, inputs, features, tell)
+    write_explanation(run_dir, found, clips)
+    if read_results(run_dir) is not None:
+        write_again(run_dir, session)
+    return found
+
+
+def explain_kept(
+    model: SavedModel, inputs: Sequence[Place | str], out: Place, *, onset: str = "", apex: str = ""
+) -> tuple[Explanation, list[str]]:
+    """Explain what a kept model answers for clips, as `distmer predict` takes them, and keep the maps in
+    ``out``. The second value are sentences about the clips that cannot be used.
+
+    Raises BadInput where none of the clips can be used.
+    """
+    found, clips, problems = explain_model(model, inputs, onset=onset, apex=apex)
+    write_explanation(out, found, clips)
+    write_figures(out, looks(out, found.about.of), dpi=150)
+    return found, problems
+
+
+def explanation_report(found: Explanation, folder: Place, problems: Sequence[str] = ()) -> Document:
+    """The numbers, what is to be seen in the figures, and where they are."""
+    about = found.about
+    clips = ", ".join(f"{n} {name}" for name, n in zip(about.classes, about.clips, strict=True))
+    facts = Facts([("clips", f"{clips}, {about.whose}"), ("figures", str(folder / "figures"))])
+    warnings = (
+        []
+        if about.untrained
+        else ["There is no model with random weights beside this one to compare it with."]
+    )
+    lines = [Lines(problems, f"not explained: {len(problems)}")] if problems else []
+    return Document(
+        f"where {about.title} looks", warnings, [*tables(about), *lines, Lines([caption(about)]), facts]
+    )
