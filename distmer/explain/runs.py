@@ -73,9 +73,9 @@ def _of_fold(
         apart = np.abs(fitted.predict(x_NCHW.copy()) - result.predictions.prob_NK).max()
         if not apart <= _ALIKE:
             raise BadInput(
-                f"fold {job.fold.id}, seed {job.seed}: its kept weights answer otherwise than the fold did (by"
-                f" {apart:.2g} of a probability); use the libraries that it was trained with, or run it in a"
-                " new workspace."
+                f"fold {job.fold.id}, seed {job.seed}: its kept weights answer otherwise than the fold did"
+                f" (by {apart:.2g} of a probability); use the libraries that it was trained with, or run it"
+                " in a new workspace."
             )
         if plan.model.info.kind == "torch":
             untrained = random_network(fitted, inputs.take(job.fold.train), seed_of(job))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOLDER, ABOUT, MAPS, CLIPS = "explanation", "explanation.json", "maps.safetensors", "clips.csv"
 TRAINED, UNTRAINED = "trained", "untrained"
 SHAPE, MOVED = "landmarks", "moved"  # names among the arrays
-_DARKEST = 6.0  # times the weight of a flat map
+_DARKEST = 4.0  # times the weight of a flat map
 _RGB = (0.70, 0.29, 0.05)  # of the maps: seen on white, on black, and in grey
 # Lines through the 68 landmarks: first, last, whether closed.
 _LINES = (
@@ -216,7 +216,7 @@ def caption(about: About) -> str:
             f" The second row is of a model with {about.untrained}: what it shows too, the model has not"
             " learned."
         )
-    return words + (" Dashed: where the faces really moved." if about.inside else "")
+    return words + (" Dashed: where the faces of the class really moved most often." if about.inside else "")
 
 
 def _shown(found: Explanation) -> list[tuple[int, str]]:

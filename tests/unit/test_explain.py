@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import distmer as dm
-from distmer.config import Config
+from distmer.config import Config, ModelConfig
 from distmer.explain.gather import SIDE, look
 from distmer.explain.maps import OCCLUSION, coefficients, grad_cam, maps_of, occlusion
 from distmer.explain.sanity import random_network
@@ -72,8 +72,27 @@ def test_grad_cam_is_its_formula() -> None:
     assert grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), x_NCHW, target_N) is None
 
 
+def test_the_maps_of_a_network_are_captums() -> None:
+    from captum.attr import LayerGradCam, Occlusion
+
+    torch.manual_seed(0)
+    model = resolve(ModelConfig.model_validate({"name": "atscnn", "size": 32, "hidden": 16}))
+    net, x_NCHW = model.build(3).eval(), torch.from_numpy(bright(side=32)) - 0.5
+    target_N = torch.tensor([0, 1, 2, 0])
+    theirs = LayerGradCam(net, net.attention).attribute(x_NCHW, target=target_N, relu_attributions=True)
+    ours = grad_cam(net, x_NCHW, target_N)
+    assert ours is not None and ours.any() and torch.allclose(ours, theirs[:, 0], atol=1e-7)
+    block = Block(slice(4, 12)).eval()  # a sum of positive numbers: no square adds to it
+    seen_NCHW = torch.from_numpy(bright())
+    probability = Occlusion(lambda x: block(x).double().softmax(1))
+    how = {"sliding_window_shapes": (3, 2, 2), "strides": (3, 1, 1), "target": 0}
+    theirs = probability.attribute(seen_NCHW, **how)
+    ours_NHW = occlusion(fitted(block), seen_NCHW.numpy(), np.zeros(4, np.int64), BLANK)
+    assert np.allclose(ours_NHW, theirs[:, 0].numpy(), atol=1e-9)
+
+
 def test_a_coefficient_is_what_one_standard_deviation_of_its_pixel_adds_to_the_logit() -> None:
-    clips, config = toy.clips(), toy.config("linear", model={"name": "linear", "size": 16})
+    clips, config = toy.clips(), toy.config("linear")
     inputs = toy.inputs(clips)
     job = toy.jobs(config, clips)[0]
     kept = fit_and_keep(job, inputs)[1]
