@@ -25,7 +25,8 @@ INPUT, GRAD_CAM, OCCLUSION = "motion", "Grad-CAM", "occlusion"
 SPATIAL, COEFFICIENTS = "CBAM, spatial", "coefficients"
 WINDOW = 8  # an occluded square is this part of the side
 _STEPS = 2  # squares begin at this part of their own side
-_BATCH = 64  # clips
+_BATCH = 128  # clips
+_ROUNDING = 1e-6  # of a probability: what a batch of another size may change
 
 View = tuple[nn.Module, Mirror | None]  # a network, and what mirrors the clips that it is given
 
@@ -67,13 +68,18 @@ def occlusion(fitted: Fitted, x_NCHW: FloatArray, target_N: IntArray, blank_1C11
     before_N = fitted.predict(x_NCHW.copy())[rows_N, target_N]
     lost_NHW = np.zeros((len(x_NCHW), side, side))
     times_HW = np.zeros((side, side))
-    for top in starts:
-        for left in starts:
-            part = np.s_[top : top + square, left : left + square]
-            hidden_NCHW = x_NCHW.copy()
+    parts = [np.s_[top : top + square, left : left + square] for top in starts for left in starts]
+    together = max(1, _BATCH // len(x_NCHW))
+    for begin in range(0, len(parts), together):
+        some = parts[begin : begin + together]
+        hidden_SNCHW = np.repeat(x_NCHW[None], len(some), axis=0)
+        for hidden_NCHW, part in zip(hidden_SNCHW, some, strict=True):
             hidden_NCHW[:, :, *part] = blank_1C11
-            lost_N = before_N - fitted.predict(hidden_NCHW)[rows_N, target_N]
-            lost_NHW[:, *part] += np.maximum(lost_N, 0)[:, None, None]
+        prob_MK = fitted.predict(hidden_SNCHW.reshape(-1, *x_NCHW.shape[1:]))
+        prob_SNK = prob_MK.reshape(len(some), len(x_NCHW), -1)
+        for prob_NK, part in zip(prob_SNK, some, strict=True):
+            lost_N = before_N - prob_NK[rows_N, target_N]
+            lost_NHW[:, *part] += np.where(lost_N > _ROUNDING, lost_N, 0)[:, None, None]
             times_HW[part] += 1
     return lost_NHW / times_HW
 

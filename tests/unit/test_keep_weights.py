@@ -130,9 +130,7 @@ def test_a_fold_that_answers_otherwise_keeps_its_answers_and_gets_no_weights(
     ledger.put(elsewhere)
     said = say("run", *given, *KEEP, "--local")
     assert said.code == 0
-    assert any("its weights are not kept" in line and "otherwise" in line for line in said.logged), (
-        said.logged
-    )
+    assert any("its weights are not kept" in line and "otherwise" in line for line in said.log), said.log
     after = ledger.get(digest)
     assert after is not None and not after.kept
     assert np.array_equal(after.predictions.prob_NK, elsewhere.predictions.prob_NK)
