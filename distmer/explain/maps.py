@@ -26,7 +26,7 @@ SPATIAL, COEFFICIENTS = "CBAM, spatial", "coefficients"
 WINDOW = 8  # an occluded square is this part of the side
 _STEPS = 2  # squares begin at this part of their own side
 _BATCH = 128  # clips
-_ROUNDING = 1e-6  # of a probability: what a batch of another size may change
+_ROUNDING = 1e-5  # of a logit: what a batch of another size may change
 
 View = tuple[nn.Module, Mirror | None]  # a network, and what mirrors the clips that it is given
 
@@ -66,6 +66,7 @@ def occlusion(fitted: Fitted, x_NCHW: FloatArray, target_N: IntArray, blank_1C11
     square = max(1, round(side / WINDOW))
     starts = np.unique(np.linspace(0, side - square, _STEPS * (WINDOW - 1) + 1).round().astype(int)).tolist()
     before_N = fitted.predict(x_NCHW.copy())[rows_N, target_N]
+    rounding_N = _ROUNDING * before_N * (1 - before_N)
     lost_NHW = np.zeros((len(x_NCHW), side, side))
     times_HW = np.zeros((side, side))
     parts = [np.s_[top : top + square, left : left + square] for top in starts for left in starts]
@@ -79,7 +80,7 @@ def occlusion(fitted: Fitted, x_NCHW: FloatArray, target_N: IntArray, blank_1C11
         prob_SNK = prob_MK.reshape(len(some), len(x_NCHW), -1)
         for prob_NK, part in zip(prob_SNK, some, strict=True):
             lost_N = before_N - prob_NK[rows_N, target_N]
-            lost_NHW[:, *part] += np.where(lost_N > _ROUNDING, lost_N, 0)[:, None, None]
+            lost_NHW[:, *part] += np.where(lost_N > rounding_N, lost_N, 0)[:, None, None]
             times_HW[part] += 1
     return lost_NHW / times_HW
 
