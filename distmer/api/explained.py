@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distmer.api.runs import Picture, Run
 from distmer.commands.explain import explain_kept, explain_run, explanation_report
@@ -60,6 +59,7 @@ class Explained:
 def explain(
     what: Run | SavedModel | str | Path,
     *inputs: str | Path,
+    clip: str = "",
     out: str | Path | None = None,
     onset: str = "",
     apex: str = "",
@@ -75,11 +75,13 @@ def explain(
         A run whose folds have kept their weights (``train={"keep_weights": True}``), or its folder: each
         held-out clip is explained with the weights of its own fold. Or a model from `fit` or `load_model`, or
         its folder.
+    clip
+        Of a run: the id of a held-out clip, to explain this one alone.
     inputs, onset, apex
         Of a kept model: the clips to explain, as for its ``predict``.
     out
-        Of a kept model: where the figures are written; else the folder ``explained``. Those of a run lie in
-        its own folder.
+        Of a kept model, or of one clip: where the figures are written; else the folder ``explained``. Those
+        of a run lie in its own folder.
     landmarks
         As for `load_model`.
     workspace
@@ -101,36 +103,31 @@ def explain(
     >>> dm.explain(run, progress=False).about.methods
     ('motion', 'coefficients', 'occlusion')
     """
-    if isinstance(what, Run):
-        return _of_run(what.folder, workspace, given(inputs, out, onset, apex, landmarks), progress=progress)
-    folder = what if isinstance(what, SavedModel) else place(str(what))
-    if not isinstance(folder, SavedModel) and not (folder / MANIFEST).is_file():
-        return _of_run(folder, workspace, given(inputs, out, onset, apex, landmarks), progress=progress)
-    model = folder if isinstance(folder, SavedModel) else _load_model(folder, landmarks)
-    if workspace is not None:
-        raise BadInput(f"{model.folder}: a kept model needs no workspace; leave it out.")
+    where = place(str(out or "explained")).absolute()
+    folder = what.folder if isinstance(what, Run | SavedModel) else place(str(what))
+    if not isinstance(what, SavedModel) and not (folder / MANIFEST).is_file():
+        if inputs or onset or apex or landmarks or (out and not clip):
+            raise BadInput(
+                f"{folder}: a run is explained on its own held-out clips, in its own folder; give clips,"
+                " frames and a place for the figures to a kept model alone."
+            )
+        return _of_run(folder.absolute(), workspace, clip, where, progress=progress)
+    model = what if isinstance(what, SavedModel) else _load_model(folder, landmarks)
+    if workspace is not None or clip:
+        raise BadInput(f"{model.folder}: a workspace and a held-out clip belong to a run; leave them out.")
     if not inputs:
         raise BadInput(
             f"{model.folder}: a kept model has no clips of its own; give some to explain, as to"
             " `distmer predict`."
         )
-    where = place(str(out or "explained")).absolute()
     found, problems = explain_kept(model, [str(one) for one in inputs], where, onset=onset, apex=apex)
     return Explained(found, where, explanation_report(found, where, problems), tuple(problems))
 
 
-def given(*values: Any) -> bool:
-    """Whether any of these was given."""
-    return any(value not in (None, "", ()) for value in values)
-
-
-def _of_run(folder: Place, workspace: str | Path | None, too_much: bool, *, progress: bool) -> Explained:
-    if too_much:
-        raise BadInput(
-            f"{folder}: a run is explained on its own held-out clips, in its own folder; give clips,"
-            " frames and a place for the figures to a kept model alone."
-        )
-    folder = folder.absolute()
+def _of_run(
+    folder: Place, workspace: str | Path | None, clip: str, where: Place, *, progress: bool
+) -> Explained:
     session = Session.reopen(folder, None if workspace is None else str(workspace), os.environ)
-    found = explain_run(folder, session, progress=progress)
-    return Explained(found, folder, explanation_report(found, folder))
+    out = where if clip else None
+    found = explain_run(folder, session, clip, out, progress=progress)
+    return Explained(found, out or folder, explanation_report(found, out or folder))

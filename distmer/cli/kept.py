@@ -114,7 +114,12 @@ def predict(
 @click.command()
 @click.argument("folder")
 @click.argument("inputs", nargs=-1, metavar="[INPUT...]")
-@click.option("--out", metavar="FOLDER", help="Of a kept model: where to write the maps; else ./explained.")
+@click.option(
+    "--clip", default="", metavar="ID", help="Of a run: this held-out clip alone, written to --out."
+)
+@click.option(
+    "--out", metavar="FOLDER", help="Where to write the maps, but those of a run; else ./explained."
+)
 @click.option("--onset", default="", metavar="FRAME", help="As for predict.")
 @click.option("--apex", default="", metavar="FRAME", help="As for predict.")
 @click.option("--landmarks", metavar="FILE", help="As for predict.")
@@ -122,6 +127,7 @@ def predict(
 def explain(
     folder: str,
     inputs: tuple[str, ...],
+    clip: str,
     out: str | None,
     onset: str,
     apex: str,
@@ -136,8 +142,16 @@ def explain(
     """
     from distmer.api.explained import explain as explained
 
-    given = {"out": out, "onset": onset, "apex": apex, "landmarks": landmarks, "workspace": workspace}
-    found = explained(folder, *inputs, **{name: value for name, value in given.items() if value})
+    found = explained(
+        folder,
+        *inputs,
+        clip=clip,
+        out=out,
+        onset=onset,
+        apex=apex,
+        landmarks=landmarks,
+        workspace=workspace,
+    )
     click.echo(found.report.text(width=120, colour=sys.stdout.isatty()))
     return PARTIAL if found.problems else COMPLETE
 

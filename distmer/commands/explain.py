@@ -17,9 +17,11 @@ from distmer.saved.model import SavedModel
 from distmer.storage import Place
 
 
-def explain_run(run_dir: Place, session: Session, *, progress: bool = True) -> Explanation:
+def explain_run(
+    run_dir: Place, session: Session, clip: str = "", out: Place | None = None, *, progress: bool = True
+) -> Explanation:
     """Explain a run whose folds have kept their weights, and keep the maps in its folder: its page and its
-    MLflow run are written again with them.
+    MLflow run are written again with them. Of one ``clip`` alone, the maps are kept in ``out``.
 
     Raises BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
     """
@@ -30,7 +32,10 @@ def explain_run(run_dir: Place, session: Session, *, progress: bool = True) -> E
         def tell(done: int, total: int) -> None:
             live(Step("explaining folds", done, total))
 
-        found, clips = explain_folds(plan, session.ledger, inputs, features, tell)
+        found, clips = explain_folds(plan, session.ledger, inputs, features, tell, clip)
+    if out is not None:
+        _write(out, found, clips)
+        return found
     write_explanation(run_dir, found, clips)
     if read_results(run_dir) is not None:
         write_again(run_dir, session)
@@ -46,9 +51,13 @@ def explain_kept(
     Raises BadInput where none of the clips can be used.
     """
     found, clips, problems = explain_model(model, inputs, onset=onset, apex=apex)
+    _write(out, found, clips)
+    return found, problems
+
+
+def _write(out: Place, found: Explanation, clips: str) -> None:
     write_explanation(out, found, clips)
     write_figures(out, looks(out, found.about.of), dpi=150)
-    return found, problems
 
 
 def explanation_report(found: Explanation, folder: Place, problems: Sequence[str] = ()) -> Document:

@@ -13,6 +13,7 @@ from distmer.experiment.prepare import Features
 from distmer.explain.gather import SIDE, ClipMaps, Source, gathered, look
 from distmer.explain.sanity import random_network, seed_of, shuffled_fit
 from distmer.features.landmarks import landmarks_of_crop, model_path
+from distmer.registry import lookup
 from distmer.report.explanation import Explanation
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import repeatable
@@ -30,13 +31,18 @@ def explain_folds(
     inputs: Inputs,
     features: Features,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    clip: str = "",
 ) -> tuple[Explanation, str]:
-    """The maps of a plan's held-out clips for the class that each belongs to, as `gathered` gives them.
+    """The maps of a plan's held-out clips, or of one ``clip``, for the class that each belongs to, as
+    `gathered` gives them. The landmarks are always the mean over all clips.
 
     BadInput where the ledger has no weights of any of its folds, or these do not answer as the fold did.
     """
     known = ledger.known(job.digest for job in plan.jobs)
-    kept = [(job, known[job.digest]) for job in plan.jobs if job.digest in known and known[job.digest].kept]
+    ids = {one.id: one for one in plan.clips}
+    only = lookup(ids, clip, "clip").id if clip else ""
+    jobs = [job for job in plan.jobs if not only or only in job.fold.test]
+    kept = [(job, known[job.digest]) for job in jobs if job.digest in known and known[job.digest].kept]
     if not kept:
         raise BadInput(
             f"the ledger {ledger.folder} keeps no weights of this run's folds; run it again with --set"
@@ -45,13 +51,12 @@ def explain_folds(
     looked: list[ClipMaps] = []
     for done, (job, result) in enumerate(kept):
         progress(done, len(kept))
-        looked += _of_fold(plan, job, result, ledger.weights(result), inputs)
+        looked += _of_fold(plan, job, result, ledger.weights(result), inputs, only)
     progress(len(kept), len(kept))
-    clips = sorted({one.clip for one in looked})
     evaluation = plan.config.evaluation
     source = Source(
         of=plan.digest,
-        title=f"{plan.model.info.name} on {plan.manifest.protocol}",
+        title=f"{plan.model.info.name} on {plan.manifest.protocol}" + (f" · {only}" if only else ""),
         whose=OF_TRUTH,
         untrained=RANDOM if plan.model.info.kind == "torch" else SHUFFLED,
         classes=plan.classes,
@@ -60,14 +65,13 @@ def explain_folds(
         resamples=evaluation.bootstrap,
     )
     motion = _true_motion(plan.config.data.synthetic) if plan.manifest.protocol == "synthetic" else None
-    return gathered(source, looked, mean_shape(features, clips, plan.config.features.landmarks), motion)
+    return gathered(source, looked, mean_shape(features, list(ids), plan.config.features.landmarks), motion)
 
 
 def _of_fold(
-    plan: Plan, job: FoldJob, result: FoldResult, contents: Mapping[str, bytes], inputs: Inputs
+    plan: Plan, job: FoldJob, result: FoldResult, contents: Mapping[str, bytes], inputs: Inputs, only: str
 ) -> list[ClipMaps]:
     x_NCHW = inputs.take(job.fold.test)
-    target_N = np.array([job.labels[clip] for clip in job.fold.test])
     with repeatable(TrainConfig.model_validate(job.spec["train"]).threads):
         fitted = unpack_fold(job, contents, result.epochs)
         apart = np.abs(fitted.predict(x_NCHW.copy()) - result.predictions.prob_NK).max()
@@ -81,7 +85,9 @@ def _of_fold(
             untrained = random_network(fitted, inputs.take(job.fold.train), seed_of(job))
         else:
             untrained = shuffled_fit(job, inputs, plan.model, seed_of(job))
-        return look(job.fold.test, fitted, untrained, x_NCHW, target_N, inputs.no_motion)
+        clips = (only,) if only else job.fold.test
+        target_N = np.array([job.labels[clip] for clip in clips])
+        return look(clips, fitted, untrained, inputs.take(clips), target_N, inputs.no_motion)
 
 
 def mean_shape(features: Features, clips: list[str], landmarks: str | None) -> FloatArray | None:

@@ -200,6 +200,11 @@ def test_the_embedded_set_says_where_it_moved(say: Say, tmp_path: Path) -> None:
     assert (folder / "figures" / "looks-negative.png").is_file()
     assert len((folder / FOLDER / "clips.csv").read_text().splitlines()) == 17
 
+    one = sorted(clip.id for clip in Session.reopen(folder, None, {}).manifest().clips)[0]
+    alone = dm.explain(folder, clip=one, out=tmp_path / "alone", progress=False)
+    assert sum(alone.about.clips) == 1 and one in alone.about.title
+    assert len(alone.figures()) == 1
+    assert one in say("explain", str(folder), "--clip", one + "x").err  # the nearest
     # ids, faces and frames of the truth are those of the clips: the measured motion lies there
     session = Session.reopen(folder, None, {})
     plan, features = plan_again(folder, session)
