@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ from distmer.training.runtime import repeatable
 from distmer.training.weights import unpack_fold
 from distmer.types import BadInput, FloatArray, FoldJob, FoldResult
 
+_log = logging.getLogger(__name__)
 _ALIKE = 1e-3  # of a probability: what another processor may change
 RANDOM, SHUFFLED = "random weights", "shuffled labels"
 OF_TRUTH = "of this class"
@@ -47,6 +49,10 @@ def explain_folds(
         raise BadInput(
             f"the ledger {ledger.folder} keeps no weights of this run's folds; run it again with --set"
             " train.keep_weights=true, which trains them again to the same numbers, and then explain it."
+        )
+    if len(kept) < len(jobs):
+        _log.warning(
+            "%d of %d folds have kept no weights, and are left out.", len(jobs) - len(kept), len(jobs)
         )
     looked: list[ClipMaps] = []
     for done, (job, result) in enumerate(kept):
