@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOLDER, ABOUT, MAPS, CLIPS = "explanation", "explanation.json", "maps.safetensors", "clips.csv"
 TRAINED, UNTRAINED = "trained", "untrained"
 SHAPE, MOVED = "landmarks", "moved"  # names among the arrays
-_DARKEST = 4.0  # times the weight of a flat map
+_STRONGEST = 4.0  # times the weight of a flat map
 _RGB = (0.70, 0.29, 0.05)  # of the maps: seen on white, on black, and in grey
 # Lines through the 68 landmarks: first, last, whether closed.
 _LINES = (
@@ -208,8 +208,8 @@ def caption(about: About) -> str:
     """What is to be seen, in words."""
     words = (
         "Mean maps in the aligned face frame; the lines are the mean of the clips' landmarks. A map that is"
-        f" the same everywhere has one pale shade; the darkest is {_DARKEST:.0f} times as much or more. The"
-        " first map is of the input alone."
+        f" the same everywhere has one faint shade; the strongest is {_STRONGEST:.0f} times as much or more."
+        " The first map is of the input alone."
     )
     if about.untrained:
         words += (
@@ -291,7 +291,7 @@ def _panel(axes: Axes, found: Explanation, k: int, map_HW: FloatArray | None, in
     side = len(map_HW)
     rgba_HW4 = np.empty((*map_HW.shape, 4))
     rgba_HW4[..., :3] = _RGB
-    rgba_HW4[..., 3] = np.clip(map_HW * map_HW.size / _DARKEST, 0, 1)
+    rgba_HW4[..., 3] = np.clip(map_HW * map_HW.size / _STRONGEST, 0, 1)
     axes.imshow(rgba_HW4, interpolation="bilinear")
     if SHAPE in found.arrays:
         points_L2 = found.arrays[SHAPE]
