@@ -191,7 +191,7 @@ class TrainConfig(Section):
     threads: int = Field(default=1, ge=1)
     """CPU threads of a fold. They are part of its identity, because they change the rounding."""
     keep_weights: Annotated[bool, APART] = False
-    """Whether the weights of each fold are kept beside its entry in the ledger. It changes no number."""
+    """Whether the weights of each fold, of any model, are kept beside the ledger. It changes no number."""
 
 
 class EvaluationConfig(Section):
