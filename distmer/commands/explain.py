@@ -36,8 +36,10 @@ def explain_run(
     if out is not None:
         _write(out, found, clips)
         return found
-    write_explanation(run_dir, found, clips)
-    if read_results(run_dir) is not None:
+    if read_results(run_dir) is None:  # it has not come to its end, and has no page
+        _write(run_dir, found, clips)
+    else:
+        write_explanation(run_dir, found, clips)
         write_again(run_dir, session)
     return found
 
