@@ -160,6 +160,11 @@ def open_sweep(
     place = Workspace.find(workspace, environ)
     layers = load_layers(path, overrides, workspace=place.root)
     space = Space.read(with_environment(merge_layers(layers), environ), origin(path, overrides))
+    if space.base().train.keep_weights:
+        raise BadInput(
+            f"{space.origin}: a sweep keeps no weights; leave train.keep_weights out, and run the chosen"
+            " settings with it."
+        )
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)

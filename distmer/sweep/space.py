@@ -258,8 +258,6 @@ class Space:
     def _check(self) -> None:
         base = self.base()
         resolve(base.model)
-        if base.train.keep_weights:
-            raise BadInput(f"{self.origin}: a sweep keeps no weights; leave train.keep_weights out.")
         if base.train.selection == "oracle":
             raise BadInput(
                 f"{self.origin}: train.selection is oracle; to choose on the test folds, ask"
