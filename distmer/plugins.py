@@ -59,6 +59,7 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
     "distmer.flows": {
         "tvl1": "distmer.features.flow:tvl1",
         "tvl1-fast": "distmer.features.flow:tvl1_fast",
+        "tvl1-numpy": "distmer.features.tvl1:tvl1_numpy",
         "dis": "distmer.features.flow:dis",
         "farneback": "distmer.features.flow:farneback",
     },

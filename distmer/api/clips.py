@@ -211,7 +211,7 @@ def features(
     clips
         From `load`.
     flow
-        The optical flow: ``tvl1`` (the default), ``tvl1-fast``, ``dis`` or ``farneback``.
+        The optical flow: ``tvl1`` (the default), ``tvl1-numpy``, ``tvl1-fast``, ``dis`` or ``farneback``.
     size
         Side of the maps in px that they are resized to. The crop that the flow is computed on is
         ``features={"size": 128}``.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.local import all_maps, attempt, decode_maps
+from distmer.experiment.processes import extract_in_processes, stays_here
 from distmer.experiment.run import Report
 from distmer.features.pipeline import FeatureRequest
 from distmer.features.row import FeatureRow
@@ -21,7 +23,8 @@ from distmer.types import FoldFailure, FoldJob, FoldResult
 class RayBackend:
     """Clips through Ray Data, folds through Ray tasks, searches through Ray Tune.
 
-    Ready-made maps are decoded in this process.
+    Ready-made maps are decoded in this process, and a few clips, where there is no cluster but this machine,
+    are extracted by processes of their own.
 
     A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that
     imports Ray is imported after joining.
@@ -60,17 +63,22 @@ class RayBackend:
     def require(self, config: ClusterConfig) -> None:
         """Folds of any settings can be trained."""
 
-    def start(self) -> None:
-        """Join Ray, or start it, and load Ray Data, which takes seconds more."""
-        self._join()
-        import distmer.cluster.features  # noqa: F401
+    def start(self, clips: int, *, folds: bool) -> None:
+        """Join Ray, or start it, and load Ray Data, which takes seconds more, where these are needed."""
+        here = stays_here(clips, self._config, os.environ)
+        if folds or not here:
+            self._join()
+        if not here:
+            import distmer.cluster.features  # noqa: F401
 
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig
-    ) -> Iterator[list[FeatureRow]]:
-        """Features of clips, as Ray's actors finish them."""
+    ) -> Generator[list[FeatureRow]]:
+        """Features of clips, as Ray's actors finish them, or processes of this machine, if they are few."""
         if all_maps(requests):
             return decode_maps(requests, config)
+        if stays_here(len(requests), self._config, os.environ):
+            return extract_in_processes(requests, config, self._config)
         self._join()
         from distmer.cluster.features import extract_on_ray
 

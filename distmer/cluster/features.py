@@ -5,9 +5,9 @@ The driver writes the store, so no node needs its disk; the frames must be reach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import pyarrow as pa
 import ray
@@ -17,13 +17,14 @@ from distmer.config import ClusterConfig, FeatureConfig
 from distmer.features.methods import portable, require_same
 from distmer.features.pipeline import FeatureRequest, extract, extraction
 from distmer.features.row import FeatureRow, to_rows, to_table
+from distmer.features.worker import packed, unpacked
 from distmer.process import only_errors_of
-from distmer.types import ApexSearch, FlowMap, KeyFrames, RunError
+from distmer.types import RunError
 
 
 def extract_on_ray(
     requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig
-) -> Iterator[list[FeatureRow]]:
+) -> Generator[list[FeatureRow]]:
     """Features of clips in batches, as the actors finish them.
 
     A batch whose actor dies is extracted again by another.
@@ -35,7 +36,7 @@ def extract_on_ray(
         # all asked for at once: on a cluster they are what an autoscaler acts upon
         actors = min(cluster.extract_actors, batches)
         clips = ray.data.from_items(
-            [_packed(request, config) for request in requests], override_num_blocks=batches
+            [packed(request, config) for request in requests], override_num_blocks=batches
         )
         features = clips.map_batches(
             _extractor(portable(config)),
@@ -67,7 +68,7 @@ def _extractor(config: FeatureConfig) -> type:
     class Extractor:
         def __call__(self, batch: pa.Table) -> pa.Table:
             require_same(config, planned)
-            rows = [extract(_unpacked(record), config, planned) for record in batch.to_pylist()]
+            rows = [extract(unpacked(record), config, planned) for record in batch.to_pylist()]
             return to_table(rows, config.size, config.size, config.frames)
 
     return Extractor
@@ -91,26 +92,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         context.enable_progress_bars, context.print_on_execution_start = before
-
-
-def _packed(request: FeatureRequest, config: FeatureConfig) -> dict[str, Any]:
-    source = request.source
-    assert not isinstance(source, FlowMap)
-    searched = isinstance(source, ApexSearch)
-    paths = [source.onset, *(source.candidates if searched else (source.apex,))]
-    course = source.course if config.frames else ()
-    numbers, files = [number for number, _ in course], [file for _, file in course]
-    # a column of empty lists would have another type than the same column with entries
-    between = {"numbers": numbers, "files": files} if course else {}
-    return {"clip_id": request.clip_id, "searched": searched, "paths": paths, **between}
-
-
-def _unpacked(record: dict[str, Any]) -> FeatureRequest:
-    onset, *others = record["paths"]
-    course = tuple(zip(record.get("numbers") or (), record.get("files") or (), strict=True))
-    source = (
-        ApexSearch(onset, tuple(others), course)
-        if record["searched"]
-        else KeyFrames(onset, *others, course=course)
-    )
-    return FeatureRequest(record["clip_id"], source)

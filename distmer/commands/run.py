@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -13,8 +14,10 @@ from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features, extract_missing
+from distmer.experiment.processes import describe_extraction
 from distmer.experiment.result import RunResult
 from distmer.experiment.run import run, without_weights
+from distmer.features.methods import acting_methods
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
@@ -97,7 +100,7 @@ def extracted(
     session.workspace.require()
     remove_leftovers_of(session)
     with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
-        manifest = session.manifest([live], backend)
+        manifest = session.manifest([live], backend, folds=False)
         before = session.features(manifest, retry_failed=retry_failed)
         return manifest, before, extract_missing(manifest, before, session.config.features, backend, [live])
 
@@ -133,12 +136,7 @@ def describe_plan(session: Session) -> str:
     seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
     scratch = str(session.workspace.scratch)
     how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
-    return plan_text(
-        plan,
-        len(features.missing),
-        len(done),
-        seconds,
-        how,
-        str(session.workspace.run_dir(plan.digest)),
-        len(bare),
-    )
+    clips, run_dir = len(features.missing), str(session.workspace.run_dir(plan.digest))
+    of_frames = clips and acting_methods(session.config)
+    by = describe_extraction(clips, session.config.cluster, os.environ) if of_frames else ""
+    return plan_text(plan, clips, by, len(done), seconds, how, run_dir, len(bare))

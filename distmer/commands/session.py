@@ -138,9 +138,11 @@ class Session:
         if acting_methods(self.config):
             try_methods(self.config.features)
 
-    def manifest(self, observers: Sequence[Observer] = (), backend: Backend | None = None) -> Manifest:
+    def manifest(
+        self, observers: Sequence[Observer] = (), backend: Backend | None = None, *, folds: bool = True
+    ) -> Manifest:
         """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
-        surely be extracted: no features are stored yet."""
+        surely be extracted: no features are stored yet. ``folds``: whether folds will be trained, too."""
         if self.clips is not None:
             return self.clips
         notify = Observers(observers)
@@ -150,7 +152,8 @@ class Session:
 
         def meanwhile() -> None:
             if backend is not None and not files(self.workspace.features):
-                backend.start()
+                embedded = self.config.data.synthetic
+                backend.start(embedded.subjects * embedded.clips_per_subject, folds=folds)
 
         manifest = load_manifest(self.config.data, self.workspace.data, progress, meanwhile, self.rule)
         if not manifest.pinned:

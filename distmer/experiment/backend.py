@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from distmer.config import ClusterConfig, FeatureConfig
@@ -28,14 +28,16 @@ class Backend(Protocol):
         """BadInput where it cannot train folds as these settings say."""
         ...
 
-    def start(self) -> None:
-        """Start now what the first clip will need: for a caller who knows that there will be clips."""
+    def start(self, clips: int, *, folds: bool) -> None:
+        """Start now what will be needed: for a caller who knows that so many ``clips`` will be extracted, and
+        whether ``folds`` will be trained after them."""
         ...
 
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig
-    ) -> Iterator[list[FeatureRow]]:
-        """Features of clips, in batches as they come, in any order."""
+    ) -> Generator[list[FeatureRow]]:
+        """Features of clips, in batches as they come, in any order. Closing the generator stops what is under
+        way."""
         ...
 
     def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:

@@ -4,7 +4,7 @@ Ray."""
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -33,12 +33,12 @@ class LocalBackend:
                 " would be others; leave --local out, or set cluster.workers_per_fold=1."
             )
 
-    def start(self) -> None:
+    def start(self, clips: int, *, folds: bool) -> None:
         """This process is running already."""
 
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 4
-    ) -> Iterator[list[FeatureRow]]:
+    ) -> Generator[list[FeatureRow]]:
         """Features of clips, ``batch`` of them at a time."""
         for start in range(0, len(requests), batch):
             yield [extract(request, config) for request in requests[start : start + batch]]
@@ -83,7 +83,7 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
 
 def decode_maps(
     requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64
-) -> Iterator[list[FeatureRow]]:
+) -> Generator[list[FeatureRow]]:
     """Ready-made maps, decoded in this process: done before a pool of actors has begun.
 
     Reading files that are elsewhere is mostly waiting, so several are read at once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,14 +131,15 @@ def extract_missing(
     requests = [FeatureRequest(clip.id, clip.source) for clip in features.missing]
     keys = dict(features.keys)
     lost: list[ClipFailure] = []
-    for rows in backend.extract(requests, config):
-        _store(features.store, rows)
-        # A file that changed after it was hashed: the row's own key is the true one. It has none where the
-        # file vanished, or where the extraction broke off for a reason that may pass.
-        lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
-        keys |= {row.clip_id: row.key for row in rows if row.key}
-        done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
-        report_progress()
+    with closing(backend.extract(requests, config)) as batches:
+        for rows in batches:
+            _store(features.store, rows)
+            # A file that changed after it was hashed: the row's own key is the true one. It has none where
+            # the file vanished, or where the extraction broke off for a reason that may pass.
+            lost += [ClipFailure(row.clip_id, row.error) for row in rows if not row.key]
+            keys |= {row.clip_id: row.key for row in rows if row.key}
+            done, failed = done + len(rows), failed + sum(row.status == "failed" for row in rows)
+            report_progress()
     gone = {failure.clip for failure in lost}
     keys = {clip: key for clip, key in keys.items() if clip not in gone}
     _compact(features.store)

@@ -192,18 +192,25 @@ def _failure_lines(rows: Sequence[LeftOut]) -> list[str]:
 
 
 def plan_text(
-    plan: Plan, missing_features: int, done: int, seconds: float, how: str, run_dir: str, bare: int = 0
+    plan: Plan,
+    missing_features: int,
+    by: str,
+    done: int,
+    seconds: float,
+    how: str,
+    run_dir: str,
+    bare: int = 0,
 ) -> str:
-    """What a run would do. ``done`` folds are in the ledger, ``bare`` of them without the weights that are
-    wanted. ``seconds``: the estimate of the folds still to train, one after the other; ``how``: as what each
-    is trained."""
+    """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
+    ``bare`` of them without the weights that are wanted. ``seconds``: the estimate of the folds still to
+    train, one after the other; ``how``: as what each is trained."""
     jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
     again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
     folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"
     usable = f"{len(plan.clips)} of {plan.manifest.clips_expected} usable"
     estimate = f"about {clock(seconds)} one after the other on this machine, without extraction"
     rows = [
-        ("clips", f"{usable}; features of {missing_features} are still to be extracted"),
+        ("clips", f"{usable}; features of {missing_features} are still to be extracted{by and f', {by}'}"),
         ("folds", f"{folds}: {done} in the ledger already, {todo} to train{again}"),
         ("selection", plan.selection),
         ("estimate", estimate if todo else "nothing to train"),

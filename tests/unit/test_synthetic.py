@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distmer.commands.run import extract_features
+from distmer.commands.run import run_experiment
 from distmer.commands.session import Session
 from distmer.config import ClusterConfig, SyntheticConfig
 from distmer.datasets.synthetic import MARKER, ensure, expected_counts, expected_subjects, root_of
@@ -270,13 +270,13 @@ def test_ray_is_joined_while_the_set_is_being_generated(
     monkeypatch.setattr("distmer.cluster.backend.session", session)
     monkeypatch.setattr("distmer.commands.run.LiveProgress", Display)
     with pytest.raises(RunError, match="Ray cannot be reached"):
-        extract_features(of_tiny(tmp_path))
+        run_experiment(of_tiny(tmp_path))
     assert record.index("joining Ray") < len(annotated_clips(TINY))
 
 
 def test_ray_is_not_started_where_it_may_not_be_needed(tiny: Path, tmp_path: Path) -> None:
     class Backend(LocalBackend):
-        def start(self) -> None:
+        def start(self, clips: int, *, folds: bool) -> None:
             pytest.fail("it was started")
 
     known = of_tiny(tmp_path / "features")
