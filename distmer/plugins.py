@@ -255,7 +255,10 @@ def raised(what: str, error: Exception) -> str:
 
 
 def distribution_of(module: str) -> str:
-    """The installed package that a module belongs to, with its version; empty for a file or a folder."""
+    """The installed package that a module belongs to, with its version; empty for a file or a folder, and for
+    distmer's own modules, for which nobody asks."""
+    if module.startswith("distmer."):
+        return ""
     names = _distributions().get(module.partition(".")[0], ())
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
 

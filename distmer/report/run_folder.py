@@ -24,6 +24,7 @@ from distmer.report.curves import curves_json
 from distmer.report.document import Document
 from distmer.report.explanation import looks
 from distmer.report.fonts import legible
+from distmer.report.shown import content_of, is_shown, keep_shown
 from distmer.report.tables import run_report
 from distmer.storage import Place, write
 from distmer.types import BadInput, Predictions
@@ -94,15 +95,28 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
-    """Write predictions, curves, figures, the report and ``results.json``, and last the page of all this."""
+    """Write predictions, curves, figures, the report and ``results.json``, and last the page of all this.
+
+    All but the report and ``results.json`` are left as they are where they show this result already.
+    """
+    results, content = result.results, content_of(run_dir, result)
+    if is_shown(run_dir, content):
+        write_results(run_dir, results)
+        return
     from distmer.report.figures import drawings  # matplotlib takes half a second to load
-    from distmer.report.page import write_page
+    from distmer.report.page import NAME, write_page
 
     write_predictions(run_dir, result.predictions)
     write(run_dir / "curves.json", curves_json(result.folds))
-    write_figures(run_dir, {**drawings(result), **looks(run_dir, result.plan.digest)}, dpi=150)
-    write_results(run_dir, result.results)
+    figures = {**drawings(result), **looks(run_dir, result.plan.digest)}
+    write_figures(run_dir, figures, dpi=150)
+    write_results(run_dir, results)
     write_page(run_dir)
+    # of another language, a font may have been installed by the next time
+    if json.dumps(results.to_json(), ensure_ascii=False).isascii():
+        of_predictions = () if result.predictions is None else ("predictions.parquet",)
+        drawn = (f"figures/{name}.png" for name in figures)
+        keep_shown(run_dir, content, [NAME, "curves.json", *of_predictions, *drawn])
 
 
 def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:

@@ -26,6 +26,7 @@ from distmer.experiment.plan import Plan
 from distmer.storage import Place
 from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
 from distmer.sweep.plan import SweepPlan, Trial
+from distmer.tracking.whole import CONTENT, whole_run, written
 
 if TYPE_CHECKING:
     from distmer.saved.folder import Manifest
@@ -79,6 +80,8 @@ class MlflowTracker:
         self._patience = patience
         self._queue: queue.SimpleQueue[Event | SweepEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._holds = False  # whether events are kept until it is known that something is to be written
+        self._whole: str | None = None  # the run that is there already, to which nothing is to be added
         self._opened: Opened | None = None
         self._tried = threading.Event()  # the run is open, or will never be
         self._once = threading.Lock()
@@ -89,7 +92,10 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the MLflow run, from RunStarted on; None when MLflow cannot be reached."""
+        """The id of the MLflow run, from RunStarted on (of a run that is all in the ledger, from RunEnded on);
+        None when MLflow cannot be reached."""
+        if self._whole is not None:
+            return self._whole
         if self._thread is not None:
             self._tried.wait(self._patience)
         return self._opened.run.info.run_id if self._opened else None
@@ -97,15 +103,26 @@ class MlflowTracker:
     def __call__(self, event: Event | SweepEvent) -> None:
         if isinstance(event, RunStarted | SweepStarted):
             self._run_dir = event.run_dir if isinstance(event, RunStarted) else event.folder
-            self._alive_at = time.monotonic()
-            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-            self._thread.start()
-        if self._thread is None or self.error is not None:
+            # MLflow takes seconds to load, and where no fold is trained it may hold the run already
+            self._holds = isinstance(event, RunStarted) and not event.to_train and self._folds == "steps"
+            if not self._holds:
+                self._start()
+        if self.error is not None or (self._thread is None and not self._holds):
             return
         if isinstance(event, _WRITTEN):
             self._queue.put(event)
+        if isinstance(event, RunEnded) and self._holds:
+            self._whole = whole_run(self.uri, self._experiment, event.result)
+            if self._whole is not None:
+                return
+            self._start()
         if isinstance(event, RunEnded | SweepEnded):
             self.close()
+
+    def _start(self) -> None:
+        self._alive_at = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Wait until all is written. For a run that ends without RunEnded, too: what was written is kept."""
@@ -185,7 +202,8 @@ class MlflowTracker:
             # The trials of a search that ended just now have been written one by one.
             self._write_trials(store, event.outcome.trials)
         elif isinstance(event, RunEnded):
-            store.write_result(self._opened, items.result_items(event.result))
+            told = items.Tag(CONTENT, written(event.result))
+            store.write_result(self._opened, [*items.result_items(event.result), told])
             store.end(self._opened, event.result.status, stopped=event.result.stopped)
         elif isinstance(event, SweepEnded):
             result = event.result

@@ -1,0 +1,66 @@
+"""What a run's folder shows already: whether its figures and its page would come out as they lie there.
+
+They are functions of the result, of other files of the folder, and of this package. ``shown.json`` keeps the
+digest of all three, and that of each file that was made. So a file that was lost or edited is made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from distmer.digests import digest
+from distmer.experiment.results_file import Results
+from distmer.storage import Place, write
+from distmer.types import JsonValue
+
+_FILE = "shown.json"
+# of a folder's files, what the figures and the page are made of, beside the result
+_SOURCES = ("config.yaml", "clips.csv", "environment.json", "predictions.parquet", "curves.json")
+# that differ from call to call, and say nothing of what the run came to
+_OF_THE_CALL = ("seconds", "run_dir", "mlflow_run_id")
+
+
+def content_of(folder: Place, results: Results) -> str:
+    """The digest of all that the figures and the page of a result are made of."""
+    result = {name: value for name, value in results.to_json().items() if name not in _OF_THE_CALL}
+    sources: list[JsonValue] = [_digest_of(folder / name) for name in _SOURCES]
+    return digest({"result": result, "sources": sources, "code": _code()})
+
+
+def is_shown(folder: Place, content: str) -> bool:
+    """Whether this content is what the folder shows, and every file that was made of it is as it was."""
+    try:
+        kept = json.loads((folder / _FILE).read_bytes())
+        return kept["content"] == content and all(
+            _digest_of(folder / name) == whole for name, whole in kept["files"].items()
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # none, or half of one
+        return False
+
+
+def keep_shown(folder: Place, content: str, names: Iterable[str]) -> None:
+    """Remember that these files of the folder show this content."""
+    files = {name: _digest_of(folder / name) for name in names}
+    write(folder / _FILE, json.dumps({"content": content, "files": files}, indent=1).encode())
+
+
+def _digest_of(path: Place) -> str:
+    """SHA-256; empty where there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+@functools.cache
+def _code() -> str:
+    """The digest of this package's files, with the version of what draws."""
+    own = Path(__file__).parent
+    files = sorted(path for path in own.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    parts: list[JsonValue] = [[str(path.relative_to(own)), _digest_of(path)] for path in files]
+    return digest([*parts, metadata.version("matplotlib")])
