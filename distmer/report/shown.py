@@ -2,6 +2,7 @@
 
 They are functions of the result, of other files of the folder, and of this package. ``shown.json`` keeps the
 digest of all three, and that of each file that was made. So a file that was lost or edited is made again.
+pyarrow, which writes the predictions, loads pandas, and matplotlib takes half a second too.
 """
 
 from __future__ import annotations
@@ -13,23 +14,28 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 from distmer.digests import digest
-from distmer.experiment.results_file import Results
+from distmer.experiment.result import RunResult
+from distmer.report.curves import curves_json
 from distmer.storage import Place, write
-from distmer.types import JsonValue
+from distmer.types import JsonValue, Predictions
 
 _FILE = "shown.json"
 # of a folder's files, what the figures and the page are made of, beside the result
-_SOURCES = ("config.yaml", "clips.csv", "environment.json", "predictions.parquet", "curves.json")
+_SOURCES = ("config.yaml", "clips.csv", "environment.json")
 # that differ from call to call, and say nothing of what the run came to
 _OF_THE_CALL = ("seconds", "run_dir", "mlflow_run_id")
 
 
-def content_of(folder: Place, results: Results) -> str:
+def content_of(folder: Place, result: RunResult) -> str:
     """The digest of all that the figures and the page of a result are made of."""
-    result = {name: value for name, value in results.to_json().items() if name not in _OF_THE_CALL}
+    results = {name: value for name, value in result.to_json().items() if name not in _OF_THE_CALL}
     sources: list[JsonValue] = [_digest_of(folder / name) for name in _SOURCES]
-    return digest({"result": result, "sources": sources, "code": _code()})
+    curves = hashlib.sha256(curves_json(result.folds)).hexdigest()
+    predictions = "" if result.predictions is None else _digest_of_predictions(result.predictions)
+    return digest([results, curves, predictions, sources, _code()])
 
 
 def is_shown(folder: Place, content: str) -> bool:
@@ -55,6 +61,14 @@ def _digest_of(path: Place) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
         return ""
+
+
+def _digest_of_predictions(predictions: Predictions) -> str:
+    found = hashlib.sha256(json.dumps([predictions.clip_ids, predictions.fold_ids]).encode())
+    for values in (predictions.y_true_N, predictions.y_pred_N, predictions.seed_N):
+        found.update(np.asarray(values, np.int64).tobytes())
+    found.update(np.asarray(predictions.prob_NK, np.float64).tobytes())
+    return found.hexdigest()
 
 
 @functools.cache

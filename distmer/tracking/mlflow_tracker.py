@@ -92,8 +92,8 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the MLflow run, from RunStarted on (of a run that is all in the ledger, from RunEnded on);
-        None when MLflow cannot be reached."""
+        """The id of the MLflow run, from RunStarted on, and from RunEnded on where no fold is trained; None
+        when MLflow cannot be reached."""
         if self._whole is not None:
             return self._whole
         if self._thread is not None:

@@ -27,7 +27,7 @@ _WHOLE = """
 
 def written(result: RunResult) -> str:
     """The digest of what MLflow is told of a run: that of what its folder shows."""
-    return content_of(place(result.run_dir), result.results)
+    return content_of(place(result.run_dir), result)
 
 
 def whole_run(uri: str, experiment: str, result: RunResult) -> str | None:

@@ -9,8 +9,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-import openpyxl
-
 from distmer.datasets import biff2
 from distmer.datasets.biff2 import Cell
 from distmer.datasets.synthetic.annotations import AnnotatedClip
@@ -76,6 +74,8 @@ def sheet(dataset: str, clips: Sequence[AnnotatedClip]) -> tuple[str, bytes]:
 
 def xlsx_bytes(rows: Iterable[Sequence[Cell]]) -> bytes:
     """Rows as an .xlsx workbook, without the clock times that openpyxl and zip put into theirs."""
+    import openpyxl  # only who generates the set needs it
+
     book = openpyxl.Workbook()
     sheet = book.worksheets[0]
     for r, row in enumerate(rows, start=1):
