@@ -22,6 +22,7 @@ PARTS = {
     "loso": ["benchmarks.whole", "loso"],
     "same": ["benchmarks.same"],
     "orchestration": ["benchmarks.whole", "orchestration"],
+    "flow": ["benchmarks.flow"],
     "extraction": ["benchmarks.extraction"],
     "start": ["benchmarks.whole", "start", "--rounds", "5"],
     "growth": ["benchmarks.growth"],

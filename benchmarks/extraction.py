@@ -176,7 +176,7 @@ def main() -> None:
             rate(known, asked.clips // (1 if size == "640×480" else 4), asked.rounds, "tvl1", size, work)
             for size in asked.sizes
         ]
-        rows += [rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-fast", "dis")]
+        rows += [rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-numpy", "tvl1-fast", "dis")]
         keep(None, begun, rows)
         held = [memory(known, clips, work) for clips in asked.memory]
     keep(asked.json, begun, held, rates=rows)

@@ -1,9 +1,9 @@
-"""TV-L1 optical flow by a solver of our own: OpenCV's energy, parameters and stopping rule, a fifth of its
+"""TV-L1 optical flow by a solver of our own: OpenCV's energy, parameters and stopping rule, a quarter of its
 time.
 
 The energy and its minimisation are those of Zach, Pock & Bischof (2007) as Sánchez Pérez, Meinhardt-Llopis &
 Facciolo (2013, IPOL) write them down, with the median filter and the defaults that OpenCV documents for its
-``DualTVL1OpticalFlow``. OpenCV makes several passes over an image for each of some thousand steps, with a
+``DualTVL1OpticalFlow``. OpenCV makes several passes over an image for each of some hundred steps, with a
 branch and a `hypot` in each pixel. Here a step is twenty operations of NumPy and OpenCV, each on both
 components of the flow at once, in memory that is allocated once a level.
 
@@ -30,10 +30,10 @@ _FLAT = float(np.finfo(np.float32).eps)  # of a squared gradient: below it, a pi
 
 
 def tvl1_numpy(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 as ``tvl1``, by a solver of our own, in a fifth of the time.
+    """TV-L1 as ``tvl1``, by a solver of our own, in a quarter of the time.
 
-    The flow differs from OpenCV's by .01 px on average, for the number of steps hangs on the last digits
-    (docs/features.md).
+    The flow differs from OpenCV's by .006 px on average, for the number of steps depends on the last digits
+    of a sum (docs/features.md).
     """
     onsets, apexes = _pyramid(onset_HW), _pyramid(apex_HW)
     flow_2HW = np.zeros((2, *onsets[-1].shape), np.float32)
