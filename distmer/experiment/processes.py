@@ -31,7 +31,7 @@ def stays_here(clips: int, cluster: ClusterConfig, environ: Mapping[str, str]) -
 
 def workers_for(clips: int, cluster: ClusterConfig) -> int:
     """How many processes extract so many clips here, one CPU each."""
-    cpus = cluster.local_cpus or len(os.sched_getaffinity(0))
+    cpus = cluster.local_cpus or os.cpu_count() or 1
     return max(1, min(clips, cpus, cluster.extract_actors))
 
 
