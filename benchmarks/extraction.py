@@ -122,6 +122,22 @@ def rate(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, size:
     }
 
 
+def few(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, work: Path) -> Row:
+    """Whole processes of so few clips that no Ray is started."""
+    root = work / f"few-{flow}"
+    listing = work / "few.txt"
+    listing.write_text("\n".join("\t".join(pair) for pair in copies(known, clips, root, None)))
+
+    def plain() -> float:
+        return wall(sys.executable, "-m", "benchmarks.plain.extraction", listing)[0]
+
+    def ours() -> float:
+        with tempfile.TemporaryDirectory(prefix="features-") as home:
+            return wall(*command(root, Path(home), flow))[0]
+
+    return {"px": "640×480", "our flow": flow, "clips": clips, **paired(rounds, plain, ours)}
+
+
 def memory(known: list[tuple[str, str]], clips: int, work: Path) -> Row:
     root = work / f"many-{clips}"
     copies(known, clips, root, None)
@@ -158,6 +174,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=int, default=288)
+    parser.add_argument("--few", type=int, default=50, help="fewer than 100: extracted without Ray")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--memory", type=int, nargs="*", default=[100, 2000])
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=SIZES)
@@ -176,7 +193,10 @@ def main() -> None:
             rate(known, asked.clips // (1 if size == "640×480" else 4), asked.rounds, "tvl1", size, work)
             for size in asked.sizes
         ]
-        rows += [rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-numpy", "tvl1-fast", "dis")]
+        rows += [
+            rate(known, asked.clips, 1, flow, "640×480", work) for flow in ("tvl1-numpy", "tvl1-fast", "dis")
+        ]
+        rows += [few(known, asked.few, asked.rounds, flow, work) for flow in ("tvl1", "tvl1-numpy")]
         keep(None, begun, rows)
         held = [memory(known, clips, work) for clips in asked.memory]
     keep(asked.json, begun, held, rates=rows)
