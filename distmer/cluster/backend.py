@@ -56,9 +56,9 @@ class RayBackend:
         # whether Ray is started for worker groups
         self._groups = groups or config.workers_per_fold not in (0, "auto")
 
-    @property
-    def starting(self) -> str:
-        return "" if self._joined else "starting Ray"
+    def starting(self, clips: int) -> str:
+        """Ray, unless it is there, or the clips are so few that it is not needed."""
+        return "" if self._joined or stays_here(clips, self._config, os.environ) else "starting Ray"
 
     def require(self, config: ClusterConfig) -> None:
         """Folds of any settings can be trained."""

@@ -19,9 +19,8 @@ from distmer.types import FoldJob
 class Backend(Protocol):
     """Something that extracts features and trains folds. It starts nothing before that is needed."""
 
-    @property
-    def starting(self) -> str:
-        """What the first clip of frames still has to wait for, in words; "" if for nothing."""
+    def starting(self, clips: int) -> str:
+        """What the first of so many clips of frames still has to wait for, in words; "" if for nothing."""
         ...
 
     def require(self, config: ClusterConfig) -> None:

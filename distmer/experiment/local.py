@@ -22,7 +22,9 @@ from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, Fo
 class LocalBackend:
     """This process, one thing after the other."""
 
-    starting = ""
+    def starting(self, clips: int) -> str:
+        """Nothing has to start."""
+        return ""
 
     def require(self, config: ClusterConfig) -> None:
         """BadInput where a fold is to be trained by several workers."""

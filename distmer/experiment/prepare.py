@@ -119,7 +119,8 @@ def extract_missing(
     def report_progress() -> None:
         observe(Step("extracting features", done, total, cached, failed))
 
-    starting = backend.starting if features.missing and features.store.unit == "px" else ""
+    frames = bool(features.missing) and features.store.unit == "px"
+    starting = backend.starting(len(features.missing)) if frames else ""
     if starting:
         observe(Step(starting, 0, 1))
     else:

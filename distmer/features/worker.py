@@ -109,6 +109,8 @@ def main() -> None:
     except (BadInput, RunError) as error:
         sentence = {"bad_input": isinstance(error, BadInput), "sentence": str(error)}
         send(answers, _ERROR + json.dumps(sentence).encode())
+    except BrokenPipeError:  # whoever asked was killed, and what is in the buffer is for nobody
+        os._exit(1)
 
 
 if __name__ == "__main__":
