@@ -19,12 +19,13 @@ import numpy as np
 from distmer.digests import digest
 from distmer.experiment.result import RunResult
 from distmer.report.curves import curves_json
+from distmer.report.explanation import ABOUT, FOLDER, MAPS
 from distmer.storage import Place, write
 from distmer.types import JsonValue, Predictions
 
 _FILE = "shown.json"
 # of a folder's files, what the figures and the page are made of, beside the result
-_SOURCES = ("config.yaml", "clips.csv", "environment.json")
+_SOURCES = ("config.yaml", "clips.csv", "environment.json", f"{FOLDER}/{ABOUT}", f"{FOLDER}/{MAPS}")
 # that differ from call to call, and say nothing of what the run came to
 _OF_THE_CALL = ("seconds", "run_dir", "mlflow_run_id")
 
