@@ -21,6 +21,8 @@ def pytest_configure() -> None:
     """Whatever ends this process, what its tests started ends too; SIGTERM lets fixtures be torn down first,
     as SIGINT does."""
     guard.begin()
+    # A shell without job control has background commands ignore SIGINT, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=128 + signal.SIGTERM))
 
 
