@@ -29,6 +29,8 @@ from distmer.types import BadInput
 _log = logging.getLogger(__name__)
 _OF_OTHERS = (
     ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
+    ("curve", "draws a learning curve", "`distmer curve` or jobs/curve.py"),
+    ("habits", "prices dishonest habits", "`distmer habits`"),
     ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
 )
 

@@ -81,6 +81,14 @@ class Workspace:
         """A comparison's folder: its tables, which name the runs they are made of."""
         return self.comparisons / digest[:12]
 
+    def habits_dir(self, digest: str) -> Place:
+        """The folder of a price list of dishonest habits, apart from all runs."""
+        return self.root / "habits" / digest[:12]
+
+    def curve_dir(self, digest: str) -> Place:
+        """A learning curve's folder: the same across resumes."""
+        return self.root / "curves" / digest[:12]
+
     def sweep_dir(self, digest: str) -> Place:
         """A sweep's folder: the same across resumes."""
         return self.sweeps / digest[:12]

@@ -1,0 +1,216 @@
+"""The price list of one model: every habit of the literature, on the same clips and with the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distmer.config import Named
+from distmer.evaluation.named import Metric, chosen
+from distmer.experiment.plan import Plan
+from distmer.habits import trainings
+from distmer.habits.config import Case, HabitsConfig
+from distmer.habits.prices import (
+    Price,
+    Reported,
+    best_seed,
+    counts,
+    mean_over_folds,
+    mean_over_seeds,
+    price,
+)
+from distmer.habits.trainings import Trainings
+from distmer.types import BadInput, FoldResult, Predictions
+
+# Trains folds, and gives them in the order of their jobs; BadInput where one fails. The words name them.
+Fit = Callable[[Trainings, str], list[FoldResult]]
+
+EPOCH_BY_SUBJECT = "epoch by test subject"
+EPOCH_BY_FOLDS = "epoch by test folds"
+MEAN_OVER_FOLDS = "mean over folds for pooled"
+MICRO = "micro F1 for UF1"
+WEIGHTED = "weighted F1 for UF1"
+CLIP_WISE = "clip-wise folds"
+OVER_ALL = "normalised over all clips"
+OVERSAMPLED = "oversampled before the split"
+BEST_SEED = "best seed"
+TUNED = "tuned on the LOSO score"
+DROPPED = "hard clips dropped"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pricing:
+    """Prices the habits of one model. ``plan``: of the honest run; ``keys``: clip id → feature key."""
+
+    case: Case
+    section: HabitsConfig
+    plan: Plan
+    keys: Mapping[str, str]
+    fit: Fit
+
+    def prices(self) -> Iterator[Price | tuple[str, str]]:
+        """Every price, habit by habit; (habit, reason) of one that cannot be priced, as when a fold fails."""
+        ways = {
+            "leave one subject out": self._reporting,
+            f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": self._epochs,
+            CLIP_WISE: self._clip_wise,
+            OVERSAMPLED: self._oversampled,
+            OVER_ALL: self._over_all,
+            TUNED: self._tuned,
+        }
+        if self.plan.model.info.kind == "classical":
+            del ways[f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}"]  # it has no epochs
+        for habit, way in ways.items():
+            try:
+                yield from way()
+            except BadInput as error:
+                yield habit, str(error)
+
+    def _reporting(self) -> Iterator[Price]:
+        """Habits that need no training of their own: the same predictions, reported otherwise."""
+        seeds = self._seeds(self.section.seeds)
+        predictions = self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        uar, uf1, accuracy, weighted = self._metrics
+        for metric in (uf1, uar):
+            honest = self._honest(metric, predictions)
+            yield self._price(MEAN_OVER_FOLDS, metric, honest, replace(honest, score=mean_over_folds(metric)))
+        honest = self._honest(uf1, predictions)
+        for habit, other in ((MICRO, accuracy), (WEIGHTED, weighted)):
+            yield self._price(habit, uf1, honest, replace(honest, score=mean_over_seeds(other)))
+        for metric in (uf1, uar):
+            honest = self._honest(metric, predictions)
+            yield self._price(
+                f"{BEST_SEED} of {len(seeds)}", metric, honest, replace(honest, score=best_seed(metric))
+            )
+        easy = without_hard(predictions, self.section.dropped)
+        yield from self._prices(f"{DROPPED} ({self.section.dropped:.0%})", predictions, easy)
+
+    def _epochs(self) -> Iterator[Price]:
+        seeds = self._seeds(self.section.seeds)
+        looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
+        folds = self.fit(looked, f"{self.case.label}: every epoch")
+        uf1 = self._metrics[1]
+        last = looked.predictions([at_epoch(fold, -1) for fold in folds])
+        by_subject = looked.predictions([at_epoch(fold, most_accurate(fold)) for fold in folds])
+        by_folds = looked.predictions(common_epoch(folds, uf1))
+        yield from self._prices(EPOCH_BY_SUBJECT, last, by_subject)
+        yield from self._prices(EPOCH_BY_FOLDS, last, by_folds)
+
+    def _clip_wise(self) -> Iterator[Price]:
+        yield from self._against_loso(CLIP_WISE, trainings.clip_wise)
+
+    def _oversampled(self) -> Iterator[Price]:
+        yield from self._against_loso(OVERSAMPLED, trainings.oversampled)
+
+    def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
+        seeds, section = self._seeds(self.section.retrained), self.section
+        honest = self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        own = split(self.plan, self.keys, self.case.config, seeds, section.clip_folds, section.seed)
+        yield from self._prices(habit, honest, self._predicted(own, habit))
+
+    def _over_all(self) -> Iterator[Price]:
+        seeds = self._seeds(self.section.retrained)
+        honest = trainings.standardised(self.plan, self.keys, self.case.config, seeds)
+        own = trainings.over_all_clips(self.plan, self.keys, self.case.config, seeds)
+        yield from self._prices(
+            OVER_ALL, self._predicted(honest, "normalised by training clips"), self._predicted(own, OVER_ALL)
+        )
+
+    def _tuned(self) -> Iterator[Price]:
+        """The setting of best LOSO score, against the one that inner folds choose for each fold alone."""
+        seed, uf1, k = self.case.config.seeds[0], self._metrics[1], len(self.plan.classes)
+        outer: list[list[FoldResult]] = []
+        inner: list[dict[str, FoldResult]] = []
+        for config in self.case.tuned:
+            outer.append(self._fitted(trainings.loso(self.plan, self.keys, config, (seed,)), TUNED))
+            own = trainings.inner(self.plan, self.keys, config, self.section.inner_folds, seed)
+            inner.append({fold.fold_id: fold for fold in self._fitted(own, "tuned on inner folds")})
+        flat = [Predictions.concat([fold.predictions for fold in folds]) for folds in outer]
+        best = max(range(len(flat)), key=lambda i: (_score(uf1, flat[i], k), -i))
+        nested: list[Predictions] = []
+        for f, fold in enumerate(self.plan.folds):
+            seen = [
+                Predictions.concat([one.predictions for name, one in of.items() if _within(name, fold.id)])
+                for of in inner
+            ]
+            chosen_here = max(range(len(seen)), key=lambda i: (_score(uf1, seen[i], k), -i))
+            nested.append(outer[chosen_here][f].predictions)
+        yield from self._prices(f"{TUNED} ({len(flat)} settings)", Predictions.concat(nested), flat[best])
+
+    def _prices(self, habit: str, honest: Predictions, feigned: Predictions) -> Iterator[Price]:
+        """The prices in UF1 and in UAR of other predictions, reported honestly."""
+        for metric in (self._metrics[1], self._metrics[0]):
+            yield self._price(habit, metric, self._honest(metric, honest), self._honest(metric, feigned))
+
+    def _price(self, habit: str, metric: Metric, honest: Reported, feigned: Reported) -> Price:
+        return price(self.case.label, habit, metric.title, honest, feigned, self.case.config.evaluation)
+
+    def _honest(self, metric: Metric, predictions: Predictions) -> Reported:
+        subjects = sorted({clip.subject_key for clip in self.plan.clips})
+        return Reported(mean_over_seeds(metric), counts(predictions, subjects, len(self.plan.classes)))
+
+    def _predicted(self, own: Trainings, what: str = "leave one subject out") -> Predictions:
+        return own.predictions(self._fitted(own, what))
+
+    def _fitted(self, own: Trainings, what: str) -> list[FoldResult]:
+        return self.fit(own, f"{self.case.label}: {what}")
+
+    def _seeds(self, count: int) -> range:
+        first = self.case.config.seeds[0]
+        return range(first, first + count)
+
+    @property
+    def _metrics(self) -> tuple[Metric, ...]:
+        """UAR, UF1, accuracy (which is the micro-averaged F1), weighted F1."""
+        return chosen((Named(name="accuracy"), Named(name="weighted_f1")), len(self.plan.classes))
+
+
+def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
+    """The fold as it predicted after an epoch, counted from 0; −1 is the last."""
+    prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
+    own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
+    return replace(fold, predictions=own)
+
+
+def most_accurate(fold: FoldResult) -> int:
+    """The epoch at which most held-out clips of the fold are right; the earliest of equal ones."""
+    y_pred_EN = np.asarray(fold.epoch_prob_ENK).argmax(axis=2)
+    return int((y_pred_EN == fold.predictions.y_true_N).mean(axis=1).argmax())
+
+
+def common_epoch(folds: list[FoldResult], metric: Metric) -> list[FoldResult]:
+    """Each seed's folds at the one epoch at which the seed's pooled score is best."""
+    found: list[FoldResult] = []
+    for seed in dict.fromkeys(fold.seed for fold in folds):
+        own = [fold for fold in folds if fold.seed == seed]
+        shape = np.asarray(own[0].epoch_prob_ENK).shape
+        score_E = [
+            _score(metric, Predictions.concat([at_epoch(fold, e).predictions for fold in own]), shape[2])
+            for e in range(shape[0])
+        ]
+        found += [at_epoch(fold, int(np.argmax(score_E))) for fold in own]
+    return found
+
+
+def without_hard(predictions: Predictions, share: float) -> Predictions:
+    """The predictions without the ``share`` of the clips whose true class got the least probability, the mean
+    over seeds."""
+    true_N = predictions.prob_NK[np.arange(len(predictions)), predictions.y_true_N]
+    own: dict[str, list[float]] = {}
+    for clip, probability in zip(predictions.clip_ids, true_N.tolist(), strict=True):
+        own.setdefault(clip, []).append(probability)
+    ranked = sorted(own, key=lambda clip: (float(np.mean(own[clip])), clip))
+    hard = set(ranked[: round(share * len(ranked))])
+    return predictions.take(np.array([clip not in hard for clip in predictions.clip_ids]))
+
+
+def _score(metric: Metric, predictions: Predictions, classes: int) -> float:
+    subjects = sorted(set(predictions.subjects))
+    of_PKK = counts(predictions, subjects, classes)
+    return float(mean_over_seeds(metric)(np.ones((1, len(subjects)), dtype=np.int64), of_PKK)[0])
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner.rpartition(" ")[0] == outer  # see `trainings.inner`
