@@ -13,6 +13,7 @@ from distmer.config_layers import load_layers, merge_layers, origin, unused_opti
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
+from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features
 from distmer.experiment.run import train_jobs
 from distmer.habits.config import expand
@@ -61,6 +62,7 @@ def price_habits(
     prices: list[Price] = []
     unpriced: list[tuple[str, str, str]] = []
     digests: list[str] = []
+    plan: Plan | None = None
     watching = [LiveProgress()] if progress else []
     with Observers(watching) as live, closing(base.backend(local)) as backend:
         backend.require(base.config.cluster)
@@ -75,6 +77,7 @@ def price_habits(
                     prices.append(found)
                 else:
                     unpriced.append((case.label, *found))
+    assert plan is not None  # `expand` gives at least one model
     subjects = {clip.subject_key for clip in plan.clips}
     listed = PriceList(
         plan.manifest.protocol,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distmer.experiment.comparison import Entry
+from distmer.types import Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,30 +26,27 @@ def always_wrong(entries: Sequence[Entry]) -> tuple[list[HardClip], dict[str, tu
     have predicted, and how many answers each of them has.
 
     Data with fewer than two answers a clip are passed over: to be wrong once is not to be hard. So are clips
-    whose truth differs between rows.
+    whose truth differs between rows, and rows that tell other classes apart than the first.
     """
-    of_data: dict[str, list[Entry]] = defaultdict(list)
+    of_data: dict[str, list[tuple[tuple[str, ...], Predictions]]] = defaultdict(list)
     for entry in entries:
-        if entry.scored is not None:
-            of_data[entry.on].append(entry)
+        if entry.results is not None and entry.predictions is not None:
+            of_data[entry.on].append((tuple(entry.results.classes), entry.predictions))
     found: list[HardClip] = []
     counted: dict[str, tuple[int, int]] = {}
     for on, rows in of_data.items():
-        answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for row in rows:
-            assert row.predictions is not None and row.results is not None
-            names, own = row.results.classes, row.predictions
-            pairs = zip(own.y_true_N.tolist(), own.y_pred_N.tolist(), strict=True)
-            for clip, (truth, answer) in zip(own.clip_ids, pairs, strict=True):
-                answers[clip].append((names[truth], names[answer]))
+        names = rows[0][0]
+        answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for own in (predictions for classes, predictions in rows if classes == names):
+            for clip, *pair in zip(own.clip_ids, own.y_true_N.tolist(), own.y_pred_N.tolist(), strict=True):
+                answers[clip].append((pair[0], pair[1]))
         most = max(len(own) for own in answers.values())
-        of_all = {clip: own for clip, own in answers.items() if len(own) == most}
         if most < 2:
             continue
+        of_all = {clip: own for clip, own in answers.items() if len(own) == most}
         counted[on] = (len(of_all), most)
-        for clip, own in sorted(of_all.items()):
-            truths = {truth for truth, _ in own}
-            if len(truths) == 1 and all(truth != answer for truth, answer in own):
-                given = Counter(answer for _, answer in own)
-                found.append(HardClip(on, clip, own[0][0], dict(given.most_common())))
+        for clip, pairs in sorted(of_all.items()):
+            if len({truth for truth, _ in pairs}) == 1 and all(truth != answer for truth, answer in pairs):
+                given = Counter(names[answer] for _, answer in pairs)
+                found.append(HardClip(on, clip, names[pairs[0][0]], dict(given.most_common())))
     return found, counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from distmer.types import BadInput, FoldResult, Predictions
 # Trains folds, and gives them in the order of their jobs; BadInput where one fails. The words name them.
 Fit = Callable[[Trainings, str], list[FoldResult]]
 
+LOSO = "leave one subject out"
 EPOCH_BY_SUBJECT = "epoch by test subject"
 EPOCH_BY_FOLDS = "epoch by test folds"
 MEAN_OVER_FOLDS = "mean over folds for pooled"
@@ -42,61 +43,86 @@ DROPPED = "hard clips dropped"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pricing:
-    """Prices the habits of one model. ``plan``: of the honest run; ``keys``: clip id → feature key."""
+    """Prices the habits of one model. ``plan``: of the honest run; ``keys``: clip id → feature key;
+    ``random``: whether the seed changes anything, which is found out first."""
 
     case: Case
     section: HabitsConfig
     plan: Plan
     keys: Mapping[str, str]
     fit: Fit
+    random: bool = True
 
     def prices(self) -> Iterator[Price | tuple[str, str]]:
         """Every price, habit by habit; (habit, reason) of one that cannot be priced, as when a fold fails."""
-        ways = {
-            "leave one subject out": self._reporting,
-            f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": self._epochs,
-            CLIP_WISE: self._clip_wise,
-            OVERSAMPLED: self._oversampled,
-            OVER_ALL: self._over_all,
-            TUNED: self._tuned,
-        }
-        if self.plan.model.info.kind == "classical":
-            del ways[f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}"]  # it has no epochs
+        network = self.plan.model.info.kind == "torch"
+        try:
+            own = self if network else replace(self, random=self._is_random())
+        except BadInput as error:  # without an honest score there is nothing to compare with
+            yield LOSO, str(error)
+            return
+        ways = {LOSO: own._reporting, CLIP_WISE: own._clip_wise, OVERSAMPLED: own._oversampled}
+        ways |= {OVER_ALL: own._over_all, TUNED: own._tuned}
+        ways |= {BEST_SEED: own._best_seed} if own.random else {}
+        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs} if network else {}
         for habit, way in ways.items():
             try:
                 yield from way()
             except BadInput as error:
                 yield habit, str(error)
 
+    def _is_random(self) -> bool:
+        """Whether another seed gives other predictions."""
+        first = self.case.config.seeds[0]
+        both = trainings.loso(self.plan, self.keys, self.case.config, (first, first + 1))
+        folds = self._fitted(both, LOSO)
+        half = len(folds) // 2
+        pairs = zip(folds[:half], folds[half:], strict=True)
+        return any(not np.array_equal(a.predictions.prob_NK, b.predictions.prob_NK) for a, b in pairs)
+
+    def _loso(self, seeds: Sequence[int]) -> Predictions:
+        """The honest predictions. A network is trained once for them and for the choice of an epoch: after
+        its last epoch it is the same to the bit, whether or not anybody looked at the others."""
+        if self.plan.model.info.kind == "classical":
+            return self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        return Predictions.concat([at_epoch(fold, -1).predictions for fold in self._looked(seeds)])
+
+    def _looked(self, seeds: Sequence[int]) -> list[FoldResult]:
+        looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
+        return self._fitted(looked, f"{LOSO}, every epoch")
+
     def _reporting(self) -> Iterator[Price]:
         """Habits that need no training of their own: the same predictions, reported otherwise."""
-        seeds = self._seeds(self.section.seeds)
-        predictions = self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        predictions = self._loso(self._seeds(self.section.seeds))
         uar, uf1, accuracy, weighted = self._metrics
         for metric in (uf1, uar):
             honest = self._honest(metric, predictions)
-            yield self._price(MEAN_OVER_FOLDS, metric, honest, replace(honest, score=mean_over_folds(metric)))
+            feigned = replace(honest, score=mean_over_folds(metric))
+            yield self._price(MEAN_OVER_FOLDS, metric, honest, feigned)
         honest = self._honest(uf1, predictions)
         for habit, other in ((MICRO, accuracy), (WEIGHTED, weighted)):
             yield self._price(habit, uf1, honest, replace(honest, score=mean_over_seeds(other)))
-        for metric in (uf1, uar):
-            honest = self._honest(metric, predictions)
-            yield self._price(
-                f"{BEST_SEED} of {len(seeds)}", metric, honest, replace(honest, score=best_seed(metric))
-            )
         easy = without_hard(predictions, self.section.dropped)
         yield from self._prices(f"{DROPPED} ({self.section.dropped:.0%})", predictions, easy)
 
-    def _epochs(self) -> Iterator[Price]:
+    def _best_seed(self) -> Iterator[Price]:
         seeds = self._seeds(self.section.seeds)
-        looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
-        folds = self.fit(looked, f"{self.case.label}: every epoch")
-        uf1 = self._metrics[1]
-        last = looked.predictions([at_epoch(fold, -1) for fold in folds])
-        by_subject = looked.predictions([at_epoch(fold, most_accurate(fold)) for fold in folds])
-        by_folds = looked.predictions(common_epoch(folds, uf1))
-        yield from self._prices(EPOCH_BY_SUBJECT, last, by_subject)
-        yield from self._prices(EPOCH_BY_FOLDS, last, by_folds)
+        predictions = self._loso(seeds)
+        for metric in (self._metrics[1], self._metrics[0]):
+            honest = self._honest(metric, predictions)
+            feigned = replace(honest, score=best_seed(metric))
+            yield self._price(f"{BEST_SEED} of {len(seeds)}", metric, honest, feigned)
+
+    def _epochs(self) -> Iterator[Price]:
+        seeds, uf1 = self._seeds(self.section.seeds), self._metrics[1]
+        honest, folds = self._loso(seeds), self._looked(seeds)
+        by_subject = [at_epoch(fold, most_accurate(fold)) for fold in folds]
+        for habit, chosen_folds in (
+            (EPOCH_BY_SUBJECT, by_subject),
+            (EPOCH_BY_FOLDS, common_epoch(folds, uf1)),
+        ):
+            feigned = Predictions.concat([fold.predictions for fold in chosen_folds])
+            yield from self._prices(habit, honest, feigned)
 
     def _clip_wise(self) -> Iterator[Price]:
         yield from self._against_loso(CLIP_WISE, trainings.clip_wise)
@@ -106,7 +132,7 @@ class Pricing:
 
     def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
         seeds, section = self._seeds(self.section.retrained), self.section
-        honest = self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        honest = self._loso(seeds)
         own = split(self.plan, self.keys, self.case.config, seeds, section.clip_folds, section.seed)
         yield from self._prices(habit, honest, self._predicted(own, habit))
 
@@ -151,7 +177,7 @@ class Pricing:
         subjects = sorted({clip.subject_key for clip in self.plan.clips})
         return Reported(mean_over_seeds(metric), counts(predictions, subjects, len(self.plan.classes)))
 
-    def _predicted(self, own: Trainings, what: str = "leave one subject out") -> Predictions:
+    def _predicted(self, own: Trainings, what: str = LOSO) -> Predictions:
         return own.predictions(self._fitted(own, what))
 
     def _fitted(self, own: Trainings, what: str) -> list[FoldResult]:
@@ -159,7 +185,7 @@ class Pricing:
 
     def _seeds(self, count: int) -> range:
         first = self.case.config.seeds[0]
-        return range(first, first + count)
+        return range(first, first + (count if self.random else 1))
 
     @property
     def _metrics(self) -> tuple[Metric, ...]:

@@ -114,7 +114,8 @@ def draw_curve(
         )
         banded = [(x, *point[f"{key}_ci"]) for x, point in zip(at, points, strict=True) if point[f"{key}_ci"]]
         if banded:
-            axes.fill_between(*zip(*banded, strict=True), color=colours[key], alpha=0.18, linewidth=0)
+            x_band, low, high = zip(*banded, strict=True)
+            axes.fill_between(x_band, low, high, color=colours[key], alpha=0.18, linewidth=0)
         for x, point in zip(at, points, strict=True):
             own = point[f"{key}_each"]
             axes.scatter([x] * len(own), own, color=colours[key], s=12, alpha=0.45, linewidth=0)
