@@ -13,12 +13,11 @@ import yaml
 from distmer.commands.run import prepared
 from distmer.commands.session import Session, keep_environment, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, unused_options, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
 from distmer.experiment.curve import CurvePlan, conclude_curve, plan_curve, read_curve
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
-from distmer.idle import refuse_idle
 from distmer.models import is_network
 from distmer.report.curve import curve_bytes, curve_csv, curve_json, curve_report
 from distmer.report.live import LiveProgress
@@ -51,10 +50,7 @@ def draw_learning_curve(
     tree = with_environment(merge_layers(layers), environ)
     section, rest = read_curve(tree, origin(path, overrides))
     session = Session(parse(Config, rest, origin(path, overrides), also=["curve"]), place)
-    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-    for note in (*unused_options(layers), *refuse_idle(trees, stacks, [rest], is_network)):
-        _log.warning("%s", note)
+    warn_of_unused(layers, [rest], is_network)
     session.model()
     session.workspace.require()
     remove_leftovers_of(session)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from distmer.commands.run import prepared
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, unused_options, with_environment
+from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
@@ -20,7 +19,6 @@ from distmer.habits.config import expand
 from distmer.habits.prices import Price
 from distmer.habits.pricing import Pricing
 from distmer.habits.trainings import Trainings
-from distmer.idle import refuse_idle
 from distmer.models import is_network, resolve
 from distmer.report.habits import PriceList, habits_csv, habits_report
 from distmer.report.live import LiveProgress
@@ -28,8 +26,6 @@ from distmer.storage import Place, write
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
 from distmer.workspace import Workspace
-
-_log = logging.getLogger(__name__)
 
 
 def price_habits(
@@ -50,11 +46,8 @@ def price_habits(
     layers = load_layers(path, overrides, workspace=place.root)
     tree = with_environment(merge_layers(layers), environ)
     section, cases = expand(tree, origin(path, overrides))
-    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
     finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
-    for note in (*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)):
-        _log.warning("%s", note)
+    warn_of_unused(layers, finals, is_network)
     base_tree = {key: value for key, value in tree.items() if key != "habits"}
     base = Session(parse(Config, base_tree, origin(path, overrides)), place)
     base.workspace.require()

@@ -33,7 +33,7 @@ from distmer.habits.prices import (
 from distmer.habits.pricing import Pricing
 from distmer.habits.trainings import Trainings
 from distmer.models import resolve
-from distmer.training.fit import fit_fold
+from distmer.training.fit import as_predictions, fit_fold
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, Clip, FoldResult, Manifest, Predictions, SubjectKey
 from harness import toy
@@ -191,22 +191,28 @@ def test_dropping_hard_clips_drops_those_of_least_probability() -> None:
 
 
 def test_tuning_is_priced_against_a_choice_that_has_not_seen_the_fold() -> None:
-    clips, base = recognised(6, 4)
-    config = toy.config("linear")
-    tuned = tuple(
-        Config.model_validate({"model": {"name": "linear", "size": 16, "c": c}}) for c in (1e-6, 1.0)
-    )
-    plan = plan_of(config, clips)
+    clips, _ = recognised(6, 4)
+    good, bad = (Config.model_validate({"model": {"name": "linear", "size": 16, "c": c}}) for c in (0.1, 1.0))
+    plan = plan_of(good, clips)
     asked: list[Trainings] = []
 
-    def fit(own: Trainings, what: str) -> list[FoldResult]:
+    def planted(own: Trainings, what: str) -> list[FoldResult]:
+        """Held-out subjects are answered for rightly under one setting, inner ones under the other."""
         asked.append(own)
-        return trained_on(base)(own, what)
+        within = " inner-" in own.jobs[0].fold.id
+        right = (own.config == good) != within
+        folds: list[FoldResult] = []
+        for job in own.jobs:
+            y_true = np.array([job.labels[clip] for clip in job.fold.test])
+            prob_NK = np.eye(3)[y_true if right else (y_true + 1) % 3]
+            made = as_predictions(job.fold.test, job.labels, prob_NK, job.fold.id, job.seed)
+            folds.append(FoldResult(job.digest, job.fold.id, job.seed, made, 0, {}, 1.0, "cpu"))
+        return folds
 
-    case = Case("linear", config, tuned)
-    every = Pricing(case, _section(), plan, keys_of(clips), fit).prices()
+    case = Case("linear", good, (good, bad))
+    every = Pricing(case, _section(), plan, keys_of(clips), planted).prices()
     found = [one for one in every if isinstance(one, Price) and one.habit.startswith(pricing.TUNED)]
-    assert [one.score for one in found] == ["UF1", "UAR"] and found[0].gain >= 0
+    assert [(one.score, one.feigned, one.honest) for one in found] == [("UF1", 1.0, 0.0), ("UAR", 1.0, 0.0)]
     inner = [own for own in asked if " inner-" in own.jobs[0].fold.id]
     assert len(inner) == 2
     for own in inner:
