@@ -119,7 +119,9 @@ def draw_curve(
         for x, point in zip(at, points, strict=True):
             own = point[f"{key}_each"]
             axes.scatter([x] * len(own), own, color=colours[key], s=12, alpha=0.45, linewidth=0)
-        axes.plot(at, [point[key] for point in points], color=colours[key], linewidth=1.8, marker="o")
+        axes.plot(
+            at, [point[key] for point in points], color=colours[key], linewidth=1.8, marker="o", markersize=4
+        )
         floor = max((floor[key] for floor in tree["floors"].values()), default=None)
         if floor is not None:
             axes.axhline(floor, color=colours["muted"], linewidth=1, linestyle=(0, (4, 3)))

@@ -280,12 +280,14 @@ def learning_curve(tree: Mapping[str, Any]) -> Figure:
     """The drawing of a ``curve.json``, under a title as above all figures."""
     figure = Figure(figsize=(9.2, 4.2))
     colours = {"ink": _INK, "muted": _MUTED, "line": _GRID, "uar": _SERIES[0], "uf1": _SERIES[1]}
-    draw_curve(figure, tree, colours, head=0.8)
+    draw_curve(figure, tree, colours, head=0.85 if tree["stamps"] else 0.6)
     x, height = 0.25 / figure.get_figwidth(), figure.get_figheight()
     title = f"learning curve of {tree['model']} on {tree['dataset']}"
     figure.text(x, 1 - 0.3 / height, title, fontsize=13, fontweight="bold", color=_INK, va="center")
+    words = f"{tree['confidence']:.0%} interval over held-out subjects · dots: repetitions · dashed: floor"
+    figure.text(x, 1 - 0.56 / height, words, fontsize=9, color=_MUTED, va="center")
     if tree["stamps"]:
-        words = f"NOT A HEADLINE: {', '.join(tree['stamps'])}"
-        figure.text(x, 1 - 0.56 / height, words, fontsize=9, fontweight="bold", color=_ALARM, va="center")
+        alarm = f"NOT A HEADLINE: {', '.join(tree['stamps'])}"
+        figure.text(x, 1 - 0.8 / height, alarm, fontsize=9, fontweight="bold", color=_ALARM, va="center")
     plain_text(figure)
     return figure
