@@ -104,8 +104,9 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """complete; partial (trainings failed or were not reached); failed (no share has a score)."""
-        if not any(point.summary for point in self.points):
+        """complete; partial (trainings failed or were not reached); failed (all ended, and no share has a
+        score)."""
+        if not self.missing and not any(point.summary for point in self.points):
             return "failed"
         return "partial" if self.failures or self.missing else "complete"
 

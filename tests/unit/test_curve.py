@@ -99,10 +99,11 @@ def test_a_repetition_with_a_failed_fold_is_left_out_of_its_share_alone() -> Non
     found = conclude_curve(curve, folds, [factories.failure(lost)])
     assert [(point.whole, point.wanted) for point in found.points] == [(3, 4), (2, 2)]
     assert (found.status, found.missing) == ("partial", 0)
-    assert (conclude_curve(curve, {}, ()).status, conclude_curve(curve, {}, ()).points[0].summary) == (
-        "failed",
-        None,
-    )
+    stopped = conclude_curve(curve, {}, ())
+    assert (stopped.status, stopped.points[0].summary) == ("partial", None)
+    assert curve_report(curve_json(stopped)).warnings
+    every = [factories.failure(part.job) for part in curve.parts]
+    assert conclude_curve(curve, {}, every).status == "failed"
 
 
 def test_the_command_draws_goes_on_from_the_ledger_and_its_folder_makes_the_page(
