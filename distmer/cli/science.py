@@ -21,7 +21,7 @@ from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 
 @click.command()
 @experiment
-@click.option("--local", is_flag=True, help="Without Ray: the same numbers.")
+@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as one last line of JSON.")
 def curve(
@@ -32,10 +32,10 @@ def curve(
     retry_failed: bool,
     as_json: bool,
 ) -> int:
-    """A learning curve: every fold on 25, 50, 75 and 100 % of its training subjects, in several draws.
+    """Draw a learning curve: train every fold on 25, 50, 75 and 100 % of its training subjects.
 
-    Where the curve still rises at its end, more subjects would help. CONFIG is one for `distmer run`, also
-    with a `curve:` section. What is done already is not done again.
+    If the curve still rises at its end, more subjects would help. CONFIG is a configuration for `distmer
+    run`; it may have a `curve:` section. Finished work is not repeated.
     """
     from distmer.commands.curve import draw_learning_curve
     from distmer.report.curve import curve_report
@@ -56,14 +56,15 @@ def curve(
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
 @workspace_option
-@click.option("--local", is_flag=True, help="Without Ray: the same numbers.")
+@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
 @click.option("--json", "as_json", is_flag=True, help="Print the prices as one last line of JSON.")
 def habits(
     config: Path, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool
 ) -> int:
-    """What each dishonest habit of evaluation is worth here: the score that it reports, less the honest one.
+    """Price dishonest habits of evaluation: the score that each one reports, less the honest one.
 
-    CONFIG has a `habits:` section. No number of it is a headline. What is done already is not done again.
+    CONFIG is a configuration with a `habits:` section. No number of it is a headline. Finished work is not
+    repeated.
     """
     from distmer.commands.habits import price_habits
     from distmer.report.habits import habits_json, habits_report

@@ -28,13 +28,16 @@ _TRIES = 1000  # orders of subjects that are drawn until one can be trained on
 
 
 class CurveConfig(Section):
-    """The ``curve:`` section."""
+    """The `curve:` section, for `distmer curve`."""
 
-    # of the training subjects of each fold, rounded up
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    draws: int = Field(default=5, ge=1, le=1000)  # of all subjects there is one
-    seed: int = Field(default=0, ge=0)  # of the draws
-    resamples: int = Field(default=10_000, ge=100)  # of the tests between one share and the next
+    """The shares of the training subjects of each fold, rising. The number of subjects is rounded up."""
+    draws: int = Field(default=5, ge=1, le=1000)
+    """How often the subjects are drawn. For all subjects there is one draw."""
+    seed: int = Field(default=0, ge=0)
+    """The seed of the draws."""
+    resamples: int = Field(default=10_000, ge=100)
+    """Resamples of the tests between one share and the next."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

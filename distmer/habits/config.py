@@ -17,23 +17,31 @@ _ALLOWED = ("inputs", "model", "train")
 
 
 class HabitModel(Section):
-    """A model: its ``settings``, laid upon the base, and each setting that is tried where it is tuned. All
-    are dotted."""
+    """A model whose habits are priced. All settings are dotted."""
 
     settings: dict[str, Any]
+    """Settings of `inputs`, `model` and `train` that are laid upon the base."""
     tune: tuple[dict[str, Any], ...] = Field(min_length=2)
+    """The settings among which the model is tuned, at least two."""
 
 
 class HabitsConfig(Section):
-    """The ``habits:`` section of a configuration."""
+    """The `habits:` section, for `distmer habits`."""
 
     models: dict[str, HabitModel] = Field(min_length=1)
-    seeds: int = Field(default=10, ge=2, le=100)  # of which the best one is reported
-    retrained: int = Field(default=3, ge=1)  # seeds where a habit needs trainings of its own
-    clip_folds: int = Field(default=10, ge=2)  # of clips, whoever is seen in them
-    inner_folds: int = Field(default=3, ge=2)  # of the honest tuning
-    dropped: float = Field(default=0.05, gt=0, lt=0.5)  # the share of clips that are called hard
-    seed: int = Field(default=0, ge=0)  # of the split into clips, and of the copies of clips
+    """Name → a model: its `settings`, and the settings among which it is tuned (`tune`)."""
+    seeds: int = Field(default=10, ge=2, le=100)
+    """The seeds of which the best one is reported."""
+    retrained: int = Field(default=3, ge=1)
+    """The number of seeds for a habit that needs trainings of its own."""
+    clip_folds: int = Field(default=10, ge=2)
+    """Into how many folds clips are split, whoever is seen in them."""
+    inner_folds: int = Field(default=3, ge=2)
+    """The inner folds of the honest tuning."""
+    dropped: float = Field(default=0.05, gt=0, lt=0.5)
+    """The share of the clips that are called hard."""
+    seed: int = Field(default=0, ge=0)
+    """The seed of the split into clips, and of the copies of clips."""
 
 
 @dataclass(frozen=True, slots=True)
