@@ -92,8 +92,8 @@ def hard_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["on", "clip", "class", "answers", "motion_px"])
 
 
-def hard_table(hard: pd.DataFrame, title: str = "") -> Table:
-    """Those clips as a table, the least motion first."""
+def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> Table:
+    """Those clips (or ``most`` of them) as a table, the least motion first."""
     columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
     ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
     rows = [
@@ -105,7 +105,7 @@ def hard_table(hard: pd.DataFrame, title: str = "") -> Table:
                 "" if pd.isna(row["motion_px"]) else f"{float(row['motion_px']):.2f}",
             )
         )
-        for _, row in ordered.iterrows()
+        for _, row in ordered.head(most or len(ordered)).iterrows()
     ]
     return Table(columns, rows, title)
 
@@ -121,8 +121,12 @@ def _hard_parts(comparison: Comparison) -> list[Part]:
     hard = hard_frame(comparison)
     if hard.empty:
         return [Lines([f"no clip was always wrong ({of})"])]
-    return [hard_table(hard, f"{len(hard)} clips that every row and seed got wrong (of {of}):")]
+    cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
+    title = f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):"
+    return [hard_table(hard, title, _HARD_SHOWN)]
 
+
+_HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
 
 # Of fewer subjects there are too few ways to swap two rows: no paired test can come below .05.
 _ENOUGH = 6

@@ -163,7 +163,7 @@ def test_clips_that_every_row_and_seed_got_wrong_are_listed_and_no_others() -> N
     assert (row["class"], row["answers"]) == (classes[number % 3], f"{classes[(number + 1) % 3]} 3")
     assert row.motion_px == 0.25
     text = comparison_report(comparison).text(width=140)
-    assert f"{len(expected)} clips that every row and seed got wrong (of 90 clips, 3 answers each)" in text
+    assert f"{len(expected)} clips that every row and seed got wrong (of 90 clips, 3 answers each" in text
     alone = conclude_comparison("c", [other], None, 200)
     assert hard_frame(alone).empty and "every row and seed" not in comparison_report(alone).text()
 
