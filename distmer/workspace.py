@@ -67,6 +67,10 @@ class Workspace:
         return self.root / "comparisons"
 
     @property
+    def curves(self) -> Place:
+        return self.root / "curves"
+
+    @property
     def mlflow_uri(self) -> str:
         """The workspace's own data base; BadInput where it can have none."""
         if isinstance(self.root, RemotePath):
@@ -87,7 +91,7 @@ class Workspace:
 
     def curve_dir(self, digest: str) -> Place:
         """A learning curve's folder: the same across resumes."""
-        return self.root / "curves" / digest[:12]
+        return self.curves / digest[:12]
 
     def sweep_dir(self, digest: str) -> Place:
         """A sweep's folder: the same across resumes."""

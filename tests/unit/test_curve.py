@@ -126,6 +126,8 @@ def test_the_command_draws_goes_on_from_the_ledger_and_its_folder_makes_the_page
     (folder / "report.html").unlink()
     assert say("report", str(folder)).code == 0 and (folder / "report.html").read_text() == page
     assert "Learning curve: linear on flowmaps" in page and (folder / "figures" / "curve.png").is_file()
+    assert say("index").code == 0
+    assert f'href="curves/{folder.name}/report.html"' in (home(tmp_path) / "index.html").read_text()
     repeated = say("curve", str(folder / "curve.yaml"), "--local", "--json")
     assert json.loads(repeated.out.splitlines()[-1])["digest"] == found["digest"]
 
