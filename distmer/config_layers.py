@@ -29,6 +29,8 @@ from distmer.types import BadInput
 _log = logging.getLogger(__name__)
 _OF_OTHERS = (
     ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
+    ("curve", "draws a learning curve", "`distmer curve` or jobs/curve.py"),
+    ("habits", "prices dishonest habits", "`distmer habits`"),
     ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
 )
 
@@ -65,10 +67,7 @@ def load_config(
             raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
     config = parse(Config, tree, origin(path, overrides))
     if not kept:
-        trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-        stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-        for note in (*unused_options(layers), *refuse_idle(trees, stacks, [tree], is_network)):
-            _log.warning("%s", note)
+        warn_of_unused(layers, [tree], is_network)
     return config
 
 
@@ -203,6 +202,17 @@ def unused_options(layers: Sequence[Layer]) -> list[str]:
             own = _mapping_at(layer.tree, setting)
             given |= dict.fromkeys((f"{setting}.{option}" for option in own), layer.origin)
     return notes
+
+
+def warn_of_unused(
+    layers: Sequence[Layer], finals: Sequence[Mapping[str, Any]], is_network: Callable[[str], bool]
+) -> None:
+    """Say which given settings are not used in any of the trees that are run. BadInput for one that is asked
+    for in vain, see `distmer.idle.refuse_idle`."""
+    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
+    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+    for note in (*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)):
+        _log.warning("%s", note)
 
 
 def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str, Any]:

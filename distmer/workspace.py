@@ -67,6 +67,10 @@ class Workspace:
         return self.root / "comparisons"
 
     @property
+    def curves(self) -> Place:
+        return self.root / "curves"
+
+    @property
     def mlflow_uri(self) -> str:
         """The workspace's own data base; BadInput where it can have none."""
         if isinstance(self.root, RemotePath):
@@ -80,6 +84,14 @@ class Workspace:
     def comparison_dir(self, digest: str) -> Place:
         """A comparison's folder: its tables, which name the runs they are made of."""
         return self.comparisons / digest[:12]
+
+    def habits_dir(self, digest: str) -> Place:
+        """The folder of a price list of dishonest habits, apart from all runs."""
+        return self.root / "habits" / digest[:12]
+
+    def curve_dir(self, digest: str) -> Place:
+        """A learning curve's folder: the same across resumes."""
+        return self.curves / digest[:12]
 
     def sweep_dir(self, digest: str) -> Place:
         """A sweep's folder: the same across resumes."""

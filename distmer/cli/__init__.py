@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from distmer import __version__
-from distmer.cli import data, experiments, kept, pages, tools
+from distmer.cli import data, experiments, kept, pages, science, tools
 from distmer.cli.ending import Commands
 
 
@@ -18,5 +18,5 @@ def main() -> None:
     """
 
 
-for _command in (*experiments.ALL, *data.ALL, *kept.ALL, *pages.ALL, *tools.ALL):
+for _command in (*experiments.ALL, *science.ALL, *data.ALL, *kept.ALL, *pages.ALL, *tools.ALL):
     main.add_command(_command)

@@ -15,7 +15,7 @@ from distmer.types import BadInput
 @click.argument("folder")
 @click.option("--output", help="Another file than report.html in the folder.")
 def report(folder: str, output: str | None) -> int:
-    """Write the page of a finished run, comparison or sweep: report.html in its FOLDER.
+    """Write the page of a finished run, comparison, sweep or learning curve: report.html in its FOLDER.
 
     The page shows scores, hard subjects and clips, settings, and how to repeat it. It needs no network.
     """

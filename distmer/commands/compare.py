@@ -4,9 +4,10 @@ one table."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from distmer.commands.run import run_with
@@ -26,6 +27,7 @@ from distmer.experiment.comparison import (
     unused,
 )
 from distmer.experiment.events import Observer, Observers
+from distmer.experiment.hard import always_wrong
 from distmer.report.comparison import comparison_files
 from distmer.report.live import LiveProgress
 from distmer.report.page import write_page
@@ -80,7 +82,8 @@ def run_comparison(
     comparison = conclude_comparison(
         base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
     )
-    return _keep(comparison, base)
+    sessions = {row.on: partial(Session, row.config, place) for row in reversed(rows) if row.config}
+    return _keep(_with_motion(comparison, sessions), base)
 
 
 def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
@@ -128,7 +131,13 @@ def compare_runs(
     )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
-    return _keep(comparison, base)
+    own_runs = [place for place in run_dirs if place not in files]  # the entries begin with theirs
+    sessions = {
+        entry.on: partial(Session.reopen, run_dir, workspace, environ)
+        for run_dir, entry in zip(own_runs, entries, strict=False)
+        if (run_dir / "config.yaml").exists()
+    }
+    return _keep(_with_motion(comparison, sessions), base)
 
 
 def _entry(
@@ -148,6 +157,22 @@ def _entry(
 
 def _share_features(one: Config | None, other: Config) -> bool:
     return one is not None and (one.data, one.features) == (other.data, other.features)
+
+
+def _with_motion(comparison: Comparison, sessions: Mapping[str, Callable[[], Session]]) -> Comparison:
+    """The comparison with the motion in its always-wrong clips. ``sessions``: one of each data that is
+    compared."""
+    hard, _ = always_wrong(comparison.entries)
+    motion: dict[tuple[str, str], float] = {}
+    for on in dict.fromkeys(clip.on for clip in hard if clip.on in sessions):
+        try:
+            session = sessions[on]()
+            features = session.features(session.manifest())
+            found = features.motion([clip.clip for clip in hard if clip.on == on])
+            motion |= {(on, clip): px for clip, px in found.items()}
+        except BadInput as error:
+            _log.warning("How much the always-wrong clips move is not known: %s", error)
+    return replace(comparison, motion=motion)
 
 
 def _keep(comparison: Comparison, base: Session) -> tuple[Comparison, Place]:

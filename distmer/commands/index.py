@@ -19,6 +19,7 @@ def write_index(workspace: str | None, environ: Mapping[str, str]) -> Place:
             f"{place.root}: there is no such workspace; name another folder by --workspace or in the"
             " environment variable DISTMER_HOME."
         )
-    page = index_page(f"Runs in {place.root}", place.runs, place.sweeps, place.comparisons)
+    title = f"Runs in {place.root}"
+    page = index_page(title, place.runs, place.sweeps, place.comparisons, place.curves)
     write(place.root / "index.html", page.encode())
     return place.root / "index.html"

@@ -77,18 +77,26 @@ def planned(
 ) -> tuple[Plan, Callable[[], Inputs], Place]:
     """The plan of a session, whose features are extracted now where they are missing; the model's inputs; and
     the run's folder, begun."""
+    plan, features = prepared(session, backend, live, retry_failed=retry_failed)
+    run_dir = session.workspace.run_dir(plan.digest)
+    begin_folder(run_dir, plan, features.stored)
+    keep_environment(run_dir)
+    ids = [clip.id for clip in plan.clips]
+    return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
+
+
+def prepared(
+    session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
+) -> tuple[Plan, Features]:
+    """The plan of a session, and the features of its clips, which are extracted now where they are
+    missing."""
     # an unknown model or option, and broken code, is told before a clip is touched
     session.try_code()
     manifest = session.manifest([live], backend)
     session.require_evaluation(manifest)  # before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
     features = extract_missing(manifest, found, session.config.features, backend, [live])
-    plan = session.plan(manifest, features)
-    run_dir = session.workspace.run_dir(plan.digest)
-    begin_folder(run_dir, plan, features.stored)
-    keep_environment(run_dir)
-    ids = [clip.id for clip in plan.clips]
-    return plan, lambda: features.inputs(ids, plan.model, session.config.inputs), run_dir
+    return session.plan(manifest, features), features
 
 
 def extracted(

@@ -88,15 +88,15 @@ def compare(
     swapped_RP = rng.integers(0, 2, size=(resamples, subjects))
     null_MR = _difference(
         metrics,
-        _pooled(1 - swapped_RP, a_SPKK),
-        _pooled(1 - swapped_RP, b_SPKK),
-        _pooled(swapped_RP, b_SPKK),
-        _pooled(swapped_RP, a_SPKK),
+        pooled(1 - swapped_RP, a_SPKK),
+        pooled(1 - swapped_RP, b_SPKK),
+        pooled(swapped_RP, b_SPKK),
+        pooled(swapped_RP, a_SPKK),
     )
     # Equal up to rounding is equal: sums are taken in another order under a swap.
     p_M = (1 + (np.abs(null_MR) >= np.abs(observed_M)[:, None] - 1e-12).sum(1)) / (1 + resamples)
     drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
-    boot_MR = _difference(metrics, _pooled(drawn_RP, a_SPKK), _pooled(drawn_RP, b_SPKK))
+    boot_MR = _difference(metrics, pooled(drawn_RP, a_SPKK), pooled(drawn_RP, b_SPKK))
     uar, uf1, *more = (
         Tested(float(value), percentiles(row_R, confidence), float(p))
         for value, row_R, p in zip(observed_M, boot_MR, p_M, strict=True)
@@ -147,7 +147,7 @@ def _only(predictions: Predictions, clips: set[str]) -> Predictions:
     return predictions.take(np.array([clip in clips for clip in predictions.clip_ids], dtype=bool))
 
 
-def _pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
+def pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
     """confusion_RSKK: the sum of the subjects' matrices, each times its weight, for every resample and
     seed."""
     seeds, subjects, classes, _ = confusion_SPKK.shape

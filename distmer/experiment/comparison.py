@@ -151,6 +151,8 @@ class Comparison:
     resamples: int = 10_000
     metrics: tuple[Named, ...] = ()
     link: str | None = None  # where MLflow's pages show the runs side by side
+    # (``on``, clip id) → px, the mean motion in a clip that no row got right, where it is known
+    motion: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     @property
     def exit_status(self) -> int:

@@ -8,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from distmer.config import FeatureConfig, InputConfig
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers, Step
@@ -60,6 +62,19 @@ class Features:
         features = self.store.load([(clip, self.keys[clip]) for clip in clip_ids], model.inputs)
         x_NCHW = model_inputs(features, model.inputs, model.size, config)
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
+
+    def motion(self, clip_ids: Sequence[str]) -> dict[str, float]:
+        """Clip id → how far the face moves from onset to apex, px: the mean length of the stored flow. Empty
+        for published maps, which have lost their scale; without clips whose features are not stored."""
+        if self.store.unit != "px":
+            return {}
+        stored = self.stored
+        there = [clip for clip in clip_ids if clip in stored and stored[clip].status == "ok"]
+        if not there:
+            return {}
+        found = self.store.load([(clip, self.keys[clip]) for clip in there], ("u", "v"))
+        length_NHW = np.hypot(found.channel("u"), found.channel("v"))
+        return dict(zip(found.clip_ids, length_NHW.mean(axis=(1, 2)).tolist(), strict=True))
 
 
 def locate(

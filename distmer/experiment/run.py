@@ -19,6 +19,7 @@ from distmer.experiment.events import (
     Observers,
     RunEnded,
     RunStarted,
+    Step,
 )
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
@@ -112,6 +113,36 @@ def _with_weights(ledger: Ledger, before: FoldResult, report: FoldResult | FoldF
     why = why.rstrip(".")
     _log.warning("fold %s, seed %d: its weights are not kept (%s).", before.fold_id, before.seed, why)
     return before
+
+
+def train_jobs(
+    jobs: Sequence[FoldJob],
+    train: Train,
+    inputs: Callable[[], Inputs],
+    ledger: Ledger,
+    observers: Sequence[Observer],
+    what: str,
+) -> tuple[dict[str, FoldResult], list[FoldFailure]]:
+    """Folds that are not one run, by digest, and those that failed: what the ledger lacks is trained.
+
+    ``what`` names them on the progress display. Ctrl-C is passed on; what is finished is kept.
+    """
+    unique = {job.digest: job for job in jobs}
+    found = ledger.known(unique)
+    missing = [job for digest, job in unique.items() if digest not in found]
+    failures: list[FoldFailure] = []
+    notify, cached = Observers(observers), len(found)
+    notify(Step(what, cached, len(unique), cached))
+    for report in _reports(train, missing, inputs):
+        match report:
+            case FoldResult():
+                found[report.digest] = ledger.put(report)
+            case FoldFailure():
+                failures.append(report)
+            case FoldBegun():
+                continue
+        notify(Step(what, len(found) + len(failures), len(unique), cached, len(failures)))
+    return found, failures
 
 
 def _reports(train: Train, missing: Sequence[FoldJob], inputs: Callable[[], Inputs]) -> Iterator[Report]:

@@ -8,6 +8,7 @@ import json
 import pandas as pd
 
 from distmer.experiment.comparison import Comparison, Entry, Pair
+from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
@@ -75,6 +76,58 @@ def subject_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["on", "row", "subject", "n", "correct"])
 
 
+def hard_frame(comparison: Comparison) -> pd.DataFrame:
+    """One row a clip that no row and no seed of the comparison got right: its class, the answers, and how far
+    the face moves, px, where that is known."""
+    rows = [
+        {
+            "on": clip.on,
+            "clip": clip.clip,
+            "class": clip.truth,
+            "answers": ", ".join(f"{name} {times}" for name, times in clip.answers.items()),
+            "motion_px": comparison.motion.get((clip.on, clip.clip)),
+        }
+        for clip in always_wrong(comparison.entries)[0]
+    ]
+    return pd.DataFrame(rows, columns=["on", "clip", "class", "answers", "motion_px"])
+
+
+def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> Table:
+    """Those clips (or ``most`` of them) as a table, the least motion first."""
+    columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
+    ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
+    rows = [
+        Row(
+            (
+                _on(str(row["clip"]), str(row["on"]) if pd.notna(row["on"]) else ""),
+                str(row["class"]),
+                str(row["answers"]),
+                "" if pd.isna(row["motion_px"]) else f"{float(row['motion_px']):.2f}",
+            )
+        )
+        for _, row in ordered.head(most or len(ordered)).iterrows()
+    ]
+    return Table(columns, rows, title)
+
+
+def _hard_parts(comparison: Comparison) -> list[Part]:
+    _, counted = always_wrong(comparison.entries)
+    if not counted:
+        return []
+    of = ", ".join(
+        f"{clips} clips, {answers} answers each{f' on {on}' if on else ''}"
+        for on, (clips, answers) in counted.items()
+    )
+    hard = hard_frame(comparison)
+    if hard.empty:
+        return [Lines([f"no clip was always wrong ({of})"])]
+    cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
+    title = f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):"
+    return [hard_table(hard, title, _HARD_SHOWN)]
+
+
+_HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
+
 # Of fewer subjects there are too few ways to swap two rows: no paired test can come below .05.
 _ENOUGH = 6
 
@@ -96,6 +149,7 @@ def comparison_report(comparison: Comparison) -> Document:
         parts.append(Lines(["nothing is tested: no two rows are of the same data"]))
     untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
     parts += [Lines(untested)] if untested else []
+    parts += _hard_parts(comparison)
     parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
@@ -109,6 +163,7 @@ def comparison_files(comparison: Comparison) -> dict[str, str]:
         "scores.csv": score_frame(comparison).to_csv(index=False),
         "pairs.csv": pair_frame(comparison).to_csv(index=False),
         "subjects.csv": subject_frame(comparison).to_csv(index=False),
+        "always_wrong.csv": hard_frame(comparison).to_csv(index=False),
         "scores.tex": _paper_table(comparison).latex(),
         "comparison.json": json.dumps(whole, indent=1),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from distmer.evaluation.summary import Summary
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult
 from distmer.report.axes import plain_axes
+from distmer.report.curve import draw_curve
 from distmer.report.curves import CURVES, curves_of, in_order
 from distmer.report.svg import plain_text
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
@@ -272,3 +274,20 @@ def _title(figure: Figure, plan: Plan, note: str) -> None:
 def _over_seeds(predictions: Predictions) -> str:
     seeds = len(set(predictions.seed_N.tolist()))
     return f" · {seeds} seeds" if seeds > 1 else ""
+
+
+def learning_curve(tree: Mapping[str, Any]) -> Figure:
+    """The drawing of a ``curve.json``, under a title as above all figures."""
+    figure = Figure(figsize=(9.2, 4.2))
+    colours = {"ink": _INK, "muted": _MUTED, "line": _GRID, "uar": _SERIES[0], "uf1": _SERIES[1]}
+    draw_curve(figure, tree, colours, head=0.85 if tree["stamps"] else 0.6)
+    x, height = 0.25 / figure.get_figwidth(), figure.get_figheight()
+    title = f"learning curve of {tree['model']} on {tree['dataset']}"
+    figure.text(x, 1 - 0.3 / height, title, fontsize=13, fontweight="bold", color=_INK, va="center")
+    words = f"{tree['confidence']:.0%} interval over held-out subjects · dots: repetitions · dashed: floor"
+    figure.text(x, 1 - 0.56 / height, words, fontsize=9, color=_MUTED, va="center")
+    if tree["stamps"]:
+        alarm = f"NOT A HEADLINE: {', '.join(tree['stamps'])}"
+        figure.text(x, 1 - 0.8 / height, alarm, fontsize=9, fontweight="bold", color=_ALARM, va="center")
+    plain_text(figure)
+    return figure

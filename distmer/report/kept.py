@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
     from distmer.sweep.plan import Trial
 
-Kind = Literal["run", "sweep", "comparison"]
+Kind = Literal["run", "sweep", "comparison", "curve"]
 _MARKS: tuple[tuple[str, Kind], ...] = (
     ("sweep.yaml", "sweep"),
     ("config.yaml", "run"),
     ("pairs.csv", "comparison"),
+    ("curve.yaml", "curve"),
 )
-_WORDS = ("on", "row", "a", "b", "subject", "note", "verdict")
-_KEPT = "runs, sweeps or comparisons"
+_WORDS = ("on", "row", "a", "b", "subject", "note", "verdict", "clip", "class", "answers")
+_KEPT = "runs, sweeps, comparisons or curves"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,11 +67,12 @@ class KeptComparison:
     scores: pd.DataFrame
     pairs: pd.DataFrame
     subjects: pd.DataFrame  # on, row, subject, n, correct; without rows in a folder of an earlier version
+    hard: pd.DataFrame  # on, clip, class, answers, motion_px; without columns in such a folder
     texts: Mapping[str, str]  # the files to copy from, by name
 
 
 def kind_of(folder: Place) -> Kind:
-    """What lies in a folder. BadInput where it is not there, or is none of the three."""
+    """What lies in a folder. BadInput where it is not there, or is none of the four."""
     if not folder.is_dir():
         beside = folder.parent
         names = [other.name for other in beside.iterdir()] if beside.is_dir() else []
@@ -81,8 +83,8 @@ def kind_of(folder: Place) -> Kind:
             return kind
     marks = ", ".join(name for name, _ in _MARKS)
     raise BadInput(
-        f"{folder}: it holds none of {marks}, so it is no run, sweep or comparison; give a folder below"
-        f" <workspace>/{_KEPT}."
+        f"{folder}: it holds none of {marks}, so it is no run, sweep, comparison or curve; give a folder"
+        f" below <workspace>/{_KEPT}."
     )
 
 
@@ -128,8 +130,20 @@ def read_comparison(folder: Place) -> KeptComparison:
         subjects=subjects
         if len(subjects)
         else pd.DataFrame(columns=["on", "row", "subject", "n", "correct"]),
+        hard=_frame(folder / "always_wrong.csv"),
         texts={name: text for name in names if (text := _text(folder / name))},
     )
+
+
+def read_curve_file(folder: Place) -> dict[str, Any]:
+    """``curve.json`` of a learning curve. BadInput where it is not there or cannot be read."""
+    tree = _mapping(folder / "curve.json")
+    if not isinstance(tree.get("points"), list):
+        raise BadInput(
+            f"{folder}: there is no learning curve in curve.json, so none has come to its end here; run the"
+            " same `distmer curve` command again, which keeps what was finished."
+        )
+    return tree
 
 
 def _text(path: Place) -> str:

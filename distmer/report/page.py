@@ -1,21 +1,26 @@
-"""``report.html``: the page of a run, a sweep or a comparison, made from what its folder keeps."""
+"""``report.html``: the page of a run, a sweep, a comparison or a learning curve, made from what its folder
+keeps."""
 
 from __future__ import annotations
 
-from distmer.report.kept import kind_of, read_comparison, read_run
+from distmer.report.kept import kind_of, read_comparison, read_curve_file, read_run
 from distmer.storage import Place, write
 
 NAME = "report.html"
 
 
 def page_of(folder: Place) -> str:
-    """The page as HTML. BadInput where there is none of the three in the folder, or it has not come to its
+    """The page as HTML. BadInput where there is none of the four in the folder, or it has not come to its
     end."""
     kind = kind_of(folder)
     if kind == "comparison":
         from distmer.report.page_comparison import comparison_page
 
         return comparison_page(read_comparison(folder))
+    if kind == "curve":
+        from distmer.report.page_curve import curve_page
+
+        return curve_page(read_curve_file(folder))
     kept = read_run(folder)
     if kind == "sweep":
         from distmer.report.page_sweep import sweep_page

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from distmer.report.comparison import hard_table
 from distmer.report.html import render
 from distmer.report.kept import KeptComparison
 from distmer.report.svg import forest_svg
@@ -48,6 +49,8 @@ def comparison_page(kept: KeptComparison) -> str:
             f"{row['a']} and {row['b']}{_at(row['on'])}: {row['verdict']}" for _, row in untested.iterrows()
         ],
         wins=_wins(tested, kept.subjects),
+        hard=hard_table(kept.hard) if len(kept.hard) else None,
+        knows_hard="clip" in kept.hard,
         texts=kept.texts,
     )
 

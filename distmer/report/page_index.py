@@ -66,7 +66,9 @@ class Found:
     unreadable: Sequence[str]
 
 
-def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> str:
+def index_page(
+    title: str, runs: Place, sweeps: Place, comparisons: Place, curves: Place | None = None
+) -> str:
     """The page as HTML. A folder that cannot be read is listed with the reason, and ends nothing."""
     places = [("run", "runs", folder) for folder in _folders(runs)]
     places += [("sweep", "sweeps", folder) for folder in _folders(sweeps)]
@@ -84,6 +86,7 @@ def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place) -> st
         unfinished=found.unfinished,
         unreadable=found.unreadable,
         comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
+        curves=[(folder.name, _link("curves", folder)) for folder in (_folders(curves) if curves else ())],
     )
 
 

@@ -20,10 +20,17 @@ from pydantic.fields import FieldInfo
 from distmer.cli import main
 from distmer.config import ActsIf, Config, ModelConfig, Named, PathMark
 from distmer.experiment.comparison import CompareConfig
+from distmer.experiment.curve import CurveConfig
+from distmer.habits.config import HabitsConfig
 from distmer.sweep.space import Domain, SweepConfig
 
 # What a configuration of some command has beside the settings of an experiment.
-OF_COMMANDS = {"compare": CompareConfig, "sweep": SweepConfig}
+OF_COMMANDS = {
+    "compare": CompareConfig,
+    "sweep": SweepConfig,
+    "curve": CurveConfig,
+    "habits": HabitsConfig,
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -17,7 +17,13 @@ from distmer.commands.compare import compare_runs, run_comparison
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.experiment.results_file import Results
 from distmer.models import models
-from distmer.report.comparison import comparison_files, comparison_report, pair_frame, score_frame
+from distmer.report.comparison import (
+    comparison_files,
+    comparison_report,
+    hard_frame,
+    pair_frame,
+    score_frame,
+)
 from distmer.types import BadInput, Predictions
 from harness import toy
 
@@ -137,6 +143,31 @@ def test_what_few_subjects_cannot_show_is_said(subjects: int) -> None:
     assert "nothing is tested" not in text
 
 
+def test_clips_that_every_row_and_seed_got_wrong_are_listed_and_no_others() -> None:
+    rows = [entry("one", 0.6, 0), entry("other", 0.6, 1)]
+    twice = rows[1].predictions
+    assert twice is not None and rows[0].predictions is not None
+    right = replace(twice, y_pred_N=np.where(np.arange(90) == 7, twice.y_true_N, twice.y_pred_N))
+    again = replace(right, seed_N=np.ones(90, int))  # a second seed, with clip 7 right
+    rows[1] = replace(rows[1], predictions=Predictions.concat([twice, again]))
+    wrong = [p.y_true_N != p.y_pred_N for p in (rows[0].predictions, twice, again)]
+    expected = {f"toy/s{i % 15}/c{i}" for i in np.flatnonzero(np.all(wrong, axis=0))}
+    other = entry("apart", 0.0, 2, "elsewhere")  # one answer a clip says nothing
+    comparison = conclude_comparison("c", [*rows, other], None, 200)
+    clip = min(expected)
+    frame = hard_frame(replace(comparison, motion={("", clip): 0.25}))
+    assert set(frame["clip"]) == expected and 0 < len(expected) < 60 and set(frame["on"]) == {""}
+    row = frame[frame["clip"] == clip].iloc[0]
+    number = int(clip.rpartition("c")[2])
+    classes = RESULTS.classes
+    assert (row["class"], row["answers"]) == (classes[number % 3], f"{classes[(number + 1) % 3]} 3")
+    assert row.motion_px == 0.25
+    text = comparison_report(comparison).text(width=140)
+    assert f"{len(expected)} clips that every row and seed got wrong (of 90 clips, 3 answers each" in text
+    alone = conclude_comparison("c", [other], None, 200)
+    assert hard_frame(alone).empty and "every row and seed" not in comparison_report(alone).text()
+
+
 def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
     real, fair = entry("real", 0.95, 0), entry("fair", 0.9, 1)
     two_classes = RESULTS.model_copy(update={"classes": ("a", "b")})
@@ -186,6 +217,7 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     }
     assert comparison.exit_status == 0
     kept = {"comparison.md", "comparison.json", "scores.csv", "pairs.csv", "subjects.csv", "scores.tex"}
+    kept |= {"always_wrong.csv"}
     assert {p.name for p in folder.iterdir()} == {*kept, "report.html"}
     frame = pd.read_csv(folder / "scores.csv").set_index("row")
     report, files = comparison_report(comparison), comparison_files(comparison)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distmer.config import FeatureConfig
+from distmer.experiment.prepare import Features
 from distmer.features.row import FeatureRow, to_rows, to_table
 from distmer.features.store import FeatureStore
 from distmer.types import BadInput
@@ -272,3 +273,15 @@ def test_an_empty_store_reads_as_empty(tmp_path: Path) -> None:
     store = _store(tmp_path)
     store.write([])
     assert store.index == {} and len(store.load([])) == 0
+
+
+def test_motion_is_the_mean_length_of_the_flow_in_px_and_maps_without_px_have_none(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    flow_HW2 = np.zeros((16, 16, 2), np.float32)
+    flow_HW2[:8] = (3, -4)  # 5 px in the upper half, nothing below
+    store.write([_row("a", flow_HW2=flow_HW2), _row("b", flow_HW2=2 * flow_HW2), _failed("c")])
+    keys = {f"d/s/{key}": key for key in ("b", "a", "c", "gone")}
+    assert Features(store, keys, (), ()).motion(list(keys)) == {"d/s/b": 5.0, "d/s/a": 2.5}
+    maps = _store(tmp_path, "minmax")
+    maps.write([_map_row("m", 16)])
+    assert Features(maps, {"d/s/m": "m"}, (), ()).motion(["d/s/m"]) == {}

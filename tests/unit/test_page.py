@@ -320,7 +320,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     assert near.code == 2 and "did you mean 'abc123'?" in near.sentence
     (tmp_path / "other").mkdir()
     none = say("report", str(tmp_path / "other"))
-    assert none.code == 2 and "so it is no run, sweep or comparison" in none.sentence
+    assert none.code == 2 and "so it is no run, sweep, comparison or curve" in none.sentence
     for name, text in (
         ("curves.json", '{"train_loss": 3}'),
         ("environment.json", "[1]"),

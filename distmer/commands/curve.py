@@ -1,0 +1,90 @@
+"""`distmer curve`: a configuration on a growing share of its training subjects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import yaml
+
+from distmer.commands.run import prepared
+from distmer.commands.session import Session, keep_environment, remove_leftovers_of
+from distmer.config import Config, parse
+from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
+from distmer.experiment.curve import CurvePlan, conclude_curve, plan_curve, read_curve
+from distmer.experiment.events import Observers
+from distmer.experiment.plan import acting_settings
+from distmer.experiment.run import train_jobs
+from distmer.models import is_network
+from distmer.report.curve import curve_bytes, curve_csv, curve_json, curve_report
+from distmer.report.live import LiveProgress
+from distmer.report.page import write_page
+from distmer.report.run_folder import write_figures
+from distmer.storage import Place, write
+from distmer.types import FoldFailure
+from distmer.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+def draw_learning_curve(
+    path: Place | None,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    local: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Place]:
+    """The curve of a configuration as ``curve.json`` holds it, and its folder.
+
+    Finished trainings are in the ledger: after Ctrl-C the same command goes on from there. Raises BadInput
+    before anything is trained where the configuration does not fit.
+    """
+    place = Workspace.find(workspace, environ)
+    layers = load_layers(path, overrides, workspace=place.root)
+    tree = with_environment(merge_layers(layers), environ)
+    section, rest = read_curve(tree, origin(path, overrides))
+    session = Session(parse(Config, rest, origin(path, overrides), also=["curve"]), place)
+    warn_of_unused(layers, [rest], is_network)
+    session.model()
+    session.workspace.require()
+    remove_leftovers_of(session)
+    watching = [LiveProgress()] if progress else []
+    with Observers(watching) as live, closing(session.backend(local)) as backend:
+        backend.require(session.config.cluster)
+        run, features = prepared(session, backend, live, retry_failed=retry_failed)
+        plan = plan_curve(run, features.keys, section)
+        folder = session.workspace.curve_dir(plan.digest)
+        _begin(folder, plan)
+        jobs, clips = [part.job for part in plan.parts], [clip.id for clip in run.clips]
+        inputs = partial(features.inputs, clips, run.model, session.config.inputs)
+        failures: list[FoldFailure] = []
+        try:
+            what = f"{run.model.info.name}: folds of the learning curve"
+            folds, failures = train_jobs(jobs, backend.train, inputs, session.ledger, [live], what)
+        except KeyboardInterrupt:
+            folds = session.ledger.known({job.digest for job in jobs})
+            _log.warning("Stopped: %d trainings are finished and kept; the same command goes on.", len(folds))
+    found = curve_json(conclude_curve(plan, folds, failures))
+    write(folder / "curve.json", curve_bytes(found))
+    write(folder / "curve.csv", curve_csv(found).encode())
+    write(folder / "curve.md", curve_report(found).markdown().encode())
+    if any(point["uar"] is not None for point in found["points"]):
+        from distmer.report.figures import learning_curve  # matplotlib takes half a second to load
+
+        write_figures(folder, {"curve": partial(learning_curve, found)}, dpi=150)
+    write_page(folder)
+    return found, folder
+
+
+def _begin(folder: Place, plan: CurvePlan) -> None:
+    """The settings, as a configuration that draws this curve again."""
+    run = plan.plan
+    settings = {**acting_settings(run.config, run.model), "curve": plan.section.model_dump(mode="json")}
+    write(folder / "curve.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+    keep_environment(folder)

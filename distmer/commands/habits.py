@@ -1,0 +1,119 @@
+"""`distmer habits`: what each dishonest habit of evaluation is worth, on the clips of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+from distmer.commands.run import prepared
+from distmer.commands.session import Session, remove_leftovers_of
+from distmer.config import Config, parse
+from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
+from distmer.digests import digest
+from distmer.experiment.backend import Backend
+from distmer.experiment.events import Observer, Observers
+from distmer.experiment.plan import Plan
+from distmer.experiment.prepare import Features
+from distmer.experiment.run import train_jobs
+from distmer.habits.config import expand
+from distmer.habits.prices import Price
+from distmer.habits.pricing import Pricing
+from distmer.habits.trainings import Trainings
+from distmer.models import is_network, resolve
+from distmer.report.habits import PriceList, habits_csv, habits_report
+from distmer.report.live import LiveProgress
+from distmer.storage import Place, write
+from distmer.training.fold_inputs import Inputs
+from distmer.types import BadInput, FoldResult
+from distmer.workspace import Workspace
+
+
+def price_habits(
+    path: Place | None,
+    overrides: Sequence[str],
+    workspace: str | None,
+    environ: Mapping[str, str],
+    *,
+    local: bool = False,
+    progress: bool = True,
+) -> tuple[PriceList, Place]:
+    """The price list of a configuration with a ``habits:`` section, and its folder.
+
+    Finished folds are in the ledger; the same command goes on from there. Nothing is written into a run
+    folder or to MLflow. Raises BadInput before anything is trained where the configuration does not fit.
+    """
+    place = Workspace.find(workspace, environ)
+    layers = load_layers(path, overrides, workspace=place.root)
+    tree = with_environment(merge_layers(layers), environ)
+    section, cases = expand(tree, origin(path, overrides))
+    finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
+    warn_of_unused(layers, finals, is_network)
+    base_tree = {key: value for key, value in tree.items() if key != "habits"}
+    base = Session(parse(Config, base_tree, origin(path, overrides)), place)
+    base.workspace.require()
+    remove_leftovers_of(base)
+    prices: list[Price] = []
+    unpriced: list[tuple[str, str, str]] = []
+    digests: list[str] = []
+    plan: Plan | None = None
+    watching = [LiveProgress()] if progress else []
+    with Observers(watching) as live, closing(base.backend(local)) as backend:
+        backend.require(base.config.cluster)
+        for case in cases:  # the models share one connection to Ray, which takes the code of all along
+            Session(case.config, place).try_code()
+        for case in cases:
+            session = Session(case.config, place)
+            plan, features = prepared(session, backend, live)
+            fit = _Fit(session, features, [clip.id for clip in plan.clips], backend, live, digests)
+            for found in Pricing(case, section, plan, features.keys, fit).prices():
+                if isinstance(found, Price):
+                    prices.append(found)
+                else:
+                    unpriced.append((case.label, *found))
+    assert plan is not None  # `expand` gives at least one model
+    subjects = {clip.subject_key for clip in plan.clips}
+    listed = PriceList(
+        plan.manifest.protocol,
+        len(plan.clips),
+        len(subjects),
+        base.config.evaluation.confidence,
+        tuple(prices),
+        tuple(unpriced),
+        digest({"jobs": sorted(set(digests)), "habits": section.model_dump(mode="json")}),
+    )
+    folder = base.workspace.habits_dir(listed.digest)
+    write(folder / "habits.md", habits_report(listed).markdown().encode())
+    write(folder / "habits.csv", habits_csv(listed).encode())
+    return listed, folder
+
+
+class _Fit:
+    """Trains the folds that a habit asks for, on a backend that serves all of them."""
+
+    def __init__(
+        self,
+        session: Session,
+        features: Features,
+        clips: list[str],
+        backend: Backend,
+        live: Observer,
+        digests: list[str],
+    ) -> None:
+        self._session, self._features, self._clips = session, features, clips
+        self._backend, self._live, self._digests = backend, live, digests
+
+    def __call__(self, own: Trainings, what: str) -> list[FoldResult]:
+        """The folds in the order of their jobs. BadInput where one failed."""
+        model = resolve(own.config.model)
+
+        def inputs() -> Inputs:
+            return own.inputs(self._features.inputs(self._clips, model, own.config.inputs))
+
+        ledger, jobs = self._session.ledger, own.jobs
+        found, failures = train_jobs(jobs, self._backend.train, inputs, ledger, [self._live], what)
+        if failures:
+            first = failures[0]
+            reason = f"{len(failures)} of {len(jobs)} folds failed, the first of them {first.fold_id}"
+            raise BadInput(f"{reason}: {first.reason}")
+        self._digests += [job.digest for job in jobs]
+        return [found[job.digest] for job in jobs]

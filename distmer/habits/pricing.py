@@ -1,0 +1,242 @@
+"""The price list of one model: every habit of the literature, on the same clips and with the same recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distmer.config import Named
+from distmer.evaluation.named import Metric, chosen
+from distmer.experiment.plan import Plan
+from distmer.habits import trainings
+from distmer.habits.config import Case, HabitsConfig
+from distmer.habits.prices import (
+    Price,
+    Reported,
+    best_seed,
+    counts,
+    mean_over_folds,
+    mean_over_seeds,
+    price,
+)
+from distmer.habits.trainings import Trainings
+from distmer.types import BadInput, FoldResult, Predictions
+
+# Trains folds, and gives them in the order of their jobs; BadInput where one fails. The words name them.
+Fit = Callable[[Trainings, str], list[FoldResult]]
+
+LOSO = "leave one subject out"
+EPOCH_BY_SUBJECT = "epoch by test subject"
+EPOCH_BY_FOLDS = "epoch by test folds"
+MEAN_OVER_FOLDS = "mean over folds for pooled"
+MICRO = "micro F1 for UF1"
+WEIGHTED = "weighted F1 for UF1"
+CLIP_WISE = "clip-wise folds"
+OVER_ALL = "normalised over all clips"
+OVERSAMPLED = "oversampled before the split"
+BEST_SEED = "best seed"
+TUNED = "tuned on the LOSO score"
+DROPPED = "hard clips dropped"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pricing:
+    """Prices the habits of one model. ``plan``: of the honest run; ``keys``: clip id → feature key;
+    ``random``: whether the seed changes anything, which is found out first."""
+
+    case: Case
+    section: HabitsConfig
+    plan: Plan
+    keys: Mapping[str, str]
+    fit: Fit
+    random: bool = True
+
+    def prices(self) -> Iterator[Price | tuple[str, str]]:
+        """Every price, habit by habit; (habit, reason) of one that cannot be priced, as when a fold fails."""
+        network = self.plan.model.info.kind == "torch"
+        try:
+            own = self if network else replace(self, random=self._is_random())
+        except BadInput as error:  # without an honest score there is nothing to compare with
+            yield LOSO, str(error)
+            return
+        ways = {LOSO: own._reporting, CLIP_WISE: own._clip_wise, OVERSAMPLED: own._oversampled}
+        ways |= {OVER_ALL: own._over_all, TUNED: own._tuned}
+        ways |= {BEST_SEED: own._best_seed} if own.random else {}
+        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs} if network else {}
+        for habit, way in ways.items():
+            try:
+                yield from way()
+            except BadInput as error:
+                yield habit, str(error)
+
+    def _is_random(self) -> bool:
+        """Whether another seed gives other predictions."""
+        first = self.case.config.seeds[0]
+        both = trainings.loso(self.plan, self.keys, self.case.config, (first, first + 1))
+        folds = self._fitted(both, LOSO)
+        half = len(folds) // 2
+        pairs = zip(folds[:half], folds[half:], strict=True)
+        return any(not np.array_equal(a.predictions.prob_NK, b.predictions.prob_NK) for a, b in pairs)
+
+    def _loso(self, seeds: Sequence[int]) -> Predictions:
+        """The honest predictions. A network is trained once for them and for the choice of an epoch: after
+        its last epoch it is the same to the bit, whether or not anybody looked at the others."""
+        if self.plan.model.info.kind == "classical":
+            return self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+        return Predictions.concat([at_epoch(fold, -1).predictions for fold in self._looked(seeds)])
+
+    def _looked(self, seeds: Sequence[int]) -> list[FoldResult]:
+        looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
+        return self._fitted(looked, f"{LOSO}, every epoch")
+
+    def _reporting(self) -> Iterator[Price]:
+        """Habits that need no training of their own: the same predictions, reported otherwise."""
+        predictions = self._loso(self._seeds(self.section.seeds))
+        uar, uf1, accuracy, weighted = self._metrics
+        for metric in (uf1, uar):
+            honest = self._honest(metric, predictions)
+            feigned = replace(honest, score=mean_over_folds(metric))
+            yield self._price(MEAN_OVER_FOLDS, metric, honest, feigned)
+        honest = self._honest(uf1, predictions)
+        for habit, other in ((MICRO, accuracy), (WEIGHTED, weighted)):
+            yield self._price(habit, uf1, honest, replace(honest, score=mean_over_seeds(other)))
+        easy = without_hard(predictions, self.section.dropped)
+        yield from self._prices(f"{DROPPED} ({self.section.dropped:.0%})", predictions, easy)
+
+    def _best_seed(self) -> Iterator[Price]:
+        seeds = self._seeds(self.section.seeds)
+        predictions = self._loso(seeds)
+        for metric in (self._metrics[1], self._metrics[0]):
+            honest = self._honest(metric, predictions)
+            feigned = replace(honest, score=best_seed(metric))
+            yield self._price(f"{BEST_SEED} of {len(seeds)}", metric, honest, feigned)
+
+    def _epochs(self) -> Iterator[Price]:
+        seeds, uf1 = self._seeds(self.section.seeds), self._metrics[1]
+        honest, folds = self._loso(seeds), self._looked(seeds)
+        by_subject = [at_epoch(fold, most_accurate(fold)) for fold in folds]
+        for habit, chosen_folds in (
+            (EPOCH_BY_SUBJECT, by_subject),
+            (EPOCH_BY_FOLDS, common_epoch(folds, uf1)),
+        ):
+            feigned = Predictions.concat([fold.predictions for fold in chosen_folds])
+            yield from self._prices(habit, honest, feigned)
+
+    def _clip_wise(self) -> Iterator[Price]:
+        yield from self._against_loso(CLIP_WISE, trainings.clip_wise)
+
+    def _oversampled(self) -> Iterator[Price]:
+        yield from self._against_loso(OVERSAMPLED, trainings.oversampled)
+
+    def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
+        seeds, section = self._seeds(self.section.retrained), self.section
+        honest = self._loso(seeds)
+        own = split(self.plan, self.keys, self.case.config, seeds, section.clip_folds, section.seed)
+        yield from self._prices(habit, honest, self._predicted(own, habit))
+
+    def _over_all(self) -> Iterator[Price]:
+        seeds = self._seeds(self.section.retrained)
+        honest = trainings.standardised(self.plan, self.keys, self.case.config, seeds)
+        own = trainings.over_all_clips(self.plan, self.keys, self.case.config, seeds)
+        yield from self._prices(
+            OVER_ALL, self._predicted(honest, "normalised by training clips"), self._predicted(own, OVER_ALL)
+        )
+
+    def _tuned(self) -> Iterator[Price]:
+        """The setting of best LOSO score, against the one that inner folds choose for each fold alone."""
+        seed, uf1, k = self.case.config.seeds[0], self._metrics[1], len(self.plan.classes)
+        outer: list[list[FoldResult]] = []
+        inner: list[dict[str, FoldResult]] = []
+        for config in self.case.tuned:
+            outer.append(self._fitted(trainings.loso(self.plan, self.keys, config, (seed,)), TUNED))
+            own = trainings.inner(self.plan, self.keys, config, self.section.inner_folds, seed)
+            inner.append({fold.fold_id: fold for fold in self._fitted(own, "tuned on inner folds")})
+        flat = [Predictions.concat([fold.predictions for fold in folds]) for folds in outer]
+        best = max(range(len(flat)), key=lambda i: (_score(uf1, flat[i], k), -i))
+        nested: list[Predictions] = []
+        for f, fold in enumerate(self.plan.folds):
+            seen = [
+                Predictions.concat([one.predictions for name, one in of.items() if _within(name, fold.id)])
+                for of in inner
+            ]
+            chosen_here = max(range(len(seen)), key=lambda i: (_score(uf1, seen[i], k), -i))
+            nested.append(outer[chosen_here][f].predictions)
+        yield from self._prices(f"{TUNED} ({len(flat)} settings)", Predictions.concat(nested), flat[best])
+
+    def _prices(self, habit: str, honest: Predictions, feigned: Predictions) -> Iterator[Price]:
+        """The prices in UF1 and in UAR of other predictions, reported honestly."""
+        for metric in (self._metrics[1], self._metrics[0]):
+            yield self._price(habit, metric, self._honest(metric, honest), self._honest(metric, feigned))
+
+    def _price(self, habit: str, metric: Metric, honest: Reported, feigned: Reported) -> Price:
+        return price(self.case.label, habit, metric.title, honest, feigned, self.case.config.evaluation)
+
+    def _honest(self, metric: Metric, predictions: Predictions) -> Reported:
+        subjects = sorted({clip.subject_key for clip in self.plan.clips})
+        return Reported(mean_over_seeds(metric), counts(predictions, subjects, len(self.plan.classes)))
+
+    def _predicted(self, own: Trainings, what: str = LOSO) -> Predictions:
+        return own.predictions(self._fitted(own, what))
+
+    def _fitted(self, own: Trainings, what: str) -> list[FoldResult]:
+        return self.fit(own, f"{self.case.label}: {what}")
+
+    def _seeds(self, count: int) -> range:
+        first = self.case.config.seeds[0]
+        return range(first, first + (count if self.random else 1))
+
+    @property
+    def _metrics(self) -> tuple[Metric, ...]:
+        """UAR, UF1, accuracy (which is the micro-averaged F1), weighted F1."""
+        return chosen((Named(name="accuracy"), Named(name="weighted_f1")), len(self.plan.classes))
+
+
+def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
+    """The fold as it predicted after an epoch, counted from 0; −1 is the last."""
+    prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
+    own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
+    return replace(fold, predictions=own)
+
+
+def most_accurate(fold: FoldResult) -> int:
+    """The epoch at which most held-out clips of the fold are right; the earliest of equal ones."""
+    y_pred_EN = np.asarray(fold.epoch_prob_ENK).argmax(axis=2)
+    return int((y_pred_EN == fold.predictions.y_true_N).mean(axis=1).argmax())
+
+
+def common_epoch(folds: list[FoldResult], metric: Metric) -> list[FoldResult]:
+    """Each seed's folds at the one epoch at which the seed's pooled score is best."""
+    found: list[FoldResult] = []
+    for seed in dict.fromkeys(fold.seed for fold in folds):
+        own = [fold for fold in folds if fold.seed == seed]
+        shape = np.asarray(own[0].epoch_prob_ENK).shape
+        score_E = [
+            _score(metric, Predictions.concat([at_epoch(fold, e).predictions for fold in own]), shape[2])
+            for e in range(shape[0])
+        ]
+        found += [at_epoch(fold, int(np.argmax(score_E))) for fold in own]
+    return found
+
+
+def without_hard(predictions: Predictions, share: float) -> Predictions:
+    """The predictions without the ``share`` of the clips whose true class got the least probability, the mean
+    over seeds."""
+    true_N = predictions.prob_NK[np.arange(len(predictions)), predictions.y_true_N]
+    own: dict[str, list[float]] = {}
+    for clip, probability in zip(predictions.clip_ids, true_N.tolist(), strict=True):
+        own.setdefault(clip, []).append(probability)
+    ranked = sorted(own, key=lambda clip: (float(np.mean(own[clip])), clip))
+    hard = set(ranked[: round(share * len(ranked))])
+    return predictions.take(np.array([clip not in hard for clip in predictions.clip_ids]))
+
+
+def _score(metric: Metric, predictions: Predictions, classes: int) -> float:
+    subjects = sorted(set(predictions.subjects))
+    of_PKK = counts(predictions, subjects, classes)
+    return float(mean_over_seeds(metric)(np.ones((1, len(subjects)), dtype=np.int64), of_PKK)[0])
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner.rpartition(" ")[0] == outer  # see `trainings.inner`

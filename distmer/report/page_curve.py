@@ -1,0 +1,35 @@
+"""The page of a learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from distmer.report.curve import conclusions, curve_csv, curve_report, draw_curve
+from distmer.report.document import Facts
+from distmer.report.html import render
+from distmer.report.svg import INK, LINE, MUTED, SERIES, svg
+from distmer.report.table import Table
+
+_COLOURS = {"ink": INK, "muted": MUTED, "line": LINE, "uar": SERIES[0], "uf1": SERIES[1]}
+
+
+def curve_page(tree: Mapping[str, Any]) -> str:
+    """The page as HTML, from ``curve.json``."""
+    report = curve_report(tree)
+    tables = [part for part in report.parts if isinstance(part, Table)]
+    scored = any(point["uar"] is not None for point in tree["points"])
+    return render(
+        "curve.html",
+        title=f"Learning curve: {tree['model']} on {tree['dataset']}",
+        status=tree["status"],
+        warnings=report.warnings,
+        drawing=svg(partial(draw_curve, tree=tree, colours=_COLOURS), 9.2, 3.4, "curve") if scored else "",
+        points=tables[0],
+        rises=tables[1] if len(tables) > 1 else None,
+        conclusions=conclusions(tree),
+        settings=[row for part in report.parts if isinstance(part, Facts) for row in part.rows],
+        failed=tree["failed"],
+        texts={"curve.csv": curve_csv(tree), "curve.tex": tables[0].latex()},
+    )
