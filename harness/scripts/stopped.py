@@ -24,11 +24,11 @@ def stop() -> None:
     os.kill(os.getpid(), signal.Signals[how])
 
 
-def put_or_stop(self: Ledger, result: FoldResult) -> None:
+def put_or_stop(self: Ledger, result: FoldResult) -> FoldResult:
     if len(filed) == int(moment):
         stop()
     filed.append(result)
-    put(self, result)
+    return put(self, result)
 
 
 def replace_or_stop(source: str, target: str) -> None:
@@ -43,5 +43,5 @@ if __name__ == "__main__":
     if moment == "within":
         os.replace = replace_or_stop
     else:
-        Ledger.put = put_or_stop  # type: ignore[method-assign]
+        Ledger.put = put_or_stop
     cli.main(sys.argv[1:])
