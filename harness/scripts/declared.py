@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from distmer.cluster.backend import RayBackend
 from distmer.commands.run import run_with
@@ -30,12 +32,28 @@ def on_the_cpu(job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult | F
     return attempt(replace(job, spec={**job.spec, "device": "cpu"}), inputs, SingleProcess())
 
 
+@dataclass(frozen=True)
+class Gated:
+    """As `on_the_cpu`, but a fold waits while the file ``gate`` is there. It leaves a file beside it first, so
+    a test knows which folds are under way, and that none of them ends."""
+
+    gate: str
+
+    def __call__(self, job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult | FoldFailure:
+        gate = Path(self.gate)
+        gate.with_name(f"{job.digest}.begun").touch()
+        while gate.exists():
+            time.sleep(0.05)
+        return on_the_cpu(job, inputs, runtime)
+
+
 def main(settings: list[str]) -> None:
+    body = Gated(os.environ["GATE"]) if "GATE" in os.environ else on_the_cpu
     session = Session.open(None, settings, None, os.environ)
     with (
         terminable(),
         Observers([LiveProgress()]) as live,
-        closing(RayBackend(session.config.cluster, str(session.workspace.scratch), on_the_cpu)) as backend,
+        closing(RayBackend(session.config.cluster, str(session.workspace.scratch), body)) as backend,
     ):
         print(json.dumps(run_with(session, backend, live).to_json()))
 

@@ -33,23 +33,28 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("gpus", [0, 1], ids=["CPU", "declared GPU"])
 def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
-    """Decided on what distmer itself tells: which folds it began, how often, and how the ledger ends."""
-    settings = toy.settings(maps, "tracking.enabled=false", epochs=200)
-    here, there = tmp_path / "here", tmp_path / "there"
+    """Decided on what distmer itself tells: which folds it began, how often, and how the ledger ends.
+
+    The folds on both nodes are held at a gate, and distmer has told of both, when one node is lost."""
+    settings = toy.settings(maps, "tracking.enabled=false", epochs=12)
+    here, there, gate = tmp_path / "here", tmp_path / "there", tmp_path / "gate"
     assert loso(*settings, "--local", home=here).code == 0
     how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
-    process = command.start(*how, home=there, script=command.DECLARED, **cluster.driver)
-    cluster.lose_one(process, lambda: len(command.ledger(there)) >= 1, nodes.FOLD)
+    process = command.start(*how, home=there, script=command.DECLARED, GATE=str(gate), **cluster.driver)
+    command.wait_for(lambda: len(command.ledger(there)) >= 1, process)
+    gate.touch()
+
+    def both_wait() -> bool:
+        waiting = {path.stem for path in tmp_path.glob("*.begun")} - command.ledger(there).keys()
+        return len(waiting) == 2 and waiting <= {event["digest"] for event in started(there)}
+
+    cluster.lose_one(process, both_wait, nodes.FOLD)
     kept = command.ledger(there)
+    gate.unlink()
     cluster.add(gpus=1)
     ended = command.finish(process)
     assert (ended.code, ended.json["status"], ended.json["failed"]) == (0, "complete", []), ended.err
-    (events,) = there.glob("runs/*/events.jsonl")
-    begun = [
-        event["fold"]
-        for event in map(json.loads, events.read_text().splitlines())
-        if event["event"] == "fold_started"
-    ]
+    begun = [event["fold"] for event in started(there)]
     # what was lost with the node was begun again, by its name
     assert len(begun) > len(set(begun)) == len(command.ledger(there))
     assert kept.items() <= command.ledger(there).items()  # and what was finished was not
@@ -101,6 +106,13 @@ def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: 
         ended = command.finish(process)
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err and "finished folds are kept" in ended.err
+
+
+def started(home: Path) -> list[dict[str, Any]]:
+    """What the run told of folds that began, in order."""
+    (log,) = home.glob("runs/*/events.jsonl")
+    events = map(json.loads, log.read_text().rpartition("\n")[0].splitlines())  # whole lines
+    return [event for event in events if event["event"] == "fold_started"]
 
 
 def searched(home: Path) -> Any:
