@@ -34,8 +34,9 @@ def on_the_cpu(job: FoldJob, inputs: Inputs, runtime: Runtime) -> FoldResult | F
 
 @dataclass(frozen=True)
 class Gated:
-    """As `on_the_cpu`, but a fold waits while the file ``gate`` is there. It leaves a file beside it first, so
-    a test knows which folds are under way, and that none of them ends."""
+    """As `on_the_cpu`, but a fold waits while the file ``gate`` is there.
+
+    First it leaves a file beside it, so that a test knows which folds are under way and cannot end."""
 
     gate: str
 
