@@ -23,8 +23,8 @@ demo: install
 test: install services lint
 	@$(MAKE) --no-print-directory -j2 types all-tests docs
 
-# One file after the other, in the order of tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# One file after the other, in the order of tests/conftest.py. Three at once on two cores: they wait a lot.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 all-tests: install
 	$(PYTEST)
