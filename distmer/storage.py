@@ -205,6 +205,13 @@ def arrow(path: Place) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), str(path.absolute())
 
 
+def why_not(folder: Place, lacking: str) -> str:
+    """Why a place is not the folder that was asked for: it is a file, or not there, or else ``lacking``."""
+    if folder.is_file():
+        return "this is a file, and no folder"
+    return lacking if folder.is_dir() else "there is no such folder"
+
+
 def write(path: Place, data: bytes) -> None:
     """Put all bytes or nothing. A failure (full disk, no permission, lost line) leaves what was there before.
 

@@ -184,7 +184,8 @@ def sweep(
 ) -> int:
     """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
 
-    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated.
+    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray, and
+    starts one on this machine where no cluster is named.
     """
     from distmer.api.several import Swept
     from distmer.commands.sweep import run_sweep

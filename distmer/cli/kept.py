@@ -11,6 +11,7 @@ import click
 
 from distmer.cli.arguments import experiment, keep_freed_memory, open_session, workspace_option
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
+from distmer.types import BadInput
 
 
 @click.command()
@@ -60,10 +61,10 @@ def fit(
 )
 @click.option("--step", type=float, metavar="SECONDS", help="From window to window; else half a window.")
 @click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
-@click.option("--local", is_flag=True, help="Many clips, too, in this process, without Ray.")
-@click.option("--csv", "form", flag_value="csv", help="Print a table of comma-separated values.")
-@click.option("--json", "form", flag_value="json", help="Print one line of JSON a clip.")
-@click.option("--html", "form", flag_value="html", help="Print a page, for a browser.")
+@click.option("--local", is_flag=True, help="Use no Ray, also for more than 40 clips.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a clip.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page, for a browser.")
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -73,7 +74,9 @@ def predict(
     step: float | None,
     landmarks: str | None,
     local: bool,
-    form: str | None,
+    as_csv: bool,
+    as_json: bool,
+    as_html: bool,
 ) -> int:
     """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written.
 
@@ -88,6 +91,8 @@ def predict(
     from distmer.report.html import document_page
     from distmer.saved.model import load_model
 
+    if as_csv + as_json + as_html > 1:
+        raise BadInput("--csv, --json and --html are three forms of one output; choose one.")
     loaded = load_model(model, landmarks)
     found = ask(loaded, inputs, onset=onset, apex=apex, windows=windows, step=step, local=local)
     told = []
@@ -97,13 +102,13 @@ def predict(
             told.append(one)
             yield one
 
-    if form == "csv":
+    if as_csv:
         for line in answers_csv(loaded, each()):
             click.echo(line)
-    elif form == "json":
+    elif as_json:
         for one in each():
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))
-    elif form == "html":
+    elif as_html:
         click.echo(document_page(answers_report(loaded, list(each()))))
     else:
         click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
@@ -118,7 +123,9 @@ def predict(
     "--clip", default="", metavar="ID", help="Of a run: this held-out clip alone, written to --out."
 )
 @click.option(
-    "--out", metavar="FOLDER", help="Where to write the maps, but those of a run; else ./explained."
+    "--out",
+    metavar="FOLDER",
+    help="Where the maps are written, else ./explained; those of a whole run go into its own folder.",
 )
 @click.option("--onset", default="", metavar="FRAME", help="As for predict.")
 @click.option("--apex", default="", metavar="FRAME", help="As for predict.")

@@ -58,6 +58,12 @@ def run_comparison(
     layers = load_layers(path, overrides, workspace=place.root)
     tree = with_environment(merge_layers(layers), environ)
     section, rows = expand(tree, origin(path))
+    if not tree.get("compare"):
+        _log.warning(
+            "there is no compare section, so all %d models are compared, one after the other; compare.models"
+            " names the ones you want.",
+            len(rows),
+        )
     for note in unused(layers, rows):
         _log.warning("%s", note)
     base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)

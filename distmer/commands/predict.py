@@ -79,7 +79,7 @@ def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
         if windows and len(good) > _SHOWN:
             parts.append(Lines([f"and {len(good) - _SHOWN} intervals of less motion: --csv lists them"]))
     if bad := [answer for answer in found if answer.reason]:
-        lines = [f"{_named(one)}: {one.reason}" for one in bad[:_SHOWN]]
+        lines = [_with_name(one) for one in bad[:_SHOWN]]
         more = [f"and {len(bad) - _SHOWN} more: --csv lists them"] if len(bad) > _SHOWN else []
         parts.append(Lines([*lines, *more], f"no answer: {len(bad)}"))
     if notes := list(_notes(found)):
@@ -88,18 +88,15 @@ def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
         "The intervals are candidates, those of most motion first, and no spotted expressions: a blink,"
         " speech and a turn of the head move a face, too."
     ]
-    parts.append(
-        Lines(
-            [
-                *(of_windows if windows else []),
-                "px: motion in the aligned face, mean and largest; moved: the region that moved most.",
-                f"unlike: the percentile of the distance to the nearest training clip; above {UNLIKE:.0f},"
-                " do not rely on the answer.",
-                "The probabilities order the classes; they are not calibrated. They say how a face moved, not"
-                " what a person feels.",
-            ]
-        )
-    )
+    legend = [
+        *(of_windows if windows else []),
+        "px: motion in the aligned face, mean and largest; moved: the region that moved most.",
+        f"unlike: the percentile of the distance to the nearest training clip; above {UNLIKE:.0f}, do not"
+        " rely on the answer.",
+        "The probabilities order the classes; they are not calibrated. They say how a face moved, not what a"
+        " person feels.",
+    ]
+    parts += [Lines(legend)] if good else []
     return Document(
         f"{model.manifest.model['name']}, fitted to {model.manifest.protocol}",
         list(_warnings(model, found)),
@@ -143,8 +140,18 @@ def _csv_line(cells: Sequence[object]) -> str:
     return text.getvalue()
 
 
+def _with_name(one: Answer) -> str:
+    return one.reason if one.reason.startswith(f"{one.clip}:") else f"{_named(one)}: {one.reason}"
+
+
 def _named(one: Answer) -> str:
     return one.clip if one.interval is None else f"{one.clip}, {_seconds(one)} s"
+
+
+def _short(clip: str) -> str:
+    """The end of a path, marked as one; an id as it is."""
+    parts = PurePath(clip).parts
+    return "/".join(["…", *parts[-2:]]) if len(parts) > 3 or clip.startswith("/") else clip
 
 
 def _seconds(one: Answer) -> str:
@@ -160,7 +167,7 @@ def _table(model: SavedModel, found: Sequence[Answer], *, windows: bool) -> Tabl
     for one in found:
         moved = one.motion
         cells = [
-            "/".join(PurePath(one.clip).parts[-3:]),
+            _short(one.clip),
             *([_seconds(one)] if windows else []),
             one.label,
             *(f"{one.probabilities[name]:.2f}" for name in model.classes),

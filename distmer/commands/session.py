@@ -30,7 +30,7 @@ from distmer.features.methods import acting_methods, try_methods
 from distmer.features.sequence import require_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
-from distmer.storage import Place, files, write
+from distmer.storage import Place, files, why_not, write
 from distmer.tracking.environment import capture
 from distmer.training.tryout import try_out
 from distmer.types import BadInput, Manifest, RunError
@@ -88,9 +88,8 @@ class Session:
         """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or
         else the usual one."""
         if not (run_dir / "config.yaml").exists():
-            raise BadInput(
-                f"{run_dir}: no config.yaml in it, so it is no run folder; give one below <workspace>/runs."
-            )
+            what = why_not(run_dir, "no config.yaml in it, so it is no run folder")
+            raise BadInput(f"{run_dir}: {what}; give one below <workspace>/runs.")
         session = cls.open(
             run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True
         )

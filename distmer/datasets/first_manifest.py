@@ -63,7 +63,8 @@ def write_first_manifest(folder: Place) -> str:
     BadInput for a folder that is not on this machine, that has a manifest.csv, or that holds no clip.
     """
     if not isinstance(folder, Path) or not folder.is_dir():
-        raise BadInput(f"{folder}: this is no folder on this machine; name the folder that holds the clips.")
+        what = "this is a file" if folder.is_file() else "this is no folder on this machine"
+        raise BadInput(f"{folder}: {what}; name the folder that holds the clips.")
     target = folder / MANIFEST
     if target.exists():
         raise BadInput(f"{target} is there already, and is not overwritten; rename it to begin a new one.")
@@ -132,4 +133,5 @@ def _summary(folder: Path, clips: list[FoundClip]) -> str:
         lines += ["", f"Cannot be used as they are ({len(broken)}):"]
         lines += [f"  {clip.path}: {clip.problem}" for clip in broken]
     where = f"--set data.protocol=folder --set data.root={folder}"
-    return "\n".join([*lines, "", f"Then: distmer data check {where}"])
+    without = "(where apex is empty: --set data.missing_apex=max-flow, too)"
+    return "\n".join([*lines, "", f"Then: distmer data check {where}", f"      {without}"])

@@ -66,5 +66,7 @@ def _folder(text: str, option: str, info: DatasetInfo, rule: Callable[[str], str
             f"{option} (in the file, by --set"
             f" {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
         )
+        if path.is_file():
+            raise BadInput(f"{path} is a file; name the folder that holds it. Correct {source}.")
         raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")
     return path.absolute()

@@ -60,7 +60,10 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[HabitsConfig, list[Cas
     the folds are not those of single subjects; the base itself looks at test folds.
     """
     if "habits" not in tree:
-        raise BadInput(f"{origin}: it has no habits section; add one, or give it to `distmer run`.")
+        raise BadInput(
+            f"{origin}: it has no habits section; add one as in configs/habits.yaml, or give it to `distmer"
+            " run`."
+        )
     base = {key: value for key, value in tree.items() if key != "habits"}
     section = parse(HabitsConfig, tree["habits"] or {}, origin, prefix="habits")
     cases: list[Case] = []

@@ -20,7 +20,7 @@ from distmer.registry import nearest
 from distmer.report.curves import Curve, read_curves
 from distmer.report.explanation import Explanation, read_explanation
 from distmer.report.run_folder import read_results
-from distmer.storage import Place
+from distmer.storage import Place, why_not
 from distmer.types import BadInput, JsonValue, Predictions
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class KeptComparison:
 def kind_of(folder: Place) -> Kind:
     """What lies in a folder. BadInput where it is not there, or is none of the four."""
     if not folder.is_dir():
-        beside = folder.parent
-        names = [other.name for other in beside.iterdir()] if beside.is_dir() else []
+        beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+        names = [other.name for other in beside if any((other / mark).is_file() for mark, _ in _MARKS)]
         hint = nearest(folder.name, names) if names else f"give one below <workspace>/{_KEPT}."
-        raise BadInput(f"{folder}: there is no such folder; {hint}")
+        raise BadInput(f"{folder}: {why_not(folder, '')}; {hint}")
     for name, kind in _MARKS:
         if (folder / name).is_file():
             return kind

@@ -280,11 +280,13 @@ def _closing(result: SweepResult) -> list[str]:
     states = ", ".join(
         f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state]
     )
+    # a classical model has none
+    epochs = (
+        f", epochs: {counts['epochs']} of {counts['epochs_without_stopping']}" if counts["epochs"] else ""
+    )
     lines.append(
         f"trials: {counts['trials']} ({states or 'none'}); trainings: {counts['trainings']} of"
-        f" {counts['trainings_without_stopping']}"
-        f" without a scheduler, epochs: {counts['epochs']} of {counts['epochs_without_stopping']};"
-        f" {result.trained} trained now,"
+        f" {counts['trainings_without_stopping']} without a scheduler{epochs}; {result.trained} trained now,"
         f" {clock(result.seconds)}"
     )
     lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distmer.digests import digest
 from distmer.features.featureset import Unit
-from distmer.storage import Place, files, write
+from distmer.storage import Place, files, why_not, write
 from distmer.training.weights import ARRAYS, CLASSICAL
 from distmer.types import BadInput, JsonValue
 
@@ -97,9 +97,9 @@ def read_folder(folder: Place) -> tuple[Manifest, dict[str, bytes]]:
     try:
         data = (folder / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        what = why_not(folder, f"there is no {MANIFEST} in it, so it is no model, or an unfinished one")
         raise BadInput(
-            f"{folder}: there is no {MANIFEST} in it, so it is no model, or an unfinished one; give a folder"
-            " that `distmer fit` has written."
+            f"{folder}: {what}; give a folder that `distmer fit` has written (MODEL comes first)."
         ) from error
     manifest = _parsed(folder, data)
     contents: dict[str, bytes] = {}
