@@ -232,7 +232,10 @@ def _shown(found: Explanation) -> list[tuple[int, str]]:
 
 
 def _share(value: Share | None) -> str:
-    return "" if value is None else f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
+    if value is None:
+        return ""
+    interval = f" [{value[1]:.3f}, {value[2]:.3f}]" if value[1] < value[2] else ""  # one subject has none
+    return f"{value[0]:.3f}{interval}"
 
 
 def _pair(about: About, method: str, name: str, region: str) -> str:

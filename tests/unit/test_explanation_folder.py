@@ -9,7 +9,15 @@ import pytest
 
 from distmer.commands.explain import explain_kept, explain_run
 from distmer.report import explanation
-from distmer.report.explanation import About, Explanation, looks, read_explanation, write_explanation
+from distmer.report.explanation import (
+    About,
+    Explanation,
+    Inside,
+    inside_table,
+    looks,
+    read_explanation,
+    write_explanation,
+)
 from distmer.report.run_folder import write_figures
 from distmer.types import BadInput
 
@@ -68,3 +76,13 @@ def test_the_maps_of_some_clips_do_not_take_the_place_of_those_of_a_run(tmp_path
     ):
         with pytest.raises(BadInput, match="the folder of a run; give --out another"):
             explain()
+
+
+def test_a_single_subject_has_no_interval() -> None:
+    one = Inside(method="occlusion", trained=(0.25, 0.25, 0.25))
+    about = explained(("calm", "glad"), (1, 0)).about.model_copy(
+        update={"inside": (one,), "area": (0.1, 0.05, 0.2)}
+    )
+    table = inside_table(about)
+    assert table is not None
+    assert [row.cells[1] for row in table.rows] == ["0.250", "0.100 [0.050, 0.200]"]
