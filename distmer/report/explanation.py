@@ -103,9 +103,10 @@ def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -
 
     arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in explanation.arrays.items()}
     delete(folder / FOLDER / ABOUT)  # it comes last: no reader finds numbers of one beside maps of another
-    for name in files(folder / "figures", ".png"):
-        if name.startswith(_PICTURES):
-            delete(folder / "figures" / name)
+    if (folder / FOLDER / MAPS).is_file():  # else pictures of such names are somebody's own
+        for name in files(folder / "figures", ".png"):
+            if name.startswith(_PICTURES):
+                delete(folder / "figures" / name)
     write(folder / FOLDER / CLIPS, clips_csv.encode())
     write(folder / FOLDER / MAPS, save(arrays))
     write(folder / FOLDER / ABOUT, explanation.about.model_dump_json(indent=1).encode())

@@ -149,5 +149,11 @@ def _require_free(folder: Place, manifest: Manifest) -> None:
     if MANIFEST in there:
         if _parsed(folder, (folder / MANIFEST).read_bytes()).identity != manifest.identity:
             raise BadInput(f"{folder}: another model lies there; give --out another folder, or delete it.")
-    elif other := [name for name in there if name not in _FILES]:
+        return
+    other = [name for name in there if name not in _FILES]
+    if (
+        there and not {ARRAYS, CLASSICAL} & there.keys()
+    ):  # they come first: a README.md alone is somebody's own
+        other = list(there)
+    if other:
         raise BadInput(f"{folder}: it holds other files ({other[0]}); give --out an empty or a new folder.")

@@ -42,6 +42,13 @@ def test_the_figures_of_an_earlier_explanation_are_not_taken_for_those_of_this_o
         assert pictures(tmp_path) == ["confusion.png", there]
 
 
+def test_pictures_of_somebody_elses_are_left(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "looks-nice.png").write_bytes(b"mine")
+    write_explanation(tmp_path, explained(("calm", "glad"), (1, 0)), "")
+    assert pictures(tmp_path) == ["looks-nice.png"]
+
+
 @pytest.mark.parametrize(
     ("classes", "clips"),
     [(("正面A", "负面A"), (1, 1)), (("积极", "消极", "1"), (1, 1, 1)), (("a b", "a-b"), (1, 1))],
