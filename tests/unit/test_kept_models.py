@@ -238,6 +238,10 @@ def test_a_fold_that_is_refitted_keeps_its_place_and_another_model_does_not_take
     other = session(maps, tmp_path / "home", model={"name": "linear"})
     with pytest.raises(BadInput, match="another model lies there; give --out another folder"):
         fit_model(other, tmp_path / "out", local=True)
+    damaged = (tmp_path / "out" / MANIFEST).read_bytes()[:-9]
+    (tmp_path / "out" / MANIFEST).write_bytes(damaged)
+    with pytest.raises(BadInput, match="cannot be read, so it may be another one; give --out"):
+        fit_model(chosen, tmp_path / "out", local=True)
     for name in ("thesis.tex", "README.md", "config.yaml"):  # two of them have the names of a model's own
         full = tmp_path / name.replace(".", "-")
         full.mkdir()
