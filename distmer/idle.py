@@ -125,7 +125,7 @@ def acting(
         rest: dict[str, Any] = {}
         for key, value in tree.items():
             name = f"{at}{key}"
-            if name not in _APART and why_idle(name, settings, is_network, searched) is None:
+            if name not in CHANGES_NOTHING and why_idle(name, settings, is_network, searched) is None:
                 rest[key] = (
                     kept(value, f"{name}.")
                     if isinstance(value, Mapping) and f"{name}." in _SECTIONS
@@ -158,4 +158,5 @@ def _said(value: Any) -> str:
 
 
 _SECTIONS = frozenset(f"{name.rpartition('.')[0]}." for name, _ in sections(Config) if "." in name)
-_APART = frozenset(name for name, field in sections(Config) if APART in field.metadata)
+# settings that change no number
+CHANGES_NOTHING = frozenset(name for name, field in sections(Config) if APART in field.metadata)

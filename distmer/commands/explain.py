@@ -15,6 +15,7 @@ from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results, write_figures
 from distmer.saved.model import SavedModel
 from distmer.storage import Place
+from distmer.types import BadInput
 
 
 def explain_run(
@@ -25,6 +26,8 @@ def explain_run(
 
     Raises BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
     """
+    if out is not None:
+        _require_no_run(out)
     plan, features = plan_again(run_dir, session)
     inputs = features.inputs([clip.id for clip in plan.clips], plan.model, session.config.inputs)
     with Observers([LiveProgress()] if progress else []) as live:
@@ -52,9 +55,16 @@ def explain_kept(
 
     Raises BadInput where none of the clips can be used.
     """
+    _require_no_run(out)
     found, clips, problems = explain_model(model, inputs, onset=onset, apex=apex)
     _write(out, found, clips)
     return found, problems
+
+
+def _require_no_run(out: Place) -> None:
+    """BadInput where maps of some clips would lie in the folder of a run, whose page has those of all."""
+    if (out / "plan.json").is_file():
+        raise BadInput(f"{out}: it is the folder of a run; give --out another folder.")
 
 
 def _write(out: Place, found: Explanation, clips: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from distmer.commands.run import planned
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.experiment.events import Observers, Step
+from distmer.experiment.plan import acting_settings
 from distmer.plugins import is_installed
 from distmer.report.document import Document, Facts
 from distmer.report.live import LiveProgress
@@ -49,9 +50,26 @@ def open_chosen(folder: Place, overrides: Sequence[str], workspace: str | None) 
         )
     home = workspace or str(folder.resolve().parent.parent)
     session = Session.open(choice.file, overrides, home, os.environ, kept=True)
+    _require_as_chosen(session, choice, folder / "sweep.yaml")
     if session.config.storage.sweeps:  # the folder is not where the workspace is
         session = Session(session.config, Workspace.find(workspace, os.environ))
     return session, choice
+
+
+def _require_as_chosen(session: Session, choice: Choice, sweep: Place) -> None:
+    """BadInput where the file of the choice was edited: its card would name another setting."""
+    from distmer.commands.sweep import open_sweep  # Optuna, which only a sweep needs
+    from distmer.sweep.space import SEARCHABLE
+
+    _, space = open_sweep(sweep, (), str(session.workspace.root), os.environ, kept=True)
+    config, model = space.config(choice.setting)
+    chosen = acting_settings(config, model)
+    here = acting_settings(session.config, session.model())
+    if changed := [name for name in SEARCHABLE if chosen.get(name) != here.get(name)]:
+        raise BadInput(
+            f"{choice.file}: its section {changed[0]} is no longer what the sweep has chosen; fit a copy"
+            " of it, whose card then has the score of its own run, and run the sweep again."
+        )
 
 
 def fit_model(
@@ -79,7 +97,7 @@ def fit_model(
     remove_leftovers_of(session)
     with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         plan, inputs, run_dir = planned(session, backend, live)
-        if choice is not None and choice.clips_digest not in (None, plan.data_digest):
+        if choice is not None and choice.clips_digest != plan.data_digest:
             raise BadInput(
                 f"{choice.file}: the clips or their labels have changed since the sweep chose this setting;"
                 " run the sweep again."

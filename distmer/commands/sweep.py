@@ -231,7 +231,11 @@ def _backend(session: Session) -> RayBackend:
 
 def _begin(folder: Place, plan: SweepPlan) -> None:
     write(folder / "sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
-    digests = {"digest": plan.digest, "data": plan.base.data_digest}
+    digests = {
+        "digest": plan.digest,
+        "data": plan.base.data_digest,
+        "data_by_features": plan.data_by_features,
+    }
     write(folder / "plan.json", json.dumps(digests, indent=1).encode())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
 from distmer.datasets.base import Erratum
+from distmer.datasets.text import clip_spelling
 from distmer.registry import nearest
 from distmer.storage import Place, place
 from distmer.types import BadInput
@@ -253,9 +254,27 @@ def published_lists(name: str, protocol: Protocol) -> dict[str, frozenset[str]]:
                     f"protocol {protocol.name}: the list of {dataset}, {folder / part.clips} cannot be read"
                     f" ({error}); name a text file beside the protocol."
                 ) from error
-            names = [line.partition("#")[0].strip() for line in lines]
-            lists[dataset] = frozenset(f"{dataset}/{name}" for name in names if name)
+            names = _names_in(folder / part.clips, lines)
+            lists[dataset] = frozenset(f"{dataset}/{name}" for name in names)
     return lists
+
+
+def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
+    """The clips of a published list, ``subject/clip`` each. BadInput names the line that is none, or that is
+    another one in another spelling."""
+    found: dict[tuple[int | str, str], tuple[int, str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not (name := line.partition("#")[0].strip()):
+            continue
+        parts = name.split("/")
+        if len(parts) != 2 or not all(parts):
+            raise BadInput(
+                f"{path} line {number}: {name!r} is no clip of a published list; write subject/clip."
+            )
+        first, _ = found.setdefault(clip_spelling(*parts), (number, name))
+        if first != number:
+            raise BadInput(f"{path} line {number}: {name} is listed already in line {first}; remove one.")
+    return [name for _, name in found.values()]
 
 
 class _Published(Section):

@@ -86,7 +86,7 @@ def build_plan(
     folds = make_folds(clips, config.evaluation)
     jobs = fold_jobs(config, model, folds, labels, keys, config.seeds, len(manifest.classes))
     failures = (*manifest.failures, *unusable)
-    data_digest = digest(sorted([c, keys[c], labels[c]] for c in labels))
+    data_digest = digest_of_data(keys, labels)
     shared = shared_frames(clips, keys)
     if shared:
         one, other = shared[0]
@@ -120,6 +120,11 @@ def build_plan(
         stamps,
         notes or {},
     )
+
+
+def digest_of_data(keys: Mapping[str, str], labels: Mapping[str, int]) -> str:
+    """The digest of clips with their content and their labels."""
+    return digest(sorted([c, keys[c], labels[c]] for c in labels))
 
 
 def _metrics(evaluation: EvaluationConfig) -> dict[str, JsonValue]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distmer.report.svg import INK, MUTED, plain_text, svg
 from distmer.report.table import Column, Row, Table
-from distmer.storage import Place, write
+from distmer.storage import Place, delete, files, write
 from distmer.types import BadInput, FloatArray
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FOLDER, ABOUT, MAPS, CLIPS = "explanation", "explanation.json", "maps.safetensors", "clips.csv"
 TRAINED, UNTRAINED = "trained", "untrained"
 SHAPE, MOVED = "landmarks", "moved"  # names among the arrays
+_PICTURES = "looks-"  # how the names of the figures begin
 _STRONGEST = 4.0  # times the weight of a flat map
 _RGB = (0.70, 0.29, 0.05)  # of the maps: seen on white, on black, and in grey
 # Lines through the 68 landmarks: first, last, whether closed.
@@ -96,10 +97,16 @@ class Explanation:
 
 
 def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -> None:
-    """Keep it in ``folder``: a JSON file, arrays, and a table of the clips."""
+    """Keep it in ``folder``, in place of an earlier one: a JSON file, arrays, and a table of the clips. The
+    figures of the earlier one are deleted."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in explanation.arrays.items()}
+    delete(folder / FOLDER / ABOUT)  # it comes last: no reader finds numbers of one beside maps of another
+    if (folder / FOLDER / MAPS).is_file():  # else pictures of such names are somebody's own
+        for name in files(folder / "figures", ".png"):
+            if name.startswith(_PICTURES):
+                delete(folder / "figures" / name)
     write(folder / FOLDER / CLIPS, clips_csv.encode())
     write(folder / FOLDER / MAPS, save(arrays))
     write(folder / FOLDER / ABOUT, explanation.about.model_dump_json(indent=1).encode())
@@ -127,8 +134,10 @@ def looks(folder: Place, of: str) -> dict[str, Callable[[], Figure]]:
     found = read_explanation(folder, of)
     if found is None:
         return {}
-    names = [f"looks-{re.sub(r'[^0-9A-Za-z]+', '-', name).strip('-') or k}" for k, name in _shown(found)]
-    return {name: partial(figure, found, k) for name, (k, _) in zip(names, _shown(found), strict=True)}
+    names = [re.sub(r"[^0-9A-Za-z]+", "-", name).strip("-") for name in found.about.classes]
+    alone = all(names) and len(set(names)) == len(names)
+    named = [name if alone else f"{k}-{name}".rstrip("-") for k, name in enumerate(names)]
+    return {f"{_PICTURES}{named[k]}": partial(figure, found, k) for k, _ in _shown(found)}
 
 
 def figure(found: Explanation, k: int) -> Figure:
@@ -224,7 +233,10 @@ def _shown(found: Explanation) -> list[tuple[int, str]]:
 
 
 def _share(value: Share | None) -> str:
-    return "" if value is None else f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
+    if value is None:
+        return ""
+    interval = f" [{value[1]:.3f}, {value[2]:.3f}]" if value[1] < value[2] else ""  # one subject has none
+    return f"{value[0]:.3f}{interval}"
 
 
 def _pair(about: About, method: str, name: str, region: str) -> str:

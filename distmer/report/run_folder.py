@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -141,12 +141,18 @@ def write_results(folder: Place, results: Results, report: Document | None = Non
     write(folder / "results.json", json.dumps(results.to_json(), indent=1).encode())
 
 
-def planned_digest(run_dir: Place, of: Literal["digest", "data"] = "digest") -> str:
-    """The digest of the plan that a run's folder was made for, or that of its clips (``data``). BadInput
-    where it keeps none."""
+def planned_digest(run_dir: Place) -> str:
+    """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
+    return str(planned(run_dir)["digest"])
+
+
+def planned(run_dir: Place) -> Mapping[str, Any]:
+    """``plan.json``, of which ``digest`` is the plan's. BadInput where there is none."""
     try:
-        return str(json.loads((run_dir / "plan.json").read_bytes())[of])
-    except (FileNotFoundError, ValueError, KeyError) as error:
+        tree: dict[str, Any] = json.loads((run_dir / "plan.json").read_bytes())
+        _ = tree["digest"]
+        return tree
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"
             " <workspace>/runs."

@@ -14,7 +14,7 @@ from statistics import fmean
 from distmer.digests import digest
 from distmer.experiment.results_file import Results
 from distmer.report.kept import kind_of, read_run
-from distmer.report.run_folder import planned_digest
+from distmer.report.run_folder import planned
 from distmer.storage import Place
 from distmer.types import BadInput, JsonValue
 
@@ -24,7 +24,7 @@ class Choice:
     """A sweep's setting, and the score of the sweep.
 
     ``searches`` of the sweep's ``of`` have chosen it. ``file`` is its whole configuration. ``clips_digest``
-    is that of the sweep's clips, None where several feature settings were searched: each has its own.
+    is that of the sweep's clips, with the features of the setting.
     """
 
     file: Place
@@ -32,7 +32,7 @@ class Choice:
     searches: int
     of: int
     results: Results
-    clips_digest: str | None
+    clips_digest: str
 
     def to_json(self) -> dict[str, JsonValue]:
         """What a model's manifest keeps of it, within its score."""
@@ -62,16 +62,21 @@ def read_choice(folder: Place) -> Choice:
     metric = str(sweep.get("metric", "uar"))
     search, setting, searches = most_chosen(results.chosen, metric)
     from distmer.report.sweep import slug  # Optuna and matplotlib, which only a sweep needs
+    from distmer.sweep.plan import features_of
 
-    searched = dict(sweep.get("space") or {})
-    several = any(name.startswith("features.") for name in searched)
+    clips_digest = dict(planned(folder).get("data_by_features") or {}).get(features_of(setting))
+    if clips_digest is None:
+        raise BadInput(
+            f"{folder}: an earlier version has made it, which did not keep what tells whether the clips are"
+            " still the same; run the same `distmer sweep` command again, which keeps what was finished."
+        )
     return Choice(
         folder / "chosen" / f"{slug(search)}.yaml",
         setting,
         searches,
         len(results.chosen),
         results,
-        None if several else planned_digest(folder, "data"),
+        clips_digest,
     )
 
 

@@ -147,7 +147,20 @@ def _parsed(folder: Place, data: bytes) -> Manifest:
 def _require_free(folder: Place, manifest: Manifest) -> None:
     there = files(folder)
     if MANIFEST in there:
-        if _parsed(folder, (folder / MANIFEST).read_bytes()).identity != manifest.identity:
+        try:
+            there_already = _parsed(folder, (folder / MANIFEST).read_bytes())
+        except BadInput as error:  # its own remedy is to fit again, which is what is under way
+            raise BadInput(
+                f"{folder}: the model that lies there cannot be read, so it may be another one; give --out"
+                " another folder, or delete it."
+            ) from error
+        if there_already.identity != manifest.identity:
             raise BadInput(f"{folder}: another model lies there; give --out another folder, or delete it.")
-    elif other := [name for name in there if name not in _FILES]:
+        return
+    other = [name for name in there if name not in _FILES]
+    if (
+        there and not {ARRAYS, CLASSICAL} & there.keys()
+    ):  # they come first: a README.md alone is somebody's own
+        other = list(there)
+    if other:
         raise BadInput(f"{folder}: it holds other files ({other[0]}); give --out an empty or a new folder.")

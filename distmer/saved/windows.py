@@ -17,6 +17,7 @@ from distmer.saved.clips import Asked, video_index
 from distmer.storage import Place, place
 from distmer.types import ApexSearch, BadInput
 
+_SHORTEST = 1e-3  # s: no camera is faster, and a step of nothing would look at nothing without end
 _SAME = 1e-9  # s: two moments of a file's time stamps
 
 
@@ -32,10 +33,11 @@ def windows_of(
     if unit != "px":
         raise BadInput("--windows: the model reads published flow maps, and a video has none; fit another.")
     step = seconds / 2 if step is None else step
-    if not 0 < step <= seconds < math.inf:
+    if not _SHORTEST <= step <= seconds < math.inf:
         raise BadInput(
-            f"--windows {seconds:g} --step {step:g}: both are seconds above 0, and a step longer than a"
-            " window would leave out frames; give --windows 0.5 --step 0.25, for example."
+            f"--windows {seconds:g} --step {step:g}: both are seconds above 0, a step from {_SHORTEST:g}"
+            " on, and a step longer than a window would leave out frames; give --windows 0.5 --step 0.25, for"
+            " example."
         )
     return [clip for one in inputs for clip in _of_video(place(str(one)), seconds, step)]
 

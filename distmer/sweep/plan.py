@@ -19,7 +19,7 @@ from distmer.digests import digest
 from distmer.evaluation.folds import inner_folds
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.stats import bootstrap
-from distmer.experiment.plan import Plan, fold_jobs
+from distmer.experiment.plan import Plan, digest_of_data, fold_jobs
 from distmer.functions import of_training
 from distmer.models import resolve
 from distmer.sweep.space import SEARCHABLE, Setting, Space, SweepConfig
@@ -128,6 +128,16 @@ class SweepPlan:
         return {**self.space.acting(), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
 
     @property
+    def data_by_features(self) -> dict[str, str]:
+        """The digest of the clips with their content and labels, by that of the searched settings of their
+        features (see `features_of`)."""
+        labels = self.base.labels
+        return {
+            features_of(setting): digest_of_data(self._keys(self.space.config(setting)[0]), labels)
+            for setting in self.space.feature_settings()
+        }
+
+    @property
     def trainings(self) -> int:
         """Trainings of all trials if none is stopped, the refits not counted."""
         return self.sweep.wanted * sum(search.most for search in self.searches)
@@ -184,6 +194,11 @@ class SweepPlan:
         return max(
             whole, key=lambda trial: (trial.score(self.sweep.metric) or 0.0, -trial.index), default=None
         )
+
+
+def features_of(setting: Setting) -> str:
+    """The digest of a setting's part that is of features."""
+    return digest({name: value for name, value in setting.items() if name.startswith("features.")})
 
 
 def feature_digest(features: FeatureConfig) -> str:

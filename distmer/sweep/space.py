@@ -22,7 +22,7 @@ from distmer.config_places import plugin_group
 from distmer.features.methods import acting_methods
 from distmer.features.sequence import require_frames
 from distmer.functions import of_training
-from distmer.idle import acting, refuse_idle, why_idle
+from distmer.idle import CHANGES_NOTHING, acting, refuse_idle, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.process import only_errors_of
 from distmer.registry import nearest
@@ -292,12 +292,9 @@ class Space:
                 f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted"
                 " once, before the search."
             )
-        if name == "train.selection":
-            raise BadInput(
-                f"{self.origin}: sweep.space.{name} cannot be searched: it is how an epoch is"
-                " chosen, not a setting of it."
-            )
-        if reason := why_idle(name, self.tree, is_network, self.searched):
+        told = dict.fromkeys(CHANGES_NOTHING, "it changes no number")
+        told["train.selection"] = "it is how an epoch is chosen, not a setting of it"
+        if reason := told.get(name) or why_idle(name, self.tree, is_network, self.searched):
             raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: {reason}.")
 
     def _check_epochs(self, base: Config) -> None:

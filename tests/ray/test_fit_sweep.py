@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -96,3 +97,51 @@ def test_a_sweep_that_gives_no_honest_setting_is_one_sentence(
         assert changed_clips.code == 2 and "have changed since the sweep chose" in changed_clips.err
     finally:
         moved.write_bytes(image)
+
+
+def test_a_choice_whose_file_was_edited_is_refused(swept: dict[str, Any], home: Path) -> None:
+    for path in (Path(swept["run_dir"]) / "chosen").glob("*.yaml"):
+        whole = path.read_text()
+        tree = yaml.safe_load(whole)
+        tree["model"]["c"] = 0.5
+        path.write_text(yaml.safe_dump(tree))
+        try:
+            edited = fit(home, swept["run_dir"])
+        finally:
+            path.write_text(whole)
+        if path.name in edited.err:  # it is the file that is fitted
+            assert edited.code == 2 and "section model is no longer what the sweep has chosen" in edited.err
+            return
+    pytest.fail("no file of the choice was read")
+
+
+def test_other_clips_are_refused_where_features_were_searched_too(
+    one_ray: str, home: Path, tmp_path: Path
+) -> None:
+    """Each feature setting has a digest of the clips of its own: none of them is passed over."""
+    tree = {
+        "data": {"protocol": "synthetic", "synthetic": {"subjects": 4, "clips_per_subject": 4}},
+        "features": {"size": 32},
+        "model": {"name": "linear"},
+        "evaluation": {"folds": "group_kfold", "k": 2, "bootstrap": 100},
+        "tracking": {"enabled": False},
+        "cluster": {"in_flight": 2},
+        "sweep": {
+            "searcher": "grid",
+            "inner_folds": 2,
+            "concurrent": 2,
+            "space": {"features.flow": {"choice": ["farneback", "dis"]}},
+        },
+    }
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    ended = within("sweep", str(path), "--json", home=home, RAY_ADDRESS=one_ray)
+    assert ended.code == 0, ended.err
+    folder = ended.json["run_dir"]
+    assert fit(home, folder, "--out", str(tmp_path / "model")).code == 0
+    listed = tmp_path / "some.txt"
+    clips = pq.read_table(Path(folder) / "predictions.parquet")["clip_id"].to_pylist()
+    listed.write_text("\n".join(clip for clip in clips if not clip.startswith(clips[0].rpartition("/")[0])))
+    other = fit(home, folder, "--set", f"data.include={listed}", "--out", str(tmp_path / "other"))
+    assert other.code == 2 and "have changed since the sweep chose" in other.err
+    assert not (tmp_path / "other").exists()

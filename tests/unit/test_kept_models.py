@@ -238,11 +238,17 @@ def test_a_fold_that_is_refitted_keeps_its_place_and_another_model_does_not_take
     other = session(maps, tmp_path / "home", model={"name": "linear"})
     with pytest.raises(BadInput, match="another model lies there; give --out another folder"):
         fit_model(other, tmp_path / "out", local=True)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.tex").write_text("mine")
-    with pytest.raises(BadInput, match=r"holds other files \(thesis.tex\)"):
-        fit_model(other, tmp_path / "full", local=True)
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+    damaged = (tmp_path / "out" / MANIFEST).read_bytes()[:-9]
+    (tmp_path / "out" / MANIFEST).write_bytes(damaged)
+    with pytest.raises(BadInput, match="cannot be read, so it may be another one; give --out"):
+        fit_model(chosen, tmp_path / "out", local=True)
+    for name in ("thesis.tex", "README.md", "config.yaml"):  # two of them have the names of a model's own
+        full = tmp_path / name.replace(".", "-")
+        full.mkdir()
+        (full / name).write_text("mine")
+        with pytest.raises(BadInput, match=rf"holds other files \({name}\)"):
+            fit_model(other, full, local=True)
+        assert [(path.name, path.read_text()) for path in full.iterdir()] == [(name, "mine")]
 
 
 def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: str) -> None:

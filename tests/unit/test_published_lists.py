@@ -300,6 +300,23 @@ def test_the_lists_of_megc_2019_have_its_442_clips() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["# mine", "EP02_01f"], r"mine\.txt line 2: 'EP02_01f' .* write subject/clip"),
+        (["casme2/sub01/EP02_01f"], r"mine\.txt line 1: 'casme2/sub01/EP02_01f' .* write subject/clip"),
+        (["sub01/EP02_01f", "sub1/ep2_1f"], r"line 2: sub1/ep2_1f is listed already in line 1"),
+    ],
+)
+def test_a_published_list_of_ones_own_has_a_clip_a_line(
+    lines: list[str], message: str, tmp_path: Path
+) -> None:
+    include(tmp_path / "mine.txt", *lines)
+    path = own(tmp_path / "p.yaml", clips="mine.txt")
+    with pytest.raises(BadInput, match=message):
+        mismatches(load(path, casme2(tmp_path / "data")))
+
+
+@pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         ("s1_ne_01", "S01-ne-1", True),

@@ -34,6 +34,11 @@ def read(space: dict[str, Any], base: dict[str, Any] | None = None, **sweep: Any
         ),
         ({"trian.lr": {"choice": [0.1]}}, {}, "did you mean 'train'?"),
         (
+            {"train.keep_weights": {"choice": [True, False]}},
+            {},
+            "sweep.space.train.keep_weights cannot be searched: it changes no number",
+        ),
+        (
             {"data.root": {"choice": ["a"]}},
             {},
             "sweep.space.data.root cannot be searched, only features, inputs, model, train",

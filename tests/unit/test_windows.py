@@ -83,6 +83,7 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
     for more, sentence in (
         (["--onset", "3"], "leave --onset and --apex out"),
         (["--step", "2"], "a step longer than a window would leave out frames"),
+        (["--step", "1e-9"], "a step from 0.001 on"),
         (["--windows", "-1"], "both are seconds above 0"),
         (["--windows", "nan"], "both are seconds above 0"),
     ):
