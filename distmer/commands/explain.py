@@ -63,6 +63,8 @@ def explain_kept(
 
 def _require_no_run(out: Place) -> None:
     """BadInput where maps of some clips would lie in the folder of a run, whose page has those of all."""
+    if out.is_file():
+        raise BadInput(f"{out}: this is a file; give --out a folder.")
     if (out / "plan.json").is_file():
         raise BadInput(f"{out}: it is the folder of a run; give --out another folder.")
 

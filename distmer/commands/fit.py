@@ -20,7 +20,7 @@ from distmer.report.run_folder import read_results
 from distmer.report.tables import interval_text
 from distmer.saved.choice import Choice, read_choice
 from distmer.saved.fitting import fit_everyone, job_of, keep, require_one_seed
-from distmer.saved.folder import Manifest
+from distmer.saved.folder import Manifest, require_free
 from distmer.storage import Place
 from distmer.types import BadInput, RunError
 from distmer.workspace import Workspace
@@ -103,6 +103,7 @@ def fit_model(
                 " run the sweep again."
             )
         folder = out or session.workspace.models / job_of(plan).digest[:12]
+        require_free(folder, job_of(plan).digest)  # before the training
         clips = inputs()
         live(Step("training on all subjects", 0, 1))
         job, fitted = fit_everyone(plan, clips)

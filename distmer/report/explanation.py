@@ -192,7 +192,9 @@ def regions_table(about: About) -> Table | None:
         if about.clips[k] and about.regions[TRAINED].get(method, {}).get(name)
     ]
     rows.append(Row(["", "a flat map", *(f"{about.region_areas[name]:.2f}" for name in names)], style="dim"))
-    return Table(columns, rows, title="share of a map by region of the face" + _beside(about))
+    return Table(
+        columns, rows, title="share of a map by region of the face; regions overlap" + _beside(about)
+    )
 
 
 def channels_table(about: About) -> Table | None:

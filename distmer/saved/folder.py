@@ -79,7 +79,7 @@ def write_folder(folder: Place, manifest: Manifest, contents: Mapping[str, bytes
 
     BadInput where the folder holds anything but an earlier copy of the same model.
     """
-    _require_free(folder, manifest)
+    require_free(folder, manifest.identity)
     for name, data in contents.items():
         write(folder / name, data)
     found = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
@@ -144,7 +144,10 @@ def _parsed(folder: Place, data: bytes) -> Manifest:
         raise BadInput(damaged) from error
 
 
-def _require_free(folder: Place, manifest: Manifest) -> None:
+def require_free(folder: Place, identity: str) -> None:
+    """BadInput where the folder is a file, or holds anything but a copy of the model of this identity."""
+    if folder.is_file():
+        raise BadInput(f"{folder}: this is a file; give --out an empty or a new folder.")
     there = files(folder)
     if MANIFEST in there:
         try:
@@ -154,13 +157,12 @@ def _require_free(folder: Place, manifest: Manifest) -> None:
                 f"{folder}: the model that lies there cannot be read, so it may be another one; give --out"
                 " another folder, or delete it."
             ) from error
-        if there_already.identity != manifest.identity:
+        if there_already.identity != identity:
             raise BadInput(f"{folder}: another model lies there; give --out another folder, or delete it.")
         return
     other = [name for name in there if name not in _FILES]
-    if (
-        there and not {ARRAYS, CLASSICAL} & there.keys()
-    ):  # they come first: a README.md alone is somebody's own
+    # they are written first: a README.md alone is somebody's own
+    if there and not {ARRAYS, CLASSICAL} & there.keys():
         other = list(there)
     if other:
         raise BadInput(f"{folder}: it holds other files ({other[0]}); give --out an empty or a new folder.")

@@ -53,7 +53,13 @@ def _of_video(one: Place, seconds: float, step: float) -> list[Asked]:
             )
     except Unusable as problem:
         return [Asked(str(one), problem=str(problem))]
-    return [_window(one, video, first, last) for first, last in spans if last > first]
+    length = video.seconds[-1] - video.seconds[0]
+    short = (
+        f"the video is {length:.1f} s long, shorter than a window"
+        if length + 2 / video.rate < seconds
+        else ""
+    )
+    return [_window(one, video, first, last, short) for first, last in spans if last > first]
 
 
 def spans_of(video: Index, seconds: float, step: float) -> list[tuple[int, int]]:
@@ -71,11 +77,12 @@ def spans_of(video: Index, seconds: float, step: float) -> list[tuple[int, int]]
     return list(dict.fromkeys(spans))
 
 
-def _window(one: Place, video: Index, first: int, last: int) -> Asked:
+def _window(one: Place, video: Index, first: int, last: int, note: str) -> Asked:
     path = one.absolute()
     files = tuple((number, f"{path}#{number}") for number in range(first, last + 1))
     source = ApexSearch(files[0][1], tuple(file for _, file in files[1:]), files)
-    return Asked(str(one), source, interval=(video.seconds[first - 1], video.seconds[last - 1]))
+    interval = (video.seconds[first - 1], video.seconds[last - 1])
+    return Asked(str(one), source, note=note, interval=interval)
 
 
 def candidates(found: Sequence[Answer]) -> list[Answer]:

@@ -83,6 +83,8 @@ def test_the_maps_of_some_clips_do_not_take_the_place_of_those_of_a_run(tmp_path
     ):
         with pytest.raises(BadInput, match="the folder of a run; give --out another"):
             explain()
+    with pytest.raises(BadInput, match="this is a file; give --out a folder"):
+        explain_kept(None, ["clip"], tmp_path / "plan.json")  # type: ignore[arg-type]
 
 
 def test_a_single_subject_has_no_interval() -> None:

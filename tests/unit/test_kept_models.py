@@ -249,6 +249,8 @@ def test_a_fold_that_is_refitted_keeps_its_place_and_another_model_does_not_take
         with pytest.raises(BadInput, match=rf"holds other files \({name}\)"):
             fit_model(other, full, local=True)
         assert [(path.name, path.read_text()) for path in full.iterdir()] == [(name, "mine")]
+        with pytest.raises(BadInput, match=f"{name}: this is a file; give --out"):
+            fit_model(other, full / name, local=True)
 
 
 def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: str) -> None:
@@ -256,7 +258,7 @@ def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: 
     image = next(maps.rglob("*.png"))
     assert load_model(f"{remote}/model").predict(image)[0].distance == 0
     fit_model(session(maps, tmp_path / "home"), place(f"{remote}/model"), local=True)
-    with pytest.raises(BadInput, match=r"there is no manifest\.json in it"):
+    with pytest.raises(BadInput, match="there is no such folder; give a folder that `distmer fit` has written"):
         load_model(f"{remote}/other")
     assert str(kept.folder) == f"{remote}/model"
 

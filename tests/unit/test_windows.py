@@ -86,9 +86,12 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
         (["--step", "1e-9"], "a step from 0.001 on"),
         (["--windows", "-1"], "both are seconds above 0"),
         (["--windows", "nan"], "both are seconds above 0"),
+        (["--csv", "--json"], "three forms of one output; choose one"),
     ):
         refused = say(*asked, *more)
         assert refused.code == 2 and sentence in refused.sentence
+    whole = say("predict", str(folder), str(long_video), "--windows", "3600")
+    assert "s long, shorter than a window" in whole.out
     alone = say("predict", str(folder), str(long_video), "--step", "1")
     assert alone.code == 2 and "give --windows SECONDS with it" in alone.sentence
     short = say("predict", str(folder), str(long_video), "--windows", "0.01")
