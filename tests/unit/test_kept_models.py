@@ -258,7 +258,9 @@ def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: 
     image = next(maps.rglob("*.png"))
     assert load_model(f"{remote}/model").predict(image)[0].distance == 0
     fit_model(session(maps, tmp_path / "home"), place(f"{remote}/model"), local=True)
-    with pytest.raises(BadInput, match="there is no such folder; give a folder that `distmer fit` has written"):
+    with pytest.raises(
+        BadInput, match="there is no such folder; give a folder that `distmer fit` has written"
+    ):
         load_model(f"{remote}/other")
     assert str(kept.folder) == f"{remote}/model"
 
