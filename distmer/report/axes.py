@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def ready_to_draw() -> None:
+    """Wait for IPython, if another thread is in the middle of loading it, as the tracker's does for MLflow.
+
+    A new figure of matplotlib asks a loaded IPython for its version, and half of one has none.
+    """
+    if "IPython" in sys.modules:
+        importlib.import_module("IPython")
 
 
 def plain_axes(axes: Axes, line: str, muted: str) -> None:

@@ -20,6 +20,7 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.results_file import Results
 from distmer.features.store import Stored
 from distmer.models import ResolvedModel
+from distmer.report.axes import ready_to_draw
 from distmer.report.curves import curves_json
 from distmer.report.document import Document
 from distmer.report.explanation import looks
@@ -121,6 +122,7 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
 
 def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
     """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
+    ready_to_draw()
     for name, draw in drawings.items():
         buffer = io.BytesIO()
         legible(draw()).savefig(buffer, format="png", **how)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from distmer.report.axes import plain_axes
+from distmer.report.axes import plain_axes, ready_to_draw
 from distmer.report.curves import CURVES, Curve, in_order
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> 
     import matplotlib
     from matplotlib.figure import Figure
 
+    ready_to_draw()
     figure = Figure(figsize=(width, height))
     buffer = io.StringIO()
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
