@@ -201,4 +201,4 @@ def test_a_run_on_s3_is_compared_and_tracked_by_its_address(
     ), tracked.err
     assert list((tmp_path / "tracking").glob("mlartifacts/*/artifacts/results.json"))  # beside the data base
     wrong = within("track", f"{home}/runs/none", home=tmp_path)
-    assert (wrong.code, "so it is no run folder; give one below <workspace>/runs." in wrong.err) == (2, True)
+    assert (wrong.code, "there is no such folder; give one below <workspace>/runs." in wrong.err) == (2, True)
