@@ -40,6 +40,12 @@ def retry_option(command: Any) -> Any:
     return click.option("--retry-failed", is_flag=True, help=words)(command)
 
 
+def local_option(command: Any) -> Any:
+    """Of the commands that train folds."""
+    words = "Train in this process, one fold after the other, without Ray."
+    return click.option("--local", is_flag=True, help=words)(command)
+
+
 def keep_freed_memory() -> None:
     """Folds are trained in this process, and it is ours."""
     from distmer.training.runtime import keep_memory

@@ -13,6 +13,7 @@ from distmer.cli.arguments import (
     experiment,
     is_sweep,
     keep_freed_memory,
+    local_option,
     open_session,
     retry_option,
     set_option,
@@ -24,7 +25,7 @@ from distmer.types import BadInput
 
 @click.command()
 @experiment
-@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
+@local_option
 @click.option(
     "--fold",
     "only",

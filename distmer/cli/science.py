@@ -12,6 +12,7 @@ import click
 from distmer.cli.arguments import (
     experiment,
     keep_freed_memory,
+    local_option,
     retry_option,
     set_option,
     workspace_option,
@@ -21,7 +22,7 @@ from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 
 @click.command()
 @experiment
-@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
+@local_option
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as one last line of JSON.")
 def curve(
@@ -56,7 +57,7 @@ def curve(
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
 @workspace_option
-@click.option("--local", is_flag=True, help="Train in this process, one fold after the other, without Ray.")
+@local_option
 @click.option("--json", "as_json", is_flag=True, help="Print the prices as one last line of JSON.")
 def habits(
     config: Path, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool

@@ -85,7 +85,7 @@ class Pricing:
         its last epoch it is the same to the bit, whether or not anybody looked at the others."""
         if self.plan.model.info.kind == "classical":
             return self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
-        return Predictions.concat([at_epoch(fold, -1).predictions for fold in self._looked(seeds)])
+        return _after_the_last(self._looked(seeds))
 
     def _looked(self, seeds: Sequence[int]) -> list[FoldResult]:
         looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
@@ -114,8 +114,8 @@ class Pricing:
             yield self._price(f"{BEST_SEED} of {len(seeds)}", metric, honest, feigned)
 
     def _epochs(self) -> Iterator[Price]:
-        seeds, uf1 = self._seeds(self.section.seeds), self._metrics[1]
-        honest, folds = self._loso(seeds), self._looked(seeds)
+        folds, uf1 = self._looked(self._seeds(self.section.seeds)), self._metrics[1]
+        honest = _after_the_last(folds)
         by_subject = [at_epoch(fold, most_accurate(fold)) for fold in folds]
         for habit, chosen_folds in (
             (EPOCH_BY_SUBJECT, by_subject),
@@ -198,6 +198,10 @@ def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
     prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
     own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
     return replace(fold, predictions=own)
+
+
+def _after_the_last(folds: Sequence[FoldResult]) -> Predictions:
+    return Predictions.concat([at_epoch(fold, -1).predictions for fold in folds])
 
 
 def most_accurate(fold: FoldResult) -> int:

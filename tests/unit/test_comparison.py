@@ -272,6 +272,20 @@ def test_a_folder_that_holds_no_run_is_told(tmp_path: Path) -> None:
         compare_runs([tmp_path], None, {})
 
 
+def test_without_a_section_it_is_said_first_that_all_models_are_compared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "c.yaml"
+    for section, said in (("", True), ("compare: {models: [linear]}", False)):
+        path.write_text(f"data: {{protocol: flowmaps, root: {tmp_path}/none}}\n{section}\n")
+        caplog.clear()
+        comparison, _ = run_comparison(
+            path, ("tracking.enabled=false",), str(tmp_path / "home"), {}, local=True
+        )
+        assert len(comparison.entries) == (len(models()) if said else 1)
+        assert (f"so all {len(models())} models are compared" in caplog.text) == said
+
+
 TOY_MODEL = """
 from torch import nn
 
