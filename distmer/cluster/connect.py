@@ -36,6 +36,7 @@ def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a task that asked for no GPU sees none
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",  # s; 60 are too few on a busy machine
         "RAY_task_oom_retries": str(config.retries),  # Ray's own default is for ever: the run would never end
     }
     own_token = address in (None, "local") and os.environ.get("RAY_AUTH_MODE", "token") == "token"
@@ -85,8 +86,8 @@ def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
 
 
 def _start(config: ClusterConfig, *, groups: bool) -> None:
-    """A local Ray. RunError where this machine is too busy to start one within Ray's own limit, which is
-    tried three times."""
+    """A local Ray. RunError where one of its processes does not come up in three tries: Ray has limits of its
+    own, and a machine may be too busy for them."""
     import ray
 
     for attempt in range(1, _STARTS + 1):
@@ -104,15 +105,24 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
             return
         except Exception as error:
             ray.shutdown()
-            if "timed out during startup" not in str(error):  # Ray has no class of its own for it
+            if type(error) is not Exception:  # Ray has no class for a process of its own that does not start
                 raise
             if attempt == _STARTS:
                 raise RunError(
-                    f"Ray could not be started on this machine within 30 s, {_STARTS} times in a row: the"
-                    " machine is too busy."
-                    " Run the same command again later, or run with --local."
+                    f"Ray could not be started on this machine, {_STARTS} times in a row"
+                    f" ({_why_not_started(error)}). The machine may be too busy. Run the same command again"
+                    " later, or run with --local."
                 ) from error
-            _log.warning("Ray did not start within 30 s (this machine is busy); it is started again.")
+            _log.warning(
+                "Ray did not start (%s). This machine may be busy. Ray is started again.",
+                _why_not_started(error),
+            )
+
+
+def _why_not_started(error: Exception) -> str:
+    """What Ray says, in a few words: for its dashboard it gives twenty lines of a log."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+    return "its dashboard did not start" if "dashboard" in first else first.partition(". ")[0]
 
 
 def _what_the_user_brings() -> dict[str, Any] | None:
