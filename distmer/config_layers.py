@@ -95,6 +95,7 @@ def load_layers(
     """
     layers = [] if path is None else _files(located(path), ())
     for layer in layers:
+        _read_rows(layer, workspace)
         change_settings(layer.tree, anchoring(workspace, Path(layer.origin).parent))
     above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides), True)
     if above.tree:
@@ -265,6 +266,28 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     if target in seen or target == path.resolve():
         raise BadInput(f"{path}: extends {parent}, which extends it in turn; break the circle.")
     return [*_files(target, (*seen, path.resolve())), Layer(str(path), tree)]
+
+
+def _read_rows(layer: Layer, workspace: Place) -> None:
+    """Put the settings of the file that a row of ``compare`` extends in the place of its name.
+
+    BadInput where it is no file of one experiment.
+    """
+    section = layer.tree.get("compare")
+    rows = section.get("rows") if isinstance(section, dict) else None
+    for label, row in rows.items() if isinstance(rows, dict) else ():
+        if not isinstance(row, dict) or "extends" not in row:
+            continue
+        where, parent = f"{layer.origin}, row {label}", row["extends"]
+        if not isinstance(parent, str):
+            raise BadInput(f"{where}: extends names one configuration file, not {parent!r}.")
+        layers = _files((Path(layer.origin).parent / parent).resolve(), ())
+        for below in layers:
+            change_settings(below.tree, anchoring(workspace, Path(below.origin).parent))
+        row["extends"] = merge_layers(layers)
+        for other, what, _ in _OF_OTHERS:
+            if other in row["extends"]:
+                raise BadInput(f"{where}: {parent} {what}; name the file of one experiment.")
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:

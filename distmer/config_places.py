@@ -35,7 +35,8 @@ Change = Callable[[str, Any, bool], Any]
 def change_settings(tree: dict[str, Any], change: Change, at: str = "", searched: bool = False) -> None:
     """Replace the settings of ``tree`` that hold paths or name code, in place.
 
-    These are its own, those of compared rows, and those that a sweep chooses among.
+    These are its own, those of compared rows and of the files that rows extend, and those that a sweep
+    chooses among.
     """
     for key, value in tree.items():
         name = f"{at}{key}"
@@ -50,7 +51,8 @@ def change_settings(tree: dict[str, Any], change: Change, at: str = "", searched
                 if isinstance(row, dict):
                     change_settings(row, change)
         else:
-            change_settings(value, change, "" if name == "sweep.space" else f"{name}.", name == "sweep.space")
+            below = "" if name in ("sweep.space", "extends") else f"{name}."
+            change_settings(value, change, below, name == "sweep.space")
 
 
 def anchoring(base: Place, beside: Path) -> Change:

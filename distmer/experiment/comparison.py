@@ -41,7 +41,8 @@ class CompareConfig(Section):
     size: Annotated[int | None, _OF_MODELS] = None
     """The side of the networks' maps, in px. A network that needs more is given its smallest, and says so."""
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
-    """The name of a row → what is different in it, as dotted settings."""
+    """The name of a row → what is different in it, as dotted settings. `extends` names a configuration file
+    whose settings come first."""
     over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """The name of a further protocol or data set → its dotted settings. Every row runs on each."""
     reference: str | None = None
@@ -191,7 +192,14 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
         settings[label] = _of_model(name, section)
     for label, dotted in section.rows.items():
         own, note = settings.get(label, ({}, ""))
-        settings[label] = (merge(own, nested(dotted, f"{origin}, row {label}"), origin), note)
+        changes = dict(dotted)
+        extended = changes.pop("extends", {})
+        if not isinstance(extended, Mapping):
+            raise BadInput(
+                f"{origin}, row {label}: extends belongs in a file; here, give the row's settings."
+            )
+        below = merge(own, extended, origin)
+        settings[label] = (merge(below, nested(changes, f"{origin}, row {label}"), origin), note)
     if not settings:
         raise BadInput(f"{origin}: compare has neither models nor rows, so there is nothing to compare.")
     if section.reference is not None:

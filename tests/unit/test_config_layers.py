@@ -111,6 +111,43 @@ def test_a_setting_whose_key_has_dots_can_be_named() -> None:
     ]
 
 
+def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
+    """Its code is beside that file, an option of another model's goes, and the row's own settings win."""
+    (tmp_path / "lab").mkdir()
+    net = "extends: base.yaml\nmodel: {name: ./net.py:Net}\ntrain: {lr: 0.01, epochs: 9}\n"
+    written(tmp_path / "lab", net, "net.yaml")
+    written(tmp_path / "lab", "data: {root: maps, protocol: flowmaps}\nname: base\n", "base.yaml")
+    rows = "net: {extends: lab/net.yaml, train.epochs: 3}, b: {extends: lab/base.yaml, model.name: atscnn}"
+    path = written(tmp_path, f"train: {{batch_size: 8}}\ncompare: {{rows: {{{rows}}}}}\n")
+    net, atscnn = expand(load_tree(path, (), workspace=Path("/ws"), environ={}), str(path))[1]
+    assert net.note.startswith("not applicable") and str(tmp_path / "lab" / "net.py") in net.note
+    assert atscnn.config is not None and atscnn.config.data.root == "/ws/maps"
+    written(tmp_path / "lab", "model: {name: linear}\nseeds: [4]\n", "net.yaml")
+    words = ["compare.rows.net.seeds=[5]", "compare.rows.b.train.epochs=4"]
+    net, atscnn = expand(load_tree(path, words, workspace=Path("/ws"), environ={}), str(path))[1]
+    assert "train.epochs" in net.note  # linear has none: the row says so
+    assert atscnn.config is not None
+    assert (atscnn.config.train.epochs, atscnn.config.train.batch_size) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{extends: 3}", "c.yaml, row a: extends names one configuration file, not 3."),
+        ("{extends: no.yaml}", "no.yaml: the configuration cannot be read"),
+        ("{extends: c.yaml}", "c.yaml, row a: c.yaml compares several experiments; name the file of one"),
+    ],
+)
+def test_a_row_that_extends_no_file_of_one_experiment_is_refused(
+    tmp_path: Path, row: str, words: str
+) -> None:
+    path = written(tmp_path, f"compare: {{rows: {{a: {row}}}}}\n")
+    with pytest.raises(BadInput, match=re.escape(words)):
+        load_tree(path, (), workspace=Path("/ws"), environ={})
+    with pytest.raises(BadInput, match=r"row a: extends belongs in a file"):
+        expand({"compare": {"rows": {"a": {"extends": "c.yaml"}}}}, "call")
+
+
 def test_a_misspelt_name_of_a_model_is_looked_for_among_all_names_of_its_level() -> None:
     with pytest.raises(BadInput, match=r"model\.nam is not a setting; did you mean 'name'\?"):
         resolve(load(None, "model.nam=linear").model)
