@@ -1,5 +1,4 @@
-"""``report.html``: the page of a run, a sweep, a comparison or a learning curve, made from what its folder
-keeps."""
+"""``report.html``: the page of a run, sweep, comparison or learning curve, made from its folder."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ NAME = "report.html"
 
 
 def page_of(folder: Place) -> str:
-    """The page as HTML. BadInput where there is none of the four in the folder, or it has not come to its
-    end."""
+    """The page as HTML. BadInput where the folder is none of the four, or has no result yet."""
     kind = kind_of(folder)
     if kind == "comparison":
         from distmer.report.page_comparison import comparison_page
