@@ -31,10 +31,9 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
     record: dict[str, JsonValue] = {"on": entry.on, "row": entry.label, "note": _note(entry)}
     if r is None:
         return record
-    for score, value, ends, spread, mean in (
-        ("uar", r.uar, r.uar_ci, r.uar_sd, r.uar_foldmean),
-        ("uf1", r.uf1, r.uf1_ci, r.uf1_sd, r.uf1_foldmean),
-    ):
+    for score in _SCORES:
+        names = (score, f"{score}_ci", f"{score}_sd", f"{score}_foldmean")
+        value, ends, spread, mean = (getattr(r, name) for name in names)
         floors = {name: getattr(floor, score) for name, floor in (r.floors or {}).items()}
         record |= _score_columns(score, value, ends, spread, mean, floors)
         record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}

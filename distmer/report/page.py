@@ -33,11 +33,3 @@ def write_page(folder: Place) -> Place:
     """Write the page into its folder, and return its place."""
     write(folder / NAME, page_of(folder).encode())
     return folder / NAME
-
-
-def kept_page(folder: Place) -> str | None:
-    """The page as it lies in the folder; None where there is none."""
-    try:
-        return (folder / NAME).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None

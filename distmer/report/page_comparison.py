@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,19 +10,9 @@ from distmer.report.comparison import at, difference, hard_table, pair_table, sc
 from distmer.report.html import render
 from distmer.report.kept import KeptComparison
 from distmer.report.svg import forest_svg
+from distmer.report.table import Column, Row, Table
 
 _SHOWN = 40  # pairs in the drawing; all of them are in the table
-
-
-@dataclass(frozen=True, slots=True)
-class Wins:
-    """On how many subjects A has more clips right than B, B more than A, and both as many."""
-
-    a: str
-    b: str
-    a_wins: int
-    b_wins: int
-    ties: int
 
 
 def comparison_page(kept: KeptComparison) -> str:
@@ -66,13 +55,13 @@ def _sentence(row: Any) -> tuple[str, bool]:
     return f"{row['verdict']}{at(row['on'])}{apart}. {row['a']} − {row['b']}: {numbers}.", True
 
 
-def _wins(pairs: pd.DataFrame, subjects: pd.DataFrame) -> list[Wins]:
-    """For each tested pair, by the share of each subject's clips that is right."""
+def _wins(pairs: pd.DataFrame, subjects: pd.DataFrame) -> Table | None:
+    """For each tested pair, on how many subjects a larger share of the clips is right in A, or in B."""
     if not len(subjects):
-        return []
+        return None
     whole = subjects.assign(on=subjects["on"].fillna(""), accuracy=subjects["correct"] / subjects["n"])
     shares = {key: rows.set_index("subject")["accuracy"] for key, rows in whole.groupby(["on", "row"])}
-    found: list[Wins] = []
+    rows: list[Row] = []
     for _, row in pairs.iterrows():
         on = row["on"] if isinstance(row["on"], str) else ""
         a, b = shares.get((on, str(row["a"]))), shares.get((on, str(row["b"])))
@@ -80,5 +69,7 @@ def _wins(pairs: pd.DataFrame, subjects: pd.DataFrame) -> list[Wins]:
             continue
         apart = (a - b).dropna()
         won, lost = int((apart > 1e-9).sum()), int((apart < -1e-9).sum())
-        found.append(Wins(f"{row['a']}{at(row['on'])}", str(row["b"]), won, lost, len(apart) - won - lost))
-    return found
+        counts = (str(won), str(len(apart) - won - lost), str(lost))
+        rows.append(Row((f"{row['a']}{at(row['on'])}", str(row["b"]), *counts)))
+    counted = ("A has more right", "equal", "B has more right")
+    return Table([Column("A"), Column("B"), *(Column(name, right=True) for name in counted)], rows)

@@ -24,7 +24,7 @@ from distmer.report.comparison import comparison_files, comparison_report
 from distmer.report.document import Document
 from distmer.report.explanation import looks
 from distmer.report.figures import drawings
-from distmer.report.page import kept_page
+from distmer.report.page import NAME
 from distmer.report.settings import flatten
 from distmer.report.tables import run_report
 from distmer.storage import Place, place
@@ -229,9 +229,11 @@ def score_items(
 
 def page_items(folder: Place) -> Iterator[LogItem]:
     """The page in the folder, which is written before the tracker is told of the end."""
-    page = kept_page(folder)
-    if page is not None:
-        yield Text("report.html", page)
+    try:
+        page = (folder / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    yield Text(NAME, page)
 
 
 def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Table:

@@ -1,8 +1,7 @@
-"""The observer that writes a run to MLflow, in a thread of its own: no fold waits for a tracking server.
+"""The observer that writes a run to MLflow in a thread of its own, so that no fold waits for a server.
 
-A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds
-everything, and `distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the
-thread.
+A server that is locked, away or broken ends tracking with one warning, and never the run: the ledger has
+everything, and `distmer track RUN_DIR` writes it later. MLflow is imported in the thread alone.
 """
 
 from __future__ import annotations
@@ -76,8 +75,8 @@ class MlflowTracker:
         ledger: Ledger | None = None,
     ) -> None:
         """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how
-        many seconds a server that answers no request is waited for at the end; one that answers, however
-        busy, is waited for as long as it takes."""
+        many seconds to wait at the end for a server that answers no request; for one that answers there is no
+        limit."""
         self.uri = uri
         self.error: str | None = None
         self._experiment = experiment
@@ -99,8 +98,8 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the MLflow run, from RunStarted on, and from RunEnded on where no fold is trained; None
-        when MLflow cannot be reached."""
+        """The id of the MLflow run, from RunStarted on (from RunEnded on where no fold is trained); None if
+        MLflow cannot be reached."""
         if self._whole is not None:
             return self._whole
         if self._thread is not None:
@@ -132,7 +131,7 @@ class MlflowTracker:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait until all is written. For a run that ends without RunEnded, too: what was written is kept."""
+        """Wait until all is written, also for a run that ends without RunEnded."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -244,7 +243,7 @@ class MlflowTracker:
 
 @_as_mlflow_reads()
 def reach(uri: str) -> tuple[str, str]:
-    """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
+    """What is at a tracking URI, and why this user cannot read there ("" if possible). Nothing is written."""
     from distmer.tracking import mlflow_server
 
     try:
@@ -259,8 +258,8 @@ def reach(uri: str) -> tuple[str, str]:
 def track_comparison(
     uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
 ) -> str | None:
-    """One MLflow run that groups the compared ones. Returns the address of MLflow's page with these side by
-    side: None where MLflow is no server, and after a warning where it cannot be reached."""
+    """Write one MLflow run that groups the compared ones. Returns the address of MLflow's page with these
+    side by side; None without a server, and after a warning where MLflow cannot be reached."""
 
     def write(store: MlflowStore) -> str | None:
         from distmer.tracking import items, view
