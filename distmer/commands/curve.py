@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,7 +20,7 @@ from distmer.experiment.events import Observers
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
 from distmer.models import is_network
-from distmer.report.curve import curve_bytes, curve_csv, curve_json, curve_report
+from distmer.report.curve import curve_csv, curve_json, curve_report
 from distmer.report.live import LiveProgress
 from distmer.report.page import write_page
 from distmer.report.run_folder import write_figures
@@ -71,7 +72,7 @@ def draw_learning_curve(
             folds = session.ledger.known({job.digest for job in jobs})
             _log.warning("Stopped: %d trainings are finished and kept; the same command goes on.", len(folds))
     found = curve_json(conclude_curve(plan, folds, failures))
-    write(folder / "curve.json", curve_bytes(found))
+    write(folder / "curve.json", json.dumps(found, indent=1).encode())
     write(folder / "curve.csv", curve_csv(found).encode())
     write(folder / "curve.md", curve_report(found).markdown().encode())
     if any(point["uar"] is not None for point in found["points"]):

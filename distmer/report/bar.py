@@ -1,5 +1,5 @@
-"""One progress bar: on stderr, as stdout is the result's, live on a terminal and plain lines in a log; in the
-output of the cell in a notebook."""
+"""One progress bar on stderr, because stdout is for the result: live on a terminal, plain lines in a log, and
+in the output of the cell in a notebook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AGAIN = 0.2  # s between two states of the bar in a notebook
 
 
 class Stderr(Console):
-    """The console of progress. Once nobody reads it any more, it is silent: rich would end the process."""
+    """The console of progress. If its reader goes away it becomes silent; rich would end the process."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
@@ -27,7 +27,7 @@ class Stderr(Console):
 
 
 class Bar:
-    """How much of one thing is done at a time, with notes beside it, and sentences above it."""
+    """How much of one thing is done, with notes beside the bar and sentences above it."""
 
     def __init__(self, console: Console | None, every: float, now: Callable[[], float]) -> None:
         """``console`` must not write to stdout; ``every``: seconds between plain lines; ``now``: a clock."""
@@ -83,8 +83,8 @@ class Bar:
 
 
 class NotebookBar(Bar):
-    """The bar as HTML in the output of a cell. IPython is all that it needs, and the saved notebook shows it
-    too, where a widget would need a package and a running kernel."""
+    """The bar as HTML in the output of a cell. It needs IPython alone, and the saved notebook shows it too; a
+    widget would need a package and a running kernel."""
 
     def __init__(self, console: Console, now: Callable[[], float]) -> None:
         super().__init__(console, _AGAIN, now)
@@ -128,13 +128,13 @@ class NotebookBar(Bar):
 
 
 def bar_for(console: Console | None, every: float, now: Callable[[], float]) -> Bar:
-    """The bar of this process: that of a notebook where it is the kernel of one. See `Bar`."""
+    """The bar of this process, which may be the kernel of a notebook. See `Bar`."""
     if console is None and (own := Stderr()).is_jupyter:
         return NotebookBar(own, now)
     return Bar(console, every, now)
 
 
 def time_left(spent: float, done: int, left: int) -> str:
-    """How long the rest takes at the pace so far, in words: ``done`` took ``spent`` seconds. Empty before
-    there is a pace. What was in the ledger took no time and is not to be counted."""
+    """How long the rest takes in words, if ``done`` took ``spent`` seconds; "" before anything is done. What
+    was in the ledger is not to be counted: it took no time."""
     return f"about {clock(spent / done * left)} left" if done and left else ""

@@ -15,15 +15,14 @@ from distmer.report.table import latex_text
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """``key`` names it in BibTeX; ``what`` is the model or data set; ``text`` the reference as distmer has
-    it."""
+    """``key``: its name in BibTeX; ``what``: the model or data set; ``text``: the reference."""
 
     key: str
     what: str
     text: str
 
     def bibtex(self) -> str:
-        """A ``@misc`` entry: the reference stands in it as a note, for its parts are not known apart."""
+        """A ``@misc`` entry with the reference as a note, because its parts are not known separately."""
         doi = re.search(r"\b10\.\d{4,9}/[^\s,;)]+", self.text)
         year = re.search(r"\b(19|20)\d\d\b(?!\.\d)", self.text)
         fields = [("title", latex_text(self.what)), ("note", latex_text(self.text))]

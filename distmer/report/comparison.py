@@ -1,9 +1,11 @@
-"""A comparison of runs as text, Markdown, CSV, LaTeX. "Better" is only said where a corrected test says
-so."""
+"""A comparison of runs as text, Markdown, CSV and LaTeX. A row is called better only where a corrected test
+says so."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -14,16 +16,66 @@ from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
 
+_HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
+_ENOUGH = 6  # subjects; with fewer, there are too few permutations for a p below .05
+_SCORES = {"uar": "UAR", "uf1": "UF1"}
+
 
 def score_frame(comparison: Comparison) -> pd.DataFrame:
     """One row an entry: scores with intervals and spread, fold-means, floors, per data set, size and cost."""
     return pd.DataFrame([_record(entry) for entry in comparison.entries])
 
 
+def _record(entry: Entry) -> dict[str, JsonValue]:
+    r = entry.scored
+    record: dict[str, JsonValue] = {"on": entry.on, "row": entry.label, "note": _note(entry)}
+    if r is None:
+        return record
+    for score in _SCORES:
+        names = (score, f"{score}_ci", f"{score}_sd", f"{score}_foldmean")
+        value, ends, spread, mean = (getattr(r, name) for name in names)
+        floors = {name: getattr(floor, score) for name, floor in (r.floors or {}).items()}
+        record |= _score_columns(score, value, ends, spread, mean, floors)
+        record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
+    for name, of in r.metrics.items():
+        floors = {floor: value.pooled for floor, value in of.floors.items()}
+        record |= _score_columns(name, of.pooled, of.pooled_ci, of.pooled_sd, of.foldmean, floors)
+    record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
+    record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
+    record |= {"parameters": r.parameters}
+    return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
+
+
+def _score_columns(
+    name: str,
+    value: float | None,
+    ends: tuple[float, float] | None,
+    spread: float | None,
+    foldmean: float | None,
+    floors: Mapping[str, float],
+) -> dict[str, JsonValue]:
+    lo, hi = ends or (None, None)
+    return {
+        name: value,
+        f"{name}_lo": lo,
+        f"{name}_hi": hi,
+        f"{name}_sd_seeds": spread,
+        f"{name}_foldmean": foldmean,
+        **{f"{name}_floor_{floor}": score for floor, score in floors.items()},
+    }
+
+
+def _note(entry: Entry) -> str:
+    """What must be read with the row: stamps first."""
+    r = entry.results
+    stamps = f"NOT A HEADLINE: {', '.join(r.stamps)}" if r and r.stamps else ""
+    return "; ".join(filter(None, (stamps, r.status if r and entry.partial else "", entry.note)))
+
+
 def pair_frame(comparison: Comparison) -> pd.DataFrame:
     """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and what may
-    be said."""
-    rows = [
+    be said. Then one row a pair that could not be tested."""
+    rows: list[dict[str, JsonValue]] = [
         {
             "on": pair.on,
             "a": pair.a,
@@ -31,17 +83,7 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
             "subjects": pair.difference.subjects,
             "clips": pair.difference.clips,
             "clips_in_one_only": pair.difference.unpaired,
-            "uar_difference": pair.difference.uar,
-            "uar_lo": pair.difference.uar_ci.lo,
-            "uar_hi": pair.difference.uar_ci.hi,
-            "uar_p": pair.difference.uar_p,
-            "uar_p_holm": pair.uar_holm,
-            "uf1_difference": pair.difference.uf1,
-            "uf1_lo": pair.difference.uf1_ci.lo,
-            "uf1_hi": pair.difference.uf1_ci.hi,
-            "uf1_p": pair.difference.uf1_p,
-            "uf1_p_holm": pair.uf1_holm,
-            **_further_tests(pair),
+            **_tests(pair),
             "verdict": pair.verdict(),
         }
         for pair in comparison.pairs
@@ -52,15 +94,17 @@ def pair_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _further_tests(pair: Pair) -> dict[str, float]:
+def _tests(pair: Pair) -> dict[str, float]:
+    d = pair.difference
+    tests = {
+        "uar": (d.uar, d.uar_ci, d.uar_p, pair.uar_holm),
+        "uf1": (d.uf1, d.uf1_ci, d.uf1_p, pair.uf1_holm),
+    }
+    tests |= {name: (one.value, one.ci, one.p, pair.metrics_holm[name]) for name, one in d.metrics.items()}
     columns: dict[str, float] = {}
-    for name, tested in pair.difference.metrics.items():
-        columns |= {
-            f"{name}_difference": tested.value,
-            f"{name}_lo": tested.ci.lo,
-            f"{name}_hi": tested.ci.hi,
-        }
-        columns |= {f"{name}_p": tested.p, f"{name}_p_holm": pair.metrics_holm[name]}
+    for name, (difference, ci, p, holm) in tests.items():
+        columns |= {f"{name}_difference": difference, f"{name}_lo": ci.lo, f"{name}_hi": ci.hi}
+        columns |= {f"{name}_p": p, f"{name}_p_holm": holm}
     return columns
 
 
@@ -92,66 +136,35 @@ def hard_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["on", "clip", "class", "answers", "motion_px"])
 
 
-def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> Table:
-    """Those clips (or ``most`` of them) as a table, the least motion first."""
-    columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
-    ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
-    rows = [
-        Row(
-            (
-                _on(str(row["clip"]), str(row["on"]) if pd.notna(row["on"]) else ""),
-                str(row["class"]),
-                str(row["answers"]),
-                "" if pd.isna(row["motion_px"]) else f"{float(row['motion_px']):.2f}",
-            )
-        )
-        for _, row in ordered.head(most or len(ordered)).iterrows()
-    ]
-    return Table(columns, rows, title)
-
-
-def _hard_parts(comparison: Comparison) -> list[Part]:
-    _, counted = always_wrong(comparison.entries)
-    if not counted:
-        return []
-    of = ", ".join(
-        f"{clips} clips, {answers} answers each{f' on {on}' if on else ''}"
-        for on, (clips, answers) in counted.items()
-    )
-    hard = hard_frame(comparison)
-    if hard.empty:
-        return [Lines([f"no clip was always wrong ({of})"])]
-    cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
-    title = f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):"
-    return [hard_table(hard, title, _HARD_SHOWN)]
-
-
-_HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
-
-# Of fewer subjects there are too few ways to swap two rows: no paired test can come below .05.
-_ENOUGH = 6
-
-
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
-    scores, tests = _metric_table(comparison), _metric_pair_table(comparison.pairs)
-    parts: list[Part] = [_score_table(comparison), *([scores] if scores.rows else [])]
-    floors = _floor_lines(comparison)
-    parts += [Lines(floors)] if floors else []
-    parts += [_pair_table(comparison.pairs)] if comparison.pairs else []
-    parts += [tests] if tests.rows else []
+    tested = _tested(comparison)
+    tests = f"{len(tested)} paired permutation tests over subjects, Holm-corrected together:"
+    notes: list[str] = []
     few = min((pair.difference.subjects for pair in comparison.pairs), default=_ENOUGH)
     if few < _ENOUGH:
-        parts.append(
-            Lines([f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"])
-        )
+        notes = [f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"]
     if not comparison.pairs and not comparison.untested and len(comparison.entries) > 1:
-        parts.append(Lines(["nothing is tested: no two rows are of the same data"]))
-    untested = [f"not tested{f' on {u.on}' if u.on else ''}: {u.reason}" for u in comparison.untested]
-    parts += [Lines(untested)] if untested else []
-    parts += _hard_parts(comparison)
-    parts += [Facts([("MLflow", comparison.link)])] if comparison.link else []
+        notes = ["nothing is tested: no two rows are of the same data"]
+    parts = (
+        score_table(score_frame(comparison)),
+        _metric_table(comparison),
+        Lines(_floor_lines(comparison)),
+        pair_table(tested, tests),
+        _metric_pair_table(comparison),
+        Lines(notes),
+        Lines([f"not tested{at(u.on)}: {u.reason}" for u in comparison.untested]),
+        _hard_part(comparison),
+        Facts([("MLflow", comparison.link)] if comparison.link else []),
+    )
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
+
+
+def _tested(comparison: Comparison) -> pd.DataFrame:
+    """The tested pairs; a verdict on some of the clips says on which."""
+    tested = pair_frame(comparison).head(len(comparison.pairs))
+    verdicts = ["; ".join(filter(None, (pair.verdict(), pair.on_part))) for pair in comparison.pairs]
+    return tested.assign(verdict=verdicts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
@@ -164,140 +177,125 @@ def comparison_files(comparison: Comparison) -> dict[str, str]:
         "pairs.csv": pair_frame(comparison).to_csv(index=False),
         "subjects.csv": subject_frame(comparison).to_csv(index=False),
         "always_wrong.csv": hard_frame(comparison).to_csv(index=False),
-        "scores.tex": _paper_table(comparison).latex(),
+        "scores.tex": _paper_table(score_frame(comparison)).latex(),
         "comparison.json": json.dumps(whole, indent=1),
     }
 
 
-def _record(entry: Entry) -> dict[str, JsonValue]:
-    r = entry.scored
-    record: dict[str, JsonValue] = {"on": entry.on, "row": entry.label, "note": _note(entry)}
-    if r is None:
-        return record
-    for score, value, ends, spread, mean in (
-        ("uar", r.uar, r.uar_ci, r.uar_sd, r.uar_foldmean),
-        ("uf1", r.uf1, r.uf1_ci, r.uf1_sd, r.uf1_foldmean),
-    ):
-        lo, hi = ends or (None, None)
-        record |= {score: value, f"{score}_lo": lo, f"{score}_hi": hi, f"{score}_sd_seeds": spread}
-        record |= {f"{score}_foldmean": mean}
-        record |= {f"{score}_floor_{name}": getattr(floor, score) for name, floor in (r.floors or {}).items()}
-        record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
-    for name, of in r.metrics.items():
-        lo, hi = of.pooled_ci or (None, None)
-        record |= {name: of.pooled, f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_sd_seeds": of.pooled_sd}
-        record |= {f"{name}_foldmean": of.foldmean}
-        record |= {f"{name}_floor_{floor}": value.pooled for floor, value in of.floors.items()}
-    record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
-    record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
-    record |= {"parameters": r.parameters}
-    return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
-
-
-def _score_table(comparison: Comparison) -> Table:
-    interval = Column("interval")
-    columns = [Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval]
+def score_table(scores: pd.DataFrame, *, on_page: bool = False) -> Table:
+    """The rows of a `score_frame`; ``on_page`` with the highest floor beside each score."""
+    columns = [Column("")]
+    for name in _SCORES.values():
+        columns += [Column(name, right=True), Column("interval", right=on_page)]
+        columns += [Column("floor", right=True)] if on_page else []
     columns += [Column("clips"), Column("parameters", right=True), Column("s a fold", right=True)]
-    columns.append(Column("note"))
-    return Table(columns, [Row(_cells(entry)) for entry in comparison.entries])
+    rows: list[Row] = []
+    for _, row in scores.iterrows():
+        cells = [f"{row['row']}{at(row.get('on'))}"]
+        for score in _SCORES:
+            spread = _number(row.get(f"{score}_sd_seeds"), " ± {:.3f}")
+            cells += [_number(row.get(score), "{:.4f}") + spread, _interval(row, score)]
+            floors = [value for name, value in row.items() if str(name).startswith(f"{score}_floor_")]
+            highest = max(filter(pd.notna, floors), default=None)
+            cells += [_number(highest, "{:.4f}")] if on_page else []
+        used, expected = _number(row.get("clips_used"), "{:.0f}"), row.get("clips_expected")
+        cells.append(f"{used}/{expected:.0f}" if used else "")
+        cells.append(_number(row.get("parameters"), "{:,.0f}"))
+        cells.append(_number(row.get("seconds_a_fold"), "{:.1f}"))
+        rows.append(Row([*cells, str(note) if pd.notna(note := row.get("note")) else ""]))
+    return Table([*columns, Column("note")], rows)
+
+
+def pair_table(pairs: pd.DataFrame, title: str = "", *, on_page: bool = False) -> Table:
+    """The tested rows of a `pair_frame`; ``on_page`` with the numbers of subjects and clips."""
+    columns = [Column("A"), Column("B")]
+    for name in _SCORES.values():
+        columns += [Column(f"{name} A − B", right=True), Column("interval", right=on_page)]
+        columns.append(Column("p, Holm", right=True))
+    sizes = ("subjects", "clips") if on_page else ()
+    columns += [Column(name, right=True) for name in sizes]
+    rows: list[Row] = []
+    for _, row in pairs.iterrows():
+        tests = [cell for score in _SCORES for cell in difference(row, score)]
+        counts = [f"{row[name]:.0f}" for name in sizes]
+        rows.append(Row([f"{row['a']}{at(row['on'])}", str(row["b"]), *tests, *counts, str(row["verdict"])]))
+    return Table([*columns, Column("verdict")], rows, title)
+
+
+def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> Table:
+    """The clips of a `hard_frame` (or ``most`` of them) as a table, the least motion first."""
+    columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
+    ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
+    rows = [
+        Row(
+            (
+                f"{row['clip']}{at(row['on'])}",
+                str(row["class"]),
+                str(row["answers"]),
+                _number(row["motion_px"], "{:.2f}"),
+            )
+        )
+        for _, row in ordered.head(most or len(ordered)).iterrows()
+    ]
+    return Table(columns, rows, title)
+
+
+def difference(row: Any, score: str) -> tuple[str, str, str]:
+    """Of a row of a `pair_frame`: the difference, its interval, and the corrected p-value."""
+    return f"{row[f'{score}_difference']:+.4f}", _interval(row, score), f"{row[f'{score}_p_holm']:.3f}"
+
+
+def at(on: Any) -> str:
+    """On which data a row is, where the comparison is on several."""
+    return f" on {on}" if isinstance(on, str) and on else ""
+
+
+def _number(value: Any, form: str) -> str:
+    """A number, formatted; nothing where there is none."""
+    return form.format(float(value)) if pd.notna(value) else ""
+
+
+def _interval(row: Any, score: str) -> str:
+    lo, hi = row.get(f"{score}_lo"), row.get(f"{score}_hi")
+    return interval_text((float(lo), float(hi))) if pd.notna(lo) and pd.notna(hi) else ""
 
 
 def _metric_table(comparison: Comparison) -> Table:
     """The scores by further metrics: a line for each metric of each row."""
     columns = [Column(""), Column("metric"), Column("score", right=True), Column("interval")]
-    rows = [
-        Row(
-            (
-                _on(entry.label, entry.on),
-                name,
-                _with_spread(of.pooled, of.pooled_sd),
-                interval_text(of.pooled_ci),
-                f"{of.foldmean:.4f}",
-            )
-        )
-        for entry in comparison.entries
-        if entry.scored
-        for name, of in entry.scored.metrics.items()
-    ]
+    rows: list[Row] = []
+    for entry in comparison.entries:
+        for name, of in (entry.scored.metrics if entry.scored else {}).items():
+            spread = "" if of.pooled_sd is None else f" ± {of.pooled_sd:.3f}"
+            score, interval = f"{of.pooled:.4f}{spread}", interval_text(of.pooled_ci)
+            rows.append(Row((f"{entry.label}{at(entry.on)}", name, score, interval, f"{of.foldmean:.4f}")))
     return Table([*columns, Column("mean over folds", right=True)], rows)
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
-    r = entry.scored
-    if r is None:
-        return (_on(entry.label, entry.on), *[""] * 7, _note(entry))
-    return (
-        _on(entry.label, entry.on),
-        _with_spread(r.uar, r.uar_sd),
-        interval_text(r.uar_ci),
-        _with_spread(r.uf1, r.uf1_sd),
-        interval_text(r.uf1_ci),
-        f"{r.clips_used}/{r.clips_expected}",
-        "" if r.parameters is None else f"{r.parameters:,}",
-        f"{r.seconds_a_fold:.1f}",
-        _note(entry),
-    )
-
-
-def _with_spread(score: float | None, sd: float | None) -> str:
-    """A score, and its standard deviation over seeds where there are several."""
-    return f"{score:.4f}" + (f" ± {sd:.3f}" if sd is not None else "")
-
-
-def _pair_table(pairs: tuple[Pair, ...]) -> Table:
-    columns = [Column("A"), Column("B")]
-    for score in ("UAR", "UF1"):
-        columns += [Column(f"{score} A − B", right=True), Column("interval"), Column("p, Holm", right=True)]
-    rows: list[Row] = []
-    for pair in pairs:
-        d = pair.difference
-        uar = (f"{d.uar:+.4f}", interval_text((d.uar_ci.lo, d.uar_ci.hi)), f"{pair.uar_holm:.3f}")
-        uf1 = (f"{d.uf1:+.4f}", interval_text((d.uf1_ci.lo, d.uf1_ci.hi)), f"{pair.uf1_holm:.3f}")
-        verdict = "; ".join(filter(None, (pair.verdict(), pair.on_part)))  # on which clips, where not on all
-        rows.append(Row((_on(pair.a, pair.on), pair.b, *uar, *uf1, verdict)))
-    title = f"{len(pairs)} paired permutation tests over subjects, Holm-corrected together:"
-    return Table((*columns, Column("verdict")), rows, title)
-
-
-def _metric_pair_table(pairs: tuple[Pair, ...]) -> Table:
+def _metric_pair_table(comparison: Comparison) -> Table:
     """The tests of further metrics: a line for each metric of each pair."""
-    rows = [
-        Row(
-            (
-                _on(pair.a, pair.on),
-                pair.b,
-                name,
-                f"{tested.value:+.4f}",
-                interval_text((tested.ci.lo, tested.ci.hi)),
-                f"{pair.metrics_holm[name]:.3f}",
-            )
-        )
-        for pair in pairs
-        for name, tested in pair.difference.metrics.items()
-    ]
+    rows: list[Row] = []
+    for pair in comparison.pairs:
+        tests = _tests(pair)
+        for name in pair.difference.metrics:
+            rows.append(Row((f"{pair.a}{at(pair.on)}", pair.b, name, *difference(tests, name))))
     columns = [Column("A"), Column("B"), Column("metric"), Column("A − B", right=True), Column("interval")]
     return Table([*columns, Column("p, Holm", right=True)], rows, "The same tests by further metrics:")
 
 
-def _paper_table(comparison: Comparison) -> Table:
+def _paper_table(scores: pd.DataFrame) -> Table:
     """The scores as a paper prints them: the notes beside the names."""
     interval = Column("95\u202f% CI")
     columns = (Column("Model"), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
     rows: list[Row] = []
-    for entry in comparison.entries:
-        label, uar, uar_ci, uf1, uf1_ci, *_, note = _cells(entry)
-        if entry.scored is None:
+    for row in score_table(scores).rows:
+        label, *values = row.cells[:5]
+        note = row.cells[-1]
+        if not values[0]:
             rows.append(Row((label, "--", "n/a", "--", "n/a")))
         else:
-            rows.append(Row((f"{label} ({note})" if note else label, uar, uar_ci, uf1, uf1_ci)))
+            rows.append(Row((f"{label} ({note})" if note else label, *values)))
     return Table(columns, rows)
-
-
-def _note(entry: Entry) -> str:
-    """What must be read with the row: stamps first."""
-    r = entry.results
-    stamps = f"NOT A HEADLINE: {', '.join(r.stamps)}" if r and r.stamps else ""
-    return "; ".join(filter(None, (stamps, r.status if r and entry.partial else "", entry.note)))
 
 
 def _floor_lines(comparison: Comparison) -> list[str]:
@@ -307,9 +305,22 @@ def _floor_lines(comparison: Comparison) -> list[str]:
         if entry.scored and entry.on not in lines:
             floors = (entry.scored.floors or {}).items()
             values = ", ".join(f"{name} UAR {floor.uar:.4f} UF1 {floor.uf1:.4f}" for name, floor in floors)
-            lines[entry.on] = f"floors{f' on {entry.on}' if entry.on else ''}: {values}"
+            lines[entry.on] = f"floors{at(entry.on)}: {values}"
     return list(lines.values())
 
 
-def _on(label: str, on: str) -> str:
-    return f"{label} on {on}" if on else label
+def _hard_part(comparison: Comparison) -> Part:
+    """The clips that were always wrong; nothing where no clip has enough answers to say so."""
+    _, counted = always_wrong(comparison.entries)
+    if not counted:
+        return Lines(())
+    of = ", ".join(
+        f"{clips} clips, {answers} answers each{at(on)}" for on, (clips, answers) in counted.items()
+    )
+    hard = hard_frame(comparison)
+    if hard.empty:
+        return Lines([f"no clip was always wrong ({of})"])
+    cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
+    return hard_table(
+        hard, f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):", _HARD_SHOWN
+    )

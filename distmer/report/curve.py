@@ -1,10 +1,7 @@
-"""A learning curve as ``curve.json``, and what is made of that file alone: text, CSV and the drawing."""
+"""A learning curve as ``curve.json``; its text, CSV and drawing are made from this file alone."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +9,9 @@ from distmer.evaluation.metrics import scores_of
 from distmer.evaluation.paired import holm
 from distmer.evaluation.stats import Interval, confusions_by_subject
 from distmer.experiment.curve import Curve, Point, Rise
-from distmer.report.axes import plain_axes
-from distmer.report.document import Document, Facts, Lines, Part
-from distmer.report.table import Column, Row, Table
+from distmer.report.axes import place_axes, plain_axes
+from distmer.report.document import Document, Facts, Lines
+from distmer.report.table import Column, Row, Table, csv_text
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
 
@@ -56,12 +53,15 @@ def curve_report(tree: Mapping[str, Any]) -> Document:
     warnings = [f"NOT A HEADLINE: {', '.join(tree['stamps'])}"] if tree["stamps"] else []
     if tree["missing"]:
         warnings.append(f"{tree['missing']} trainings were not reached; the same command goes on from there")
-    parts: list[Part] = [_table(tree), *([_rise_table(tree)] if tree["rises"] else [])]
-    parts.append(Lines([*conclusions(tree), *_floors(tree)]))
-    parts.append(Facts(_facts(tree)))
-    if tree["failed"]:
-        lines = [f"{one['fold']}, seed {one['seed']}: {one['reason']}" for one in tree["failed"]]
-        parts.append(Lines(lines[:10], f"{len(lines)} trainings failed; a repetition with one is left out:"))
+    floors = [f"{name} UAR {of['uar']:.4f} UF1 {of['uf1']:.4f}" for name, of in tree["floors"].items()]
+    failed = [f"{one['fold']}, seed {one['seed']}: {one['reason']}" for one in tree["failed"]]
+    parts = (
+        _table(tree),
+        _rise_table(tree),
+        Lines([*conclusions(tree), *([f"floors, of all subjects: {', '.join(floors)}"] if floors else [])]),
+        Facts(_facts(tree)),
+        Lines(failed[:10], f"{len(failed)} trainings failed; a repetition with one is left out:"),
+    )
     return Document(f"learning curve of {tree['model']} on {tree['dataset']}", warnings, parts)
 
 
@@ -84,17 +84,15 @@ def conclusions(tree: Mapping[str, Any]) -> list[str]:
 
 def curve_csv(tree: Mapping[str, Any]) -> str:
     """One row a share and score."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    head = ("share", "subjects", "clips", "repetitions", "score", "mean", "lo", "hi", "sd", "each")
-    table.writerow(head)
+    rows: list[tuple[object, ...]] = []
     for point in tree["points"]:
         for key, name in _SCORES:
             lo, hi = point[f"{key}_ci"] or ("", "")
             each = " ".join(f"{value:.6f}" for value in point[f"{key}_each"])
             own = (point["share"], point["subjects"], point["clips"], point["whole"], name)
-            table.writerow((*own, point[key], lo, hi, point[f"{key}_sd"], each))
-    return text.getvalue()
+            rows.append((*own, point[key], lo, hi, point[f"{key}_sd"], each))
+    head = ("share", "subjects", "clips", "repetitions", "score", "mean", "lo", "hi", "sd", "each")
+    return csv_text(head, rows)
 
 
 def draw_curve(
@@ -108,10 +106,7 @@ def draw_curve(
     points = [point for point in tree["points"] if point["uar"] is not None]
     at = [point["subjects"] for point in points]
     for i, (key, name) in enumerate(_SCORES):
-        left = i * each + 0.55
-        axes = figure.add_axes(
-            (left / width, 0.62 / height, (each - 0.8) / width, (height - head - 1.02) / height)
-        )
+        axes = place_axes(figure, i * each + 0.55, head + 0.4, each - 0.8, height - head - 1.02)
         banded = [(x, *point[f"{key}_ci"]) for x, point in zip(at, points, strict=True) if point[f"{key}_ci"]]
         if banded:
             x_band, low, high = zip(*banded, strict=True)
@@ -126,20 +121,15 @@ def draw_curve(
         if floor is not None:
             axes.axhline(floor, color=colours["muted"], linewidth=1, linestyle=(0, (4, 3)))
         axes.set_title(name, fontsize=10, color=colours["ink"], loc="left")
-        axes.set_xticks(at, [_tick(point) for point in points])
+        axes.set_xticks(at, [f"{point['subjects']:.1f}\n{_percent(point['share'])}" for point in points])
         axes.set_xlabel("training subjects of a fold", color=colours["muted"], fontsize=9)
         plain_axes(axes, colours["line"], colours["muted"])
 
 
 def _point(point: Point, classes: int) -> dict[str, JsonValue]:
     summary, predictions = point.summary, point.predictions
-    own: dict[str, JsonValue] = {
-        "share": point.share,
-        "subjects": point.subjects,
-        "clips": point.clips,
-        "whole": point.whole,
-        "wanted": point.wanted,
-    }
+    names = ("share", "subjects", "clips", "whole", "wanted")
+    own: dict[str, JsonValue] = {name: getattr(point, name) for name in names}
     if summary is None or predictions is None:
         for key, _ in _SCORES:
             own |= {key: None, f"{key}_ci": None, f"{key}_sd": None, f"{key}_each": []}
@@ -174,9 +164,9 @@ def _table(tree: Mapping[str, Any]) -> Table:
     for point in tree["points"]:
         cells = [_percent(point["share"]), f"{point['subjects']:.1f}", f"{point['clips']:.1f}"]
         for key, _ in _SCORES:
-            spread = f" ± {point[f'{key}_sd']:.3f}" if point[f"{key}_sd"] is not None else ""
-            cells += ["" if point[key] is None else f"{point[key]:.4f}{spread}"]
-            cells += [interval_text(point[f"{key}_ci"])]
+            spread = "" if point[f"{key}_sd"] is None else f" ± {point[f'{key}_sd']:.3f}"
+            cells.append("" if point[key] is None else f"{point[key]:.4f}{spread}")
+            cells.append(interval_text(point[f"{key}_ci"]))
         rows.append(Row([*cells, f"{point['whole']} of {point['wanted']}"]))
     return Table(columns, rows)
 
@@ -195,11 +185,6 @@ def _rise_table(tree: Mapping[str, Any]) -> Table:
     return Table(columns, rows, "Paired permutation tests over the held-out subjects:")
 
 
-def _floors(tree: Mapping[str, Any]) -> list[str]:
-    values = [f"{name} UAR {of['uar']:.4f} UF1 {of['uf1']:.4f}" for name, of in tree["floors"].items()]
-    return [f"floors, of all subjects: {', '.join(values)}"] if values else []
-
-
 def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     seeds = len(tree["seeds"])
     repeated = f"{tree['draws']} draws of subjects" + (f" × {seeds} seeds" if seeds > 1 else "")
@@ -215,12 +200,3 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:g} %"
-
-
-def _tick(point: Mapping[str, Any]) -> str:
-    return f"{point['subjects']:.1f}\n{_percent(point['share'])}"
-
-
-def curve_bytes(tree: Mapping[str, Any]) -> bytes:
-    """The file."""
-    return json.dumps(tree, indent=1).encode()

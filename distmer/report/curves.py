@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distmer.types import FoldResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CURVES = {
     "train_loss": "training loss",
@@ -24,8 +27,7 @@ _PARTS = ("mean", "low", "high")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The mean over folds, the lowest and the highest fold at each epoch, and how many folds have the
-    curve."""
+    """The mean, the lowest and the highest fold at each epoch, and the number of folds."""
 
     mean: tuple[float, ...]
     low: tuple[float, ...]
@@ -63,6 +65,16 @@ def in_order(names: Iterable[str]) -> list[str]:
     """The order in which curves are drawn: the known ones first."""
     known = list(CURVES)
     return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def draw_envelope(axes: Axes, name: str, curve: Curve, colour: str, ink: str) -> None:
+    """A curve under its title: the mean over folds in the range of all folds."""
+    epochs = range(1, len(curve.mean) + 1)
+    whole = "lowest to highest fold"
+    axes.fill_between(epochs, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0, label=whole)
+    axes.plot(epochs, curve.mean, color=colour, linewidth=1.8, label=f"mean of {curve.folds} folds")
+    axes.set_title(CURVES.get(name, name), fontsize=10, color=ink, loc="left")
+    axes.margins(x=0.01)
 
 
 def _six(value: float) -> float | None:

@@ -57,11 +57,18 @@ Part = Table | Facts | Lines
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A title, what must be read before any number, then tables, facts and lines; HTML in a notebook."""
+    """A title, what must be read before any number, then tables, facts and lines; HTML in a notebook.
+
+    Parts that hold nothing are left out.
+    """
 
     title: str
     warnings: Sequence[str] = ()
     parts: Sequence[Part] = ()
+
+    def __post_init__(self) -> None:
+        held = [part for part in self.parts if (part.lines if isinstance(part, Lines) else part.rows)]
+        object.__setattr__(self, "parts", tuple(held))
 
     def text(self, *, width: int = 100, colour: bool = False) -> str:
         """For a terminal or a log; only tables are folded to ``width`` characters."""

@@ -1,21 +1,20 @@
-"""Where a model looks: the mean maps of a class as they are kept in a folder, their tables, and their figure.
+"""Where a model looks: the mean maps of each class, their folder, tables and figures.
 
-The maps are means over clips, in the aligned face frame, and the lines are the mean of the clips' landmarks:
-no person is in them.
+Maps and landmarks are means over clips, in the aligned face frame, so they show no person.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distmer.report.axes import place_axes, place_text
 from distmer.report.svg import INK, MUTED, plain_text, svg
 from distmer.report.table import Column, Row, Table
 from distmer.storage import Place, delete, files, write
@@ -54,11 +53,10 @@ class Inside(BaseModel):
 class About(BaseModel):
     """What the maps are of, and their numbers.
 
-    ``of`` is the digest of the run's plan, or the identity of the kept model; ``whose`` says which clips
-    stand under a class; ``untrained`` what the second row of maps is of, "" where there is none.
-    ``channels`` are the mean weights of CBAM's channel attention, by side, class and stream; ``regions`` the
-    share of the maps in a region of the face, by side, method, class and region; ``area`` the share of the
-    frame that moved.
+    ``of``: the digest of the run's plan, or the identity of the kept model. ``whose``: which clips a class
+    stands for. ``untrained``: what the second row of maps is of, "" where there is none. ``channels``: the
+    mean weights of CBAM's channel attention, by side, class and stream. ``regions``: the share of the maps in
+    a region of the face, by side, method, class and region. ``area``: the share of the frame that moved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,8 +81,8 @@ class Explanation:
     """The maps of a run or a kept model.
 
     ``arrays``: ``trained/METHOD`` and ``untrained/METHOD`` are map_KHW, a map for each class, which sums to 1
-    (to 0 where the class has no clip, or no clip of it a map); ``landmarks`` is the mean shape (68, 2) in px
-    of the maps; ``moved`` is where the clips of a class really moved, map_KHW, the share of clips.
+    (to 0 where the class has no map); ``landmarks`` is the mean shape (68, 2) in px of the maps; ``moved`` is
+    map_KHW, the share of the clips of a class that really moved there.
     """
 
     about: About
@@ -97,8 +95,8 @@ class Explanation:
 
 
 def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -> None:
-    """Keep it in ``folder``, in place of an earlier one: a JSON file, arrays, and a table of the clips. The
-    figures of the earlier one are deleted."""
+    """Keep it in ``folder``: a JSON file, arrays, and a table of the clips. An earlier one is replaced, and
+    its figures are deleted."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in explanation.arrays.items()}
@@ -113,8 +111,7 @@ def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -
 
 
 def read_explanation(folder: Place, of: str) -> Explanation | None:
-    """What is kept in a folder of the plan ``of``; None where there is nothing. BadInput where it cannot be
-    read."""
+    """The explanation of the plan ``of`` in a folder, or None. BadInput where it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -130,7 +127,7 @@ def read_explanation(folder: Place, of: str) -> Explanation | None:
 
 
 def looks(folder: Place, of: str) -> dict[str, Callable[[], Figure]]:
-    """The figure of each class that has clips, by name, of what is kept in a folder; drawn when called."""
+    """Name → the figure of a class that has clips, from a folder; drawn when called."""
     found = read_explanation(folder, of)
     if found is None:
         return {}
@@ -159,60 +156,68 @@ def drawings_svg(found: Explanation) -> list[tuple[str, str]]:
     ]
 
 
-def inside_table(about: About) -> Table | None:
-    """How much of the maps lies where the face really moved; None where nobody knows where it did."""
-    if not about.inside or about.area is None:
-        return None
-    columns = [Column("map"), Column("trained", right=True)]
-    columns += (
-        [Column(about.untrained, right=True), Column("difference", right=True)] if about.untrained else []
-    )
-    rows = [
-        Row(
-            [one.method, *(_share(value) for value in (one.trained, one.untrained, one.difference))][
-                : len(columns)
-            ]
-        )
-        for one in about.inside
-    ]
-    rows.append(Row(["a flat map", _share(about.area), "", ""][: len(columns)], style="dim"))
-    return Table(columns, rows, title="share of a map where the face really moved")
+def tables(about: About) -> list[Table]:
+    """Every table that there is: where the face really moved, by region, and CBAM's channel attention."""
+    found = []
+    if about.inside and about.area is not None:
+        found.append(_inside_table(about, about.area))
+    if about.regions:
+        found.append(_regions_table(about))
+    if about.channels:
+        found.append(_channels_table(about))
+    return found
 
 
-def regions_table(about: About) -> Table | None:
-    """How much of the maps lies in a region of the face; None where no landmarks are known."""
-    if not about.regions:
-        return None
+def _inside_table(about: About, area: Share) -> Table:
+    """How much of the maps lies where the face really moved."""
+    rows = [(one.method, one.trained, one.untrained, one.difference) for one in about.inside]
+    sides = ["trained", *((about.untrained, "difference") if about.untrained else ())]
+    cells = [Row([name, *map(_share, shares[: len(sides)])]) for name, *shares in rows]
+    flat = Row(["a flat map", _share(area), *("" for _ in sides[1:])], style="dim")
+    columns = [Column("map"), *(Column(side, right=True) for side in sides)]
+    return Table(columns, [*cells, flat], "share of a map where the face really moved")
+
+
+def _regions_table(about: About) -> Table:
+    """How much of the maps lies in a region of the face."""
     names = list(about.region_areas)
     columns = [Column("class"), Column("map"), *(Column(name, right=True) for name in names)]
-    rows = [
-        Row([name, method, *(_pair(about, method, name, region) for region in names)])
-        for k, name in enumerate(about.classes)
-        for method in about.methods
-        if about.clips[k] and about.regions[TRAINED].get(method, {}).get(name)
-    ]
+    rows: list[Row] = []
+    for k, name in enumerate(about.classes):
+        for method in about.methods:
+            sides = [about.regions.get(side, {}).get(method, {}).get(name) for side in (TRAINED, UNTRAINED)]
+            if about.clips[k] and sides[0]:
+                shares = [_beside([side[region] for side in sides if side]) for region in names]
+                rows.append(Row([name, method, *shares]))
     rows.append(Row(["", "a flat map", *(f"{about.region_areas[name]:.2f}" for name in names)], style="dim"))
-    return Table(
-        columns, rows, title="share of a map by region of the face; regions overlap" + _beside(about)
-    )
+    return Table(columns, rows, f"share of a map by region of the face; regions overlap{_with(about)}")
 
 
-def channels_table(about: About) -> Table | None:
-    """The mean weights of CBAM's channel attention; None where the model has none."""
-    if not about.channels:
-        return None
+def _channels_table(about: About) -> Table:
+    """The mean weights of CBAM's channel attention."""
     columns = [Column("class"), *(Column(name, right=True) for name in about.streams)]
     rows: list[Row] = []
     for k, name in enumerate(about.classes):
         if about.clips[k]:
             sides = [about.channels[side][k] for side in (TRAINED, UNTRAINED) if side in about.channels]
-            rows.append(Row([name, *(_beside_one(values) for values in zip(*sides, strict=True))]))
-    return Table(columns, rows, title="CBAM, channel: mean weight of a stream's channels" + _beside(about))
+            rows.append(Row([name, *map(_beside, zip(*sides, strict=True))]))
+    return Table(columns, rows, f"CBAM, channel: mean weight of a stream's channels{_with(about)}")
 
 
-def tables(about: About) -> list[Table]:
-    """Every table that there is."""
-    return [table for make in (inside_table, regions_table, channels_table) if (table := make(about))]
+def _with(about: About) -> str:
+    return f" (with {about.untrained})" if about.untrained else ""
+
+
+def _beside(values: Sequence[float]) -> str:
+    """A number of the trained model, and in brackets that of the untrained one."""
+    return f"{values[0]:.2f}" + (f" ({values[1]:.2f})" if len(values) > 1 else "")
+
+
+def _share(value: Share | None) -> str:
+    if value is None:
+        return ""
+    interval = f" [{value[1]:.3f}, {value[2]:.3f}]" if value[1] < value[2] else ""  # one subject has none
+    return f"{value[0]:.3f}{interval}"
 
 
 def caption(about: About) -> str:
@@ -234,30 +239,6 @@ def _shown(found: Explanation) -> list[tuple[int, str]]:
     return [(k, name) for k, name in enumerate(found.about.classes) if found.about.clips[k]]
 
 
-def _share(value: Share | None) -> str:
-    if value is None:
-        return ""
-    interval = f" [{value[1]:.3f}, {value[2]:.3f}]" if value[1] < value[2] else ""  # one subject has none
-    return f"{value[0]:.3f}{interval}"
-
-
-def _pair(about: About, method: str, name: str, region: str) -> str:
-    sides = [
-        about.regions[side].get(method, {}).get(name)
-        for side in (TRAINED, UNTRAINED)
-        if side in about.regions
-    ]
-    return _beside_one([side[region] for side in sides if side])
-
-
-def _beside(about: About) -> str:
-    return f" (with {about.untrained})" if about.untrained else ""
-
-
-def _beside_one(values: Sequence[float]) -> str:
-    return f"{values[0]:.2f}" + (f" ({values[1]:.2f})" if len(values) > 1 else "")
-
-
 _PANEL, _GAP, _LEFT, _HEAD, _NAMES = 1.7, 0.12, 0.95, 0.62, 0.28  # inches
 
 
@@ -266,29 +247,23 @@ def _size(found: Explanation) -> tuple[float, float]:
     return max(6.4, _LEFT + columns * (_PANEL + _GAP) + 0.1), _HEAD + _NAMES + rows * (_PANEL + _GAP)
 
 
-def _draw(found: Explanation, k: int, ink: str, muted: str, drawn: Any) -> None:
-    width, height = drawn.get_size_inches()
+def _draw(found: Explanation, k: int, ink: str, muted: str, drawn: Figure) -> None:
     about = found.about
     clips = "1 clip" if about.clips[k] == 1 else f"{about.clips[k]} clips"
     title = f"Where the model looks: {about.classes[k]}"
-    drawn.text(0.1 / width, 1 - 0.2 / height, title, color=ink, fontsize=12, fontweight="bold", va="center")
-    words = f"{about.title} · {clips} {about.whose}"
-    drawn.text(0.1 / width, 1 - 0.44 / height, words, color=muted, fontsize=9, va="center")
+    place_text(drawn, 0.1, 0.2, title, color=ink, fontsize=12, fontweight="bold")
+    place_text(drawn, 0.1, 0.44, f"{about.title} · {clips} {about.whose}", color=muted, fontsize=9)
     for row, side in enumerate((TRAINED, UNTRAINED) if about.untrained else (TRAINED,)):
         top = _HEAD + _NAMES + row * (_PANEL + _GAP)
         label = "trained" if side == TRAINED else about.untrained.replace(" ", "\n")
-        middle = 1 - (top + _PANEL / 2) / height
-        drawn.text(0.1 / width, middle, label, color=ink, fontsize=9.5, va="center")
+        place_text(drawn, 0.1, top + _PANEL / 2, label, color=ink, fontsize=9.5)
         for column, method in enumerate(about.methods):
             left = _LEFT + column * (_PANEL + _GAP)
-            map_HW = found.map(side, method, k)
             if row == 0:
-                names = (left / width, 1 - (top - 0.12) / height)
-                drawn.text(*names, method, color=ink, fontsize=9.5, va="center")
-            if f"{side}/{method}" not in found.arrays:  # the input has no untrained side
-                continue
-            box = (left / width, 1 - (top + _PANEL) / height, _PANEL / width, _PANEL / height)
-            _panel(drawn.add_axes(box), found, k, map_HW, ink, muted)
+                place_text(drawn, left, top - 0.12, method, color=ink, fontsize=9.5)
+            if f"{side}/{method}" in found.arrays:  # the input has no untrained side
+                panel = place_axes(drawn, left, top, _PANEL, _PANEL)
+                _panel(panel, found, k, found.map(side, method, k), ink, muted)
 
 
 def _panel(axes: Axes, found: Explanation, k: int, map_HW: FloatArray | None, ink: str, muted: str) -> None:
@@ -298,9 +273,8 @@ def _panel(axes: Axes, found: Explanation, k: int, map_HW: FloatArray | None, in
         spine.set_color(muted)
         spine.set_linewidth(0.6)
     if map_HW is None:
-        axes.text(
-            0.5, 0.5, "no map", color=muted, fontsize=9, ha="center", va="center", transform=axes.transAxes
-        )
+        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, "no map", color=muted, fontsize=9, **middle)
         return
     side = len(map_HW)
     rgba_HW4 = np.empty((*map_HW.shape, 4))
@@ -318,14 +292,3 @@ def _panel(axes: Axes, found: Explanation, k: int, map_HW: FloatArray | None, in
         axes.contour(moved_HW, levels=[level], colors=[ink], linewidths=0.9, linestyles="dashed")
     axes.set_xlim(-0.5, side - 0.5)
     axes.set_ylim(side - 0.5, -0.5)
-
-
-def clips_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table of the clips as comma-separated values."""
-    import csv
-
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
-    return text.getvalue()

@@ -1,4 +1,4 @@
-"""Names in any script, in figures: matplotlib's own font has no Chinese, and would draw boxes."""
+"""Fonts for names in any script: matplotlib's own font has no Chinese characters, and would draw boxes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Parts of the names of families and files that are looked at before all others: reading the characters of
-# every installed font takes seconds, and most are for headlines.
+# Parts of the names of fonts that are looked at first: to read the characters of every installed font takes
+# seconds.
 _LIKELY = (
     "notosanscjk", "notosanssc", "sourcehansans", "wqy", "wenquanyi", "msyh", "yahei", "simhei", "pingfang",
     "heitisc", "hiraginosans", "arialunicode", "notosans", "droidsansfallback", "sans",
@@ -78,7 +78,7 @@ def _family_with(wanted: frozenset[str]) -> str | None:
 
 def _fonts() -> Iterator[tuple[str, str]]:
     """(family, file) of the fonts that matplotlib knows, likely ones first, then of those that were installed
-    after it had last looked."""
+    since it last looked."""
     from matplotlib import font_manager
 
     known: dict[str, str] = {}  # a file of several families by its first

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distmer.habits.prices import Price
-from distmer.report.document import Document, Lines, Part
-from distmer.report.table import Column, Row, Table
+from distmer.report.document import Document, Lines
+from distmer.report.table import Column, Row, Table, csv_text
 from distmer.report.tables import interval_text
 from distmer.types import JsonValue
 
@@ -32,31 +29,25 @@ def habits_report(found: PriceList) -> Document:
     warnings = [
         'NOT A HEADLINE, in any line: each "reported" is what a dishonest habit makes of the honest score'
     ]
-    parts: list[Part] = [_table(found, model) for model in dict.fromkeys(p.model for p in found.prices)]
+    tables = [_table(found, model) for model in dict.fromkeys(price.model for price in found.prices)]
     lost = [f"{model}, {habit}: {reason}" for model, habit, reason in found.unpriced]
-    parts += [Lines(lost, "Not priced:")] if lost else []
-    parts.append(
-        Lines(
-            [
-                f"gain = reported − honest; intervals: {found.confidence:.0%}, bootstrap over the subjects,"
-                " the same ones for both; a choice of seed is made again in each resample, all others stand"
-            ]
-        )
+    legend = (
+        f"gain = reported − honest; intervals: {found.confidence:.0%}, bootstrap over the subjects, the same"
+        " ones for both; a choice of seed is made again in each resample, all others stand"
     )
     title = f"habits on {found.protocol}, {found.clips} clips of {found.subjects} subjects"
-    return Document(title, warnings, parts)
+    return Document(title, warnings, [*tables, Lines(lost, "Not priced:"), Lines([legend])])
 
 
 def habits_csv(found: PriceList) -> str:
     """One row a price, with its stamp."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("protocol", "model", "habit", "score", "honest", "reported", "gain", "lo", "hi", "stamp"))
+    rows: list[tuple[str, ...]] = []
     for one in found.prices:
         values = (one.honest, one.feigned, one.gain, one.interval.lo, one.interval.hi)
         numbers = [f"{value:.6f}" for value in values]
-        table.writerow((found.protocol, one.model, one.habit, one.score, *numbers, one.stamp))
-    return text.getvalue()
+        rows.append((found.protocol, one.model, one.habit, one.score, *numbers, one.stamp))
+    head = ("protocol", "model", "habit", "score", "honest", "reported", "gain", "lo", "hi", "stamp")
+    return csv_text(head, rows)
 
 
 def habits_json(found: PriceList) -> JsonValue:
@@ -85,17 +76,16 @@ def _table(found: PriceList, model: str) -> Table:
     for score in ("UF1", "UAR"):
         columns += [Column(score, right=True), Column("reported", right=True)]
         columns += [Column("gain", right=True), Column("interval")]
-    own = [one for one in found.prices if one.model == model]
+    own = {(one.habit, one.score): one for one in found.prices if one.model == model}
     rows = [
-        Row([habit, *(cell for score in ("UF1", "UAR") for cell in _cells(own, habit, score))])
-        for habit in dict.fromkeys(one.habit for one in own)
+        Row([habit, *_cells(own.get((habit, "UF1"))), *_cells(own.get((habit, "UAR")))])
+        for habit in dict.fromkeys(habit for habit, _ in own)
     ]
     return Table(columns, rows, f"{model}:")
 
 
-def _cells(prices: Sequence[Price], habit: str, score: str) -> tuple[str, ...]:
-    for one in prices:
-        if (one.habit, one.score) == (habit, score):
-            ends = interval_text((one.interval.lo, one.interval.hi))
-            return (f"{one.honest:.4f}", f"{one.feigned:.4f}", f"{one.gain:+.4f}", ends)
-    return ("", "", "", "")
+def _cells(price: Price | None) -> tuple[str, ...]:
+    if price is None:
+        return ("", "", "", "")
+    ends = interval_text((price.interval.lo, price.interval.hi))
+    return (f"{price.honest:.4f}", f"{price.feigned:.4f}", f"{price.gain:+.4f}", ends)

@@ -1,5 +1,5 @@
-"""Pages: one HTML file each, from the templates beside this module. It loads nothing from anywhere, and no
-script runs in it but its own: the page itself tells the browser so, by the digest of the script."""
+"""Pages: one HTML file each, from the templates beside this module. A page loads nothing, and forbids its
+browser to run any script but its own, which it names by its digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """A template filled in. Every value is escaped; only what `svg` drew is taken as it is."""
+    """A template filled in. Every value is escaped, except our own files and drawings."""
     return _environment().get_template(template).render(**values)
 
 
@@ -35,8 +35,6 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -44,13 +42,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     environment.globals |= {
-        "style": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # files of ours
-        "script": Markup(script),  # noqa: S704
-        "policy": policy,
+        "own": lambda name: Markup(_own(name)),  # noqa: S704  # files of ours
+        "policy": _policy,
         "version": __version__,
     }
+    environment.filters["jpeg"] = lambda data: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     environment.filters["percent"] = lambda value: f"{100 * min(1.0, max(0.0, value)):.2f}"
-    environment.filters["drawing"] = Markup  # of `svg`, whose texts matplotlib has escaped
+    environment.filters["drawing"] = Markup  # SVG: of numbers alone, or with texts that matplotlib escaped
     return environment
+
+
+def _own(name: str) -> str:
+    """A style sheet or a script of ours."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str) -> str:
+    """What a page with this script forbids its browser."""
+    digest = base64.b64encode(hashlib.sha256(_own(script).encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"

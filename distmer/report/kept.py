@@ -1,12 +1,13 @@
-"""What the folder of a run, a sweep or a comparison keeps, read back for its page. Only files of the folder
-are read, so a folder that was copied to another machine gives the same page."""
+"""The folder of a run, sweep, comparison or curve, read back for its page. Only files of the folder are read,
+so a copy on another machine gives the same page."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,20 +30,19 @@ if TYPE_CHECKING:
     from distmer.sweep.plan import Trial
 
 Kind = Literal["run", "sweep", "comparison", "curve"]
-_MARKS: tuple[tuple[str, Kind], ...] = (
-    ("sweep.yaml", "sweep"),
-    ("config.yaml", "run"),
-    ("pairs.csv", "comparison"),
-    ("curve.yaml", "curve"),
-)
+_MARKS: dict[str, Kind] = {
+    "sweep.yaml": "sweep",
+    "config.yaml": "run",
+    "pairs.csv": "comparison",
+    "curve.yaml": "curve",
+}
 _WORDS = ("on", "row", "a", "b", "subject", "note", "verdict", "clip", "class", "answers")
 _KEPT = "runs, sweeps, comparisons or curves"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class KeptRun:
-    """A run or a sweep, as its folder keeps it. What a folder of an earlier version does not keep is
-    empty."""
+    """A run or a sweep as its folder keeps it; empty where an earlier version did not keep something."""
 
     folder: str
     results: Results
@@ -60,13 +60,12 @@ class KeptRun:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class KeptComparison:
-    """A comparison, as its folder keeps it: the tables as they are, and its name."""
+    """A comparison as its folder keeps it: its name and its tables."""
 
-    folder: str
     name: str
     scores: pd.DataFrame
     pairs: pd.DataFrame
-    subjects: pd.DataFrame  # on, row, subject, n, correct; without rows in a folder of an earlier version
+    subjects: pd.DataFrame  # on, row, subject, n, correct; empty in a folder of an earlier version
     hard: pd.DataFrame  # on, clip, class, answers, motion_px; without columns in such a folder
     texts: Mapping[str, str]  # the files to copy from, by name
 
@@ -75,16 +74,15 @@ def kind_of(folder: Place) -> Kind:
     """What lies in a folder. BadInput where it is not there, or is none of the four."""
     if not folder.is_dir():
         beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-        names = [other.name for other in beside if any((other / mark).is_file() for mark, _ in _MARKS)]
+        names = [other.name for other in beside if any((other / mark).is_file() for mark in _MARKS)]
         hint = nearest(folder.name, names) if names else f"give one below <workspace>/{_KEPT}."
         raise BadInput(f"{folder}: {why_not(folder, '')}; {hint}")
-    for name, kind in _MARKS:
+    for name, kind in _MARKS.items():
         if (folder / name).is_file():
             return kind
-    marks = ", ".join(name for name, _ in _MARKS)
     raise BadInput(
-        f"{folder}: it holds none of {marks}, so it is no run, sweep, comparison or curve; give a folder"
-        f" below <workspace>/{_KEPT}."
+        f"{folder}: it holds none of {', '.join(_MARKS)}, so it is no run, sweep, comparison or curve; give a"
+        f" folder below <workspace>/{_KEPT}."
     )
 
 
@@ -117,19 +115,13 @@ def read_run(folder: Place) -> KeptRun:
 
 def read_comparison(folder: Place) -> KeptComparison:
     """A comparison. BadInput where a table of it cannot be read."""
-    import pandas as pd  # only a comparison needs it
-
     names = ("scores.csv", "pairs.csv", "scores.tex")
     whole = _mapping(folder / "comparison.json")
-    subjects = _frame(folder / "subjects.csv")
     return KeptComparison(
-        folder=str(folder),
         name=str(whole.get("name") or f"comparison {folder.name}"),
         scores=_frame(folder / "scores.csv"),
         pairs=_frame(folder / "pairs.csv"),
-        subjects=subjects
-        if len(subjects)
-        else pd.DataFrame(columns=["on", "row", "subject", "n", "correct"]),
+        subjects=_frame(folder / "subjects.csv"),
         hard=_frame(folder / "always_wrong.csv"),
         texts={name: text for name in names if (text := _text(folder / name))},
     )
@@ -158,41 +150,43 @@ def _text(path: Place) -> str:
 
 def _mapping(path: Place) -> dict[str, Any]:
     """A YAML or JSON file; nothing where it is not there. BadInput where it holds something else."""
-    text = _text(path)
-    try:
-        tree = json.loads(text or "{}") if path.suffix == ".json" else yaml.safe_load(text or "{}")
-    except (ValueError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise BadInput(f"{path} cannot be read ({why}); run the same command again.") from error
+    text = _text(path) or "{}"
+    with _readable(path):
+        tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     if not isinstance(tree, dict):
         raise BadInput(f"{path} holds no settings by name; run the same command again.")
     return tree
 
 
 def _frame(path: Place) -> pd.DataFrame:
-    import pandas as pd
+    import pandas as pd  # only a comparison needs it
 
     text = _text(path)
-    try:
-        if not text.strip():
-            return pd.DataFrame()
-        # a row may be called 1, or None
-        how: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
-        how["dtype"] = dict.fromkeys(_WORDS, str)
-        return pd.read_csv(io.StringIO(text), **how)
-    except pd.errors.ParserError as error:
-        why = " ".join(str(error).split())[:160]
-        raise BadInput(f"{path} cannot be read ({why}); make the comparison again.") from error
+    if not text.strip():
+        return pd.DataFrame()
+    # a row may be called 1, or None
+    how: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+    with _readable(path, "make the comparison again"):
+        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_WORDS, str), **how)
 
 
 def _predictions(path: Place) -> Predictions | None:
     try:
-        return table_predictions(pq.read_table(io.BytesIO(path.read_bytes())))
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    with _readable(path):
+        return table_predictions(pq.read_table(io.BytesIO(data)))
+
+
+@contextmanager
+def _readable(path: Place, remedy: str = "run the same command again") -> Iterator[None]:
+    """BadInput where the text or the bytes of a file are not what they should be."""
+    try:
+        yield
+    except (pa.ArrowException, yaml.YAMLError, KeyError, ValueError) as error:
         why = " ".join(str(error).split())[:160]
-        raise BadInput(f"{path} cannot be read ({why}); run the same command again.") from error
+        raise BadInput(f"{path} cannot be read ({why}); {remedy}.") from error
 
 
 def _curves(path: Place) -> dict[str, Curve]:

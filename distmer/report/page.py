@@ -1,5 +1,4 @@
-"""``report.html``: the page of a run, a sweep, a comparison or a learning curve, made from what its folder
-keeps."""
+"""``report.html``: the page of a run, sweep, comparison or learning curve, made from its folder."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ NAME = "report.html"
 
 
 def page_of(folder: Place) -> str:
-    """The page as HTML. BadInput where there is none of the four in the folder, or it has not come to its
-    end."""
+    """The page as HTML. BadInput where the folder is none of the four, or has no result yet."""
     kind = kind_of(folder)
     if kind == "comparison":
         from distmer.report.page_comparison import comparison_page
@@ -35,11 +33,3 @@ def write_page(folder: Place) -> Place:
     """Write the page into its folder, and return its place."""
     write(folder / NAME, page_of(folder).encode())
     return folder / NAME
-
-
-def kept_page(folder: Place) -> str | None:
-    """The page as it lies in the folder; None where there is none."""
-    try:
-        return (folder / NAME).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None

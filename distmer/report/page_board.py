@@ -1,14 +1,13 @@
-"""The board: runs whose results were kept to be published, one table for each protocol, with what repeats
-each of them. It is the index of a folder of such results."""
+"""The board: published runs, a table for each protocol, with the command that repeats each of them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.page_index import IndexRow, index_rows, read_places
 from distmer.types import BadInput
@@ -26,8 +25,8 @@ class BoardRow:
 def board_page(title: str, folder: Path, output: Path) -> str:
     """The page as HTML, for the place ``output``, from which its links lead to the results.
 
-    ``folder`` holds a folder a run, each with ``results.json`` and ``config.yaml``. BadInput where a folder
-    cannot be read, or holds no results: what is published is whole.
+    ``folder`` holds a folder for each run, with ``results.json`` and ``config.yaml``. BadInput where one
+    cannot be read or holds no score.
     """
     if not folder.is_dir():
         raise BadInput(
@@ -42,12 +41,11 @@ def board_page(title: str, folder: Path, output: Path) -> str:
         raise BadInput(f"{lacking[0]}: its results hold no score; add a finished run, or delete it.")
     rows = [_row(row, folder, output) for row in index_rows(found.known)]
     rows.sort(key=lambda one: (one.row.kin, bool(one.row.results.stamps), -(one.row.results.uar or 0.0)))
-    tables = [(rows_of[0].row.results, rows_of) for rows_of in _by_kin(rows)]
+    tables: list[tuple[Results, list[BoardRow]]] = []
+    for _, some in groupby(rows, key=lambda one: one.row.kin):
+        own = list(some)
+        tables.append((own[0].row.results, own))
     return render("board.html", title=title, tables=tables)
-
-
-def _by_kin(rows: Sequence[BoardRow]) -> list[list[BoardRow]]:
-    return [list(some) for _, some in groupby(rows, key=lambda one: one.row.kin)]
 
 
 def _row(row: IndexRow, folder: Path, output: Path) -> BoardRow:

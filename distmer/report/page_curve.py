@@ -18,7 +18,7 @@ _COLOURS = {"ink": INK, "muted": MUTED, "line": LINE, "uar": SERIES[0], "uf1": S
 def curve_page(tree: Mapping[str, Any]) -> str:
     """The page as HTML, from ``curve.json``."""
     report = curve_report(tree)
-    tables = [part for part in report.parts if isinstance(part, Table)]
+    points, *rises = [part for part in report.parts if isinstance(part, Table)]
     scored = any(point["uar"] is not None for point in tree["points"])
     return render(
         "curve.html",
@@ -26,10 +26,10 @@ def curve_page(tree: Mapping[str, Any]) -> str:
         status=tree["status"],
         warnings=report.warnings,
         drawing=svg(partial(draw_curve, tree=tree, colours=_COLOURS), 9.2, 3.4, "curve") if scored else "",
-        points=tables[0],
-        rises=tables[1] if len(tables) > 1 else None,
+        points=points,
+        rises=rises[0] if rises else None,
         conclusions=conclusions(tree),
         settings=[row for part in report.parts if isinstance(part, Facts) for row in part.rows],
         failed=tree["failed"],
-        texts={"curve.csv": curve_csv(tree), "curve.tex": tables[0].latex()},
+        texts={"curve.csv": curve_csv(tree), "curve.tex": points.latex()},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.page import NAME
 from distmer.report.run_folder import read_results
-from distmer.report.settings import short_value
+from distmer.report.settings import short_settings, short_value
 from distmer.report.tables import interval_text
 from distmer.storage import Place
 from distmer.types import BadInput
@@ -21,8 +22,8 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A run or a sweep in the table. Rows with one ``kin`` are of one protocol and have the same classes;
-    those with one ``letter`` also have as many clips of each subject and each class."""
+    """A run or a sweep in the table. Rows with one ``kin`` have the same protocol and classes; those with one
+    ``letter`` also have as many clips of each subject and each class."""
 
     name: str
     link: str  # relative to the page; "" where the folder has no page
@@ -58,18 +59,16 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What lies in folders: the results that were read, each with its place; the folders without results; and
-    a sentence for each that cannot be read."""
+    """The results that were read, each with its place; the folders without results; and a sentence for each
+    that cannot be read."""
 
     known: Sequence[tuple[tuple[str, str, Place], Results]]
     unfinished: Sequence[str]
     unreadable: Sequence[str]
 
 
-def index_page(
-    title: str, runs: Place, sweeps: Place, comparisons: Place, curves: Place | None = None
-) -> str:
-    """The page as HTML. A folder that cannot be read is listed with the reason, and ends nothing."""
+def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place, curves: Place) -> str:
+    """The page as HTML. A folder that cannot be read is listed with the reason."""
     places = [("run", "runs", folder) for folder in _folders(runs)]
     places += [("sweep", "sweeps", folder) for folder in _folders(sweeps)]
     found = read_places(places)
@@ -86,7 +85,7 @@ def index_page(
         unfinished=found.unfinished,
         unreadable=found.unreadable,
         comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
-        curves=[(folder.name, _link("curves", folder)) for folder in (_folders(curves) if curves else ())],
+        curves=[(folder.name, _link("curves", folder)) for folder in _folders(curves)],
     )
 
 
@@ -105,23 +104,22 @@ def read_places(places: Sequence[tuple[str, str, Place]]) -> Found:
 
 def _varied(found: Sequence[Results]) -> dict[str, set[str]]:
     """Model → its options that are not the same in all of its runs."""
-    values: dict[tuple[str, str], set[str]] = {}
+    values: dict[tuple[str, str], set[str]] = defaultdict(set)
     for results in found:
         for name, value in (results.options or {}).items():
-            values.setdefault((results.model, name), set()).add(short_value(value))
-    varied: dict[str, set[str]] = {}
+            values[results.model, name].add(short_value(value))
+    varied: dict[str, set[str]] = defaultdict(set)
     for (model, name), of in values.items():
         if len(of) > 1:
-            varied.setdefault(model, set()).add(name)
+            varied[model].add(name)
     return varied
 
 
 def _folders(place: Place) -> list[Place]:
     if not place.is_dir():
         return []
-    return sorted(
-        (folder for folder in place.iterdir() if not folder.name.startswith(".")), key=lambda f: f.name
-    )
+    found = (folder for folder in place.iterdir() if not folder.name.startswith("."))
+    return sorted(found, key=lambda folder: folder.name)
 
 
 def _read(folder: Place) -> Results | str | None:
@@ -146,8 +144,8 @@ def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[
         clips += (tuple((name, of.n) for name, of in (results.per_class or {}).items()),)
         clips += ("labels-permuted" in results.stamps,)
         letter = same.setdefault(clips, _letters(len(same))) if results.uar is not None else ""
-        names = varied.get(results.model, set())
-        own = [(name, value) for name, value in (results.options or {}).items() if name in names]
+        names = varied[results.model]
+        own = {name: value for name, value in (results.options or {}).items() if name in names}
         rows.append(
             IndexRow(
                 name=folder.name,
@@ -155,7 +153,7 @@ def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[
                 path=shlex.quote(str(folder)),
                 kind=kind,
                 results=results,
-                options=", ".join(f"{name} = {short_value(value)}" for name, value in own),
+                options=short_settings(own),
                 written=_written(folder),
                 kin=kin.setdefault(family, len(kin)),
                 letter=letter,

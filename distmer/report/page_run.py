@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from distmer.evaluation.summary import SubjectRow
-from distmer.experiment.results_file import ClipLeftOut, Ends, Floor, Results
+from distmer.evaluation.stats import confusions_by_subject
+from distmer.experiment.results_file import ClipLeftOut, Ends, Results
 from distmer.report.citations import citations
 from distmer.report.document import Facts
 from distmer.report.explanation import Explanation, caption, drawings_svg, tables
@@ -18,13 +18,13 @@ from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.settings import settings_of
 from distmer.report.svg import curves_svg
-from distmer.report.tables import run_report
-from distmer.types import Predictions, SubjectKey
+from distmer.report.tables import run_report, what_is_left_out
+from distmer.types import Predictions
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCard:
-    """A headline score with everything that it must be read with."""
+    """A headline score with its spread, interval, floors and mean over folds."""
 
     name: str
     value: float
@@ -44,8 +44,7 @@ class ScoreCard:
 
 @dataclass(frozen=True, slots=True)
 class SubjectView:
-    """A subject: the mean number of right answers over the seeds, and the recall of each class that they
-    have."""
+    """A subject: the mean number of right answers over the seeds, and the recall of each class."""
 
     name: str
     n: int
@@ -111,51 +110,43 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
 
 def cards(results: Results) -> list[ScoreCard]:
     """UAR and UF1; none where nothing was scored."""
-    r = results
-    if r.uar is None or r.uf1 is None or r.uar_foldmean is None or r.uf1_foldmean is None:
+    if results.uar is None:
         return []
-    confidence = f"{r.confidence:.0%}"
-    pooled = {"UAR": (r.uar, r.uar_sd, r.uar_ci), "UF1": (r.uf1, r.uf1_sd, r.uf1_ci)}
-    means = {"UAR": r.uar_foldmean, "UF1": r.uf1_foldmean}
-    floors = r.floors or {}
+    floors = (results.floors or {}).items()
     return [
         ScoreCard(
-            name,
-            *of,
-            confidence,
-            _floors(floors, name.lower()),
-            means[name],
-            _floors(floors, f"{name.lower()}_foldmean"),
+            name=score.upper(),
+            value=getattr(results, score),
+            sd=getattr(results, f"{score}_sd"),
+            ends=getattr(results, f"{score}_ci"),
+            confidence=f"{results.confidence:.0%}",
+            floors=[(name, getattr(floor, score)) for name, floor in floors],
+            foldmean=getattr(results, f"{score}_foldmean"),
+            foldmean_floors=[(name, getattr(floor, f"{score}_foldmean")) for name, floor in floors],
         )
-        for name, of in pooled.items()
+        for score in ("uar", "uf1")
     ]
-
-
-def _floors(floors: Mapping[str, Floor], score: str) -> list[tuple[str, float]]:
-    return [(name, getattr(floor, score)) for name, floor in floors.items()]
 
 
 def subjects(results: Results, predictions: Predictions | None) -> list[SubjectView]:
     """Every subject, the hardest first."""
     recalls = _recalls(predictions, len(results.classes)) if predictions else {}
     blank = [None] * len(results.classes)
-    rows: Sequence[SubjectRow] = results.per_subject or ()
-    views = [SubjectView(row.subject, row.n, row.correct, recalls.get(row.subject, blank)) for row in rows]
+    views = [
+        SubjectView(row.subject, row.n, row.correct, recalls.get(row.subject, blank))
+        for row in results.per_subject or ()
+    ]
     return sorted(views, key=lambda view: (view.accuracy, -view.n, view.name))
 
 
 def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | None]]:
     """Subject → the recall of each class over all seeds; None for a class of which there is no clip."""
-    n: dict[str, np.ndarray] = {}
-    rows = zip(predictions.clip_ids, predictions.y_true_N, predictions.y_pred_N, strict=True)
-    for clip, truth, answer in rows:
-        of_2K = n.setdefault(str(SubjectKey.of(clip)), np.zeros((2, classes)))
-        of_2K[0, truth] += 1
-        of_2K[1, truth] += truth == answer
-    return {
-        subject: [float(hit / all_) if all_ else None for all_, hit in of_2K.T]
-        for subject, of_2K in n.items()
-    }
+    subjects, confusion_SPKK = confusions_by_subject(predictions, classes)
+    found: dict[str, list[float | None]] = {}
+    for subject, own_KK in zip(subjects, confusion_SPKK.sum(0), strict=True):
+        n_K = own_KK.sum(1)
+        found[str(subject)] = [float(own_KK[k, k] / n) if n else None for k, n in enumerate(n_K)]
+    return found
 
 
 def clips(results: Results, predictions: Predictions | None, notes: Mapping[str, str]) -> list[ClipView]:
@@ -187,11 +178,10 @@ def clips(results: Results, predictions: Predictions | None, notes: Mapping[str,
 
 def _shares(results: Results) -> list[tuple[str, int, list[tuple[float, int]]]]:
     """The rows of the confusion matrix: the true class, its count, and share and count of each answer."""
-    found: list[tuple[str, int, list[tuple[float, int]]]] = []
-    for name, row in zip(results.classes, results.confusion or (), strict=False):
-        n = sum(row)
-        found.append((name, n, [(count / n if n else 0.0, count) for count in row]))
-    return found
+    return [
+        (name, sum(row), [(count / max(1, sum(row)), count) for count in row])
+        for name, row in zip(results.classes, results.confusion or (), strict=False)
+    ]
 
 
 def _looks(found: Explanation | None) -> dict[str, Any]:
@@ -221,11 +211,8 @@ def _left_out(kept: KeptRun) -> list[tuple[str, str, str]]:
     """Everything that is not in the score: what it is, why, and the traceback where there is one."""
     rows: list[tuple[str, str, str]] = []
     for row in kept.results.failed:
-        if isinstance(row, ClipLeftOut):
-            rows.append((f"clip {row.clip}", row.reason, ""))
-        else:
-            traceback = kept.tracebacks.get((row.fold, row.seed), "")
-            rows.append((f"fold {row.fold}, seed {row.seed}", row.reason, traceback))
+        fold = ("", "") if isinstance(row, ClipLeftOut) else (row.fold, row.seed)
+        rows.append((what_is_left_out(row), row.reason, kept.tracebacks.get(fold, "")))
     return rows
 
 
@@ -243,7 +230,7 @@ def _command(kept: KeptRun) -> str:
     """The command that makes the same run from the configuration below it."""
     if kept.results.mode:
         return "distmer sweep sweep.yaml"
-    asked: list[str] = []
+    command = "distmer run config.yaml"
     if kept.results.status == "some-folds" and kept.predictions is not None:
-        asked = [f"--fold {fold}" for fold in dict.fromkeys(kept.predictions.fold_ids)]
-    return " ".join(["distmer run config.yaml", *asked])
+        command += "".join(f" --fold {fold}" for fold in dict.fromkeys(kept.predictions.fold_ids))
+    return command

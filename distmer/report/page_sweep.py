@@ -11,7 +11,7 @@ from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.page_run import run_values
-from distmer.report.settings import flatten, setting_text, short_value
+from distmer.report.settings import flatten, setting_text, short_settings, short_value
 from distmer.report.svg import Line, history_svg, importance_svg, parallel_svg
 from distmer.report.sweep import study
 from distmer.sweep.plan import Trial
@@ -83,8 +83,7 @@ def _ticks(domain: Domain) -> list[tuple[float, str]]:
 
 
 def _place(domain: Domain, value: Any) -> float:
-    """Where a value stands on its axis, 0 to 1; NaN, which leaves a gap, for a setting that the trial has
-    not."""
+    """The place of a value on its axis, 0 to 1; NaN, which leaves a gap, if the trial lacks the setting."""
     ends = _ends(domain)
     if ends is None:
         choice = list(domain.choice or ())
@@ -110,9 +109,8 @@ def _choices(results: Results) -> list[tuple[str, str, str, str, str]]:
     """A row a search: its id, the trial, the setting, and its validation scores."""
     rows: list[tuple[str, str, str, str, str]] = []
     for row in results.chosen or ():
-        setting = ", ".join(f"{name} = {short_value(value)}" for name, value in row["setting"].items())
         scores = (f"{row['uar']:.4f}", f"{row['uf1']:.4f}")
-        rows.append((str(row["search"]), str(row["trial"]), setting, *scores))
+        rows.append((str(row["search"]), str(row["trial"]), short_settings(row["setting"]), *scores))
     return rows
 
 

@@ -1,9 +1,8 @@
-"""The run's folder: settings and plan at the start, scores, predictions and figures at the end. Rebuilt from
-the ledger at will."""
+"""The run's folder: settings and plan at the start, scores, predictions and figures at the end. It can be
+rebuilt from the ledger."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -13,19 +12,18 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from distmer.config import Config
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
 from distmer.experiment.results_file import Results
 from distmer.features.store import Stored
-from distmer.models import ResolvedModel
 from distmer.report.axes import ready_to_draw
 from distmer.report.curves import curves_json
 from distmer.report.document import Document
 from distmer.report.explanation import looks
 from distmer.report.fonts import legible
 from distmer.report.shown import content_of, is_shown, keep_shown
+from distmer.report.table import csv_text
 from distmer.report.tables import run_report
 from distmer.storage import Place, write
 from distmer.types import BadInput, Predictions
@@ -67,38 +65,36 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
 
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
-    """Keep what the run is: its settings, its clips with what the feature store noted of them, and the
-    identities of its folds."""
-    write(run_dir / "config.yaml", _settings(plan.config, plan.model))
+    """Keep the run's settings, its clips with the notes of the feature store, and the digests of its
+    folds."""
+    settings = acting_settings(plan.config, plan.model)
+    write(run_dir / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
     folds = [{"digest": job.digest, "fold": job.fold.id, "seed": job.seed} for job in plan.jobs]
     whole = {"digest": plan.digest, "data": plan.data_digest, "folds": folds}
     write(run_dir / "plan.json", json.dumps(whole, indent=1).encode())
 
 
-def _settings(config: Config, model: ResolvedModel) -> bytes:
-    return yaml.safe_dump(acting_settings(config, model), sort_keys=False).encode()
-
-
 def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
-    """The usable clips: the class they are trained and tested as, and what was noticed of each: by its loader
-    (an erratum, an apex taken from the middle), in its onset (several faces), and the frame that the max-flow
-    search took for the apex."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("clip", "subject", "label", "note", "apex"))
-    for clip in plan.clips:
-        note = "; ".join(part for part in (clip.note, stored[clip.id].note) if part)
-        table.writerow(
-            (clip.id, clip.subject_key, plan.classes[plan.labels[clip.id]], note, stored[clip.id].apex_file)
+    """The usable clips, each with its class, what was noted of it (by its loader and in its onset), and the
+    frame that the max-flow search took for the apex."""
+    rows = [
+        (
+            clip.id,
+            clip.subject_key,
+            plan.classes[plan.labels[clip.id]],
+            "; ".join(filter(None, (clip.note, stored[clip.id].note))),
+            stored[clip.id].apex_file,
         )
-    return text.getvalue()
+        for clip in plan.clips
+    ]
+    return csv_text(("clip", "subject", "label", "note", "apex"), rows)
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:
     """Write predictions, curves, figures, the report and ``results.json``, and last the page of all this.
 
-    All but the report and ``results.json`` are left as they are where they show this result already.
+    Where the folder shows this result already, only the report and ``results.json`` are written.
     """
     results, content = result.results, content_of(run_dir, result)
     if is_shown(run_dir, content):
@@ -138,7 +134,8 @@ def write_predictions(folder: Place, predictions: Predictions | None) -> None:
 
 
 def write_results(folder: Place, results: Results, report: Document | None = None) -> None:
-    """The report (if not given, that of a run) and ``results.json``: again once the MLflow run is known."""
+    """The report (by default that of a run) and ``results.json``. They are written again once the MLflow run
+    is known."""
     write(folder / "report.md", (report or run_report(results)).markdown().encode())
     write(folder / "results.json", json.dumps(results.to_json(), indent=1).encode())
 

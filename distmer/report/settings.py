@@ -13,8 +13,7 @@ from distmer.types import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as text. ``default`` is None where there is none, or none that is known here: that of an
-    option of a user's own model, for instance."""
+    """A setting as text. ``default`` is None where none is known, as for an option of a user's own model."""
 
     name: str
     value: str
@@ -26,8 +25,7 @@ class Setting:
 
 
 def settings_of(tree: Mapping[str, JsonValue], options: Mapping[str, JsonValue] | None) -> list[Setting]:
-    """Every setting of a kept configuration, a sweep's own section left out. ``options``: all options of the
-    model, where they are known."""
+    """Every setting of a kept configuration, without a sweep's section. ``options``: those of the model."""
     name = str((tree.get("model") or {}).get("name", ""))
     model = {"name": name, **(options if options is not None else tree.get("model") or {})}
     given = {key: value for key, value in tree.items() if key != "sweep"}
@@ -58,6 +56,9 @@ def setting_text(value: JsonValue) -> str:
 
 def short_value(value: JsonValue) -> str:
     """A value of a setting in a table: three digits of a number with a fraction."""
-    return (
-        f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    )
+    return f"{value:.3g}" if isinstance(value, float) else setting_text(value)
+
+
+def short_settings(settings: Mapping[str, JsonValue]) -> str:
+    """Settings and their values in one line."""
+    return ", ".join(f"{name} = {short_value(value)}" for name, value in settings.items())

@@ -1,8 +1,7 @@
-"""What a run's folder shows already: whether its figures and its page would come out as they lie there.
+"""Whether a run's folder shows its result already: then its figures and its page need not be made again.
 
-They are functions of the result, of other files of the folder, and of this package. ``shown.json`` keeps the
-digest of all three, and that of each file that was made. So a file that was lost or edited is made again.
-pyarrow, which writes the predictions, loads pandas, and matplotlib takes half a second too.
+They are made from the result, from other files of the folder, and by this package. ``shown.json`` keeps a
+digest of all three, and the digest of each file that was made, so a lost or edited file is made again.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from distmer.storage import Place, write
 from distmer.types import JsonValue, Predictions
 
 _FILE = "shown.json"
-# of a folder's files, what the figures and the page are made of, beside the result
+# files of the folder that the figures and the page are made from, beside the result
 _SOURCES = ("config.yaml", "clips.csv", "environment.json", f"{FOLDER}/{ABOUT}", f"{FOLDER}/{MAPS}")
-# that differ from call to call, and say nothing of what the run came to
+# keys of the result that differ from call to call
 _OF_THE_CALL = ("seconds", "run_dir", "mlflow_run_id")
 
 
 def content_of(folder: Place, result: RunResult) -> str:
-    """The digest of all that the figures and the page of a result are made of."""
+    """The digest of everything that the figures and the page of a result are made from."""
     results = {name: value for name, value in result.to_json().items() if name not in _OF_THE_CALL}
     sources: list[JsonValue] = [_digest_of(folder / name) for name in _SOURCES]
     curves = hashlib.sha256(curves_json(result.folds)).hexdigest()
@@ -40,7 +39,7 @@ def content_of(folder: Place, result: RunResult) -> str:
 
 
 def is_shown(folder: Place, content: str) -> bool:
-    """Whether this content is what the folder shows, and every file that was made of it is as it was."""
+    """Whether the folder shows this content, and every file that was made from it is unchanged."""
     try:
         kept = json.loads((folder / _FILE).read_bytes())
         return kept["content"] == content and all(

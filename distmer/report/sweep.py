@@ -1,5 +1,4 @@
-"""A finished sweep: what was chosen where, what the search believed and what came of it; tables, figures,
-settings files."""
+"""A finished sweep: its report, tables, figures, and files of the chosen settings."""
 
 from __future__ import annotations
 
@@ -23,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from distmer.experiment.plan import acting_settings
 from distmer.process import only_errors_of
 from distmer.report.curves import curves_json
-from distmer.report.document import Document, Facts, Lines, Part
+from distmer.report.document import Document, Facts, Lines
 from distmer.report.page import write_page
 from distmer.report.run_folder import read_results, write_figures, write_predictions, write_results
-from distmer.report.settings import short_value
+from distmer.report.settings import short_settings, short_value
 from distmer.report.svg import plain_text
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import clock, run_report
@@ -38,46 +37,52 @@ from distmer.types import BadInput, JsonValue
 
 
 def sweep_report(result: SweepResult) -> Document:
-    """A sweep's end: the outer score as of any run, each search's choice, what the search cost, and how much
-    it flattered."""
+    """The outer score as of any run, each search's choice, the optimism of the search, and its cost."""
     report = run_report(result.results)
-    parts: list[Part] = [_choices(result.outcomes)] if result.outcomes else []
-    return replace(report, parts=[*report.parts, *parts, Lines(_closing(result))])
+    return replace(report, parts=[*report.parts, _choices(result.outcomes), Lines(_closing(result))])
 
 
 def _choices(outcomes: Sequence[Outcome]) -> Table:
     inner = (Column("inner UAR", right=True), Column("inner UF1", right=True))
     columns = (Column("search"), Column("trial", right=True), Column("chosen setting"), *inner)
-    return Table((*columns, Column("stopped")), [Row(_cells(outcome)) for outcome in outcomes])
+    rows: list[Row] = []
+    for outcome in outcomes:
+        choice = ("", "none: no trial went through", "", "")
+        if (chosen := outcome.chosen) is not None:
+            given = chosen.setting.items()
+            setting = ", ".join(f"{name.split('.', 1)[1]}={short_value(value)}" for name, value in given)
+            rung = chosen.rungs[-1]
+            choice = (str(chosen.index), setting, f"{rung.uar:.4f}", f"{rung.uf1:.4f}")
+        stopped = f"{sum(trial.state == 'stopped' for trial in outcome.trials)} of {len(outcome.trials)}"
+        rows.append(Row((outcome.search.id, *choice, stopped)))
+    return Table((*columns, Column("stopped")), rows)
 
 
 def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """One row a trial: its search, setting, state, and its scores at the last rung it reached."""
-    rows: list[dict[str, JsonValue]] = []
-    for outcome in outcomes:
-        for trial in outcome.trials:
-            last = trial.rungs[-1] if trial.rungs else None
-            rows.append(
-                {
-                    "search": trial.search,
-                    "trial": trial.index,
-                    **{name: short_value(value) for name, value in trial.setting.items()},
-                    "state": trial.state,
-                    "chosen": trial is outcome.chosen,
-                    "budget": last.budget if last else 0,
-                    "inner_uar": last.uar if last else None,
-                    "inner_uf1": last.uf1 if last else None,
-                    "trainings": len(trial.folds),
-                    "epochs": trial.epochs,
-                    "reason": trial.reason,
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_trial_row(trial, outcome) for outcome in outcomes for trial in outcome.trials])
+
+
+def _trial_row(trial: Trial, outcome: Outcome) -> dict[str, JsonValue]:
+    last = trial.rungs[-1] if trial.rungs else None
+    return {
+        "search": trial.search,
+        "trial": trial.index,
+        **{name: short_value(value) for name, value in trial.setting.items()},
+        "state": trial.state,
+        "chosen": trial is outcome.chosen,
+        "budget": last.budget if last else 0,
+        "inner_uar": last.uar if last else None,
+        "inner_uf1": last.uf1 if last else None,
+        "trainings": len(trial.folds),
+        "epochs": trial.epochs,
+        "reason": trial.reason,
+    }
 
 
 def sweep_figures(plan: SweepPlan, outcomes: Sequence[Outcome]) -> dict[str, Callable[[], Figure]]:
-    """Optuna's figures over the trials of all searches, by name; drawn when called. Importances need three
-    trials that differ."""
+    """Name → one of Optuna's figures over the trials of all searches; drawn when called. Importances need
+    three trials that differ."""
     trials = [trial for outcome in outcomes for trial in outcome.trials if trial.state == "complete"]
     if len(trials) < 2:
         return {}
@@ -110,7 +115,7 @@ def study(sweep: SweepConfig, trials: Sequence[Trial]) -> optuna.Study:
 
 
 def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
-    """Optuna draws with pyplot, which keeps every figure: this one is taken out of its hands."""
+    """A figure of Optuna's, which draws with pyplot: the figure is closed there, and styles are put back."""
     import matplotlib.pyplot as plt
 
     before = plt.get_backend()
@@ -134,8 +139,8 @@ def _drawn(plot: Callable[[optuna.Study], Axes], study: optuna.Study) -> Figure:
 
 
 def chosen_files(result: SweepResult) -> dict[str, str]:
-    """The chosen settings as configuration files that a run takes: `chosen/<search>.yaml`, and the clips
-    where they must be named."""
+    """The chosen settings as configuration files, `chosen/<search>.yaml`, and a list of the clips where it
+    is needed."""
     files: dict[str, str] = {}
     for outcome in result.outcomes:
         if outcome.chosen is None:
@@ -153,11 +158,10 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
 def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
     assert outcome.chosen is not None
     alone = [f"--fold {fold.id}" for fold in outcome.search.outer] if len(result.plan.searches) > 1 else []
-    setting = ", ".join(f"{key} = {short_value(value)}" for key, value in outcome.chosen.setting.items())
     rung = outcome.chosen.rungs[-1]
     return (
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials"
-        f" ({result.plan.sweep.mode}): {setting}\n"
+        f" ({result.plan.sweep.mode}): {short_settings(outcome.chosen.setting)}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
         f"# Command: python jobs/loso.py {result.run_dir}/{name} {' '.join(alone)}".rstrip()
         + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}:"
@@ -175,8 +179,7 @@ def search_record(outcome: Outcome) -> bytes:
 
 
 def read_records(folder: Place, searches: Sequence[Search]) -> dict[str, Outcome]:
-    """The searches that an earlier run of the sweep has finished. A file that is no whole record counts as
-    none."""
+    """The searches that an earlier run of the sweep has finished. A damaged record is passed over."""
     found: dict[str, Outcome] = {}
     for search in searches:
         try:
@@ -191,7 +194,7 @@ def read_records(folder: Place, searches: Sequence[Search]) -> dict[str, Outcome
 
 
 def earlier_seconds(folder: Place) -> float | None:
-    """How long the sweep took when it was made; None where no earlier run came to an end."""
+    """The seconds that an earlier run of the sweep took to its end, or None."""
     try:
         earlier = read_results(folder)
     except BadInput:  # it is written anew
@@ -204,8 +207,8 @@ def record_key(search: Search) -> str:
 
 
 def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
-    """Predictions, curves, trials, figures, chosen settings, the report and ``results.json``, and last the
-    page of all this."""
+    """Write predictions, curves, trials, figures, chosen settings, the report, ``results.json`` and the
+    page."""
     write_predictions(folder, result.predictions)
     write(folder / "curves.json", curves_json(result.folds))
     write(folder / "trials.csv", trial_frame(result.outcomes).to_csv(index=False).encode())
@@ -217,55 +220,24 @@ def finish_sweep_folder(folder: Place, result: SweepResult) -> None:
 
 
 def sweep_plan_text(plan: SweepPlan, known: Mapping[str, int], hours: Mapping[str, str], folder: str) -> str:
-    """What a sweep would do. ``known``: of the foreseen trainings, how many there are and how many the ledger
-    has."""
-    sweep = plan.sweep
-    rows = [
-        ("mode", f"{sweep.mode}" + (f"; NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else "")),
-        (
-            "searches",
-            f"{len(plan.searches)} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']}"
-            " finished already",
-        ),
-        (
-            "trials",
-            f"{sweep.wanted} a search, {sweep.wanted * len(plan.searches)} in all,"
-            f" {sweep.concurrent} of a search at once",
-        ),
-        (
-            "trainings",
-            f"{plan.trainings} if no trial is stopped, and {known['refits']} refits of what is chosen",
-        ),
-        (
-            "foreseen",
-            f"{known['foreseen']} trainings whatever is learnt; the ledger has {known['done']} of them",
-        ),
-        *hours.items(),
-        ("results", folder),
-    ]
-    base = plan.base
+    """What a sweep would do. ``known``: how many trainings are foreseen, and how many the ledger has."""
+    sweep, base, searches = plan.sweep, plan.base, len(plan.searches)
+    stamps = f"; NOT A HEADLINE: {', '.join(plan.stamps)}" if plan.stamps else ""
+    trials = f"{sweep.wanted} a search, {sweep.wanted * searches} in all"
+    least, most = known["foreseen"], plan.trainings
+    rows = {
+        "mode": f"{sweep.mode}{stamps}",
+        "searches": f"{searches} ({sweep.searcher}, {sweep.scheduler}), {known['recorded']} finished already",
+        "trials": f"{trials}, {sweep.concurrent} of a search at once",
+        "trainings": f"{most} if no trial is stopped, and {known['refits']} refits of what is chosen",
+        "foreseen": f"{least} trainings whatever is learnt; the ledger has {known['done']} of them",
+        **hours,
+        "results": folder,
+    }
     title = f"sweep of {base.model.info.name} on {base.manifest.protocol}, {len(base.folds)} outer folds"
     space = {name: domain.model_dump(mode="json", exclude_none=True) for name, domain in sweep.space.items()}
     searched = Lines([f"{name}: {json.dumps(domain)}" for name, domain in space.items()], "searched settings")
-    return Document(title, parts=[searched, Facts(rows)]).text()
-
-
-def _cells(outcome: Outcome) -> tuple[str, ...]:
-    stopped = f"{sum(trial.state == 'stopped' for trial in outcome.trials)} of {len(outcome.trials)}"
-    if outcome.chosen is None:
-        return (outcome.search.id, "", "none: no trial went through", "", "", stopped)
-    rung = outcome.chosen.rungs[-1]
-    setting = ", ".join(
-        f"{name.split('.', 1)[1]}={short_value(value)}" for name, value in outcome.chosen.setting.items()
-    )
-    return (
-        outcome.search.id,
-        str(outcome.chosen.index),
-        setting,
-        f"{rung.uar:.4f}",
-        f"{rung.uf1:.4f}",
-        stopped,
-    )
+    return Document(title, parts=[searched, Facts(list(rows.items()))]).text()
 
 
 def _closing(result: SweepResult) -> list[str]:
@@ -277,15 +249,12 @@ def _closing(result: SweepResult) -> list[str]:
             f"optimism: the search believes UAR {inner.uar:.4f}, UF1 {inner.uf1:.4f}; on the outer folds UAR"
             f" {outer.uar:.4f}, UF1 {outer.uf1:.4f}: {optimism.uar:+.4f}, {optimism.uf1:+.4f}"
         )
-    states = ", ".join(
-        f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state]
-    )
-    # a classical model has none
-    epochs = (
-        f", epochs: {counts['epochs']} of {counts['epochs_without_stopping']}" if counts["epochs"] else ""
-    )
+    ended = [f"{counts[state]} {state}" for state in ("complete", "stopped", "failed") if counts[state]]
+    epochs = ""
+    if counts["epochs"]:  # a classical model has none
+        epochs = f", epochs: {counts['epochs']} of {counts['epochs_without_stopping']}"
     lines.append(
-        f"trials: {counts['trials']} ({states or 'none'}); trainings: {counts['trainings']} of"
+        f"trials: {counts['trials']} ({', '.join(ended) or 'none'}); trainings: {counts['trainings']} of"
         f" {counts['trainings_without_stopping']} without a scheduler{epochs}; {result.trained} trained now,"
         f" {clock(result.seconds)}"
     )

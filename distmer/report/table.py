@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -98,6 +100,13 @@ def _markdown_line(cells: Sequence[str]) -> str:
 def latex_text(text: str) -> str:
     """Plain text as LaTeX and BibTeX take it."""
     return "".join(_LATEX.get(char, char) for char in text)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated values with a head."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
 
 
 def _latex_line(cells: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
 from distmer.evaluation.stats import Interval
 from distmer.experiment.plan import Plan
 from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, Results
-from distmer.report.document import Document, Facts, Lines, Part
+from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
 
 _FAILURES_SHOWN = 10
@@ -46,20 +46,23 @@ def run_report(results: Results) -> Document:
     from them."""
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
-    table, left_out = score_table(results), _left_out(results)
-    parts: list[Part] = [*([table] if table else [])]
-    parts += [metric_table(_further_metrics(results))] if results.metrics else []
-    parts.append(Facts(_facts(results)))
-    if left_out:
-        parts.append(Lines(_failure_lines(left_out), f"not in the score: {len(left_out)}"))
+    # folds that nobody asked for are no failures
+    left_out = [row for row in results.failed if _undone(row) != "not asked for"]
+    reasons = [f"{what_is_left_out(row)}: {row.reason}" for row in left_out]
+    parts = (
+        score_table(results),
+        metric_table(_further_metrics(results)),
+        Facts(_facts(results)),
+        Lines(_first(reasons, " in results.json"), f"not in the score: {len(reasons)}"),
+    )
     return Document(title, _warnings(results), parts)
 
 
-def score_table(results: Results) -> Table | None:
-    """Pooled scores, the mean over folds, each with its own floors, and every data set of several; None where
-    nothing was scored. A stamped score is not emphasised."""
+def score_table(results: Results) -> Table:
+    """Pooled scores, the mean over folds, each with its own floors, and every data set of several; empty
+    where nothing was scored. A stamped score is not emphasised."""
     if results.uar is None:
-        return None
+        return Table((), ())
     r, floors, per_dataset = results, results.floors or {}, results.per_dataset or {}
     rows = [_scores("pooled", r.uar, r.uf1, r.uar_ci, r.uf1_ci, style="" if r.stamps else "bold")]
     rows += [_floor(name, floor.uar, floor.uf1) for name, floor in floors.items()]
@@ -148,26 +151,23 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     if results.uar_sd is not None:
         seeds += f" (means; standard deviation UAR {results.uar_sd:.4f}, UF1 {results.uf1_sd:.4f})"
     selection = results.selection
-    place = [("MLflow run", results.mlflow_run_id)] if results.mlflow_run_id else []
-    intervals = ("intervals", f"{results.confidence:.0%}, bootstrap over subjects")
-    return [
-        *([intervals] if results.uar_ci else []),
+    explained = f"{selection} ({_SELECTIONS[selection]})" if selection in _SELECTIONS else selection
+    noted = [f"{n} × {kind}" for kind, n in results.notes.items()]
+    if noted and results.implausible:
+        noted.insert(0, f"{results.implausible} with an implausible pair")
+    facts = [
+        ("intervals", f"{results.confidence:.0%}, bootstrap over subjects" if results.uar_ci else ""),
         ("clips", f"{results.clips_used} of {results.clips_expected} used"),
-        *([("noted", _noted(results))] if results.notes else []),
+        ("noted", "; ".join(noted)),
         ("folds", f"{done} of {total} done, {undone['failed']} failed{others}"),
         ("seeds", seeds),
-        ("selection", f"{selection} ({_SELECTIONS[selection]})" if selection in _SELECTIONS else selection),
-        *([("audited", results.audited)] if results.audited else []),
+        ("selection", explained),
+        ("audited", results.audited),
         ("time", f"{clock(results.seconds)} on {', '.join(results.devices) or 'no device'}"),
         ("results", results.run_dir),
-        *place,
+        ("MLflow run", results.mlflow_run_id),
     ]
-
-
-def _noted(results: Results) -> str:
-    """What was noticed of how many clips; those that cannot be a pair first."""
-    doubted = [f"{results.implausible} with an implausible pair"] if results.implausible else []
-    return "; ".join([*doubted, *(f"{n} × {kind}" for kind, n in results.notes.items())])
+    return [(name, text) for name, text in facts if text]
 
 
 def _undone(row: LeftOut) -> str:
@@ -176,19 +176,15 @@ def _undone(row: LeftOut) -> str:
     return before if colon and before in {"not reached", "not asked for"} else "failed"
 
 
-def _left_out(results: Results) -> list[LeftOut]:
-    """What is not in the score. Folds that nobody asked for are no failures."""
-    return [row for row in results.failed if _undone(row) != "not asked for"]
+def what_is_left_out(row: LeftOut) -> str:
+    """A clip or a fold that is not in the score, by name."""
+    return f"clip {row.clip}" if isinstance(row, ClipLeftOut) else f"fold {row.fold}, seed {row.seed}"
 
 
-def _failure_lines(rows: Sequence[LeftOut]) -> list[str]:
-    """The first failures in words, then how many more."""
-    shown: list[str] = []
-    for row in rows[:_FAILURES_SHOWN]:
-        name = f"clip {row.clip}" if isinstance(row, ClipLeftOut) else f"fold {row.fold}, seed {row.seed}"
-        shown.append(f"{name}: {row.reason}")
-    more = len(rows) - len(shown)
-    return [*shown, f"… and {more} more in results.json"] if more else shown
+def _first(lines: Sequence[str], where: str) -> list[str]:
+    """The first lines, and how many more there are, and ``where``."""
+    more = len(lines) - _FAILURES_SHOWN
+    return [*lines[:_FAILURES_SHOWN], *([f"… and {more} more{where}"] if more > 0 else [])]
 
 
 def plan_text(
@@ -214,15 +210,15 @@ def plan_text(
         ("folds", f"{folds}: {done} in the ledger already, {todo} to train{again}"),
         ("selection", plan.selection),
         ("estimate", estimate if todo else "nothing to train"),
-        *([("on Ray", how)] if how else []),
+        ("on Ray", how),
         ("results", run_dir),
     ]
-    lost = [f"clip {failure.clip}: {failure.reason}" for failure in plan.failures[:_FAILURES_SHOWN]]
-    more = len(plan.failures) - len(lost)
-    lost += [f"… and {more} more: see `distmer data check`"] if more else []
-    parts = [Facts(rows), *([Lines(lost, f"not usable: {len(plan.failures)}")] if lost else [])]
+    rows = [(name, text) for name, text in rows if text]
+    lost = [f"clip {failure.clip}: {failure.reason}" for failure in plan.failures]
+    not_usable = Lines(_first(lost, ": see `distmer data check`"), f"not usable: {len(lost)}")
     warnings = [_not_a_headline(plan.stamps)] if plan.stamps else []
-    return Document(f"{plan.model.info.name} on {plan.manifest.protocol}", warnings, parts).text()
+    title = f"{plan.model.info.name} on {plan.manifest.protocol}"
+    return Document(title, warnings, (Facts(rows), not_usable)).text()
 
 
 def clock(seconds: float) -> str:

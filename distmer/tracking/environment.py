@@ -1,5 +1,4 @@
-"""What a run was made with: the code's commit, the locked requirements, libraries, Python, machine. Read once
-a run, and only read."""
+"""What a run was made with: the code's commit, the locked requirements, libraries, Python and machine."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The driver's surroundings. None: not known (an installed wheel has no commit, a submitted folder no
-    .git)."""
+    """The driver's surroundings. None: not known, as the commit of an installed wheel."""
 
     commit: str | None
     dirty: bool | None  # tracked files differ from the commit
@@ -39,15 +37,14 @@ class Environment:
 
 
 def capture(root: Path | None = None) -> Environment:
-    """The environment of this process; ``root`` is the folder of the source checkout (default: where the
-    package lies)."""
+    """The environment of this process; ``root``: the source checkout, by default where the package lies."""
     root = root or Path(__file__).resolve().parents[2]
     commit, dirty = _revision(root)
     return Environment(
         commit=commit,
         dirty=dirty,
         requirements=_digest(root / "requirements.lock"),
-        libraries=dict(_versions()),
+        libraries={name: version for name in _LIBRARIES if (version := _version(name))},
         python=platform.python_version(),
         platform=platform.platform(),
         cpus=os.cpu_count() or 1,
@@ -56,8 +53,7 @@ def capture(root: Path | None = None) -> Environment:
 
 
 def _revision(root: Path) -> tuple[str | None, bool | None]:
-    """The commit of ``root``; of no other repository, for an installed package may lie inside somebody's
-    checkout."""
+    """The commit of ``root`` itself: an installed package may lie inside a checkout of something else."""
     if not (root / ".git").exists():
         return None, None
     commit = _git(root, "rev-parse", "HEAD")
@@ -81,22 +77,17 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _versions() -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for name in _LIBRARIES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _device() -> str:
     """The driver's own accelerator; where each fold ran is in its result."""
     import torch
 
-    return (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or platform.machine()
-    )
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from distmer.evaluation.metrics import fold_mean
@@ -23,7 +24,7 @@ from distmer.report.comparison import comparison_files, comparison_report
 from distmer.report.document import Document
 from distmer.report.explanation import looks
 from distmer.report.figures import drawings
-from distmer.report.page import kept_page
+from distmer.report.page import NAME
 from distmer.report.settings import flatten
 from distmer.report.tables import run_report
 from distmer.storage import Place, place
@@ -76,8 +77,8 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The clips that a run is about, as MLflow's data set: the protocol's name, a digest of clips, features
-    and labels, and what is in it. No path."""
+    """The clips of a run as MLflow's data set: the protocol's name, a digest of clips, features and labels,
+    and counts. No path."""
 
     name: str
     digest: str
@@ -85,12 +86,12 @@ class Data:
     profile: Mapping[str, JsonValue]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Columns of equal length, shown as a table."""
+    """A table, kept as a CSV file."""
 
     path: str
-    columns: Mapping[str, list[JsonValue]]
+    frame: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,7 @@ LogItem = Params | Tag | Metric | Curve | Text | Data | Table | Figure | Child
 
 
 def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
-    """What is known before the first fold: settings, data, surroundings, and what a reader of the score must
-    know."""
+    """What is known before the first fold: settings, data, stamps, code and machine."""
     yield Params(
         {
             "model": plan.model.info.name,
@@ -134,8 +134,8 @@ def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
 
 
 def origin_items(kind: str, plan: Plan, environment: Environment) -> Iterator[LogItem]:
-    """What a run or a sweep (``kind``) comes from: the data, the code, the machine. The tags are for MLflow's
-    list to be grouped by."""
+    """What a run or a sweep (``kind``) is made from: the data, the code, the machine. MLflow's list can be
+    grouped by the tags."""
     yield Tag("distmer.kind", kind)
     yield Tag("distmer.model", plan.model.info.name)
     yield Tag("distmer.protocol", plan.manifest.protocol)
@@ -151,14 +151,13 @@ def origin_items(kind: str, plan: Plan, environment: Environment) -> Iterator[Lo
 
 
 def stamp_items(stamps: Sequence[str]) -> Iterator[LogItem]:
-    """The stamps: a stamped run is no headline, and a search must be able to leave it out."""
+    """The stamps, and whether the run is a headline, so that a search can leave out those that are not."""
     yield Tag("distmer.stamps", ", ".join(stamps) or "none")
     yield Tag("distmer.headline", "no" if stamps else "yes")
 
 
 def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
-    """A finished fold as a run of its own below the run. Its settings are repeated there, for a search to
-    find it by them."""
+    """A finished fold as a run below the run. Its settings are repeated, so that a search finds it."""
     spec, sections = settings(plan), ("model", "train", "inputs", "features", "evaluation")  # those that act
     child: list[LogItem] = [
         Params(
@@ -181,8 +180,7 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
 
 
 def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
-    """A fold's scores. Named ``fold.…``, for a score of one subject must not come up in a search for scores
-    of runs."""
+    """A fold's scores, named ``fold.…`` so that a search for the scores of runs does not find them."""
     predictions = result.predictions
     yield Metric("fold.clips", len(predictions), step)
     yield Metric("fold.seconds", result.seconds, step)
@@ -196,8 +194,7 @@ def fold_metrics(result: FoldResult, plan: Plan, step: int) -> Iterator[Metric]:
 
 
 def result_items(result: RunResult) -> Iterator[LogItem]:
-    """What a run came to: scores with intervals and floors, figures, tables, and what is missing from
-    them."""
+    """The end of a run: scores with intervals and floors, figures, tables, and what is missing from them."""
     results = result.results
     yield Metric("folds_done", len(result.folds))
     yield Metric("folds_failed", len(result.failures))
@@ -213,9 +210,7 @@ def result_items(result: RunResult) -> Iterator[LogItem]:
 
 
 def score_items(
-    result: Scored,
-    report: Document,
-    figures: Mapping[str, Callable[[], Drawing]],
+    result: Scored, report: Document, figures: Mapping[str, Callable[[], Drawing]]
 ) -> Iterator[LogItem]:
     """What the ends of a run and a sweep have in common: scores, stamps, the report, predictions, figures."""
     results = result.results
@@ -228,15 +223,17 @@ def score_items(
     yield Text("summary.md", report.markdown())
     yield from page_items(place(results.run_dir))
     if result.predictions is not None:
-        yield Table("predictions.csv", predictions_table(result.predictions).to_pydict())
+        yield Table("predictions.csv", pd.DataFrame(predictions_table(result.predictions).to_pydict()))
     yield from (Figure(f"figures/{name}.png", draw) for name, draw in figures.items())
 
 
 def page_items(folder: Place) -> Iterator[LogItem]:
-    """The page that lies in the folder. It is written before the tracker is told of the end."""
-    page = kept_page(folder)
-    if page is not None:
-        yield Text("report.html", page)
+    """The page in the folder, which is written before the tracker is told of the end."""
+    try:
+        page = (folder / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    yield Text(NAME, page)
 
 
 def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Table:
@@ -245,28 +242,25 @@ def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Table:
     for fold in folds:
         scores = {metric.name.removeprefix("fold."): metric.value for metric in fold_metrics(fold, plan, 0)}
         rows.append({"fold": fold.fold_id, "seed": fold.seed, **scores, "digest": fold.digest})
-    return Table("folds.csv", {name: [row[name] for row in rows] for name in rows[0]})
+    return Table("folds.csv", pd.DataFrame(rows))
 
 
 def comparison_items(comparison: Comparison, folder: Place) -> Iterator[LogItem]:
-    """Several runs side by side: each row's pooled scores as metrics, the tables and the page of the folder
-    as files."""
+    """A comparison: each row's pooled scores as metrics, the tables and the page as files."""
     yield Tag("distmer.kind", "comparison")
     yield Tag("mlflow.note.content", comparison_report(comparison).markdown())
     yield from page_items(folder)
     yield Params({"rows": str(len(comparison.entries)), "tests": str(len(comparison.pairs))})
     for entry in comparison.entries:
-        scores = {} if entry.scored is None else {"uar": entry.scored.uar, "uf1": entry.scored.uf1}
-        for score, value in scores.items():
-            if value is not None:
-                yield Metric(f"{score}.{entry.label}.{entry.on}".rstrip("."), value)
-    for path, text in comparison_files(comparison).items():
-        yield Text(path, text)
+        if entry.scored is not None and entry.scored.uar is not None and entry.scored.uf1 is not None:
+            name = f"{entry.label}.{entry.on}".rstrip(".")
+            yield Metric(f"uar.{name}", entry.scored.uar)
+            yield Metric(f"uf1.{name}", entry.scored.uf1)
+    yield from (Text(path, text) for path, text in comparison_files(comparison).items())
 
 
 def failures_table(result: RunResult) -> Table:
-    """Everything that is not in the score. Written when empty too: a run that was mended must not keep its
-    old list."""
+    """Everything that is not in the score. An empty table is written too, in place of an older list."""
     tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
     rows = [
         ("clip", row.clip, "", row.reason, "")
@@ -274,8 +268,8 @@ def failures_table(result: RunResult) -> Table:
         else ("fold", row.fold, row.seed, row.reason, tracebacks.get((row.fold, row.seed), ""))
         for row in result.left_out
     ]
-    names = ("what", "name", "seed", "reason", "traceback")
-    return Table("failures.csv", {name: [row[n] for row in rows] for n, name in enumerate(names)})
+    names = ["what", "name", "seed", "reason", "traceback"]
+    return Table("failures.csv", pd.DataFrame(rows, columns=names))
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
@@ -284,17 +278,15 @@ def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:
     for name, value in scored.items():
         if isinstance(value, Mapping):
             yield from (Metric(f"{name}.{metric.name}", metric.value) for metric in score_metrics(value))
-        elif (
-            name.endswith("_ci") and isinstance(value, list | tuple) and len(value) == 2 and None not in value
-        ):
-            yield Metric(f"{name.removesuffix('_ci')}.low", float(value[0]))
-            yield Metric(f"{name.removesuffix('_ci')}.high", float(value[1]))
+        elif name.endswith("_ci") and value is not None:
+            low, high = value
+            yield Metric(f"{name.removesuffix('_ci')}.low", float(low))
+            yield Metric(f"{name.removesuffix('_ci')}.high", float(high))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield Metric(name, float(value))
 
 
 def settings(plan: Plan) -> dict[str, JsonValue]:
-    """The configuration as it acts: every option of the model filled in, settings that do nothing left
-    out."""
+    """The settings that act, with every option of the model filled in."""
     options = {"name": plan.model.info.name, **plan.model.spec["options"]}
     return {**acting_settings(plan.config, plan.model), "model": options}

@@ -37,58 +37,42 @@ _ARTIFACT_ERRORS = {
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a tracking server, its data base, or its artifact store can throw. Anything else is an error of
-    ours."""
-    foreign = [
-        getattr(sys.modules[m], name)
-        for m, names in _ARTIFACT_ERRORS.items()
-        if m in sys.modules
-        for name in names
-    ]
+    """What a tracking server, its data base, or its artifact store can raise."""
+    loaded = {module: names for module, names in _ARTIFACT_ERRORS.items() if module in sys.modules}
+    foreign = [getattr(sys.modules[module], name) for module, names in loaded.items() for name in names]
+    known = (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, HTTPError, json.JSONDecodeError)
     # ImportError: the driver of a data base or of an artifact store is not installed.
-    ours = (
-        MlflowException,
-        SQLAlchemyError,
-        CommandError,
-        sqlite3.Error,
-        HTTPError,
-        OSError,
-        ImportError,
-        json.JSONDecodeError,
-    )
-    return (*ours, *foreign)
+    return (*known, OSError, ImportError, *foreign)
 
 
 def probe(uri: str) -> None:
-    """OSError or sqlite3.Error at once where MLflow would try for minutes: a data base that is locked or not
-    there."""
+    """OSError or sqlite3.Error for a data base that is locked or not there, for which MLflow would wait
+    minutes."""
+    if uri.startswith(("http:", "https:")) or "://" not in uri:
+        return
     try:
-        url = (
-            None
-            if uri.startswith(("http:", "https:")) or "://" not in uri
-            else sqlalchemy.engine.make_url(uri)
-        )
+        url = sqlalchemy.engine.make_url(uri)
     except ValueError as error:
         raise OSError(f"not an address ({error})") from error
-    backend = url.get_backend_name() if url else ""
-    if url and backend == "sqlite" and url.database and Path(url.database).exists():
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database and Path(url.database).exists():
         connection = sqlite3.connect(url.database, timeout=_LOCK_SECONDS, isolation_level=None)
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         finally:
             connection.close()
-    elif url and url.host and backend in _PORTS:
+    elif url.host and backend in _PORTS:
         socket.create_connection((url.host, url.port or _PORTS[backend]), _CONNECT_SECONDS).close()
 
 
 @contextmanager
 def first_use(uri: str) -> Iterator[None]:
-    """Alone with a SQLite store while it is opened: MLflow makes its tables then, and several runs may begin
-    at once.
+    """Hold a lock while a SQLite store is opened: MLflow makes its tables then, and several runs may begin at
+    once.
 
-    The system's own lock, which ends with the process that holds it, whatever ends that: nothing stale is
-    left on a disk, shared or not. OSError when another run holds it for minutes.
+    It is a lock of the system, which ends with the process that holds it. OSError when another run holds it
+    for minutes.
     """
     database = Path(sqlalchemy.engine.make_url(uri).database or "") if uri.startswith("sqlite:") else None
     if database is None or not database.name or str(database) == ":memory:":
@@ -132,8 +116,7 @@ def look(uri: str) -> str | None:
 
 
 def version_note(uri: str) -> str:
-    """For a failure's message: that the server is of another major version, if it is. One of 2.22 serves this
-    client well."""
+    """For a failure's message: that the server is of another major version, if it is."""
     try:
         theirs = server_version(uri)
     except OSError:

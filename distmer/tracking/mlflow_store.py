@@ -1,10 +1,9 @@
-"""The interpreter of log items, which writes them to MLflow. It finds what it wrote before, and writes
-nothing twice.
+"""Writes log items to MLflow. It finds what it wrote before, and writes nothing twice.
 
 A run is found by the tag ``distmer.run`` (the plan's digest), a fold below it by ``distmer.fold`` (the fold's
 digest). ``distmer.status`` becomes ``complete`` last: a fold without it was cut off, and is written again
-into the same MLflow run. Points are stamped with the run's start plus their step, so that MLflow itself knows
-a point written a second time.
+into the same MLflow run. A point's time is the run's start plus its step, so that MLflow recognises a point
+that is written a second time.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import pandas as pd
 from alembic.util import CommandError
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
@@ -40,8 +38,8 @@ _DIGEST = 12  # of a data set's, for the list has no room for more; the tag `dis
 _METRICS, _WORDS = 800, 100  # of one batch: MLflow takes 100 parameters, 100 tags, and 1000 of anything
 
 
-# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. Whether that was all
-# folds is said by the tag `distmer.status`, which is "complete" of a whole run alone.
+# MLflow's word for the end of a run: FINISHED is one that did all it was asked for. The tag `distmer.status`
+# is "complete" only if these were all folds.
 STATUS = {"complete": "FINISHED", "some-folds": "FINISHED", "failed": "FAILED"}
 
 
@@ -63,8 +61,7 @@ class _WatchedClient:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run that is being written to: its folds that are there whole, and those that were cut off, by the
-    fold's digest."""
+    """A run that is being written to: the digests of its whole folds, and by digest those that were begun."""
 
     run: Run
     done: set[str]
@@ -154,8 +151,8 @@ class MlflowStore:
             self._write_to(opened.run, own)
 
     def write_result(self, opened: Opened, items: Iterable[LogItem]) -> None:
-        """Write what may have changed since the run was last here: stamped with now, for the latest to be
-        shown."""
+        """Write what may have changed since the run was last written, with the present time: MLflow shows the
+        latest."""
         fresh = self.client.get_run(opened.run.info.run_id)
         known = fresh.data.metrics
         news = [
@@ -174,9 +171,8 @@ class MlflowStore:
         seen: set[str] = set()
         for run in sorted(self._below(opened.run), key=lambda run: not _is_whole(run)):
             # A request that was given up as lost, and sent again, may have arrived after all.
-            if (digest := run.data.tags["distmer.fold"]) in seen or (
-                whole is not None and digest not in whole
-            ):
+            digest = run.data.tags["distmer.fold"]
+            if digest in seen or (whole is not None and digest not in whole):
                 self.client.delete_run(run.info.run_id)
             seen.add(digest)
         run_id = opened.run.info.run_id
@@ -184,14 +180,12 @@ class MlflowStore:
         self.client.set_tag(run_id, "distmer.status", status)
 
     def abandon(self, opened: Opened) -> None:
-        """Leave a run that cannot be written to its end: it is not RUNNING for ever, and not taken for a
-        whole one."""
+        """End a run that cannot be written: it does not stay RUNNING, and is not taken for a whole one."""
         self.client.set_terminated(opened.run.info.run_id, "FAILED")
         self.client.set_tag(opened.run.info.run_id, "distmer.status", "not-written")
 
     def group(self, digest: str, name: str, members: Sequence[str], items: Iterable[LogItem]) -> str:
-        """A run that stands above finished ones: those that have no parent yet become its children. Returns
-        its id."""
+        """A run above finished ones; those without a parent become its children. Returns its id."""
         found = next(self._search(f"tags.`distmer.comparison` = '{digest}'"), None)
         run = found or self.client.create_run(
             self.experiment, tags={"distmer.comparison": digest}, run_name=name
@@ -227,26 +221,17 @@ class MlflowStore:
 
     def _write_to(self, run: Run, items: Sequence[LogItem], *, now: bool = False) -> None:
         start = int(time.time() * 1000) if now else int(run.info.start_time)
-        given = {
-            legal(name): value
-            for item in items
-            if isinstance(item, Params)
-            for name, value in item.values.items()
-        }
+        values = [item.values for item in items if isinstance(item, Params)]
+        given = {legal(name): value for own in values for name, value in own.items()}
         # MLflow refuses another value for a parameter; what cannot change a number (paths, cluster) keeps its
         # first one.
         params = [
             Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params
         ]
         tags = [RunTag(legal(item.name), cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
-        batches = zip_longest(
-            _chunks(_points(items, start), _METRICS),
-            _chunks(params, _WORDS),
-            _chunks(tags, _WORDS),
-            fillvalue=[],
-        )
-        for some_points, some_params, some_tags in batches:
-            self.client.log_batch(run.info.run_id, some_points, some_params, some_tags)
+        points = _chunks(_points(items, start), _METRICS)
+        for batch in zip_longest(points, _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[]):
+            self.client.log_batch(run.info.run_id, *batch)
         for item in items:
             if isinstance(item, Data):
                 self.client.log_inputs(run.info.run_id, [_as_input(item)])
@@ -260,9 +245,7 @@ class MlflowStore:
         elif isinstance(item, Table):
             # As text, not with log_table, which appends to what is there: a run written twice would count its
             # clips twice.
-            self.client.log_text(
-                run_id, pd.DataFrame(dict(item.columns)).to_csv(index=False), legal(item.path)
-            )
+            self.client.log_text(run_id, item.frame.to_csv(index=False), legal(item.path))
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
 
@@ -296,9 +279,8 @@ def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
             yield Point(legal(item.name), item.value, start + item.step, item.step)
         elif isinstance(item, Curve):
             name = legal(item.name)
-            yield from (
-                Point(name, value, start + step, step) for step, value in enumerate(item.values, start=1)
-            )
+            for step, value in enumerate(item.values, start=1):
+                yield Point(name, value, start + step, step)
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,8 +1,7 @@
-"""The observer that writes a run to MLflow, in a thread of its own: no fold waits for a tracking server.
+"""The observer that writes a run to MLflow in a thread of its own, so that no fold waits for a server.
 
-A server that is locked, away or broken ends tracking with one warning, never the run: the ledger holds
-everything, and `distmer track RUN_DIR` writes it later. This module is light; MLflow is imported in the
-thread.
+A server that is locked, away or broken ends tracking with one warning, and never the run: the ledger has
+everything, and `distmer track RUN_DIR` writes it later. MLflow is imported in the thread alone.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -56,6 +55,13 @@ _KNOWN = (
 )
 
 
+@contextmanager
+def _as_mlflow_reads() -> Iterator[None]:
+    # it would announce every retry
+    with process.environment(_DEFAULTS), process.only_errors_of("urllib3.connectionpool"):
+        yield
+
+
 class MlflowTracker:
     """Keeps one MLflow run of a run or a sweep: folds as steps of it, or as runs below it."""
 
@@ -69,8 +75,8 @@ class MlflowTracker:
         ledger: Ledger | None = None,
     ) -> None:
         """``artifacts``: a folder for files, used when the experiment is created on SQLite. ``patience``: how
-        many seconds a server that answers no request is waited for at the end; one that answers, however
-        busy, is waited for as long as it takes."""
+        many seconds to wait at the end for a server that answers no request; for one that answers there is no
+        limit."""
         self.uri = uri
         self.error: str | None = None
         self._experiment = experiment
@@ -92,8 +98,8 @@ class MlflowTracker:
 
     @property
     def run_id(self) -> str | None:
-        """The id of the MLflow run, from RunStarted on, and from RunEnded on where no fold is trained; None
-        when MLflow cannot be reached."""
+        """The id of the MLflow run, from RunStarted on (from RunEnded on where no fold is trained); None if
+        MLflow cannot be reached."""
         if self._whole is not None:
             return self._whole
         if self._thread is not None:
@@ -125,7 +131,7 @@ class MlflowTracker:
         self._thread.start()
 
     def close(self) -> None:
-        """Wait until all is written. For a run that ends without RunEnded, too: what was written is kept."""
+        """Wait until all is written, also for a run that ends without RunEnded."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -133,18 +139,12 @@ class MlflowTracker:
         while self._thread.is_alive() and time.monotonic() - max(since, self._alive_at) < self._patience:
             self._thread.join(0.2)
         if not self._done and self.error is None:
-            still = self._thread.is_alive()
-            self._give_up(
-                f"it did nothing for {self._patience:.0f} s"
-                if still
-                else "the writer stopped; its traceback is above"
-            )
+            idle = f"it did nothing for {self._patience:.0f} s"
+            stopped = "the writer stopped; its traceback is above"
+            self._give_up(idle if self._thread.is_alive() else stopped)
 
+    @_as_mlflow_reads()
     def _work(self) -> None:
-        with _as_mlflow_reads():
-            self._write_all()
-
-    def _write_all(self) -> None:
         self._alive_at = math.inf  # loading MLflow is work of ours, however long it takes
         from distmer.tracking import mlflow_server, mlflow_store
 
@@ -165,9 +165,8 @@ class MlflowTracker:
             refused = mlflow_server.refused(error)
             self._give_up(reason(error) + mlflow_server.version_note(self.uri), refused=refused)
             if refused and store is not None and self._opened is not None:
-                with suppress(
-                    *mlflow_server.failures()
-                ):  # it may refuse this too; the warning has the reason
+                # it may refuse this too; the warning has the reason
+                with suppress(*mlflow_server.failures()):
                     store.abandon(self._opened)
         finally:
             self._tried.set()
@@ -242,46 +241,36 @@ class MlflowTracker:
         self._tried.set()
 
 
+@_as_mlflow_reads()
 def reach(uri: str) -> tuple[str, str]:
-    """What is at a tracking URI, and what keeps this user from it, if anything does. Nothing is written."""
-    with _as_mlflow_reads():
-        from distmer.tracking import mlflow_server
+    """What is at a tracking URI, and why this user cannot read there ("" if possible). Nothing is written."""
+    from distmer.tracking import mlflow_server
 
-        try:
-            version = mlflow_server.look(uri)
-        except mlflow_server.failures() as error:
-            why = mask(reason(error), uri) + mlflow_server.version_note(uri)
-            what = "refuses us" if mlflow_server.refused(error) else "cannot be reached"
-            return "", f"MLflow at {masked(uri)} {what} ({why})"
+    try:
+        version = mlflow_server.look(uri)
+    except mlflow_server.failures() as error:
+        why = mask(reason(error), uri) + mlflow_server.version_note(uri)
+        what = "refuses us" if mlflow_server.refused(error) else "cannot be reached"
+        return "", f"MLflow at {masked(uri)} {what} ({why})"
     return f"{masked(uri)}" + (f", MLflow {version}" if version else ""), ""
 
 
 def track_comparison(
     uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
 ) -> str | None:
-    """One MLflow run that groups the compared ones. Returns the address of MLflow's page with these side by
-    side: None where MLflow is no server, and after a warning where it cannot be reached."""
-    with _as_mlflow_reads():
-        return _group(uri, experiment, artifacts, comparison, folder)
+    """Write one MLflow run that groups the compared ones. Returns the address of MLflow's page with these
+    side by side; None without a server, and after a warning where MLflow cannot be reached."""
 
+    def write(store: MlflowStore) -> str | None:
+        from distmer.tracking import items, view
 
-def _group(
-    uri: str, experiment: str, artifacts: str | None, comparison: Comparison, folder: Place
-) -> str | None:
-    from distmer.tracking import items, mlflow_server, mlflow_store, view
-
-    ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
-    members = [run_id for run_id in ids if run_id]
-    try:
-        store = mlflow_store.MlflowStore(uri, experiment, artifacts)
+        ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
+        members = [run_id for run_id in ids if run_id]
         written = items.comparison_items(comparison, folder)
         store.group(comparison.digest, comparison.name, members, written)
         return view.side_by_side(uri, store.experiment, members)
-    except mlflow_server.failures() as error:
-        what = "does not take the comparison" if mlflow_server.refused(error) else "cannot be reached"
-        why = mask(reason(error), uri)
-        _log.warning("MLflow at %s %s (%s): the comparison is in its folder alone.", masked(uri), what, why)
-        return None
+
+    return _write_to(uri, experiment, artifacts, "comparison", write)
 
 
 def track_model(
@@ -295,27 +284,36 @@ def track_model(
     """Log the kept model in ``folder``, and make it a version of the registered model ``register``.
 
     Its address in MLflow, or None after a warning where MLflow cannot be reached."""
-    with _as_mlflow_reads():
-        from distmer.tracking import kept_model, mlflow_server, mlflow_store
 
-        try:
-            store = mlflow_store.MlflowStore(uri, experiment, artifacts)
-            model = kept_model.log_model(store, folder, manifest)
-            if register is None:
-                return f"models:/{model.model_id}"
-            return f"models:/{register}/{kept_model.register_model(store, model, register)}"
-        except mlflow_server.failures() as error:
-            what = "does not take the model" if mlflow_server.refused(error) else "cannot be reached"
-            why = mask(reason(error), uri)
-            _log.warning("MLflow at %s %s (%s): the model is in its folder alone.", masked(uri), what, why)
-            return None
+    def write(store: MlflowStore) -> str:
+        from distmer.tracking import kept_model
+
+        model = kept_model.log_model(store, folder, manifest)
+        if register is None:
+            return f"models:/{model.model_id}"
+        return f"models:/{register}/{kept_model.register_model(store, model, register)}"
+
+    return _write_to(uri, experiment, artifacts, "model", write)
 
 
-@contextmanager
-def _as_mlflow_reads() -> Iterator[None]:
-    # it would announce every retry
-    with process.environment(_DEFAULTS), process.only_errors_of("urllib3.connectionpool"):
-        yield
+@_as_mlflow_reads()
+def _write_to(
+    uri: str,
+    experiment: str,
+    artifacts: str | None,
+    what: str,
+    write: Callable[[MlflowStore], str | None],
+) -> str | None:
+    """What ``write`` returns; None after a warning where MLflow cannot be reached, or does not take it."""
+    from distmer.tracking import mlflow_server, mlflow_store
+
+    try:
+        return write(mlflow_store.MlflowStore(uri, experiment, artifacts))
+    except mlflow_server.failures() as error:
+        problem = f"does not take the {what}" if mlflow_server.refused(error) else "cannot be reached"
+        text = "MLflow at %s %s (%s): the %s is in its folder alone."
+        _log.warning(text, masked(uri), problem, mask(reason(error), uri), what)
+        return None
 
 
 def run_name(plan: Plan) -> str:

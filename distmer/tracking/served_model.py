@@ -1,6 +1,6 @@
 """A kept model as MLflow's pyfunc, for `mlflow models serve`: two frames in, an answer out.
 
-A frame that arrives is written to a folder that only this user can read, and is deleted with the answer.
+A frame is written to a folder that only this user can read, and is deleted after the answer.
 """
 
 from __future__ import annotations
@@ -62,15 +62,10 @@ def images_of(manifest: Manifest) -> tuple[str, ...]:
 def signature(manifest: Manifest) -> ModelSignature:
     """The columns of a request and of an answer. An answer without probabilities has a reason."""
     given = [ColSpec(DataType.binary, name) for name in images_of(manifest)]
-    texts = {"label", "moved_most", "notes", "reason"}
-    answered = [
-        ColSpec(
-            DataType.string if name in texts else DataType.boolean if name == "unlike" else DataType.double,
-            name,
-            required=False,
-        )
-        for name in _columns(manifest)
-    ]
+    texts = ["label", "moved_most", "notes", "reason"]
+    kinds = {**dict.fromkeys(texts, DataType.string), "unlike": DataType.boolean}
+    columns = _columns(manifest)
+    answered = [ColSpec(kinds.get(name, DataType.double), name, required=False) for name in columns]
     return ModelSignature(inputs=Schema(given), outputs=Schema(answered))  # type: ignore[arg-type]
 
 

@@ -1,9 +1,9 @@
-"""What is tracked of a sweep, as values: the sweep is a run, its trials runs below it, their folds steps and
-a table.
+"""What is tracked of a sweep, as values: the sweep is a run, its trials are runs below it, and their folds
+are steps and a table.
 
-The UI shows two levels and does not stand thousands of children (mlflow#2414, #4563), so folds are runs only
-on request. A trial's scores are named ``rung_…``, and those of a trial that went through ``inner_…``: no
-search for scores of runs may come upon them.
+MLflow's pages show two levels and cannot show thousands of children (mlflow#2414, #4563), so folds are runs
+only on request. A trial's scores are named ``rung_…`` and, if it is complete, ``inner_…``, so that a search
+for the scores of runs does not find them.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def sweep_plan_items(plan: SweepPlan, environment: Environment) -> Iterator[LogI
 def trial_items(
     trial: Trial, folds: Sequence[FoldResult], plan: SweepPlan, *, fold_runs: bool
 ) -> Iterator[LogItem]:
-    """A trial as a run below the sweep: its setting as parameters, its validation scores by rung, its folds
-    as steps and a table."""
+    """A trial as a run below the sweep: its setting, its validation scores by rung, and its folds."""
     setting = {name: setting_text(value) for name, value in trial.setting.items()}
     items: list[LogItem] = [
         Params({"search": trial.search, "trial": str(trial.index), **setting}),
@@ -88,27 +87,17 @@ def trial_items(
 
 
 def trial_key(plan: SweepPlan, trial: Trial) -> str:
-    """A trial's identity within the tracker: one that came out otherwise in a repeated search is another."""
-    return digest(
-        [
-            plan.digest,
-            trial.search,
-            trial.index,
-            dict(trial.setting),
-            trial.state,
-            [list(asdict(r).values()) for r in trial.rungs],
-        ]
-    )
+    """A trial's identity within the tracker. It changes if a repeated search gives another result."""
+    rungs = [list(asdict(rung).values()) for rung in trial.rungs]
+    return digest([plan.digest, trial.search, trial.index, dict(trial.setting), trial.state, rungs])
 
 
 def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:
-    """What a sweep came to: the outer scores, the inner ones of what was chosen, the optimism, figures,
-    tables, settings files."""
+    """The end of a sweep: outer scores, inner scores of the choices, optimism, figures, tables, settings."""
     for name, values in (("inner", result.inner), ("optimism", result.optimism)):
         if values:
             yield from (Metric(f"{name}_uar", values.uar), Metric(f"{name}_uf1", values.uf1))
     yield from (Metric(name, float(value)) for name, value in result.counts.items())
     yield from (Text(path, text) for path, text in chosen_files(result).items())
-    frame = trial_frame(result.outcomes)
-    yield Table("trials.csv", {str(name): frame[name].tolist() for name in frame.columns})
+    yield Table("trials.csv", trial_frame(result.outcomes))
     yield from score_items(result, sweep_report(result), sweep_figures(result.plan, result.outcomes))

@@ -1,7 +1,6 @@
-"""What a person sees first in MLflow: a saved view of the list with the columns of a LOSO, and the address of
-its page that shows runs side by side.
+"""MLflow's pages: a saved view of the list of runs, and the address of the page that compares runs.
 
-MLflow keeps saved views as tags of the experiment; a version that does not know them leaves the tag alone.
+MLflow keeps saved views as tags of the experiment; a version that does not know them ignores the tag.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ def experiment_tags(now: float) -> dict[str, str]:
 
 
 def side_by_side(uri: str, experiment: str, run_ids: Sequence[str]) -> str | None:
-    """The address of MLflow's page with these runs side by side; None where no server is known, or there is
-    one run only."""
+    """The address of MLflow's page with these runs side by side; None without a server or with one run."""
     if not uri.startswith(("http://", "https://")) or len(run_ids) < 2:
         return None
     parts = urllib.parse.urlsplit(uri)

@@ -1,6 +1,5 @@
-"""Whether MLflow holds a run whole already, told without loading MLflow, which takes two seconds.
-
-It is read off SQLite's file. A server is asked in the usual way: by writing again.
+"""Whether MLflow holds a whole run already. SQLite's file is read directly, because loading MLflow takes two
+seconds; to a server the run is written again.
 """
 
 from __future__ import annotations
@@ -26,13 +25,12 @@ _WHOLE = """
 
 
 def written(result: RunResult) -> str:
-    """The digest of what MLflow is told of a run: that of what its folder shows."""
+    """The digest of what MLflow is told of a run, which is what its folder shows."""
     return content_of(place(result.run_dir), result)
 
 
 def whole_run(uri: str, experiment: str, result: RunResult) -> str | None:
-    """The id of the MLflow run that holds all of a complete result; None where there is none, or where it
-    cannot be told."""
+    """The id of the MLflow run that holds all of a complete result; None where none is known."""
     database = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or result.status != "complete" or not database.is_file():
         return None

@@ -13,9 +13,9 @@ from distmer.report.explanation import (
     About,
     Explanation,
     Inside,
-    inside_table,
     looks,
     read_explanation,
+    tables,
     write_explanation,
 )
 from distmer.report.run_folder import write_figures
@@ -92,6 +92,5 @@ def test_a_single_subject_has_no_interval() -> None:
     about = explained(("calm", "glad"), (1, 0)).about.model_copy(
         update={"inside": (one,), "area": (0.1, 0.05, 0.2)}
     )
-    table = inside_table(about)
-    assert table is not None
+    (table,) = tables(about)
     assert [row.cells[1] for row in table.rows] == ["0.250", "0.100 [0.050, 0.200]"]

@@ -134,7 +134,7 @@ def pages(tmp_path: Path) -> dict[str, str]:
     broken = tmp_path / "runs" / EVIL.replace("/", "")
     broken.mkdir()
     (broken / "results.json").write_text(json.dumps({"model": EVIL}))
-    index = index_page(EVIL, tmp_path / "runs", tmp_path / "sweeps", tmp_path / "comparisons")
+    index = index_page(EVIL, *(tmp_path / name for name in ("runs", "sweeps", "comparisons", "curves")))
     return {"run": page_of(run), "comparison": page_of(compared), "index": index}
 
 
@@ -300,7 +300,7 @@ def test_the_index_shows_what_can_be_compared(tmp_path: Path) -> None:
     (tmp_path / "runs" / "6" / "results.json").write_text(json.dumps(other))
     (tmp_path / "runs" / "7").mkdir()
     (tmp_path / "runs" / "7" / "results.json").write_text('{"model": {"name": "of a later version"}}')
-    page = Page(index_page("t", tmp_path / "runs", tmp_path / "sweeps", tmp_path / "comparisons"))
+    page = Page(index_page("t", *(tmp_path / name for name in ("runs", "sweeps", "comparisons", "curves"))))
     boxes = {Path(of["value"]).name: of for tag, of in page.elements if of.get("type") == "checkbox"}
     assert set(boxes) == {"0", "1", "2", "3", "6"}  # a run without a score can be compared with nothing
     letters = [boxes[name]["data-letter"] for name in "0123"]

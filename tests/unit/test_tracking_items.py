@@ -112,8 +112,8 @@ def test_a_result_tells_scores_floors_and_all_that_is_missing() -> None:
     assert metrics["per_dataset.twos.uf1"] == tree["per_dataset"]["twos"]["uf1"]
     assert (metrics["folds_done"], metrics["folds_failed"], metrics["folds_missing"]) == (4, 1, 1)
     assert (metrics["clips_used"], metrics["clips_expected"]) == (tree["clips_used"], 30)
-    tables = {table.path: table.columns for table in of(Table, items)}
-    assert tables["failures.csv"]["what"] == ["clip", "fold", "fold"]
+    tables = {table.path: table.frame for table in of(Table, items)}
+    assert list(tables["failures.csv"]["what"]) == ["clip", "fold", "fold"]
     assert "Traceback" in tables["failures.csv"]["traceback"][1]
     assert len(tables["predictions.csv"]["clip_id"]) == tree["clips_used"]
     assert {figure.path for figure in of(Figure, items)} == {"figures/confusion.png", "figures/subjects.png"}

@@ -386,7 +386,7 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     folds = list(Ledger(tmp_path).known(outcome.trials[0].folds).values())
     (trial,) = trial_items(outcome.trials[0], folds, result.plan, fold_runs=True)
     assert isinstance(trial, Child) and sum(isinstance(item, Child) for item in trial.items) == len(folds) > 0
-    (table,) = [item.columns for item in trial.items if isinstance(item, Table)]
+    (table,) = [item.frame for item in trial.items if isinstance(item, Table)]
     assert len(table["digest"]) == len(folds) and {"uar", "uf1", "seconds", "epochs", "clips"} <= set(table)
     sink = io.StringIO()
     with Observers([SweepProgress(Console(file=sink, width=60))]) as live:
