@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from distmer.commands.session import Session
+    from distmer.storage import Place
 
 set_option = click.option(
     "--set",
@@ -53,10 +54,18 @@ def keep_freed_memory() -> None:
     keep_memory()
 
 
-def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
+def open_session(config: Place | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
     from distmer.commands.session import Session
 
     return Session.open(config, overrides, workspace, os.environ)
+
+
+def folder_of(name: str, workspace: str | None) -> Place:
+    """The folder of a run or of another result: by its path or address, or by the 12 digits that commands
+    print of it."""
+    from distmer.workspace import Workspace
+
+    return Workspace.find(workspace, os.environ).named(name)
 
 
 def is_sweep(config: Path) -> bool:

@@ -11,6 +11,7 @@ import click
 
 from distmer.cli.arguments import (
     experiment,
+    folder_of,
     is_sweep,
     keep_freed_memory,
     local_option,
@@ -114,15 +115,14 @@ def compare(
     """Compare several experiments, with paired tests.
 
     PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
-    of finished runs, also with files of predictions as `distmer score` reads them.
+    (or their 12 digits) of finished runs, also with files of predictions as `distmer score` reads them.
     """
     from distmer.api.several import Compared
     from distmer.commands.compare import compare_runs, run_comparison
-    from distmer.storage import place
 
     if local:
         keep_freed_memory()
-    places = [place(path) for path in paths]
+    places = [folder_of(path, workspace) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
         found = run_comparison(
             places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed

@@ -12,6 +12,7 @@ import click
 
 from distmer.cli.arguments import (
     experiment,
+    folder_of,
     open_session,
 )
 from distmer.cli.ending import COMPLETE, ERROR
@@ -61,9 +62,8 @@ def track(run_dir: str, workspace: str | None) -> int:
     """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
-    from distmer.storage import place
 
-    folder = place(run_dir)
+    folder = folder_of(run_dir, workspace)
     if (folder / "sweep.yaml").exists():
         from distmer.commands.sweep import track_sweep
 

@@ -99,7 +99,7 @@ def gathered(
     """
     by_class = [[one for one in looked if one.target == k] for k in range(len(about.classes))]
     keys = sorted({key for one in looked for key in one.maps})
-    methods = tuple(dict.fromkeys(method for _, method in (*_firsts(keys), *keys)))
+    methods = tuple(dict.fromkeys(method for _, method in sorted(keys, key=lambda key: key[1] != INPUT)))
     arrays: dict[str, FloatArray] = {}
     for side, method in keys:
         arrays[f"{side}/{method}"] = np.stack(
@@ -136,10 +136,6 @@ def gathered(
         numbers["area"] = share(np.array([moved[one.clip].mean() for one in looked]))
     found = Explanation(about.model_copy(update=numbers), arrays)
     return found, _csv(about.classes, looked, methods, masks, moved)
-
-
-def _firsts(keys: Sequence[Key]) -> list[Key]:
-    return [key for key in keys if key[1] == INPUT]
 
 
 def _mean(maps: Sequence[FloatArray]) -> FloatArray:

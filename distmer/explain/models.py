@@ -16,7 +16,7 @@ from distmer.features.landmarks import landmarks_of_crop, model_path
 from distmer.report.explanation import About, Explanation
 from distmer.saved.answers import as_set, features_of
 from distmer.saved.clips import clips_of
-from distmer.saved.model import SavedModel
+from distmer.saved.model import SavedModel, as_told_here
 from distmer.storage import Place
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import repeatable
@@ -44,7 +44,7 @@ def explain_model(
             (one.problem, None) if one.problem or one.source is None else features_of(model, one.source)
         )
         if row is None or row.status == "failed":
-            problems.append(f"{one.name}: {problem}")
+            problems.append(f"{one.name}: {as_told_here(problem)}")
             continue
         names.append(one.name)
         inputs.append(model_inputs(as_set(row), model.resolved.inputs, model.resolved.size, model.inputs))
