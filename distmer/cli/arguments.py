@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from distmer.commands.session import Session
     from distmer.storage import Place
 
+
+class _PlaceType(click.ParamType):
+    """A path, or an address on an object store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        from distmer.storage import place
+
+        return place(value) if isinstance(value, str) else value
+
+
+PLACE = _PlaceType()
 set_option = click.option(
     "--set",
     "overrides",
@@ -27,7 +40,7 @@ workspace_option = click.option(
 def experiment(command: Any) -> Any:
     """The arguments that every command on an experiment shares."""
     for decorator in (
-        click.argument("config", type=click.Path(path_type=Path), required=False),
+        click.argument("config", type=PLACE, required=False),
         set_option,
         workspace_option,
     ):
@@ -68,7 +81,7 @@ def folder_of(name: str, workspace: str | None) -> Place:
     return Workspace.find(workspace, os.environ).named(name)
 
 
-def is_sweep(config: Path) -> bool:
+def is_sweep(config: Place) -> bool:
     from distmer.config_layers import load_tree
 
     return "sweep" in load_tree(config, (), workspace=Path(), environ={})

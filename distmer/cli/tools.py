@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,9 @@ from distmer.cli.arguments import (
     open_session,
 )
 from distmer.cli.ending import COMPLETE, ERROR
+
+if TYPE_CHECKING:
+    from distmer.storage import Place
 
 
 @click.command()
@@ -80,7 +83,7 @@ def track(run_dir: str, workspace: str | None) -> int:
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
 def doctor(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     gpus: int | None,
