@@ -202,14 +202,12 @@ def inside(path: Place, root: Place, options: ReadOptions | None = None) -> Plac
         bounds = options.bounds
         if options.allow_links or (bounds is not None and below(resolved, bounds.resolve()) is not None):
             return path.absolute()
-    remedy = "correct the row"
-    if plain:
-        set_it = options is None or options.settable
-        remedy = (
-            "set data.allow_links to true if the link is meant"
-            if set_it
-            else "put the files themselves there, in place of the link"
-        )
+    if not plain:
+        remedy = "correct the row"
+    elif options is None or options.settable:
+        remedy = "set data.allow_links to true if the link is meant"
+    else:
+        remedy = "put the files themselves there, in place of the link"
     raise Unusable(f"{path} leads out of {root}; {remedy}.")
 
 
