@@ -140,6 +140,11 @@ def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in means.items()}
 
 
+def spread(values_S: FloatArray) -> float | None:
+    """The sample standard deviation over seeds; None for a single seed."""
+    return float(values_S.std(ddof=1)) if len(values_S) > 1 else None
+
+
 def percentiles(values_R: FloatArray, confidence: float) -> Interval:
     """The interval that holds the middle share ``confidence`` of the resampled values."""
     lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
