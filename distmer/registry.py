@@ -11,14 +11,35 @@ from typing import Any
 
 from distmer.types import BadInput
 
+_LISTED = 24  # names, at most: that many, a message lists all
+_FIRST = 5  # names of more
+_NEAR_PART = 0.6  # as difflib measures it
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a message: the known name closest to ``name``, or all of them."""
+    """A hint for a message: the known name closest to ``name``; if none is near, all names, or of many the
+    first and their number.
+
+    Of ids with parts, such as those of clips (data set/subject/clip), every part must be near: a clip of
+    another subject is not what was meant.
+    """
     known = sorted(known)
     if not known:
         return "there is none."
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}."
+    for close in difflib.get_close_matches(name, known, n=len(known), cutoff=0.5):
+        if _near_in_parts(name, close):
+            return f"did you mean {close!r}?"
+    if len(known) > _LISTED:
+        return f"known: {', '.join(known[:_FIRST])}, and {len(known) - _FIRST} more."
+    return f"known: {', '.join(known)}."
+
+
+def _near_in_parts(name: str, other: str) -> bool:
+    parts, others = name.split("/"), other.split("/")
+    if len(parts) == 1 or len(parts) != len(others):
+        return True
+    ratios = [difflib.SequenceMatcher(None, a, b).ratio() for a, b in zip(parts, others, strict=True)]
+    return min(ratios) >= _NEAR_PART
 
 
 def discover(package: ModuleType, kind: type, attribute: str) -> dict[str, tuple[Any, ModuleType]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from distmer.storage import Place, RemotePath, place, write
 from distmer.types import BadInput, RunError
+
+_DIGITS = re.compile(r"[0-9a-f]{12}")  # the folder of a run, or of another result
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,21 @@ class Workspace:
                 " tracking.enabled=false."
             )
         return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    def named(self, name: str) -> Place:
+        """The folder that a user names: by its path or address, or by the 12 digits of a run, a sweep, a
+        comparison, a learning curve or a kept model in this workspace. BadInput where nothing has these
+        digits."""
+        path = place(name)
+        if not _DIGITS.fullmatch(name) or path.exists():
+            return path
+        for kind in (self.runs, self.sweeps, self.comparisons, self.curves, self.models):
+            if (kind / name).is_dir():
+                return kind / name
+        raise BadInput(
+            f"{name}: nothing in the workspace {self.root} has these digits; give the path of its folder, or"
+            " name its workspace in the environment variable DISTMER_HOME."
+        )
 
     def comparison_dir(self, digest: str) -> Place:
         """A comparison's folder: its tables, which name the runs they are made of."""

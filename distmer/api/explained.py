@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from distmer.api.runs import Picture, Run
+from distmer.api.runs import Picture, Run, folder_of, pictures
 from distmer.commands.explain import explain_kept, explain_run, explanation_report
 from distmer.commands.session import Session
 from distmer.report.document import Document
@@ -14,7 +14,7 @@ from distmer.report.explanation import TRAINED, UNTRAINED, About, Explanation
 from distmer.saved.folder import MANIFEST
 from distmer.saved.model import SavedModel
 from distmer.saved.model import load_model as _load_model
-from distmer.storage import Place, files, place
+from distmer.storage import Place, place
 from distmer.types import BadInput, FloatArray
 
 
@@ -42,12 +42,7 @@ class Explained:
 
     def figures(self) -> dict[str, Picture]:
         """A drawing for each class that has clips."""
-        drawn = self.folder / "figures"
-        names = sorted(name for name in files(drawn, ".png") if name.startswith("looks-"))
-        return {
-            name.removesuffix(".png"): Picture(name.removesuffix(".png"), (drawn / name).read_bytes())
-            for name in names
-        }
+        return pictures(self.folder, "looks-")
 
     def __repr__(self) -> str:
         return f"<Explained {self.about.title}: {', '.join(self.about.methods)}; {self.folder}>"
@@ -104,7 +99,7 @@ def explain(
     ('motion', 'coefficients', 'occlusion')
     """
     where = place(str(out or "explained")).absolute()
-    folder = what.folder if isinstance(what, Run | SavedModel) else place(str(what))
+    folder = what.folder if isinstance(what, SavedModel) else folder_of(what, workspace)
     if not isinstance(what, SavedModel) and not (folder / MANIFEST).is_file():
         if inputs or onset or apex or landmarks or (out and not clip):
             raise BadInput(

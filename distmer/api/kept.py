@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from distmer.api.clips import Clips
-from distmer.api.runs import session_of
-from distmer.api.settings import Section, Tracking, seeds_of
+from distmer.api.runs import Run, folder_of, session_of
+from distmer.api.settings import Section, Tracking, layer, seeds_of
 from distmer.commands.audit import audit_experiment, audit_report
-from distmer.commands.fit import fit_model
+from distmer.commands.fit import fit_model, open_chosen
+from distmer.config import ModelConfig
 from distmer.experiment.audit import Audit
 from distmer.report.document import Document
 from distmer.saved.model import SavedModel
@@ -52,7 +53,8 @@ def audit(
 ) -> Audited:
     """Try a model for leaks on a few folds: does its result depend on held-out clips where it must not?
 
-    Give it what you give to `loso`. The verdict then stands in every report of that run.
+    Give it what you give to `loso`, but for ``train.keep_weights``: an audit keeps nothing. The verdict then
+    stands in every report of that run.
 
     Parameters
     ----------
@@ -80,8 +82,8 @@ def audit(
 
 
 def fit(
-    clips: Clips,
-    model: Any = "atscnn",
+    clips: Clips | Run | str | Path,
+    model: Any = None,
     *,
     out: str | Path | None = None,
     train: Section = None,
@@ -97,7 +99,12 @@ def fit(
 
     Parameters
     ----------
-    clips, model, train, features, inputs, seeds, tracking, workspace, progress
+    clips
+        From `load`. Or a finished sweep, as `sweep` and `open_run` give it, or its folder: then the setting
+        that it has chosen is trained on its clips, and no other setting can be given.
+    model
+        As for `loso`; ``atscnn`` if you leave it out.
+    train, features, inputs, seeds, tracking, workspace, progress
         As for `loso`. A kept model is one training, so ``seeds`` is one seed.
     out
         The folder; else one below the workspace's ``models``.
@@ -112,7 +119,8 @@ def fit(
     Raises
     ------
     BadInput
-        A setting, a model or an option cannot be used, or the folder holds something else.
+        A setting, a model or an option cannot be used, or the folder holds something else. The sweep has not
+        come to its end, or its clips have changed.
     RunError
         The model is kept in its folder, and could not be registered.
 
@@ -125,9 +133,15 @@ def fit(
     True
     """
     sections = {"features": features, "inputs": inputs, "train": train, "seeds": seeds_of(seeds)}
-    session = session_of("dm.fit", clips, model, workspace, tracking, **sections)
+    choice = None
+    if isinstance(clips, Clips):
+        session = session_of("dm.fit", clips, model or ModelConfig().name, workspace, tracking, **sections)
+    else:
+        given = layer("dm.fit", tracking, model=model, **sections)
+        where = None if workspace is None else str(workspace)
+        session, choice = open_chosen(folder_of(clips, workspace), given, where)
     folder = None if out is None else place(str(out)).absolute()
-    done = fit_model(session, folder, local=True, progress=progress, register=register)
+    done = fit_model(session, folder, local=True, progress=progress, choice=choice, register=register)
     return _load_model(done.folder, session.config.features.landmarks)
 
 
@@ -137,7 +151,7 @@ def load_model(folder: str | Path, landmarks: str | None = None) -> SavedModel:
     Parameters
     ----------
     folder
-        The folder.
+        The folder, or the 12 digits of its name.
     landmarks
         The landmark model's file, if the model was fitted with another than the installed one.
 
@@ -155,4 +169,4 @@ def load_model(folder: str | Path, landmarks: str | None = None) -> SavedModel:
     >>> dm.load_model(kept.folder).classes
     ('negative', 'positive', 'surprise')
     """
-    return _load_model(str(folder), landmarks)
+    return _load_model(folder_of(folder), landmarks)

@@ -49,6 +49,15 @@ class Picture:
         return f"<Picture {self.name}: PNG, {len(self.png)} bytes>"
 
 
+def pictures(folder: Place, prefix: str = "") -> dict[str, Picture]:
+    """The drawings in a folder's ``figures`` whose names begin with ``prefix``, by name."""
+    drawn = folder / "figures"
+    stems = [name.removesuffix(".png") for name in files(drawn, ".png") if "/" not in name]
+    return {
+        stem: Picture(stem, (drawn / f"{stem}.png").read_bytes()) for stem in stems if stem.startswith(prefix)
+    }
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClipPredictions:
     """The predictions of a run, one row a clip and seed. ``table`` holds them with the classes as numbers."""
@@ -143,12 +152,7 @@ class Run:
 
     def figures(self) -> dict[str, Picture]:
         """The drawings of the run, by name: ``confusion``, ``subjects``, and ``curves`` of a network."""
-        drawn = self.folder / "figures"
-        names = sorted(name for name in files(drawn, ".png") if "/" not in name)
-        return {
-            name.removesuffix(".png"): Picture(name.removesuffix(".png"), (drawn / name).read_bytes())
-            for name in names
-        }
+        return pictures(self.folder)
 
     def to_json(self) -> dict[str, JsonValue]:
         """What ``results.json`` holds."""
@@ -297,13 +301,22 @@ def of_result(result: Scored) -> tuple[Results, Predictions | None, Place]:
     return result.results, result.predictions, place(result.run_dir)
 
 
+def folder_of(what: Run | str | Path, workspace: str | Path | None = None) -> Place:
+    """The folder of a run or of another result: given as an object, by its path or address, or by the 12
+    digits of its name in the workspace."""
+    if isinstance(what, Run):
+        return what.folder
+    return Workspace.find(None if workspace is None else str(workspace), os.environ).named(str(what))
+
+
 def open_run(path: str | Path) -> Run:
     """A run or a sweep that was made before, here or elsewhere, from its folder.
 
     Parameters
     ----------
     path
-        The folder (or its address on an object store), which a run names as ``results``.
+        The folder (or its address on an object store), which a run names as ``results``; or the 12 digits of
+        its name.
 
     Raises
     ------
@@ -318,6 +331,6 @@ def open_run(path: str | Path) -> Run:
     >>> dm.open_run(run.folder).scores.equals(run.scores)
     True
     """
-    folder = place(str(path))
+    folder = folder_of(path)
     results, predictions = read_folder(folder)
     return Run(results, predictions, folder, run_report(results))

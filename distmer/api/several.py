@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.runs import Run, of_result, settings_of
+from distmer.api.runs import Run, folder_of, of_result, settings_of
 from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
 from distmer.commands.compare import compare_runs
 from distmer.experiment.comparison import Comparison
 from distmer.report.comparison import comparison_report, pair_frame, score_frame
 from distmer.report.document import Document
-from distmer.storage import Place, place
+from distmer.storage import Place
 from distmer.types import BadInput, JsonValue
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def compare(
     Parameters
     ----------
     runs
-        At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs, or files
+        At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs (or the
+        12 digits of their names), or files
         of predictions that other code made (see `score`). A mapping gives each a name of yours.
     tracking
         Whether the comparison is written to MLflow, see `loso`.
@@ -110,7 +111,7 @@ def compare(
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise BadInput("dm.compare: give a list of at least two runs, of their folders, or of files.")
     given = runs.values() if isinstance(runs, Mapping) else runs
-    folders = [run.folder if isinstance(run, Run) else place(str(run)) for run in given]
+    folders = [folder_of(run, workspace) for run in given]
     labels = dict(zip(folders, runs, strict=True)) if isinstance(runs, Mapping) else None
     where = None if workspace is None else str(workspace)
     return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking), labels))

@@ -10,7 +10,21 @@ import click
 
 if TYPE_CHECKING:
     from distmer.commands.session import Session
+    from distmer.storage import Place
 
+
+class _PlaceType(click.ParamType):
+    """A path, or an address on an object store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        from distmer.storage import place
+
+        return place(value) if isinstance(value, str) else value
+
+
+PLACE = _PlaceType()
 set_option = click.option(
     "--set",
     "overrides",
@@ -26,7 +40,7 @@ workspace_option = click.option(
 def experiment(command: Any) -> Any:
     """The arguments that every command on an experiment shares."""
     for decorator in (
-        click.argument("config", type=click.Path(path_type=Path), required=False),
+        click.argument("config", type=PLACE, required=False),
         set_option,
         workspace_option,
     ):
@@ -53,13 +67,21 @@ def keep_freed_memory() -> None:
     keep_memory()
 
 
-def open_session(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
+def open_session(config: Place | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
     from distmer.commands.session import Session
 
     return Session.open(config, overrides, workspace, os.environ)
 
 
-def is_sweep(config: Path) -> bool:
+def folder_of(name: str, workspace: str | None) -> Place:
+    """The folder of a run or of another result: by its path or address, or by the 12 digits that commands
+    print of it."""
+    from distmer.workspace import Workspace
+
+    return Workspace.find(workspace, os.environ).named(name)
+
+
+def is_sweep(config: Place) -> bool:
     from distmer.config_layers import load_tree
 
     return "sweep" in load_tree(config, (), workspace=Path(), environ={})

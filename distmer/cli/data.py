@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from distmer.cli.arguments import experiment, open_session
 from distmer.cli.ending import COMPLETE
+
+if TYPE_CHECKING:
+    from distmer.storage import Place
 
 
 @click.group()
@@ -18,7 +21,7 @@ def data() -> None:
 
 @data.command("check")
 @experiment
-def data_check(config: Path | None, overrides: tuple[str, ...], workspace: str | None) -> int:
+def data_check(config: Place | None, overrides: tuple[str, ...], workspace: str | None) -> int:
     """Count the clips by data set, class and subject, beside the published counts.
 
     Every row that cannot be used is listed with the reason.
@@ -58,7 +61,7 @@ def data_new(folder: str) -> int:
 @click.option("--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else features.size.")
 @click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
 def data_export(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     to: Path,
@@ -83,7 +86,7 @@ def data_export(
 @click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
 @click.option("--spot", is_flag=True, help="Also compare each apex with the frame that has moved most.")
 def data_look(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     to: Path | None,
@@ -105,7 +108,7 @@ def data_look(
 @data.command("list")
 @experiment
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, which data.include accepts.")
-def data_list(config: Path | None, overrides: tuple[str, ...], workspace: str | None, as_csv: bool) -> int:
+def data_list(config: Place | None, overrides: tuple[str, ...], workspace: str | None, as_csv: bool) -> int:
     """List every usable clip: its files, its label, how its apex was found, the errata applied."""
     from distmer.commands.data import list_clips
 
@@ -118,7 +121,7 @@ def data_list(config: Path | None, overrides: tuple[str, ...], workspace: str | 
 @click.option(
     "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The file."
 )
-def data_lock(config: Path | None, overrides: tuple[str, ...], workspace: str | None, to: Path) -> int:
+def data_lock(config: Place | None, overrides: tuple[str, ...], workspace: str | None, to: Path) -> int:
     """Write the list of clips with a digest of each one's images.
 
     A run whose data.include names this list uses exactly these clips. It is stamped lock-mismatch if an image

@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from distmer.cli.arguments import (
+    PLACE,
     experiment,
+    folder_of,
     is_sweep,
     keep_freed_memory,
     local_option,
@@ -21,6 +24,9 @@ from distmer.cli.arguments import (
 )
 from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 from distmer.types import BadInput
+
+if TYPE_CHECKING:
+    from distmer.storage import Place
 
 
 @click.command()
@@ -36,7 +42,7 @@ from distmer.types import BadInput
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def run(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     local: bool,
@@ -69,7 +75,12 @@ def run(
 )
 @click.option("--local", is_flag=True, help="Extract missing features without Ray.")
 def audit(
-    config: Path | None, overrides: tuple[str, ...], workspace: str | None, folds: int, seed: int, local: bool
+    config: Place | None,
+    overrides: tuple[str, ...],
+    workspace: str | None,
+    folds: int,
+    seed: int,
+    local: bool,
 ) -> int:
     """Try a model for leaks: does its result depend on held-out clips where it must not?
 
@@ -91,7 +102,7 @@ def audit(
 @click.option("--local", is_flag=True, help="Without Ray.")
 @retry_option
 def features(
-    config: Path | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
+    config: Place | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
 ) -> int:
     """Align the clips, compute flow and strain, and store them. Stored clips are skipped."""
     from distmer.commands.run import extract_features
@@ -114,15 +125,14 @@ def compare(
     """Compare several experiments, with paired tests.
 
     PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
-    of finished runs, also with files of predictions as `distmer score` reads them.
+    (or their 12 digits) of finished runs, also with files of predictions as `distmer score` reads them.
     """
     from distmer.api.several import Compared
     from distmer.commands.compare import compare_runs, run_comparison
-    from distmer.storage import place
 
     if local:
         keep_freed_memory()
-    places = [place(path) for path in paths]
+    places = [folder_of(path, workspace) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
         found = run_comparison(
             places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed
@@ -175,13 +185,13 @@ def score(
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PLACE)
 @set_option
 @workspace_option
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
 def sweep(
-    config: Path, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool
+    config: Place, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool
 ) -> int:
     """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
 
@@ -209,7 +219,7 @@ def sweep(
 )
 @click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one GPU for an hour: adds the cost.")
 def plan(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     gpus: int,

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
 
 import click
 
-from distmer.cli.arguments import experiment, keep_freed_memory, open_session, workspace_option
+from distmer.cli.arguments import folder_of, keep_freed_memory, open_session, set_option, workspace_option
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
 from distmer.types import BadInput
 
 
 @click.command()
-@experiment
+@click.argument("config", required=False)
+@set_option
+@workspace_option
 @click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
 @click.option("--register", metavar="NAME", help="Also a new version of this model in MLflow's registry.")
 @click.option("--local", is_flag=True, help="Extract missing features without Ray.")
 def fit(
-    config: Path | None,
+    config: str | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     out: str | None,
@@ -29,21 +30,22 @@ def fit(
 ) -> int:
     """Train the model on all subjects, to be kept: weights, settings and a card in one folder.
 
-    CONFIG may be the folder of a finished sweep: then its chosen setting is trained, and the card carries the
-    score of the sweep. Else the card carries the score of the same configuration, if its run is in the
-    workspace. If tracking is on, the folder is logged as an MLflow model too.
+    CONFIG may be the folder of a finished sweep (or its 12 digits): then its chosen setting is trained, and
+    the card carries the score of the sweep. Else the card carries the score of the same configuration, if its
+    run is in the workspace. If tracking is on, the folder is logged as an MLflow model too.
     """
     from distmer.commands.fit import fit_model, fit_report, open_chosen
     from distmer.storage import place
 
     keep_freed_memory()
-    if config is not None and config.is_dir():
-        session, choice = open_chosen(config, overrides, workspace)
+    given = None if config is None else folder_of(config, workspace)
+    if given is not None and given.is_dir():
+        session, choice = open_chosen(given, overrides, workspace)
     else:
-        session, choice = open_session(config, overrides, workspace), None
+        session, choice = open_session(given, overrides, workspace), None
     where = place(out).absolute() if out else None
     kept = fit_model(session, where, local=local, choice=choice, register=register)
-    typed = [*([str(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
+    typed = [*([shlex.quote(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
     report = fit_report(kept, " ".join(["distmer run", *typed]))
     click.echo(report.text(colour=sys.stdout.isatty()))
     return COMPLETE
@@ -57,9 +59,9 @@ def fit(
 )
 @click.option("--apex", default="", metavar="FRAME", help="The same; else the largest face motion.")
 @click.option(
-    "--windows", type=float, metavar="SECONDS", help="Of long videos: look at every window of this length."
+    "--windows", metavar="TIME", help="Of long videos: look at every window of this length (0.5s, 500ms)."
 )
-@click.option("--step", type=float, metavar="SECONDS", help="From window to window; else half a window.")
+@click.option("--step", metavar="TIME", help="From window to window; else half a window.")
 @click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
 @click.option("--local", is_flag=True, help="Use no Ray, also for more than 40 clips.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
@@ -70,15 +72,15 @@ def predict(
     inputs: tuple[str, ...],
     onset: str,
     apex: str,
-    windows: float | None,
-    step: float | None,
+    windows: str | None,
+    step: str | None,
     landmarks: str | None,
     local: bool,
     as_csv: bool,
     as_json: bool,
     as_html: bool,
 ) -> int:
-    """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written.
+    """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written, or its 12 digits.
 
     INPUT: the onset and the apex as two images; folders of frames; videos; files manifest.csv; for a model of
     published flow maps, such maps. Without an onset it is the first frame, and without an apex the frame of
@@ -93,7 +95,7 @@ def predict(
 
     if as_csv + as_json + as_html > 1:
         raise BadInput("--csv, --json and --html are three forms of one output; choose one.")
-    loaded = load_model(model, landmarks)
+    loaded = load_model(folder_of(model, None), landmarks)
     found = ask(loaded, inputs, onset=onset, apex=apex, windows=windows, step=step, local=local)
     told = []
 
@@ -146,6 +148,7 @@ def explain(
     FOLDER is that of a run whose folds have kept their weights (train.keep_weights=true): each held-out clip
     is explained with the weights of its own fold, and the run's page gets a figure for each class. Or it is a
     folder that `distmer fit` has written: the INPUT clips, given as for `distmer predict`, are explained.
+    FOLDER may also be the 12 digits of its name.
     """
     from distmer.api.explained import explain as explained
 

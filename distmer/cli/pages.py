@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from distmer.cli.arguments import folder_of, workspace_option
 from distmer.cli.ending import COMPLETE
 from distmer.types import BadInput
 
@@ -14,20 +15,22 @@ from distmer.types import BadInput
 @click.command()
 @click.argument("folder")
 @click.option("--output", help="Another file than report.html in the folder.")
-def report(folder: str, output: str | None) -> int:
+@workspace_option
+def report(folder: str, output: str | None, workspace: str | None) -> int:
     """Write the page of a finished run, comparison, sweep or learning curve: report.html in its FOLDER.
 
-    The page shows scores, hard subjects and clips, settings, and how to repeat it. It needs no network.
+    FOLDER may also be the 12 digits of its name. The page shows scores, hard subjects and clips, settings,
+    and how to repeat it. It needs no network.
     """
     from distmer.commands.report import write_report
     from distmer.storage import place
 
-    click.echo(str(write_report(place(folder), place(output) if output else None)))
+    click.echo(str(write_report(folder_of(folder, workspace), place(output) if output else None)))
     return COMPLETE
 
 
 @click.command()
-@click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
+@workspace_option
 def index(workspace: str | None) -> int:
     """Write one page of all runs and sweeps of a workspace: index.html in the workspace.
 
@@ -42,22 +45,22 @@ def index(workspace: str | None) -> int:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="results")
 @click.option("--add", "runs", multiple=True, metavar="RUN", help="Keep a run's results first.")
+@workspace_option
 @click.option("--name", help="What the added run is called; else protocol and model.")
 @click.option("--output", type=click.Path(path_type=Path), default="site/board.html", show_default=True)
-def board(folder: Path, runs: tuple[str, ...], name: str | None, output: Path) -> int:
+def board(folder: Path, runs: tuple[str, ...], workspace: str | None, name: str | None, output: Path) -> int:
     """A page of the results in FOLDER (else results), which are kept to be published: every row with its
     interval, its floor, the verdict of its audit, and the command that repeats it.
 
     With --add, the results and the configuration of a finished run are copied there, without the places of
-    this machine.
+    this machine. RUN is its folder, or the 12 digits of its name.
     """
     from distmer.commands.board import add_to_board, write_board
-    from distmer.storage import place
 
     if name is not None and len(runs) != 1:
         raise BadInput("--name is the name of one run; give --add RUN once with it.")
     for run in runs:
-        click.echo(str(add_to_board(folder, place(run), name)))
+        click.echo(str(add_to_board(folder, folder_of(run, workspace), name)))
     click.echo(str(write_board(folder, output)))
     return COMPLETE
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from distmer.cli.arguments import (
+    PLACE,
     experiment,
     keep_freed_memory,
     local_option,
@@ -19,6 +20,9 @@ from distmer.cli.arguments import (
 )
 from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 
+if TYPE_CHECKING:
+    from distmer.storage import Place
+
 
 @click.command()
 @experiment
@@ -26,7 +30,7 @@ from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
 @retry_option
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as one last line of JSON.")
 def curve(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     local: bool,
@@ -54,13 +58,13 @@ def curve(
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=PLACE)
 @set_option
 @workspace_option
 @local_option
 @click.option("--json", "as_json", is_flag=True, help="Print the prices as one last line of JSON.")
 def habits(
-    config: Path, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool
+    config: Place, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool
 ) -> int:
     """Price dishonest habits of evaluation: the score that each one reports, less the honest one.
 

@@ -6,15 +6,19 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from distmer.cli.arguments import (
     experiment,
+    folder_of,
     open_session,
 )
 from distmer.cli.ending import COMPLETE, ERROR
+
+if TYPE_CHECKING:
+    from distmer.storage import Place
 
 
 @click.command()
@@ -61,9 +65,8 @@ def track(run_dir: str, workspace: str | None) -> int:
     """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
-    from distmer.storage import place
 
-    folder = place(run_dir)
+    folder = folder_of(run_dir, workspace)
     if (folder / "sweep.yaml").exists():
         from distmer.commands.sweep import track_sweep
 
@@ -80,7 +83,7 @@ def track(run_dir: str, workspace: str | None) -> int:
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
 def doctor(
-    config: Path | None,
+    config: Place | None,
     overrides: tuple[str, ...],
     workspace: str | None,
     gpus: int | None,

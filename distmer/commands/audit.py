@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 
 from distmer.commands.run import planned
-from distmer.commands.session import Session
+from distmer.commands.session import Session, require_no_kept_weights
 from distmer.commands.track import write_again
 from distmer.experiment.audit import Audit, drawn, gather, write_audit
 from distmer.experiment.events import Observers, Step
@@ -24,6 +24,7 @@ def audit_experiment(
     Clips whose features are missing are extracted first. If the run is finished, its report is written again
     with the verdict, and so is its MLflow run. Raises BadInput where a fold cannot be trained.
     """
+    require_no_kept_weights(session.config, "an audit keeps nothing that it trains")
     session.require()
     with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
         plan, inputs, run_dir = planned(session, backend, live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distmer.commands.run import planned
-from distmer.commands.session import Session, remove_leftovers_of
+from distmer.commands.session import Session, remove_leftovers_of, require_no_kept_weights
+from distmer.config_layers import Layer
 from distmer.experiment.events import Observers, Step
 from distmer.experiment.plan import acting_settings
 from distmer.plugins import is_installed
@@ -38,14 +40,19 @@ class Kept:
     logged: str | None
 
 
-def open_chosen(folder: Place, overrides: Sequence[str], workspace: str | None) -> tuple[Session, Choice]:
-    """The session of the setting that a sweep has chosen, and that choice. BadInput where the sweep has none,
-    or where ``overrides`` would make another setting of it."""
+def open_chosen(
+    folder: Place, overrides: Sequence[str] | Layer, workspace: str | None
+) -> tuple[Session, Choice]:
+    """The session of the setting that a sweep has chosen, and that choice. ``overrides``: of a command line,
+    or of a call in Python. BadInput where the sweep has none, or where ``overrides`` would make another
+    setting of it."""
     choice = read_choice(folder)
-    others = [one for one in overrides if one.partition("=")[0].partition(".")[0] not in _NOT_CHOSEN]
+    given = overrides.tree if isinstance(overrides, Layer) else overrides
+    others = [one for one in given if one.partition("=")[0].partition(".")[0] not in _NOT_CHOSEN]
     if others:
+        origin = overrides.origin if isinstance(overrides, Layer) else "--set"
         raise BadInput(
-            f"--set {others[0]}: the sweep {folder} has no score for another setting than its own; fit"
+            f"{origin} {others[0]}: the sweep {folder} has no score for another setting than its own; fit"
             f" {choice.file} with it, whose card then has the score of its own run."
         )
     home = workspace or str(folder.resolve().parent.parent)
@@ -92,6 +99,7 @@ def fit_model(
     RunError where the model is kept and could not be registered.
     """
     require_one_seed(session.config.seeds)
+    require_no_kept_weights(session.config, "a model that is kept always has its own weights")
     _require_registry(session, register)
     session.require()
     remove_leftovers_of(session)
@@ -141,7 +149,7 @@ def fit_report(kept: Kept, command: str) -> Document:
         ("score", known),
         ("folder", str(folder)),
         ("card", str(folder / "README.md")),
-        ("ask it", f"{_on_path(str(manifest.model['name']))}distmer predict {folder} CLIP"),
+        ("ask it", f"{_on_path(str(manifest.model['name']))}distmer predict {shlex.quote(str(folder))} CLIP"),
     ]
     facts += [("in MLflow", kept.logged)] if kept.logged else []
     return Document(

@@ -86,7 +86,8 @@ def _views(manifest: Manifest, features: Features, config: Config, spot: bool) -
     reasons = {failure.clip: failure.reason for failure in features.failures}
     for start in range(0, len(manifest.clips), _AT_A_TIME):
         clips = manifest.clips[start : start + _AT_A_TIME]
-        usable = [clip for clip in clips if clip.id in features.stored and _ok(features, clip)]
+        rows = ((clip, features.stored.get(clip.id)) for clip in clips)
+        usable = [clip for clip, row in rows if row and row.status == "ok"]
         found = features.store.load([(clip.id, features.keys[clip.id]) for clip in usable])
         index = {clip: n for n, clip in enumerate(found.clip_ids)}
         for clip in clips:
@@ -97,10 +98,6 @@ def _views(manifest: Manifest, features: Features, config: Config, spot: bool) -
                 yield _Seen(clip, replace(view, pictures=pictures), None)
             else:
                 yield _of_frames(clip, view, found, n, features, config, spot)
-
-
-def _ok(features: Features, clip: Clip) -> bool:
-    return features.stored[clip.id].status == "ok"
 
 
 def _begun(clip: Clip, manifest: Manifest, features: Features, failure: str) -> ClipView:

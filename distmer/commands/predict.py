@@ -29,17 +29,17 @@ def ask(
     *,
     onset: str = "",
     apex: str = "",
-    windows: float | None = None,
-    step: float | None = None,
+    windows: str | None = None,
+    step: str | None = None,
     local: bool = False,
 ) -> Iterator[Answer]:
-    """Answers for the clips that inputs are, in their order; with ``windows`` (s), for the windows of most
-    motion of long videos. Many are done on Ray, unless ``local``. BadInput where the arguments do not fit
-    together."""
+    """Answers for the clips that inputs are, in their order; with ``windows`` (a time: ``0.5``, ``500ms``),
+    for the windows of most motion of long videos. Many are done on Ray, unless ``local``. BadInput where the
+    arguments do not fit together."""
     unit = model.manifest.unit
     if windows is None:
         if step is not None:
-            raise BadInput("--step is the way from window to window; give --windows SECONDS with it.")
+            raise BadInput("--step is the way from window to window; give --windows TIME with it.")
         return _answers(model, clips_of(inputs, unit, onset=onset, apex=apex), local=local)
     if onset or apex:
         raise BadInput("--windows looks at a whole video; leave --onset and --apex out.")

@@ -213,6 +213,15 @@ def remove_leftovers_of(session: Session) -> None:
         _log.warning("%s", removed)
 
 
+def require_no_kept_weights(config: Config, instead: str) -> None:
+    """BadInput where ``train.keep_weights`` is given to a command that keeps no fold's weights; ``instead``
+    says what the command does."""
+    if config.train.keep_weights:
+        raise BadInput(
+            f"train.keep_weights keeps the weights of the folds of a run, and {instead}; set it to false."
+        )
+
+
 def keep_environment(folder: Place) -> None:
     """``environment.json`` in the folder of a run or a sweep: what this process runs with."""
     write(folder / "environment.json", json.dumps(capture().to_json(), indent=2).encode())

@@ -55,6 +55,8 @@ class ReadOptions:
         A link of the data may lead anywhere.
     say : callable
         Is told what was read, and which columns were taken for what.
+    settable : bool
+        Whether there is a configuration that says all this. Without one, no message proposes a setting.
     """
 
     missing_apex: str = "error"
@@ -65,6 +67,7 @@ class ReadOptions:
     bounds: Place | None = None
     allow_links: bool = False
     say: Callable[[str], None] = lambda line: None
+    settable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,12 @@ def inside(path: Place, root: Place, options: ReadOptions | None = None) -> Plac
         bounds = options.bounds
         if options.allow_links or (bounds is not None and below(resolved, bounds.resolve()) is not None):
             return path.absolute()
-    remedy = "set data.allow_links to true if the link is meant" if plain else "correct the row"
+    if not plain:
+        remedy = "correct the row"
+    elif options is None or options.settable:
+        remedy = "set data.allow_links to true if the link is meant"
+    else:
+        remedy = "put the files themselves there, in place of the link"
     raise Unusable(f"{path} leads out of {root}; {remedy}.")
 
 

@@ -26,11 +26,14 @@ class Columns:
     order : tuple of str
         The fields by position, of a sheet that is published without a header; "" is a column that is not
         read. Empty: there must be a header.
+    settable : bool
+        Whether there is a configuration, in which ``data.columns`` can map other headings.
     """
 
     needed: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     order: tuple[str, ...] = ()
+    settable: bool = True
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -40,7 +43,11 @@ class Columns:
         """With the headings of ``data.columns`` in place of the accepted ones, and wanted for sure."""
         own = {field: (heading,) for field, heading in given.items() if field in self.fields}
         rest = {field: names for field, names in self.optional.items() if field not in own}
-        return Columns({**self.needed, **own}, rest, self.order if not own else ())
+        return Columns({**self.needed, **own}, rest, self.order if not own else (), self.settable)
+
+    def or_set(self, field: str, heading: str) -> str:
+        """The second half of a remedy: the setting that names a field's column, if there are settings."""
+        return f', or set data.columns to {{{field}: "{heading}"}}' if self.settable else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> He
         for number, cells in enumerate(table):
             places = _places(cells, columns)
             if all(places[field] for field in columns.needed):
-                _refuse_doubled(path, name, number, cells, places)
+                _refuse_doubled(path, name, number, cells, places, columns)
                 index = {field: at[0] for field, at in places.items() if at}
                 return Header(name, number, index, len(cells))
     if columns.order:
@@ -106,14 +113,19 @@ def _places(cells: Sequence[str], columns: Columns) -> dict[str, list[int]]:
 
 
 def _refuse_doubled(
-    path: Place, name: str, number: int, cells: Sequence[str], places: Mapping[str, list[int]]
+    path: Place,
+    name: str,
+    number: int,
+    cells: Sequence[str],
+    places: Mapping[str, list[int]],
+    columns: Columns,
 ) -> None:
     for field_name, at in places.items():
         if len(at) > 1:
             both = " and ".join(f"{tidy(cells[i])!r} (column {letter(i)})" for i in at)
             raise BadInput(
                 f"{path}: row {number + 1} of {name} has several columns for the {field_name}, {both}; delete"
-                f' all but one, or set data.columns to {{{field_name}: "column {letter(at[0])}"}}.'
+                f" all but one{columns.or_set(field_name, f'column {letter(at[0])}')}."
             )
     shared: dict[int, str] = {}
     for field_name, at in places.items():
@@ -145,9 +157,10 @@ def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str
     best = max(candidates, key=lambda c: c[0], default=(0, "", 0, []))
     wanted = ", ".join(names[0] for names in columns.needed.values())
     if best[0] < 2:
+        how = "Name its columns in data.columns" if columns.settable else "Rename its columns"
         return (
             f"{path}: no table ({listing(found)}) has a row with the columns {wanted}; is this the right"
-            " file? Name its columns in data.columns if they are called otherwise."
+            f" file? {how} if they are called otherwise."
         )
     _, table, number, row = best
     have = _places(row, columns)
@@ -157,5 +170,5 @@ def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str
     first = next(iter(lacking))
     return (
         f"{path}: row {number + 1} of {table} looks like the header but lacks the column {hints}; rename the"
-        f' column, or set data.columns to {{{first}: "its heading"}}.'
+        f" column{columns.or_set(first, 'its heading')}."
     )

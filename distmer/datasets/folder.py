@@ -63,7 +63,7 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
     found = tables(path)
     if any(name.startswith("GBK") for name in found):
         raise BadInput(f"{path}: it is not UTF-8 text; save it as CSV UTF-8.")
-    columns = _COLUMNS.mapped(options.columns)
+    columns = replace(_COLUMNS, settable=options.settable).mapped(options.columns)
     header = find_header(path, found, columns)
     if "apex" not in header.index and not {"path", "offset"} <= header.index.keys():
         header = find_header(path, found, columns.mapped({"apex": "apex"}))  # says what is lacking
@@ -209,6 +209,16 @@ def seconds_in(text: str) -> float | None:
     """A time with its unit, ``0.23 s`` or ``230 ms``, in s; None for any other text."""
     found = _TIME.fullmatch(text)
     return None if not found or not found[2] else float(found[1]) / (1000 if found[2] == "ms" else 1)
+
+
+def span_of(text: str | float, what: str) -> float:
+    """A length of time in s: as a number, or as a text with or without its unit (``0.5``, ``0.5s``,
+    ``500 ms``). BadInput, which names ``what`` it is, for any other text."""
+    seconds = seconds_in(tidy(str(text)))
+    try:
+        return float(text) if seconds is None else seconds
+    except ValueError as error:
+        raise BadInput(f"{what} {text!r} is no time; write seconds, or 0.5s or 500ms.") from error
 
 
 def frame_at(video: Index, seconds: float, what: str, name: str) -> int:

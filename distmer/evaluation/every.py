@@ -10,7 +10,7 @@ import numpy as np
 
 from distmer.evaluation.metrics import confusions
 from distmer.evaluation.named import Metric
-from distmer.evaluation.stats import Interval, floor_confusions, percentiles
+from distmer.evaluation.stats import Interval, floor_confusions, percentiles, resamples_of, spread
 from distmer.types import FloatArray, Fold, IntArray, Predictions
 
 POOLED, FOLD_MEAN = "pooled", "mean over folds"
@@ -51,8 +51,7 @@ def every_score(
     """
     confusion_SGKK, fold_of_G, subject_of_G = _by_fold_and_subject(predictions, classes)
     subjects = int(subject_of_G.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
+    drawn_RP = resamples_of(subjects, resamples, np.random.default_rng(seed))
     weight_RG = np.concatenate([np.ones((1, len(fold_of_G)), dtype=np.int64), drawn_RP[:, subject_of_G]])
     pooled_RSKK = np.einsum("rg,sgij->rsij", weight_RG, confusion_SGKK)
     scores = {POOLED: [metric(pooled_RSKK) for metric in metrics]}
@@ -77,8 +76,7 @@ def _row(
     """The first of the R rows is the score of all subjects; the others are resamples."""
     observed_S = score_RS[0]
     interval = percentiles(score_RS[1:].mean(1), confidence) if subjects > 1 else None
-    sd = float(observed_S.std(ddof=1)) if len(observed_S) > 1 else None
-    return MetricRow(name, over, float(observed_S.mean()), sd, interval, floors)
+    return MetricRow(name, over, float(observed_S.mean()), spread(observed_S), interval, floors)
 
 
 def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArray, IntArray, IntArray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from distmer.evaluation.metrics import scores_of
 from distmer.evaluation.named import Metric
-from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles
+from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles, pooled, resamples_of
 from distmer.types import BadInput, FloatArray, IntArray, Predictions
 
 
@@ -86,16 +86,10 @@ def compare(
     rng = np.random.default_rng(seed)
     subjects = a_SPKK.shape[1]
     swapped_RP = rng.integers(0, 2, size=(resamples, subjects))
-    null_MR = _difference(
-        metrics,
-        pooled(1 - swapped_RP, a_SPKK),
-        pooled(1 - swapped_RP, b_SPKK),
-        pooled(swapped_RP, b_SPKK),
-        pooled(swapped_RP, a_SPKK),
-    )
+    null_MR = _difference(metrics, _swapped(swapped_RP, a_SPKK, b_SPKK), _swapped(swapped_RP, b_SPKK, a_SPKK))
     # Equal up to rounding is equal: sums are taken in another order under a swap.
     p_M = (1 + (np.abs(null_MR) >= np.abs(observed_M)[:, None] - 1e-12).sum(1)) / (1 + resamples)
-    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=resamples)
+    drawn_RP = resamples_of(subjects, resamples, rng)
     boot_MR = _difference(metrics, pooled(drawn_RP, a_SPKK), pooled(drawn_RP, b_SPKK))
     uar, uf1, *more = (
         Tested(float(value), percentiles(row_R, confidence), float(p))
@@ -147,28 +141,8 @@ def _only(predictions: Predictions, clips: set[str]) -> Predictions:
     return predictions.take(np.array([clip in clips for clip in predictions.clip_ids], dtype=bool))
 
 
-def pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
-    """confusion_RSKK: the sum of the subjects' matrices, each times its weight, for every resample and
-    seed."""
-    seeds, subjects, classes, _ = confusion_SPKK.shape
-    confusion_PX = confusion_SPKK.transpose(1, 0, 2, 3).reshape(subjects, -1)
-    return (weight_RP @ confusion_PX).reshape(-1, seeds, classes, classes)
-
-
-def _difference(
-    metrics: Sequence[Metric],
-    a_RSKK: IntArray,
-    b_RSKK: IntArray,
-    from_b_RTKK: IntArray | None = None,
-    from_a_RSKK: IntArray | None = None,
-) -> FloatArray:
-    """difference_MR: UAR, UF1 and ``metrics`` of A minus those of B, each the mean over seeds.
-
-    With the last two, the matrices of swapped subjects are added: those from B to A, and those from A to B.
-    """
-    if from_b_RTKK is not None and from_a_RSKK is not None:
-        a_RSKK = a_RSKK + _with_seeds(from_b_RTKK, a_RSKK.shape[1])
-        b_RSKK = b_RSKK + _with_seeds(from_a_RSKK, b_RSKK.shape[1])
+def _difference(metrics: Sequence[Metric], a_RSKK: IntArray, b_RSKK: IntArray) -> FloatArray:
+    """difference_MR: UAR, UF1 and ``metrics`` of A minus those of B, each the mean over seeds."""
     of_a, of_b = (
         [*scores_of(c_RSKK), *(metric(c_RSKK) for metric in metrics)] for c_RSKK in (a_RSKK, b_RSKK)
     )
@@ -176,6 +150,8 @@ def _difference(
     return np.stack([a_RS.mean(1) - b_RS.mean(1) for a_RS, b_RS in both])
 
 
-def _with_seeds(confusion_RSKK: IntArray, seeds: int) -> IntArray:
-    """As many seeds as the other model has: the own ones in turn."""
-    return confusion_RSKK[:, np.arange(seeds) % confusion_RSKK.shape[1]]
+def _swapped(swap_RP: IntArray, own_SPKK: IntArray, other_TPKK: IntArray) -> IntArray:
+    """confusion_RSKK of a model some of whose subjects are swapped for those of the other. As many seeds as
+    the model has: those of the other in turn."""
+    seeds = np.arange(len(own_SPKK)) % len(other_TPKK)
+    return pooled(1 - swap_RP, own_SPKK) + pooled(swap_RP, other_TPKK)[:, seeds]

@@ -45,6 +45,19 @@ def confusions_by_subject(predictions: Predictions, classes: int) -> tuple[tuple
     return subjects, confusion_GKK.reshape(len(seeds), len(subjects), classes, classes)
 
 
+def resamples_of(subjects: int, n: int, rng: np.random.Generator) -> IntArray:
+    """drawn_RP: how often each of the P subjects is drawn in each of ``n`` resamples, with replacement."""
+    return rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=n)
+
+
+def pooled(weight_RP: IntArray, confusion_SPKK: IntArray) -> IntArray:
+    """confusion_RSKK: the sum of the subjects' matrices, each times its weight, for every resample and
+    seed."""
+    seeds, subjects, classes, _ = confusion_SPKK.shape
+    confusion_PX = confusion_SPKK.transpose(1, 0, 2, 3).reshape(subjects, -1)
+    return (weight_RP @ confusion_PX).reshape(-1, seeds, classes, classes)
+
+
 def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float, seed: int) -> Bootstrap:
     """Percentile intervals of pooled UAR and UF1 over ``n`` resamples of the subjects, drawn with
     replacement.
@@ -59,13 +72,10 @@ def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float,
     Raises ValueError for fewer than two subjects.
     """
     confusion_SPKK = confusions_by_subject(predictions, classes)[1]
-    seeds, subjects = confusion_SPKK.shape[:2]
+    subjects = confusion_SPKK.shape[1]
     if subjects < 2:
         raise ValueError(f"a bootstrap over subjects needs at least 2, not {subjects}")
-    rng = np.random.default_rng(seed)
-    drawn_RP = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=n)  # how often each was drawn
-    confusion_PX = confusion_SPKK.transpose(1, 0, 2, 3).reshape(subjects, -1)
-    confusion_RSKK = (drawn_RP @ confusion_PX).reshape(n, seeds, classes, classes)
+    confusion_RSKK = pooled(resamples_of(subjects, n, np.random.default_rng(seed)), confusion_SPKK)
     uar_RS, uf1_RS = scores_of(confusion_RSKK)
     occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0
     lacking_R = (confusion_RSKK.sum((1, 3))[:, occurs_K] == 0).any(1)
@@ -130,6 +140,11 @@ def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in means.items()}
 
 
+def spread(values_S: FloatArray) -> float | None:
+    """The sample standard deviation over seeds; None for a single seed."""
+    return float(values_S.std(ddof=1)) if len(values_S) > 1 else None
+
+
 def percentiles(values_R: FloatArray, confidence: float) -> Interval:
     """The interval that holds the middle share ``confidence`` of the resampled values."""
     lo, hi = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -150,8 +165,7 @@ def mean_by_subject(
     total_P = np.bincount(subject_N, weights=value_N[known_N], minlength=len(index))
     if not known_N.any():
         return float("nan"), Interval(float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    drawn_RP = rng.multinomial(len(index), np.full(len(index), 1 / len(index)), size=n)
+    drawn_RP = resamples_of(len(index), n, np.random.default_rng(seed))
     clips_R = drawn_RP @ clips_P
     mean_R = (drawn_RP @ total_P)[clips_R > 0] / clips_R[clips_R > 0]
     return float(total_P.sum() / clips_P.sum()), percentiles(mean_R, confidence)

@@ -13,8 +13,8 @@ from distmer.config import EvaluationConfig
 from distmer.evaluation.every import MetricRow, every_score
 from distmer.evaluation.metrics import fold_mean, scores
 from distmer.evaluation.named import HEADLINE, chosen
-from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, confusions_by_subject, floors
-from distmer.types import BadInput, FloatArray, Fold, IntArray, JsonValue, Predictions, Scores
+from distmer.evaluation.stats import Bootstrap, Interval, bootstrap, confusions_by_subject, floors, spread
+from distmer.types import BadInput, Fold, IntArray, JsonValue, Predictions, Scores
 
 # The bootstrap's own seed: an interval must not move when the experiment's seeds do.
 _BOOTSTRAP_SEED = 0
@@ -126,8 +126,8 @@ def summarise(
         seeds=tuple(int(seed) for seed in np.unique(predictions.seed_N)),
         uar=float(uar_S.mean()),
         uf1=float(uf1_S.mean()),
-        uar_sd=_sd(uar_S),
-        uf1_sd=_sd(uf1_S),
+        uar_sd=spread(uar_S),
+        uf1_sd=spread(uf1_S),
         interval=interval,
         uar_foldmean=uar_foldmean,
         uf1_foldmean=uf1_foldmean,
@@ -211,10 +211,6 @@ def _per_subject(predictions: Predictions, k: int) -> tuple[SubjectRow, ...]:
     recall_P = np.average(recall_SP, axis=0, weights=scored_SP)
     rows = zip(subjects, n_P.tolist(), correct_P.tolist(), recall_P.tolist(), strict=True)
     return tuple(SubjectRow(str(subject), n, correct, recall) for subject, n, correct, recall in rows)
-
-
-def _sd(values_S: FloatArray) -> float | None:
-    return float(values_S.std(ddof=1)) if len(values_S) > 1 else None
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

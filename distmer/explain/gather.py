@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,71 +83,59 @@ def _even(map_NHW: FloatArray) -> FloatArray:
     return small_NHW / np.where(total_N11 > 0, total_N11, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What a folder says of the maps in it; see `distmer.report.explanation.About`."""
-
-    of: str
-    title: str
-    whose: str
-    untrained: str
-    classes: tuple[str, ...]
-    streams: tuple[str, ...]
-    confidence: float = 0.95
-    resamples: int = 2000
-
-
 def gathered(
-    source: Source,
+    about: About,
     looked: Sequence[ClipMaps],
     shape_L2: FloatArray | None,
     motion: Mapping[str, FloatArray] | None,
+    resamples: int = 2000,
 ) -> tuple[Explanation, str]:
     """The mean maps of each class with their numbers, and a table of the clips as CSV.
 
-    ``shape_L2`` are the mean landmarks of the clips, from 0 to 1 of the frame, or None; ``motion`` is how far
-    the skin of each clip really moves, clip id → length_HW of `SIDE` px, where that is known.
+    ``about`` says what the maps are of; what follows from the maps is filled in here. ``shape_L2`` are the
+    mean landmarks of the clips, from 0 to 1 of the frame, or None; ``motion`` is how far the skin of each
+    clip really moves, clip id → length_HW of `SIDE` px, where that is known. Intervals are made from
+    ``resamples`` of the subjects.
     """
+    by_class = [[one for one in looked if one.target == k] for k in range(len(about.classes))]
     keys = sorted({key for one in looked for key in one.maps})
-    methods = tuple(dict.fromkeys(method for side, method in (*_firsts(keys), *keys)))
+    methods = tuple(dict.fromkeys(method for _, method in sorted(keys, key=lambda key: key[1] != INPUT)))
     arrays: dict[str, FloatArray] = {}
     for side, method in keys:
-        maps = [
-            [one.maps[side, method] for one in looked if one.target == k] for k in range(len(source.classes))
-        ]
-        arrays[f"{side}/{method}"] = np.stack([_mean(own) for own in maps])
+        arrays[f"{side}/{method}"] = np.stack(
+            [_mean([one.maps[side, method] for one in own]) for own in by_class]
+        )
     masks: dict[str, MaskArray] = {}
     if shape_L2 is not None:
         arrays[SHAPE] = shape_L2 * (SIDE - 1)
         masks = regions_of(arrays[SHAPE].astype(np.float64), SIDE)
         masks["elsewhere"] = ~np.logical_or.reduce(list(masks.values()))
-    moved = (
-        None if motion is None else {clip: x_HW >= MOVED_FROM * x_HW.max() for clip, x_HW in motion.items()}
-    )
-    if moved is not None:
-        own = [[moved[one.clip] for one in looked if one.target == k] for k in range(len(source.classes))]
-        arrays[MOVED] = np.stack([np.mean(one, axis=0) if one else np.zeros((SIDE, SIDE)) for one in own])
-    about = About(
-        of=source.of,
-        title=source.title,
-        whose=source.whose,
-        untrained=source.untrained if any(side == UNTRAINED for side, _ in keys) else "",
-        classes=source.classes,
-        clips=tuple(len({one.clip for one in looked if one.target == k}) for k in range(len(source.classes))),
-        methods=methods,
-        streams=source.streams if looked and looked[0].channels else (),
-        channels=_channels(source, looked),
-        regions=_regions(source, arrays, keys, masks),
-        region_areas={name: float(mask_HW.mean()) for name, mask_HW in masks.items()},
-        inside=() if moved is None else _inside(source, looked, moved, methods),
-        area=None if moved is None else _area(source, looked, moved),
-        confidence=source.confidence,
-    )
-    return Explanation(about, arrays), _csv(source, looked, methods, masks, moved)
+    numbers: dict[str, object] = {
+        "untrained": about.untrained if any(side == UNTRAINED for side, _ in keys) else "",
+        "clips": tuple(len({one.clip for one in own}) for own in by_class),
+        "methods": methods,
+        "streams": about.streams if looked and looked[0].channels else (),
+        "channels": _channels(by_class),
+        "regions": _regions(about.classes, arrays, keys, masks),
+        "region_areas": {name: float(mask_HW.mean()) for name, mask_HW in masks.items()},
+    }
+    moved = None
+    if motion is not None:
+        moved = {clip: x_HW >= MOVED_FROM * x_HW.max() for clip, x_HW in motion.items()}
+        own_masks = [[moved[one.clip] for one in own] for own in by_class]
+        arrays[MOVED] = np.stack(
+            [np.mean(one, axis=0) if one else np.zeros((SIDE, SIDE)) for one in own_masks]
+        )
+        subjects = [SubjectKey.of(one.clip) for one in looked]
 
+        def share(value_N: FloatArray) -> Share:
+            mean, interval = mean_by_subject(value_N, subjects, resamples, about.confidence, seed=0)
+            return mean, interval.lo, interval.hi
 
-def _firsts(keys: Sequence[Key]) -> list[Key]:
-    return [key for key in keys if key[1] == INPUT]
+        numbers["inside"] = _inside(looked, moved, methods, share)
+        numbers["area"] = share(np.array([moved[one.clip].mean() for one in looked]))
+    found = Explanation(about.model_copy(update=numbers), arrays)
+    return found, _csv(about.classes, looked, methods, masks, moved)
 
 
 def _mean(maps: Sequence[FloatArray]) -> FloatArray:
@@ -156,23 +144,30 @@ def _mean(maps: Sequence[FloatArray]) -> FloatArray:
     return np.mean(full, axis=0) if full else np.zeros((SIDE, SIDE))
 
 
-def _channels(source: Source, looked: Sequence[ClipMaps]) -> dict[str, tuple[tuple[float, ...], ...]]:
-    found: dict[str, tuple[tuple[float, ...], ...]] = {}
-    for side in dict.fromkeys(side for one in looked for side in one.channels):
-        own = [[one.channels[side] for one in looked if one.target == k] for k in range(len(source.classes))]
-        found[side] = tuple(tuple(np.mean(one, axis=0).tolist()) if one else () for one in own)
-    return found
+def _channels(by_class: Sequence[Sequence[ClipMaps]]) -> dict[str, tuple[tuple[float, ...], ...]]:
+    """The mean weights of CBAM's channel attention, by side, class and stream."""
+    sides = dict.fromkeys(side for own in by_class for one in own for side in one.channels)
+    return {
+        side: tuple(
+            tuple(np.mean([one.channels[side] for one in own], axis=0).tolist()) if own else ()
+            for own in by_class
+        )
+        for side in sides
+    }
 
 
 def _regions(
-    source: Source, arrays: Mapping[str, FloatArray], keys: Sequence[Key], masks: Mapping[str, MaskArray]
+    classes: Sequence[str],
+    arrays: Mapping[str, FloatArray],
+    keys: Sequence[Key],
+    masks: Mapping[str, MaskArray],
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for side, method in keys if masks else ():
         maps_KHW = arrays[f"{side}/{method}"]
         found.setdefault(side, {})[method] = {
             name: {region: float(maps_KHW[k][mask_HW].sum()) for region, mask_HW in masks.items()}
-            for k, name in enumerate(source.classes)
+            for k, name in enumerate(classes)
             if maps_KHW[k].any()
         }
     return found
@@ -190,7 +185,10 @@ def _shares(looked: Sequence[ClipMaps], moved: Mapping[str, MaskArray], key: Key
 
 
 def _inside(
-    source: Source, looked: Sequence[ClipMaps], moved: Mapping[str, MaskArray], methods: Sequence[str]
+    looked: Sequence[ClipMaps],
+    moved: Mapping[str, MaskArray],
+    methods: Sequence[str],
+    share: Callable[[FloatArray], Share],
 ) -> tuple[Inside, ...]:
     rows: list[Inside] = []
     for method in methods:
@@ -198,25 +196,14 @@ def _inside(
         untrained_N = _shares(looked, moved, (UNTRAINED, method))
         more: dict[str, Share] = {}
         if not np.isnan(trained_N - untrained_N).all():
-            more = {"untrained": _share(source, looked, untrained_N)}
-            more["difference"] = _share(source, looked, trained_N - untrained_N)
+            more = {"untrained": share(untrained_N), "difference": share(trained_N - untrained_N)}
         if not np.isnan(trained_N).all():
-            rows.append(Inside(method=method, trained=_share(source, looked, trained_N), **more))
+            rows.append(Inside(method=method, trained=share(trained_N), **more))
     return tuple(rows)
 
 
-def _area(source: Source, looked: Sequence[ClipMaps], moved: Mapping[str, MaskArray]) -> Share:
-    return _share(source, looked, np.array([moved[one.clip].mean() for one in looked]))
-
-
-def _share(source: Source, looked: Sequence[ClipMaps], value_N: FloatArray) -> Share:
-    subjects = [SubjectKey.of(one.clip) for one in looked]
-    mean, interval = mean_by_subject(value_N, subjects, source.resamples, source.confidence, seed=0)
-    return mean, interval.lo, interval.hi
-
-
 def _csv(
-    source: Source,
+    classes: Sequence[str],
     looked: Sequence[ClipMaps],
     methods: Sequence[str],
     masks: Mapping[str, MaskArray],
@@ -229,7 +216,7 @@ def _csv(
     ]
     rows: list[list[object]] = []
     for one in looked:
-        row: list[object] = [one.clip, source.classes[one.target], source.classes[one.answer]]
+        row: list[object] = [one.clip, classes[one.target], classes[one.answer]]
         for method in methods:
             map_HW = one.maps.get((TRAINED, method), np.zeros((SIDE, SIDE)))
             parts = [*masks.values(), *((moved[one.clip],) if moved else ())]

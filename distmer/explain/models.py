@@ -8,15 +8,15 @@ import numpy as np
 from torch import nn
 
 from distmer.config import TrainConfig
-from distmer.explain.gather import Source, gathered, look
+from distmer.explain.gather import gathered, look
 from distmer.explain.runs import RANDOM
 from distmer.explain.sanity import random_network
 from distmer.features.inputs import model_inputs, normalisation_of
 from distmer.features.landmarks import landmarks_of_crop, model_path
-from distmer.report.explanation import Explanation
+from distmer.report.explanation import About, Explanation
 from distmer.saved.answers import as_set, features_of
 from distmer.saved.clips import clips_of
-from distmer.saved.model import SavedModel
+from distmer.saved.model import SavedModel, as_told_here
 from distmer.storage import Place
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import repeatable
@@ -44,7 +44,7 @@ def explain_model(
             (one.problem, None) if one.problem or one.source is None else features_of(model, one.source)
         )
         if row is None or row.status == "failed":
-            problems.append(f"{one.name}: {problem}")
+            problems.append(f"{one.name}: {as_told_here(problem)}")
             continue
         names.append(one.name)
         inputs.append(model_inputs(as_set(row), model.resolved.inputs, model.resolved.size, model.inputs))
@@ -62,7 +62,7 @@ def explain_model(
         seed = derive(model.manifest.seed, "untrained")
         untrained = random_network(model.fitted, x_NCHW, seed) if network else None
         looked = look(_as_ids(names), model.fitted, untrained, x_NCHW, answer_N, blank_1C11)
-    source = Source(
+    about = About(
         of=model.manifest.identity,
         title=f"{model.manifest.model['name']}, fitted to {model.manifest.protocol}",
         whose=OF_ANSWERS,
@@ -70,7 +70,7 @@ def explain_model(
         classes=model.classes,
         streams=model.resolved.inputs,
     )
-    found, table = gathered(source, looked, np.mean(shapes, axis=0) if shapes else None, None)
+    found, table = gathered(about, looked, np.mean(shapes, axis=0) if shapes else None, None)
     return found, table, problems
 
 

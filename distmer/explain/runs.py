@@ -11,11 +11,11 @@ from distmer.config import SyntheticConfig, TrainConfig
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features
-from distmer.explain.gather import SIDE, ClipMaps, Source, gathered, look
+from distmer.explain.gather import SIDE, ClipMaps, gathered, look
 from distmer.explain.sanity import random_network, seed_of, shuffled_fit
 from distmer.features.landmarks import landmarks_of_crop, model_path
 from distmer.registry import lookup
-from distmer.report.explanation import Explanation
+from distmer.report.explanation import About, Explanation
 from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import repeatable
 from distmer.training.weights import unpack_fold
@@ -60,7 +60,7 @@ def explain_folds(
         looked += _of_fold(plan, job, result, ledger.weights(result), inputs, only)
     progress(len(kept), len(kept))
     evaluation = plan.config.evaluation
-    source = Source(
+    about = About(
         of=plan.digest,
         title=f"{plan.model.info.name} on {plan.manifest.protocol}" + (f" · {only}" if only else ""),
         whose=OF_TRUTH,
@@ -68,10 +68,10 @@ def explain_folds(
         classes=plan.classes,
         streams=plan.model.inputs,
         confidence=evaluation.confidence,
-        resamples=evaluation.bootstrap,
     )
     motion = _true_motion(plan.config.data.synthetic) if plan.manifest.protocol == "synthetic" else None
-    return gathered(source, looked, mean_shape(features, list(ids), plan.config.features.landmarks), motion)
+    shape_L2 = mean_shape(features, list(ids), plan.config.features.landmarks)
+    return gathered(about, looked, shape_L2, motion, evaluation.bootstrap)
 
 
 def _of_fold(

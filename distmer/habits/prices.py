@@ -9,8 +9,7 @@ import numpy as np
 
 from distmer.config import EvaluationConfig
 from distmer.evaluation.named import Metric
-from distmer.evaluation.paired import pooled
-from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles
+from distmer.evaluation.stats import Interval, confusions_by_subject, percentiles, pooled, resamples_of
 from distmer.types import FloatArray, IntArray, Predictions, SubjectKey
 
 # From how often each of P subjects was drawn, weight_RP, and confusion_SPKK of S seeds: score_R.
@@ -52,9 +51,7 @@ def price(
     """The price of a habit. Both ways of reporting must have counts of the same subjects, in one order."""
     subjects = honest.confusion_SPKK.shape[1]
     one_1P = np.ones((1, subjects), dtype=np.int64)
-    drawn_RP = np.random.default_rng(0).multinomial(
-        subjects, np.full(subjects, 1 / subjects), size=cfg.bootstrap
-    )
+    drawn_RP = resamples_of(subjects, cfg.bootstrap, np.random.default_rng(0))
 
     def gain(weight_RP: IntArray) -> FloatArray:
         ends = [way.score(weight_RP, way.confusion_SPKK) for way in (feigned, honest)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -61,8 +62,13 @@ class Pricing:
         except BadInput as error:  # without an honest score there is nothing to compare with
             yield LOSO, str(error)
             return
-        ways = {LOSO: own._reporting, CLIP_WISE: own._clip_wise, OVERSAMPLED: own._oversampled}
-        ways |= {OVER_ALL: own._over_all, TUNED: own._tuned}
+        ways: dict[str, Callable[[], Iterator[Price]]] = {
+            LOSO: own._reporting,
+            CLIP_WISE: partial(own._against_loso, CLIP_WISE, trainings.clip_wise),
+            OVERSAMPLED: partial(own._against_loso, OVERSAMPLED, trainings.oversampled),
+            OVER_ALL: own._over_all,
+            TUNED: own._tuned,
+        }
         ways |= {BEST_SEED: own._best_seed} if own.random else {}
         ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs} if network else {}
         for habit, way in ways.items():
@@ -123,12 +129,6 @@ class Pricing:
         ):
             feigned = Predictions.concat([fold.predictions for fold in chosen_folds])
             yield from self._prices(habit, honest, feigned)
-
-    def _clip_wise(self) -> Iterator[Price]:
-        yield from self._against_loso(CLIP_WISE, trainings.clip_wise)
-
-    def _oversampled(self) -> Iterator[Price]:
-        yield from self._against_loso(OVERSAMPLED, trainings.oversampled)
 
     def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
         seeds, section = self._seeds(self.section.retrained), self.section

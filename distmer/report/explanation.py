@@ -65,8 +65,8 @@ class About(BaseModel):
     whose: str
     untrained: str
     classes: tuple[str, ...]
-    clips: tuple[int, ...]
-    methods: tuple[str, ...]
+    clips: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     channels: dict[str, tuple[tuple[float, ...], ...]] = {}
     regions: dict[str, dict[str, dict[str, dict[str, float]]]] = {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from urllib.parse import quote
 
 from distmer.experiment.results_file import Results
 from distmer.report.html import render
@@ -50,8 +52,6 @@ def board_page(title: str, folder: Path, output: Path) -> str:
 
 def _row(row: IndexRow, folder: Path, output: Path) -> BoardRow:
     place = "" if row.results.dataset == "synthetic" else " --set data.root=FOLDER"
-    return BoardRow(
-        row,
-        f"distmer run {folder.name}/{row.name}/config.yaml{place}",
-        os.path.relpath(folder.resolve() / row.name / "results.json", output.resolve().parent),
-    )
+    results = os.path.relpath(folder.resolve() / row.name / "results.json", output.resolve().parent)
+    config = shlex.quote(f"{folder.name}/{row.name}/config.yaml")
+    return BoardRow(row, f"distmer run {config}{place}", quote(results))

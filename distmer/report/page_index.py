@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from distmer.experiment.results_file import Results
 from distmer.report.html import render
@@ -163,7 +164,8 @@ def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[
 
 
 def _link(below: str, folder: Place) -> str:
-    return f"{below}/{folder.name}/{NAME}" if (folder / NAME).is_file() else ""
+    """The link from a page to that of a folder; "" where it has none. A name may hold a blank, # or %."""
+    return quote(f"{below}/{folder.name}/{NAME}") if (folder / NAME).is_file() else ""
 
 
 def _written(folder: Place) -> str:

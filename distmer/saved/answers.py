@@ -24,7 +24,7 @@ from distmer.features.pipeline import FeatureRequest, extract, frame_paths, key_
 from distmer.features.row import FeatureRow
 from distmer.saved.clips import Asked
 from distmer.saved.measured import Motion, measure
-from distmer.saved.model import SavedModel, motion
+from distmer.saved.model import SavedModel, as_told_here, motion
 from distmer.types import ApexSearch, BadInput, JsonValue, RunError, Source, SubjectKey
 
 UNLIKE = 95.0  # percent of the training clips that are nearer to theirs: beyond it, a clip is called unlike
@@ -154,7 +154,8 @@ def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | N
         "interval": asked.interval,
     }
     if row is None or row.status == "failed":
-        return Answer(**known, reason=problem, probabilities={}, seconds=perf_counter() - started)
+        reason = as_told_here(problem)
+        return Answer(**known, reason=reason, probabilities={}, seconds=perf_counter() - started)
     features = as_set(row)
     prob_K = model.probabilities(features)[0]
     distance, percentile = model.training.distance(motion(features, model.inputs)[0])

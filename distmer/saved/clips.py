@@ -94,7 +94,7 @@ def _manifest(one: Place) -> Place | None:
 
 def _of_manifest(path: Place) -> Iterator[Asked]:
     try:
-        rows = DATASET.read(path.absolute().parent, ReadOptions(missing_apex="max-flow"))
+        rows = DATASET.read(path.absolute().parent, ReadOptions(missing_apex="max-flow", settable=False))
     except BadInput as error:
         yield Asked(str(path), problem=str(error))
         return

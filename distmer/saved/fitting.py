@@ -21,7 +21,7 @@ from distmer.features.pipeline import FEATURE_EPOCH, extraction
 from distmer.saved.card import card
 from distmer.saved.choice import Choice
 from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
-from distmer.saved.model import Training, motion, versions
+from distmer.saved.model import CLASSES, Training, motion, names_as_array, versions
 from distmer.storage import Place
 from distmer.training.fit import Fitted, train_fold
 from distmer.training.fold_inputs import Inputs
@@ -41,8 +41,12 @@ _SCORE = (
     "seeds",
     "clips_used",
     "clips_expected",
+    "selection",
+    "stamps",
+    "audited",
+    "confidence",
+    "status",
 )
-_SCORE += ("selection", "stamps", "audited", "confidence", "status")
 
 
 class _NobodyHeldOut(Fold):
@@ -95,6 +99,7 @@ def job_of(plan: Plan) -> FoldJob:
     seed = plan.config.seeds[0]
     spec = {**shared_spec(plan.config, plan.model, len(plan.classes)), "workers": 1}
     spec |= {"seed": seed, "fold": EVERYONE, "data": plan.data_digest, "model": _model(plan)}
+    spec |= {"class_names": list(plan.classes)}  # the answers of a kept model are names
     return FoldJob(digest(spec), _NobodyHeldOut(EVERYONE, clips, ()), seed, dict(plan.labels), spec)
 
 
@@ -119,7 +124,7 @@ def keep(
     stored = features.store.load([(clip, features.keys[clip]) for clip in ids])
     subjects = tuple(str(clip.subject_key) for clip in plan.clips)
     known = Training.of(motion(stored, plan.config.inputs), subjects)
-    more = {"motion_ND": known.motion_ND, "nearest_N": known.nearest_N}
+    more = {"motion_ND": known.motion_ND, "nearest_N": known.nearest_N, CLASSES: names_as_array(plan.classes)}
     own, classes = modules_of(plan.model), len(plan.classes)
     contents = packed(fitted, plan.model, classes, own, more)
     train = TrainConfig.model_validate(job.spec["train"])

@@ -34,7 +34,7 @@ class Manifest(BaseModel):
     format: int
     """The version of this layout."""
     identity: str
-    """The digest of everything that the training depended on, as that of a fold."""
+    """The digest of all that the training depended on, as that of a fold, and of the names of the classes."""
     run: str
     """The digest of the run of the same configuration, which gives it a score."""
     name: str

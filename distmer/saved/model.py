@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 from distmer.code import code_of
 from distmer.config import FeatureConfig, InputConfig, ModelConfig, TrainConfig
 from distmer.features.featureset import FeatureSet
+from distmer.features.frames import ByteArray
 from distmer.features.inputs import model_inputs
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
@@ -52,6 +55,8 @@ _LIBRARIES = (
 )
 MOTION = ("u", "v", "strain")  # never a crop: what is kept of the training clips shows nobody's face
 MOTION_SIZE = 16  # px
+_SETTING = re.compile(rf"\bfeatures\.({'|'.join(FeatureConfig.model_fields)})\b")
+CLASSES = "classes"  # the array of their names; a folder of an earlier version has none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,12 +136,15 @@ class SavedModel:
 
         return list(answers(self, clips_of(inputs, self.manifest.unit, onset=onset, apex=apex)))
 
-    def candidates(self, *videos: Place | str, seconds: float, step: float | None = None) -> list[Answer]:
+    def candidates(
+        self, *videos: Place | str, seconds: float | str, step: float | str | None = None
+    ) -> list[Answer]:
         """Intervals of long videos in which the face moved most, the most motion first, with an answer each.
 
         Every ``step`` seconds a window of ``seconds`` is looked at (else every half of a window); no two
-        that are given share a frame. They are candidates, and no spotted expressions: a blink, speech and a
-        turn of the head move a face, too. BadInput where the lengths say nothing.
+        that are given share a frame. Both times may also be texts with a unit ("500ms"). The intervals are
+        candidates, and no spotted expressions: a blink, speech and a turn of the head move a face, too.
+        BadInput where the lengths say nothing.
         """
         from distmer.saved.answers import answers
         from distmer.saved.windows import candidates, windows_of
@@ -177,8 +185,18 @@ def _loaded(folder: Place, landmarks: str | None) -> SavedModel:
     inputs, train = InputConfig.model_validate(manifest.inputs), TrainConfig.model_validate(manifest.train)
     averaged: dict[str, Any] = {"members": train.ensemble, "symmetric": inputs.symmetric}
     fitted, arrays = unpacked(contents, resolved, len(manifest.classes), manifest.epochs, own, **averaged)
+    if CLASSES in arrays and not np.array_equal(arrays[CLASSES], names_as_array(manifest.classes)):
+        trained = ", ".join(json.loads(arrays[CLASSES].tobytes()))
+        raise ValueError(
+            f"its weights answer with {trained}, its manifest with {', '.join(manifest.classes)}"
+        )
     training = Training(arrays["motion_ND"], arrays["nearest_N"])
     return SavedModel(folder, manifest, resolved, fitted, training, features, inputs)
+
+
+def names_as_array(classes: Sequence[str]) -> ByteArray:
+    """The names of the classes in their order, as an array that lies beside the weights: UTF-8 of JSON."""
+    return np.frombuffer(json.dumps(list(classes), ensure_ascii=False).encode(), np.uint8)
 
 
 def versions() -> dict[str, str]:
@@ -226,11 +244,28 @@ def _require_same_features(folder: Place, manifest: Manifest, features: FeatureC
             f"{folder}: this distmer extracts other features than those that the model was fitted to; install"
             f" distmer {manifest.libraries.get('distmer', '?')} as it was then, or fit the model again."
         )
-    if model_hash(model_path(features.landmarks)) != manifest.landmarks:
+    try:
+        here = model_hash(model_path(features.landmarks))
+    except BadInput as error:
+        raise BadInput(as_told_here(str(error))) from error
+    if here != manifest.landmarks:
         raise BadInput(
             f"{folder}: the model was fitted with another landmark model than the one here; name its file by"
             " --landmarks."
         )
+
+
+def as_told_here(problem: str) -> str:
+    """A reason why a clip has no features, for somebody who has a kept model and no configuration: the
+    settings that it may propose are the model's own."""
+    found = _SETTING.search(problem)
+    if found is None:
+        return problem
+    landmarks = found[1] == "landmarks"
+    here = (
+        "here by --landmarks FILE" if landmarks else f"{found[0]} is the model's own: fit again to change it"
+    )
+    return f"{problem.removesuffix('.')} ({here})."
 
 
 def _tell_other_libraries(folder: Place, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from distmer.datasets.folder import span_of
 from distmer.datasets.frame_files import Unusable
 from distmer.features.featureset import Unit
 from distmer.features.video import Index
@@ -22,17 +23,18 @@ _SAME = 1e-9  # s: two moments of a file's time stamps
 
 
 def windows_of(
-    inputs: Sequence[Place | str], unit: Unit, seconds: float, step: float | None = None
+    inputs: Sequence[Place | str], unit: Unit, window: float | str, step: float | str | None = None
 ) -> list[Asked]:
-    """Videos as clips of ``seconds`` each, in their order: every ``step`` seconds one, else every half of a
-    window.
+    """Videos as clips of the length ``window`` each, in their order: one every ``step``, else every half of a
+    window. Both are in s, or texts with a unit (``500ms``).
 
     The onset of a window is its first frame, and its apex is searched among the others. A video that cannot
     be read is one clip with its problem. BadInput where the lengths or the model leave nothing to do.
     """
     if unit != "px":
         raise BadInput("--windows: the model reads published flow maps, and a video has none; fit another.")
-    step = seconds / 2 if step is None else step
+    seconds = span_of(window, "--windows")
+    step = seconds / 2 if step is None else span_of(step, "--step")
     if not _SHORTEST <= step <= seconds < math.inf:
         raise BadInput(
             f"--windows {seconds:g} --step {step:g}: both are seconds above 0, a step from {_SHORTEST:g}"

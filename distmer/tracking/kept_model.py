@@ -25,6 +25,7 @@ def log_model(store: MlflowStore, folder: Place, manifest: Manifest) -> LoggedMo
     run = store.find(str((manifest.score or {}).get("digest", manifest.run)))  # of a choice, the sweep's
     earlier = _of_identity(client, store.experiment, manifest.identity)
     tags = {"distmer.identity": manifest.identity, "distmer.run": manifest.run}
+    tags["distmer.classes"] = json.dumps(manifest.classes, ensure_ascii=False)
     if manifest.score is not None:
         tags["distmer.uar"] = f"{manifest.score['uar']:.4f}"
     name = f"{manifest.model['name']}-{manifest.protocol}".replace(":", "-").replace("/", "-")

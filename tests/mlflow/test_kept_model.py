@@ -43,6 +43,7 @@ def test_it_is_logged_beside_its_run_and_mlflow_serves_it(maps: Path, tmp_path: 
     (model,) = client.search_logged_models([experiment.experiment_id])  # the second took the first's place
     assert f"models:/{model.model_id}" in again.out and model.source_run_id == ran.json["mlflow_run_id"]
     assert model.status == "READY" and model.tags["distmer.uar"] == f"{ran.json['uar']:.4f}"
+    assert json.loads(model.tags["distmer.classes"]) == list(load_model(out).classes)
     folder = Path(model.artifact_location.removeprefix("file://"))
     kept = {path.name for path in folder.rglob("*") if path.is_file()}
     # no frame and no pickle

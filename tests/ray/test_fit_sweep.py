@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distmer.saved.model import load_model
-from harness import command, toy
+import distmer as dm
+from distmer.saved.model import SavedModel, load_model
+from harness import command, objects, toy
 from tests.within import within
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,34 @@ def test_the_model_has_a_chosen_setting_and_the_score_of_the_sweep(
         "\n", " "
     )
     assert "of the sweep" in fitted.out
+
+
+def test_python_digits_and_an_object_store_give_the_same_model(
+    swept: dict[str, Any], home: Path, tmp_path: Path
+) -> None:
+    folder = Path(swept["run_dir"])
+    assert fit(home, folder.name, "--out", str(tmp_path / "model")).code == 0
+    expected = _told(load_model(tmp_path / "model"))
+    in_python = dm.fit(folder, out=tmp_path / "python", workspace=home, progress=False)
+    assert _told(in_python) == expected
+    others: list[dict[str, Any]] = [{"model": "svm"}, {"inputs": {"symmetric": True}}]
+    for given in others:
+        with pytest.raises(dm.BadInput, match=rf"dm\.fit {next(iter(given))}: the sweep .* has no score for"):
+            dm.fit(folder, **given, workspace=home, progress=False)
+    with objects.serving() as server:
+        far = objects.upload(home, objects.fresh())
+        address = f"{far}/sweeps/{folder.name}"
+        fitted = within("fit", "--local", address, home=home, **server.environ)
+        assert fitted.code == 0, fitted.err
+        (kept,) = (line.split()[1] for line in fitted.out.splitlines() if line.startswith("folder"))
+        assert kept.startswith(f"{far}/models/") and _told(load_model(kept)) == expected
+
+
+def _told(model: SavedModel) -> dict[str, Any]:
+    """The manifest, without the digest of the file of skops, which holds the time."""
+    manifest = model.manifest.model_dump()
+    del manifest["files"]["classical.skops"]
+    return manifest
 
 
 def test_a_sweep_that_gives_no_honest_setting_is_one_sentence(

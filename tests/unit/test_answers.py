@@ -190,6 +190,31 @@ def test_one_bad_input_never_ends_the_others(say: Say, kept: Path, rising: Path,
     assert say("predict", str(kept), str(rising)).code == 0
 
 
+def test_no_remedy_is_a_setting_which_predict_does_not_have(
+    say: Say, kept: Path, rising: Path, tmp_path: Path
+) -> None:
+    own, sheet = tmp_path / "own", tmp_path / "own" / "manifest.csv"
+    own.mkdir()
+    (own / "linked").symlink_to(rising)
+    for heading, remedy in (
+        ("subject,clip,label,onset,apex,path", "put the files themselves there, in place of the link"),
+        ("subject,clip,emotion_of_it,onset,apex,path", "rename the column"),
+        ("subject,clip,label,onset,onset,apex,path", "delete all but one"),
+        ("who,what,which,when,until,where", "Rename its columns if they are called otherwise"),
+    ):
+        sheet.write_text(f"{heading}\n{'x,' * (heading.count(',') - 2)}1,2,linked\n")
+        for command in (["predict"], ["explain"]):
+            refused = say(*command, str(kept), str(sheet))
+            told = refused.out + refused.err
+            assert refused.code == 2 and remedy in told and "data." not in told, told
+    grey = save(tmp_path / "grey.png", np.full((120, 120), 127, np.uint8))
+    for command in (["predict"], ["explain"]):
+        refused = say(*command, str(kept), str(grey), str(grey))
+        assert "features.detector_side is the model's own: fit again" in refused.out + refused.err
+        nowhere = say(*command, str(kept), str(grey), str(grey), "--landmarks", "nowhere.dat")
+        assert nowhere.code == 2 and "(here by --landmarks FILE)" in nowhere.sentence
+
+
 def test_the_csv_has_a_row_a_clip(say: Say, kept: Path, own_clips: Path, rising: Path) -> None:
     ended = say("predict", str(kept), str(own_clips), str(rising), "--csv")
     rows = list(csv.DictReader(io.StringIO(ended.out)))

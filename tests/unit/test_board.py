@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 
+import distmer as dm
 from distmer.commands.board import add_to_board, write_board
 from distmer.commands.session import Session
 from distmer.report.run_folder import read_results
@@ -62,6 +65,47 @@ def test_a_run_is_added_without_its_places_and_its_command_repeats_it(
     where = overrides(f"data.root={maps}", "tracking.enabled=false")
     again = say("run", str(tmp_path / typed), "--local", "--json", *where)
     assert again.json["digest"] == ran["digest"] and again.json["uar"] == ran["uar"]
+
+
+def test_links_lead_to_folders_of_any_name(say: Say, ran: dict, tmp_path: Path) -> None:
+    board, page = tmp_path / "50% #1 results?", tmp_path / "site" / "board.html"
+    assert say("board", str(board), "--add", ran["run_dir"], "--output", str(page)).code == 0
+    shown = Page(page.read_text())
+    (link,) = shown.links
+    assert (page.parent / unquote(urlsplit(link).path)).samefile(board / "flowmaps-linear" / "results.json")
+    (typed,) = (row for row in shown.text.splitlines() if "distmer run " in row)
+    assert f"{board.name}/flowmaps-linear/config.yaml" in shlex.split(typed)
+    odd = Path(ran["run_dir"]).with_name("seed 1 #2 100%")
+    Path(ran["run_dir"]).rename(odd)
+    index = Path(say("index").out.strip())
+    (link,) = Page(index.read_text()).links
+    assert (index.parent / unquote(urlsplit(link).path)).samefile(odd / "report.html")
+
+
+def test_twelve_digits_name_a_run_for_every_command(
+    say: Say, maps: Path, ran: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = toy.settings(maps, "model.name=linear", "tracking.enabled=false", "evaluation.bootstrap=100")
+    other = say("run", "--local", "--json", *settings, "--set", "model.c=0.5").json
+    one, two = (Path(run["run_dir"]).name for run in (ran, other))
+    assert say("report", one).out.strip() == f"{ran['run_dir']}/report.html"
+    assert say("board", "results", "--add", one, "--output", "board.html").code == 0
+    compared = say("compare", one, two, "--set", "tracking.enabled=false")
+    assert compared.code == 0 and say("report", compared.out.split()[-1][-12:]).code == 0
+    assert "tracking.enabled is false" in say("track", one).sentence
+    assert "keeps no weights of this run's folds" in say("explain", one).sentence
+    assert f"distmer fit {ran['run_dir']}/config.yaml" in say("fit", one).sentence
+    fitted = say("fit", "--local", *settings)
+    model = next(line.split()[1] for line in fitted.out.splitlines() if line.startswith("folder"))[-12:]
+    assert say("predict", model, str(maps / "sub01" / "u_test" / "0")).code == 0
+    assert dm.open_run(one).results.digest == ran["digest"]
+    assert str(dm.load_model(model).folder).endswith(f"models/{model}")
+    for verb in ("report", "track", "explain", "compare", "fit"):
+        unknown = say(verb, "0123456789ab")
+        assert unknown.code == 2 and f"{tmp_path / 'home'} has these digits" in unknown.sentence, verb
+    Path(one).mkdir()  # what lies in the current folder comes first
+    assert "so it is no run" in say("report", one).sentence
 
 
 def test_what_is_no_published_result_is_one_sentence(say: Say, maps: Path, ran: dict, tmp_path: Path) -> None:

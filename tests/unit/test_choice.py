@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distmer.saved.choice import most_chosen
+from distmer.storage import place, write
 from harness import toy
 from tests.saying import Say
 
@@ -53,6 +54,17 @@ def test_several_seeds_are_refused_before_anything_is_done(say: Say, maps: Path,
     assert again.code == 0 and "4 from the ledger" in again.err
     fitted = say("fit", "--local", *settings, "--set", "seeds=[3]", "--out", str(tmp_path / "model"))
     assert fitted.code == 0 and f"{again.json['uar']:.4f}" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_configuration_may_lie_on_an_object_store(say: Say, maps: Path, remote: str) -> None:
+    for name in ("base", "run"):
+        text = "model: {name: linear}\n" if name == "base" else "extends: base.yaml\nseeds: [7]\n"
+        write(place(f"{remote}/{name}.yaml"), text.encode())
+    settings = toy.settings(maps, "model.name=linear", "tracking.enabled=false")
+    planned = say("plan", f"{remote}/run.yaml", *settings)
+    assert planned.code == 0 and planned.out == say("plan", *settings, "--set", "seeds=[7]").out
+    absent = say("plan", f"{remote}/absent.yaml", *settings)
+    assert absent.code == 2 and f"{remote}/absent.yaml: the configuration cannot be read" in absent.sentence
 
 
 def test_a_model_is_registered_where_there_is_a_registry(say: Say, maps: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from distmer.explain.gather import SIDE, look
 from distmer.explain.maps import OCCLUSION, coefficients, grad_cam, maps_of, occlusion
 from distmer.explain.sanity import random_network
 from distmer.models import models, resolve
+from distmer.registry import nearest
 from distmer.report.explanation import ABOUT, FOLDER, TRAINED, UNTRAINED
 from distmer.training.averaging import Mirror, SymmetricNetwork
 from distmer.training.fit import Fitted, fit_and_keep
@@ -204,7 +205,9 @@ def test_the_embedded_set_says_where_it_moved(say: Say, tmp_path: Path) -> None:
     alone = dm.explain(folder, clip=one, out=tmp_path / "alone", progress=False)
     assert sum(alone.about.clips) == 1 and one in alone.about.title
     assert len(alone.figures()) == 1
-    assert one in say("explain", str(folder), "--clip", one + "x").err  # the nearest
+    assert f"did you mean {one!r}?" in say("explain", str(folder), "--clip", one + "x").err
+    far = say("explain", str(folder), "--clip", "casme/sub99/anger_3").sentence  # nobody who is near
+    assert "did you mean" not in far and "known: casme/" in far, far
     # ids, faces and frames of the truth are those of the clips: the measured motion lies there
     session = Session.reopen(folder, None, {})
     plan, features = plan_again(folder, session)
@@ -216,6 +219,15 @@ def test_the_embedded_set_says_where_it_moved(say: Say, tmp_path: Path) -> None:
     alike_NN = np.corrcoef(measured_NP, moved_NP)[: len(clips), len(clips) :]
     others = (alike_NN.sum() - np.trace(alike_NN)) / (alike_NN.size - len(clips))
     assert np.trace(alike_NN) / len(clips) > others + 0.25
+
+
+def test_only_a_clip_that_is_near_is_proposed_and_of_many_a_few_are_listed() -> None:
+    clips = [f"casme2/sub{s:02}/EP{n:02}_{n}f" for s in range(1, 27) for n in range(1, 10)]
+    assert nearest("casme2/sub01/EP02_02f", clips) == "did you mean 'casme2/sub01/EP02_2f'?"
+    for far in ("casme2/sub01/anger", "samm/006/006_1_2", "EP99", "casme2/nobody/EP02_2f"):
+        few = ", ".join(sorted(clips)[:5])
+        assert nearest(far, clips) == f"known: {few}, and {len(clips) - 5} more."
+    assert nearest("zzz", ["b", "a"]) == "known: a, b."
 
 
 def test_a_kept_model_is_explained_on_clips_that_it_is_given(maps: Path, say: Say, tmp_path: Path) -> None:

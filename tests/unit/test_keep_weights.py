@@ -114,6 +114,16 @@ def test_folds_without_weights_are_trained_again_to_the_same_numbers(
     assert len(list((tmp_path / "home" / "runs").iterdir())) == 1  # it is the same run
 
 
+@pytest.mark.parametrize("command", ["fit", "audit"])
+def test_a_command_that_keeps_no_weights_of_folds_refuses_the_setting(
+    command: str, maps: Path, say: Say, tmp_path: Path
+) -> None:
+    given = toy.settings(maps, "tracking.enabled=false", "model.name=linear")
+    refused = say(command, "--local", *given, *KEEP)
+    assert refused.code == 2 and "train.keep_weights keeps the weights of the folds" in refused.sentence
+    assert refused.sentence.endswith("set it to false.") and not (tmp_path / "home").exists()
+
+
 def test_a_fold_that_answers_otherwise_keeps_its_answers_and_gets_no_weights(
     maps: Path, say: Say, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from distmer.models import _brought, models, resolve
 from distmer.saved import folder as saved_folder
 from distmer.saved import model as saved_model
 from distmer.saved.folder import ARRAYS, MANIFEST, read_folder, write_folder
-from distmer.saved.model import Training, load_model
+from distmer.saved.model import SavedModel, Training, load_model
 from distmer.storage import place
 from distmer.training.fit import fit_and_keep
 from distmer.training.fold_inputs import Inputs
@@ -196,7 +196,14 @@ def test_loading_runs_no_file_that_the_folder_names(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"train": {"epochs": -1}}, {"inputs": {"bogus": 1}}, {"classes": ("a", "b")}], ids=str
+    "changes",
+    [
+        {"train": {"epochs": -1}},
+        {"inputs": {"bogus": 1}},
+        {"classes": ("a", "b")},
+        {"classes": ("positive", "negative", "surprise")},
+    ],
+    ids=str,
 )
 def test_a_folder_whose_parts_do_not_fit_is_one_sentence(copy: Path, changes: dict[str, Any]) -> None:
     manifest, contents = read_folder(copy)
@@ -251,6 +258,31 @@ def test_a_fold_that_is_refitted_keeps_its_place_and_another_model_does_not_take
         assert [(path.name, path.read_text()) for path in full.iterdir()] == [(name, "mine")]
         with pytest.raises(BadInput, match=f"{name}: this is a file; give --out"):
             fit_model(other, full / name, local=True)
+
+
+def test_a_model_with_other_names_of_its_classes_is_another_one(say: Say, maps: Path, tmp_path: Path) -> None:
+    """The training is the same to the bit: only what the model calls its answers differs."""
+    emotions = ("negative", "positive", "surprise")
+    kept: list[SavedModel] = []
+    for classes in (emotions, ("down", "up", "startled")):
+        labels = dict(zip(classes, emotions, strict=True))
+        tree = {"title": "maps", "source": "none", "classes": list(classes)}
+        tree["sets"] = {"flowmaps": {"labels": labels}}
+        protocol = tmp_path / f"{classes[0]}.yaml"
+        protocol.write_text(yaml.safe_dump(tree))
+        chosen = ["model.name=linear", "tracking.enabled=false", f"data.protocol={protocol}"]
+        fitted = say("fit", "--local", *toy.settings(maps, *chosen))
+        assert fitted.code == 0, fitted.err
+        folder = next(line.split()[1] for line in fitted.out.splitlines() if line.startswith("folder"))
+        kept.append(load_model(folder))
+        assert f"one of 3 classes: {', '.join(classes)}." in (Path(folder) / "README.md").read_text()
+    first, second = kept
+    assert first.folder != second.folder and first.manifest.identity != second.manifest.identity
+    assert load_model(first.folder).classes == emotions and second.classes == ("down", "up", "startled")
+    image = next(maps.rglob("*.png"))
+    assert list(first.predict(image)[0].probabilities.values()) == list(
+        second.predict(image)[0].probabilities.values()
+    )
 
 
 def test_a_model_may_lie_on_an_object_store(maps: Path, tmp_path: Path, remote: str) -> None:

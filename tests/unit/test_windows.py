@@ -78,6 +78,9 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
     assert told.code == 0 and "candidate, s" in told.out and "no spotted expressions" in told.out
     rows = list(csv.DictReader(io.StringIO(say(*asked, "--csv").out)))
     assert rows[0]["label"] == "mouth" and float(rows[0]["start_s"]) < 1.0 < float(rows[0]["end_s"]) + 0.05
+    for window, step in (("800ms", "0.4s"), ("0.8 s", "400 ms")):
+        same = say("predict", str(folder), str(long_video), "--windows", window, "--step", step)
+        assert same.out == told.out
     many = say("predict", str(folder), str(long_video), "--windows", "0.08", "--local")
     assert "intervals of less motion: --csv lists them" in many.out and many.out.count("long.mkv#") == 20
     for more, sentence in (
@@ -86,6 +89,8 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
         (["--step", "1e-9"], "a step from 0.001 on"),
         (["--windows", "-1"], "both are seconds above 0"),
         (["--windows", "nan"], "both are seconds above 0"),
+        (["--windows", "half a second"], "'half a second' is no time; write seconds, or 0.5s or 500ms"),
+        (["--step", "1 min"], "--step '1 min' is no time"),
         (["--csv", "--json"], "three forms of one output; choose one"),
     ):
         refused = say(*asked, *more)
@@ -93,7 +98,7 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
     whole = say("predict", str(folder), str(long_video), "--windows", "3600")
     assert "s long, shorter than a window" in whole.out
     alone = say("predict", str(folder), str(long_video), "--step", "1")
-    assert alone.code == 2 and "give --windows SECONDS with it" in alone.sentence
+    assert alone.code == 2 and "give --windows TIME with it" in alone.sentence
     short = say("predict", str(folder), str(long_video), "--windows", "0.01")
     assert short.code == 2 and "a window of 0.01 s holds one frame, at 25 frames a second" in short.out
     other = say("predict", str(folder), str(folder), str(long_video), "--windows", "0.8")
