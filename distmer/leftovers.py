@@ -87,15 +87,11 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
 
 def remove(path: Path) -> Removed:
     """Remove a file or a folder; nothing is removed, and nothing said, where that is not allowed."""
-    files = (
-        [path]
-        if not path.is_dir()
-        else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    )
     size = 0
-    for file in files:
-        with suppress(OSError):  # gone in the meantime
-            size += file.lstat().st_size
+    for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
+        for name in names:
+            with suppress(OSError):  # gone in the meantime
+                size += Path(folder, name).lstat().st_size
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return Removed(1, size)

@@ -17,13 +17,13 @@ from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, refuse_one_subject_as_two
 from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
-from distmer.datasets.editions import edition_of
 from distmer.datasets.flowmaps import parted
 from distmer.datasets.lists import FIELDS as LIST_FIELDS
 from distmer.datasets.lists import changed_content, other_labels, read_list, resolve
 from distmer.datasets.own import own_sets
 from distmer.datasets.protocols import (
     Protocol,
+    edition_of,
     errata_of,
     is_own,
     load_protocol,
@@ -119,12 +119,16 @@ def load_manifest(
         failures=(*manifest.failures, *lost),
         listed=lists if include is None else {},
         readings=tuple(readings),
-        editions={name: text for name, own in rows.items() if (text := edition_of(name, own))},
+        editions={name: text for name, own in rows.items() if (text := _edition(name, own))},
         pinned={clip: entry.sha256 for clip, entry in entries.items() if entry.sha256},
     )
     if manifest.problems and is_own(data.protocol):
         raise BadInput(f"{manifest.problems[0]}.")
     return _checked(replace(manifest, changed=tuple(other_labels(manifest, entries))))
+
+
+def _edition(dataset: str, rows: Sequence[Annotation]) -> str:
+    return edition_of(dataset, {f"{row.subject}/{row.clip}": row.emotion for row in rows})
 
 
 def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation
@@ -16,12 +16,10 @@ from distmer.registry import nearest
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Excluded:
+class Excluded(ClipFailure):
     """A row that is no part of the protocol, and why."""
 
-    clip: str
-    reason: str
+    __slots__ = ()
 
 
 def assemble(
@@ -61,7 +59,7 @@ def assemble(
             if isinstance(verdict, Clip):
                 clips.append(verdict)
             elif isinstance(verdict, Excluded):
-                excluded.append(ClipFailure(verdict.clip, verdict.reason))
+                excluded.append(verdict)
             else:
                 failures.append(verdict)
         problems += _unmet(protocol, dataset, own, include is None)

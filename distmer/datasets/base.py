@@ -10,32 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from distmer.datasets.frame_files import Unusable, key_frames
+from distmer.datasets.protocols import Erratum
 from distmer.datasets.sheets import FIELDS, Annotation, matching
-from distmer.datasets.text import (
-    MISSING,
-    listing,
-    natural,
-    plain_number,
-    tidy,
-)
+from distmer.datasets.text import MISSING, listing, natural, plain_number, tidy
 from distmer.storage import Place, below
 from distmer.types import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class Erratum:
-    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion).
-
-    ``replaces``: the value that it corrects; a sheet that has another one there is left alone. "onset+1"
-    stands for the frame after the row's onset. Empty: any value.
-    """
-
-    field: str
-    value: str
-    source: str
-    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +51,15 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """A data set that can be loaded. Each loader module exports one as ``DATASET``.
-
-    Attributes
-    ----------
-    name, title, citation : str
-    folders : tuple of str
-        The names of its folder under a common root.
-    markers : tuple of str
-        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of
-        them.
-    read : callable
-        Reads every annotation below the data set's folder.
-    fields : tuple of str
-        The fields whose columns ``data.columns`` may name; none where there is no sheet.
-    """
+    """A data set that can be loaded. Each loader module exports one as ``DATASET``."""
 
     name: str
     title: str
     citation: str
-    folders: tuple[str, ...]
-    markers: tuple[str, ...]
-    read: Callable[[Place, ReadOptions], list[Annotation]]
-    fields: tuple[str, ...] = FIELDS
+    folders: tuple[str, ...]  # the names of its folder under a common root
+    markers: tuple[str, ...]  # glob patterns: a folder that directly holds a match is the data set's own
+    read: Callable[[Place, ReadOptions], list[Annotation]]  # reads every annotation below its folder
+    fields: tuple[str, ...] = FIELDS  # whose columns ``data.columns`` may name; () where there is no sheet
 
     def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
@@ -114,15 +82,13 @@ def image_folder(
 
     BadInput, which says what was looked for, where there is none.
     """
-    for start in [root, *(folder for own in folders for folder in _children(root, own))]:
-        for name in names:
-            for outer in [start] if not name else _children(start, name):
-                for folder in [outer, *(_children(outer, name) if name else [])]:
-                    if any(
-                        p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE)
-                        for p in folder.iterdir()
-                    ):
-                        return folder
+    starts = [root, *(folder for own in folders for folder in _children(root, own))]
+    for start, name in product(starts, names):
+        outer = _children(start, name) if name else [start]
+        doubled = [inner for folder in outer for inner in _children(folder, name)] if name else []
+        for folder in (*outer, *doubled):
+            if any(p.is_dir() and re.fullmatch(subject_folder, p.name, re.I) for p in folder.iterdir()):
+                return folder
     wanted = ", ".join(n or "the folder itself" for n in names)
     there = listing(p.name for p in root.iterdir())
     raise BadInput(
@@ -162,7 +128,7 @@ def with_frames(
             raise Unusable("the onset is missing; fill it in.")
         frames = inside(folder(row), images, options)
         source, found = key_frames(frames, onset, apex, offset, options.missing_apex)
-        return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
+        return replace(row, source=source, note="; ".join(part for part in (*applied, found) if part))
     except Unusable as problem:
         reason = str(problem)
     except (OSError, ValueError) as error:  # a name that the disk refuses, a folder that may not be read

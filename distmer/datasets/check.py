@@ -28,10 +28,8 @@ def counts(manifest: Manifest) -> Counts:
 def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Usable clips: data set → class → number; a set without any is named if something is expected of it."""
     names = dict.fromkeys([*manifest.expected, *(clip.dataset for clip in manifest.clips)])
-    table = {name: dict.fromkeys(manifest.classes, 0) for name in names}
-    for clip in manifest.clips:
-        table[clip.dataset][manifest.classes[clip.label]] += 1
-    return table
+    found = Counter((clip.dataset, clip.label) for clip in manifest.clips)
+    return {name: {c: found[name, k] for k, c in enumerate(manifest.classes)} for name in names}
 
 
 def mismatches(manifest: Manifest) -> list[str]:
@@ -55,8 +53,8 @@ def mismatches(manifest: Manifest) -> list[str]:
             what = f"the counts are the published ones although {lost} of its clips cannot be used"
             lines.append(f"{dataset}: {what}, so others are too many")
     for dataset, number in manifest.expected_subjects.items():
-        if len(subjects.get(dataset, {})) != number:
-            lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
+        if (there := len(subjects.get(dataset, {}))) != number:
+            lines.append(f"{dataset}: {there} subjects, published {number}")
     against = {dataset: _against_list(manifest, dataset) for dataset in manifest.listed}
     # A copy that is exactly the published clips has no use for the exclusions that lead to them.
     problems = [line for line in manifest.problems if against.get(line.split(":")[0]) != []]
@@ -164,12 +162,12 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for failure in excluded:
         groups.setdefault(failure.reason, []).append(failure.clip)
-    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    return [
-        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(named)})" if named and len(clips) <= 3 else "")
-        for reason, clips in ordered
-        for named in [[clip for clip in clips if clip not in reason]]  # a note is called by its row
-    ]
+    lines: list[str] = []
+    for reason, clips in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        named = [clip for clip in clips if clip not in reason]  # the reason of a note names its row already
+        names = f" ({', '.join(named)})" if named and len(clips) <= 3 else ""
+        lines.append(f"  {len(clips):4d}  {reason}{names}")
+    return lines
 
 
 def kinds_of_note(note: str) -> list[str]:

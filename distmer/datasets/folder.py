@@ -20,7 +20,7 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
-from distmer.datasets.columns import Columns, Header, described, find_header
+from distmer.datasets.columns import Columns, described, find_header, rows_below
 from distmer.datasets.frame_files import CONVERT, IMAGES, PHOTOS, Unusable, frames_of, of_numbers
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import tables
@@ -77,8 +77,8 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
             raise BadInput(f"{where} has the unknown column {close[0]!r}; did you mean {field!r}?")
     options.say(described(path, header, table))
     units = {field: _unit_in(heads[header.index[field]], field) for field in _TIMED if field in header.index}
-    rows = enumerate(table[header.row + 1 :], start=header.row + 2)
-    return [_row(root, n, cells, header, units, options) for n, cells in rows if any(map(str.strip, cells))]
+    rows = rows_below(header, table)
+    return [_row(root, n, cells, header.width, given, units, options) for n, cells, given in rows]
 
 
 def _unit_in(heading: str, field: str) -> str:
@@ -91,12 +91,13 @@ def _row(
     root: Place,
     number: int,
     cells: Sequence[str],
-    header: Header,
+    width: int,
+    fields: Mapping[str, str],
     units: Mapping[str, str],
     options: ReadOptions,
 ) -> Annotation:
     where = f"{MANIFEST} row {number}"
-    given = {name: cells[at].strip() if at < len(cells) else "" for name, at in header.index.items()}
+    given = {name: cell.strip() for name, cell in fields.items()}
     for name, unit in units.items():
         time = _TIME.fullmatch(given[name])
         if unit and time and not time[2]:
@@ -105,9 +106,9 @@ def _row(
     dataset = tidy(given.get("dataset", "")) or DATASET.name
     row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
-        if len(cells) != header.width:
+        if len(cells) != width:
             raise Unusable(
-                f"it has {len(cells)} cells, the header {header.width}; put quotes around cells that contain"
+                f"it has {len(cells)} cells, the header {width}; put quotes around cells that contain"
                 " the separator."
             )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):

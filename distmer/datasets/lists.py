@@ -13,7 +13,8 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distmer.datasets.columns import Columns, find_header
+from distmer.datasets.assemble import clip_id
+from distmer.datasets.columns import Columns, find_header, rows_below
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import EXCEL, TEXT, tables
 from distmer.datasets.text import clip_spelling, tidy
@@ -68,7 +69,7 @@ def read_list(path: Place, columns: Mapping[str, str] | None = None) -> list[Lis
     texts = [line.partition("#")[0].strip() for line in lines]
     if path.suffix.lower() in TEXT and "/" not in next(filter(None, texts), "/"):  # a header, and no id
         return _of_table(path, columns or {})
-    return [_of_id(path, number, text) for number, text in enumerate(texts, start=1) if text]
+    return [Listed(n, *_parts_of_id(path, n, text)) for n, text in enumerate(texts, start=1) if text]
 
 
 def resolve(
@@ -112,10 +113,9 @@ def other_labels(manifest: Manifest, entries: Mapping[str, Listed]) -> list[str]
     """The clips to which the list gives another class, by its name or its number, each as a sentence."""
     lines: list[str] = []
     for clip in manifest.clips:
-        label = entries[clip.id].label if clip.id in entries else ""
-        own = manifest.classes[clip.label]
-        if label and label.lower() not in {own.lower(), str(clip.label)}:
-            lines.append(f"{clip.id} is {own}, and {label} in line {entries[clip.id].line} of the list")
+        entry, own = entries.get(clip.id), manifest.classes[clip.label]
+        if entry and entry.label and entry.label.lower() not in {own.lower(), str(clip.label)}:
+            lines.append(f"{clip.id} is {own}, and {entry.label} in line {entry.line} of the list")
     return lines
 
 
@@ -171,29 +171,27 @@ def content_of(clip: Clip, digests: Mapping[str, str]) -> str:
     return digest([digests[image] for image in images]) if all(image in digests for image in images) else ""
 
 
-def _of_id(path: Place, number: int, text: str) -> Listed:
+def _parts_of_id(path: Place, number: int, text: str) -> tuple[str, str, str]:
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise BadInput(
             f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
             " such as casme2/sub01/EP02_01f."
         )
-    return Listed(number, *parts)
+    dataset, subject, clip = parts
+    return dataset, subject, clip
 
 
 def _of_table(path: Place, columns: Mapping[str, str]) -> list[Listed]:
     found = tables(path)
     header = find_header(path, found, _COLUMNS.mapped(columns))
     listed: list[Listed] = []
-    for number, cells in enumerate(found[header.table][header.row + 1 :], start=header.row + 2):
-        values = {name: tidy(cells[at]) if at < len(cells) else "" for name, at in header.index.items()}
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, _, cells in rows_below(header, found[header.table]):
+        values = {name: tidy(cell) for name, cell in cells.items()}
         clip = values["clip"]
         rest = (values.get("label", ""), values.get("sha256", ""))
         if clip.count("/") == 2:
-            entry = _of_id(path, number, clip)
-            listed.append(Listed(number, entry.dataset, entry.subject, entry.clip, *rest))
+            listed.append(Listed(number, *_parts_of_id(path, number, clip), *rest))
         elif clip and values.get("subject"):
             listed.append(Listed(number, values.get("dataset", "").lower(), values["subject"], clip, *rest))
         else:
@@ -212,7 +210,7 @@ def _by_names(rows: Mapping[str, Sequence[Annotation]]) -> dict[tuple[int | str,
             if row.aside:
                 continue
             ids = names.setdefault(clip_spelling(row.subject, row.clip), [])
-            name = f"{row.dataset or dataset}/{row.subject}/{row.clip}"
+            name = clip_id(dataset, row)
             if name not in ids:
                 ids.append(name)
     return names

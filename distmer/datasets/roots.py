@@ -61,12 +61,10 @@ def find_root(
 
 def _folder(text: str, option: str, info: DatasetInfo, rule: Callable[[str], str]) -> Place:
     path = place(text, still=True)
-    if not path.is_dir():
-        source = (
-            f"{option} (in the file, by --set"
-            f" {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
-        )
-        if path.is_file():
-            raise BadInput(f"{path} is a file; name the folder that holds it. Correct {source}.")
-        raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")
-    return path.absolute()
+    if path.is_dir():
+        return path.absolute()
+    environment = ", or by the environment variable DISTMER_DATA" if option == "data.root" else ""
+    source = f"{option} (in the file, by --set {option}=…{environment})"
+    if path.is_file():
+        raise BadInput(f"{path} is a file; name the folder that holds it. Correct {source}.")
+    raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")

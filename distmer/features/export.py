@@ -1,11 +1,6 @@
 """Features as files that other code reads: in the folders of the published flow maps, and as .npy in px.
 
-``maps``: ``<subject>/u_test/<0|1|2>/<subject>_<clip> .png``, RGB of 8 bits, R = u, G = v, B = strain, each
-min-max scaled for its clip, as STSTNet and HTNet publish them; ``u_train`` beside it links everybody else's,
-for their trainers look there. Amplitude and zero are lost.
-
-``npy``: ``npy/<data set>/<subject>/<clip>.npy``, float32 (3, H, W): u to the right and v downwards in px of
-the crop, strain in px/px; and ``clips.csv``, one row a clip.
+``docs/data.md`` describes both layouts.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -59,7 +54,8 @@ def require_layout(clips: Sequence[Clip], classes: Sequence[str]) -> None:
 def write_maps(
     folder: Path, clips: Mapping[str, Clip], classes: Sequence[str], parts: Iterable[FeatureSet], size: int
 ) -> int:
-    """Write the published layout, maps of ``size`` px; how many clips.
+    """Write the published layout, maps of ``size`` px; how many clips. ``u_train`` of a subject links the
+    maps of all others, because the published trainers look there.
 
     ``clips``: clip id → clip; ``parts``: their features, some clips at a time.
     """

@@ -1,8 +1,8 @@
 """The SHA-256 of frame files by path, size and times, kept so that a cached run reads no frame.
 
-One Parquet file in the features' place. It is a memory and no truth: the process that extracts a clip hashes
-what it reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it
-at once; the last one's is kept.
+They are in one Parquet file beside the features. Nothing depends on it: the process that extracts a clip
+hashes what it reads, and if the file is lost or damaged, the frames are read once more. If several runs write
+it at once, the last one's is kept.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -35,15 +35,8 @@ log = logging.getLogger(__name__)
 FILE = "frames.parquet"
 # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
 _MIN_AGE = 10 * 10**9
-_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("size", pa.int64()),
-        ("mtime", pa.int64()),
-        ("ctime", pa.int64()),
-        ("sha256", pa.string()),
-    ]
-)
+_TIMES = [(name, pa.int64()) for name in ("size", "mtime", "ctime")]
+_SCHEMA = pa.schema([("path", pa.string()), *_TIMES, ("sha256", pa.string())])
 
 # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
 Stamp = tuple[int, int, int]
@@ -74,13 +67,10 @@ def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) 
     needed = {clip.id: _frames_of(clip, settings or (FeatureConfig(),)) for clip in clips}
     paths = list(dict.fromkeys(path for some in needed.values() for path in some))
     now = time.time_ns()
-    stamps = _stamps(
-        clips, needed
-    )  # taken before the reading: what changes in between has another stamp next time
+    stamps = _stamps(clips, needed)  # before the reading: what changes meanwhile has another one next time
     remembered = _recall(folder / FILE)
-    digests = {
-        path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)
-    }
+    known = {path: remembered.get(path, ((), "")) for path in paths}
+    digests = {path: sha256 for path, (stamp, sha256) in known.items() if stamp == stamps.get(path)}
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
         outcomes = [one for group in pool.map(_digests_or_reasons, _by_file(new)) for one in group]
@@ -126,7 +116,7 @@ def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
 def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
     found: list[str] = []
     for cfg in settings:
-        with suppress(ClipError):  # the clip has no such sequence, which its key will say
+        with suppress(ClipError):  # the clip has no such sequence; the making of its key will say so
             found += frame_paths(clip.source, cfg)
     return found
 
@@ -165,12 +155,12 @@ def _recall(memory: Place) -> dict[str, tuple[Stamp, str]]:
         table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return {}
-    path, size, mtime, ctime, sha256 = (cast(list[Any], column.to_pylist()) for column in table.columns)
-    return dict(zip(path, zip(zip(size, mtime, ctime, strict=True), sha256, strict=True), strict=True))
+    rows = zip(*(cast(list[Any], column.to_pylist()) for column in table.columns), strict=True)
+    return {path: ((size, mtime, ctime), sha256) for path, size, mtime, ctime, sha256 in rows}
 
 
 def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
-    rows = [[path, *stamp, sha256] for path, (stamp, sha256) in sorted(entries.items())]
+    rows = [(path, *stamp, sha256) for path, (stamp, sha256) in sorted(entries.items())]
     buffer = io.BytesIO()
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)

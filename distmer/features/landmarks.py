@@ -12,9 +12,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import dlib
@@ -36,20 +35,12 @@ RIGID = (27, 28, 29, 30, 36, 45)
 _FACE_IN_CROP = (0.06, 0.11, 1.0, 1.06)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FaceLandmarks:
-    """The landmarks of one face.
-
-    Attributes
-    ----------
-    points_L2 : float64 array (68, 2)
-        x and y in px of the full frame.
-    note : str
-        What was noticed: several faces in the frame.
-    """
+class FaceLandmarks(NamedTuple):
+    """The landmarks of one face, float64 (68, 2), x and y in px of the full frame; and what was noticed:
+    several faces in the frame."""
 
     points_L2: PointArray
-    note: str = ""
+    note: str
 
 
 def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -> FaceLandmarks:

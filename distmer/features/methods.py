@@ -1,7 +1,7 @@
 """The flow and the strain that the settings name, ready to be called: distmer's own or the user's.
 
-What a user's code answers is checked each time. A broken one is told by `try_methods` before a clip is
-touched; one that breaks on a single clip is a `MethodError`, which concerns this clip alone.
+The answer of a user's code is checked each time. `try_methods` finds broken code before the extraction
+begins. Code that fails on a single clip is a `MethodError`, which concerns this clip alone.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -86,14 +86,13 @@ class Method:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Methods:
-    """The flow and the strain of some settings."""
+    """The flow and the strain of some settings, and both in a feature key."""
 
     flow: Method
     strain: Method
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """Both in a feature key."""
         return {"flow": self.flow.identity(), "strain": self.strain.identity()}
 
 
@@ -126,10 +125,7 @@ def require_same(cfg: FeatureConfig, planned: Mapping[str, JsonValue]) -> None:
     """
     found = methods(cfg)
     for theirs, method in ((planned["flow"], found.flow), (planned["strain"], found.strain)):
-        if (
-            method.identity(theirs["code"] if isinstance(theirs, dict) and "code" in theirs else None)
-            != theirs
-        ):
+        if method.identity(theirs.get("code") if isinstance(theirs, dict) else None) != theirs:
             raise OtherCode(
                 f"{method.function.kind.what} {method.function.name} on {platform.node()} is not the version"
                 " that this run was planned with; use one version on all nodes, and run again if a file was"

@@ -8,33 +8,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
+from typing import Any
 
 import cv2
 import dlib
 import numpy as np
+import numpy.typing as npt
 
 from distmer.config import FeatureConfig
 from distmer.digests import digest
-from distmer.features.align import crop, eye_transform, transform_points
-from distmer.features.featureset import Unit
+from distmer.features.align import aligned_face
+from distmer.features.featureset import MAPS, Unit
 from distmer.features.flow import dis_fast, subtract_rigid
 from distmer.features.frames import (
     ByteArray,
     ClipError,
     Float32Array,
-    LumaArray,
-    bits_of,
     content,
     decode_flow_map,
-    decode_luma,
-    eight_bits,
     frame_digest,
     read_each,
 )
-from distmer.features.landmarks import PointArray, find_face, model_hash, model_path
+from distmer.features.landmarks import PointArray, model_hash, model_path
 from distmer.features.methods import MethodError, methods
 from distmer.features.plausible import doubt
 from distmer.features.row import FeatureRow
@@ -141,11 +139,14 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[st
         frames = _Frames(frame_paths(request.source, cfg))
     except ClipError as error:  # it has no such sequence
         return FeatureRow(request.clip_id, "", unit, "failed", error=str(error))
-    failure = ""
-    row: FeatureRow | None = None
+    channels: dict[str, npt.NDArray[Any]] = {}
+    failure = note = apex_file = ""
     try:
         try:
-            row = _from_map(request, frames) if unit == "minmax" else _from_frames(request, frames, cfg)
+            if isinstance(request.source, FlowMap):
+                channels = _from_map(frames)
+            else:
+                channels, note, apex_file = _from_frames(request.source, frames, cfg)
         except ClipError as error:
             failure = str(error)
             with suppress(ClipError):
@@ -156,9 +157,11 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[st
     except (BadInput, RunError):
         raise
     except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
-        row, key, failure = None, "", transient_error(error)
-    row = row or FeatureRow(request.clip_id, key, unit, "failed", error=failure)
-    return replace(row, key=key, seconds=time.perf_counter() - begin)
+        channels, key, failure = {}, "", transient_error(error)
+    seconds = time.perf_counter() - begin
+    if not channels:
+        return FeatureRow(request.clip_id, key, unit, "failed", failure, seconds=seconds)
+    return FeatureRow(request.clip_id, key, unit, "ok", "", note, channels, apex_file, seconds)
 
 
 def transient_error(error: Exception) -> str:
@@ -192,23 +195,11 @@ def frame_paths(source: Source, cfg: FeatureConfig) -> list[str]:
 
     ClipError where the settings ask for a sequence that the clip does not have.
     """
-    paths = key_files(source)
+    paths = list(source.images)
     if isinstance(source, FlowMap):
         return paths
     needed = (file for sample in samples(source, cfg) for file in (sample.one, sample.other))
     return [*paths, *(file for file in dict.fromkeys(needed) if file not in paths)]
-
-
-def key_files(source: Source) -> list[str]:
-    """The files of a clip without those of a sequence: the onset, and the apex or the frames among which it
-    is; or the map."""
-    match source:
-        case KeyFrames(onset, apex):
-            return [onset, apex]
-        case ApexSearch(onset, candidates):
-            return [onset, *candidates]
-        case FlowMap(image):
-            return [image]
 
 
 def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Mapping[str, JsonValue]) -> str:
@@ -235,93 +226,61 @@ def _moments(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> dict[str, Js
     return {"sequence": found} if found else {}
 
 
-def _from_map(request: FeatureRequest, frames: _Frames) -> FeatureRow:
+def _from_map(frames: _Frames) -> dict[str, npt.NDArray[Any]]:
     map_HW3 = decode_flow_map(frames.read(), frames.names[0])
-    flow_HW2 = np.ascontiguousarray(map_HW3[..., :2])
-    return FeatureRow(
-        request.clip_id,
-        "",
-        "minmax",
-        "ok",
-        flow_HW2=flow_HW2,
-        strain_HW=np.ascontiguousarray(map_HW3[..., 2]),
-    )
+    return dict(zip(MAPS, np.moveaxis(map_HW3, -1, 0), strict=True))
 
 
-def _require_alike(onset_hw: LumaArray, frame_hw: LumaArray, name: str) -> None:
-    """ClipError unless a frame has the size and the depth of the onset."""
-    if frame_hw.shape != onset_hw.shape:
-        sizes = [f"{w}×{h}" for h, w in (onset_hw.shape, frame_hw.shape)]
-        raise ClipError(
-            f"{name}: it has {sizes[1]} px, the onset {sizes[0]}; all frames of a clip must have one size."
-        )
-    if frame_hw.dtype != onset_hw.dtype:
-        depths = [f"{8 * x.dtype.itemsize}-bit" for x in (onset_hw, frame_hw)]
-        raise ClipError(
-            f"{name}: it is {depths[1]}, the onset {depths[0]}; all frames of a clip must have one depth."
-        )
-
-
-def _without_head(flow_HW2: Float32Array, points_L2: PointArray, cfg: FeatureConfig) -> Float32Array:
-    return subtract_rigid(flow_HW2, points_L2) if cfg.stabilise else flow_HW2
-
-
-def _from_frames(request: FeatureRequest, frames: _Frames, cfg: FeatureConfig) -> FeatureRow:
-    assert not isinstance(request.source, FlowMap)
+def _from_frames(
+    source: KeyFrames | ApexSearch, frames: _Frames, cfg: FeatureConfig
+) -> tuple[dict[str, npt.NDArray[Any]], str, str]:
+    """The channels, the note, and the name of the apex if it was searched for."""
     names, paths = frames.names, frames.paths
-    count, sequence = len(key_files(request.source)), samples(request.source, cfg)
+    count, sequence = len(source.images), samples(source, cfg)
     if count < 2:
         raise ClipError(
             "there is no frame between onset and offset to choose the apex from; annotate the apex."
         )
-    luma_hw = decode_luma(frames.read(), names[0])
-    bits = bits_of(luma_hw)
-    onset_hw = eight_bits(luma_hw, bits)
-    face = find_face(onset_hw, model_path(cfg.landmarks), cfg.detector_side, names[0])
-    transform_23 = eye_transform(face.points_L2, cfg.size)
-    points_L2 = transform_points(face.points_L2, transform_23)
-    onset_HW = crop(onset_hw, transform_23, cfg.size)
+    face = aligned_face(frames.read(), names[0], cfg)
+    onset_HW = face.onset_HW
 
     def aligned(index: int) -> ByteArray:
-        frame_hw = decode_luma(frames.read(), names[index])
-        _require_alike(luma_hw, frame_hw, names[index])
-        crop_HW = crop(eight_bits(frame_hw, bits), transform_23, cfg.size)
+        crop_HW = face.crop(frames.read(), names[index])
         if paths[index] in wanted:
             kept[paths[index]] = crop_HW
         return crop_HW
 
+    def flow(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
+        flow_HW2 = methods(cfg).flow(before_HW, after_HW)
+        return subtract_rigid(flow_HW2, face.points_L2) if cfg.stabilise else flow_HW2
+
     wanted = {file for sample in sequence for file in (sample.one, sample.other)}
     kept = {paths[0]: onset_HW}
     chosen, apex_HW = 1, aligned(1)
-    if isinstance(request.source, ApexSearch):
-        most = motion(onset_HW, apex_HW, points_L2)
+    if isinstance(source, ApexSearch):
+        most = motion(onset_HW, apex_HW, face.points_L2)
         for index in range(2, count):
             candidate_HW = aligned(index)
-            moved = motion(onset_HW, candidate_HW, points_L2)
+            moved = motion(onset_HW, candidate_HW, face.points_L2)
             if moved > most:  # the first one of equals
                 most, chosen, apex_HW = moved, index, candidate_HW
     for index in range(count, len(names)):
         aligned(index)
-
-    def flow(before_HW: ByteArray, after_HW: ByteArray) -> Float32Array:
-        return _without_head(methods(cfg).flow(before_HW, after_HW), points_L2, cfg)
-
     flow_HW2 = flow(onset_HW, apex_HW)
+    strain_HW = methods(cfg).strain(flow_HW2)
     crops = blended(kept, sequence)
-    return FeatureRow(
-        request.clip_id,
-        "",
-        "px",
-        "ok",
-        note="; ".join(part for part in (face.note, doubt(onset_HW, apex_HW, flow_HW2)) if part),
-        onset_HW=onset_HW,
-        apex_HW=apex_HW,
-        flow_HW2=flow_HW2,
-        strain_HW=methods(cfg).strain(flow_HW2),
-        sequence_THW=np.stack(crops) if crops else None,
-        motion_MHW2=np.stack([flow(a, b) for a, b in pairwise(crops)]) if crops else None,
-        apex_file=names[chosen] if isinstance(request.source, ApexSearch) else "",
-    )
+    channels: dict[str, npt.NDArray[Any]] = {"strain": strain_HW, "onset": onset_HW, "apex": apex_HW}
+    channels |= _components(flow_HW2)
+    channels |= {f"crop{t}": crop_HW for t, crop_HW in enumerate(crops, start=1)}
+    for t, (before_HW, after_HW) in enumerate(pairwise(crops), start=1):
+        channels |= _components(flow(before_HW, after_HW), t)
+    note = "; ".join(part for part in (face.note, doubt(onset_HW, apex_HW, flow_HW2)) if part)
+    return channels, note, names[chosen] if isinstance(source, ApexSearch) else ""
+
+
+def _components(flow_HW2: Float32Array, step: int | str = "") -> dict[str, npt.NDArray[Any]]:
+    """The channels u and v of a flow, or those of a step of the sequence."""
+    return {f"u{step}": flow_HW2[..., 0], f"v{step}": flow_HW2[..., 1]}
 
 
 def motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:

@@ -3,11 +3,9 @@ time.
 
 The energy and its minimisation are those of Zach, Pock & Bischof (2007) as Sánchez Pérez, Meinhardt-Llopis &
 Facciolo (2013, IPOL) write them down, with the median filter and the defaults that OpenCV documents for its
-``DualTVL1OpticalFlow``. OpenCV makes several passes over an image for each of some hundred steps, with a
-branch and a `hypot` in each pixel. Here a step is twenty operations of NumPy and OpenCV, each on both
-components of the flow at once, in memory that is allocated once a level.
-
-One thread, nothing random, and one pair at a time: the bits do not depend on what else is computed.
+``DualTVL1OpticalFlow``. OpenCV visits each pixel several times a step, with a branch and a `hypot`. Here a
+step is twenty operations on whole arrays, on both components of the flow at once, in memory that is allocated
+once a level. It runs on one thread, so the bits do not depend on what else is computed.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -105,14 +104,6 @@ def _generate(
     write(root / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
 
 
-class _Site(Protocol):
-    """Where clips are put, whole."""
-
-    def holds(self, clip: AnnotatedClip) -> bool: ...
-
-    def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None: ...
-
-
 class _Disk:
     """A clip's folder is written beside the root and moved to its place."""
 
@@ -128,15 +119,13 @@ class _Disk:
     def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None:
         target = self._root / clip_folder(clip)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(self._root.name, self._root.parent) as unfinished:
+        beside = self._root.name, self._root.parent
+        with temporary_folder(*beside) as unfinished:
             for name, data in frames.items():
                 (unfinished / name).write_bytes(data)
             unfinished.chmod(target.parent.stat().st_mode)
             if target.exists() and not self.holds(clip):
-                with (
-                    temporary_folder(self._root.name, self._root.parent) as broken,
-                    suppress(FileNotFoundError),
-                ):
+                with temporary_folder(*beside) as broken, suppress(FileNotFoundError):
                     target.rename(broken / "clip")  # not whole: no clip of ours was ever put there so
             with suppress(OSError):  # another process was first: its bytes are the same
                 unfinished.rename(target)
