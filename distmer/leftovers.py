@@ -128,11 +128,10 @@ def _host() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine was started, in the kernel's ticks.
+    """When a process of this machine was started, in the kernel's ticks; None if there is no such process, 0
+    if that is not known.
 
-    None if there is no such process, 0 if that is not known.
-
-    An id is used again, and the time of day can be set. The ticks since the machine's start cannot.
+    An id is used again, and the time of day can be set; the ticks since the machine's start cannot.
     """
     if Path("/proc/self/stat").exists():
         try:

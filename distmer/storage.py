@@ -158,10 +158,10 @@ Place = Path | RemotePath
 
 
 def place(text: str, *, still: bool = False) -> Place:
-    """The place that a user named: a path (``~`` is the home folder), or an address.
+    """The place that a user named: a path (``~`` is the home folder), or an address. ``still``: nothing
+    changes there while we read, so listings may be kept.
 
-    ``still``: nothing changes there while we read, so listings may be kept. BadInput for an address that
-    cannot be opened, and for one that holds credentials or options.
+    BadInput for an address that cannot be opened, and for one that holds credentials or options.
     """
     if "://" not in text:
         return Path(text).expanduser()
@@ -180,10 +180,8 @@ def place(text: str, *, still: bool = False) -> Place:
 
 
 def anchored(text: str, base: Place) -> str:
-    """A place that a setting names, made absolute: relative paths are below ``base``.
-
-    BadInput for an address with credentials in it.
-    """
+    """A place that a setting names, made absolute: relative paths are below ``base``. BadInput for an address
+    with credentials in it."""
     if "://" in text:
         return _without_credentials(text)
     local = Path(text).expanduser()
@@ -241,10 +239,8 @@ def write(path: Place, data: bytes) -> None:
 
 
 def files(folder: Place, suffix: str = "") -> dict[str, fs.FileInfo]:
-    """Every finished file below a folder: relative name → size and time of modification, sorted by name.
-
-    Half-written temporaries are never among them. A folder that is not there has no files.
-    """
+    """Every finished file below a folder, without temporary ones: relative name → size and time of
+    modification, sorted by name. A folder that is not there has no files."""
     _, base = arrow(folder)
     found = _infos(folder, recursive=True)
     names = {info.path[len(base) :].lstrip("/"): info for info in found if info.is_file}

@@ -28,22 +28,11 @@ def assemble(
     include: Mapping[str, int] | None = None,
     include_file: str = "",
 ) -> Manifest:
-    """The manifest of a protocol, in the order of sets, subjects and clips whatever the sheets' order.
+    """The manifest of a protocol, in the order of sets, subjects and clips, whatever the order of the sheets.
 
-    Parameters
-    ----------
-    protocol : Protocol
-    rows : mapping
-        Data set → its annotations.
-    include : mapping, optional
-        Clip id → line of the list that names the protocol's clips; None: all clips belong that have a class.
-    include_file : str
-        The list's name, for messages.
-
-    Raises
-    ------
-    BadInput
-        The list names a data set that the protocol does not have.
+    ``rows``: data set → its annotations. ``include``: clip id → line of the list that names the protocol's
+    clips; None: all clips belong that have a class. ``include_file`` is the list's name, for messages.
+    BadInput where the list names a data set that the protocol does not have.
     """
     found = {row.emotion for own in rows.values() for row in own if row.emotion}
     classes = protocol.classes or tuple(sorted(found, key=natural))
@@ -78,7 +67,7 @@ def assemble(
 
 
 def refuse_one_subject_as_two(dataset: str, rows: Sequence[Annotation]) -> None:
-    """BadInput where two subjects of a data set differ only in zeros, blanks or case: a person who stood in
+    """BadInput where two subjects of a data set differ only in zeros, blanks or case: one person would be in
     training and in test."""
     first: dict[tuple[str, str], Annotation] = {}
     for row in (row for row in rows if row.subject):

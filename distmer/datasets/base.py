@@ -1,8 +1,7 @@
 """What a data set is: where it lies, how its annotation is read, and what all sheets share.
 
-A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which
-of them belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that
-cannot be used but does not belong either is never counted as lost.
+A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion.
+``assemble.py`` decides afterwards which of them belong to a protocol, and under which class.
 """
 
 from __future__ import annotations
@@ -75,12 +74,10 @@ def emotion_name(text: str) -> str:
 def image_folder(
     root: Place, names: Sequence[str], subject_folder: str, folders: Sequence[str] = ()
 ) -> Place:
-    """The first of the named folders that holds a subject's folder.
+    """The first of the named folders that holds a subject's folder. BadInput says what was looked for.
 
-    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: where
+    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: if
     the sheet lies in the common root, its frames lie in one of them.
-
-    BadInput, which says what was looked for, where there is none.
     """
     starts = [root, *(folder for own in folders for folder in _children(root, own))]
     for start, name in product(starts, names):
@@ -102,16 +99,9 @@ def with_frames(
 ) -> Annotation:
     """A sheet's row with its errata applied and its key frames found, or with the problem.
 
-    Parameters
-    ----------
-    row : Annotation
-        Its subject, clip and emotion are spelled as in the folders' names; the rest is as typed.
-    folder : callable
-        Row → where the clip's frames lie. Asked only of names that are safe.
-    images : path or remote place
-        The folder of all frames, which no row may lead out of.
-    options : ReadOptions
-        What to do without an apex, and the errata.
+    The row's subject, clip and emotion are spelled as in the folders' names; the rest is as typed. ``folder``
+    says where the frames of a row lie; it is asked only of names that are safe. ``images`` is the folder of
+    all frames, which no row may lead out of.
     """
     if row.problem or row.aside:
         return row
@@ -137,10 +127,8 @@ def with_frames(
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable.
-
-    Text from a sheet must not lead out of the data root.
-    """
+    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
+    data root."""
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):

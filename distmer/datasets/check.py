@@ -34,10 +34,7 @@ def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 def mismatches(manifest: Manifest) -> list[str]:
     """Each difference from what was published, as a sentence: a count, a clip of the published list, an
-    exclusion that no row has.
-
-    A run is stamped ``counts-mismatch`` when there is any.
-    """
+    exclusion that no row has. A run is stamped ``counts-mismatch`` when there is any."""
     found = by_class(manifest)
     subjects = counts(manifest)
     lines: list[str] = []

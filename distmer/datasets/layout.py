@@ -94,10 +94,7 @@ def _there(folder: Place, images: Place, row: Annotation, named: Mapping[int, Pl
 
 def padded(prefix: str, width: int) -> Callable[[str], str]:
     """A function that spells a subject: "1", "01", "sub1" or "spNO.1" becomes ``prefix`` and a zero-padded
-    number.
-
-    Other text stays as it is, and fails later because there is no such folder.
-    """
+    number. Other text stays as it is, and fails later because there is no such folder."""
 
     def spell(text: str) -> str:
         number = subject_number(text)

@@ -1,9 +1,8 @@
-"""Lists of clips: reading one for ``data.include``, and writing one with ``distmer data list`` and
-``data lock``.
+"""Lists of clips: reading one for ``data.include``, and writing one with ``distmer data list`` and ``data
+lock``.
 
-A list is a text file of clip ids, or a table (CSV or Excel) with a column ``clip``. In a table, ``clip``
-holds ids, or clips' names beside a column ``subject``; the data set is then a column too, or found by the two
-names. A table with a column ``sha256`` pins the clips' content.
+A list is a text file of clip ids, or a table (CSV or Excel) with a column ``clip``: ids, or names beside a
+column ``subject``. A column ``dataset`` may be left out. A column ``sha256`` pins the clips' content.
 """
 
 from __future__ import annotations

@@ -161,12 +161,11 @@ def protocol_names() -> list[str]:
 def load_protocol(
     name: str, known_sets: Mapping[str, Any], own_set: Callable[[str, Place], str] = lambda key, folder: key
 ) -> Protocol:
-    """The protocol of a built-in name or a YAML path.
+    """The protocol of a built-in name or a YAML path. BadInput names the nearest built-in one, or the field
+    that is wrong.
 
     ``own_set``: a key of ``sets`` and the protocol's folder → the data set's name; asked before
     ``known_sets``.
-
-    BadInput names the nearest built-in one, or the field that is wrong.
     """
     own = is_own(name)
     if not own and name not in protocol_names():

@@ -1,8 +1,7 @@
 """Annotation sheets: finding the coding sheet in a data set's folder, and reading its rows by column name.
 
-The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in
-between, and copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what
-it means. Every row below the header becomes an `Annotation`, also one that is no clip.
+The header row is searched for: SAMM's is on line 14, the CASME sheets have columns without a name, and copies
+that went through pandas have "Unnamed: 2". Every cell is text until a loader says what it means.
 """
 
 from __future__ import annotations
@@ -82,25 +81,14 @@ def read_sheet(
     given: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Annotation]:
-    """The rows below the header that are not blank, with the text of their cells.
+    """The rows below the header of an Excel sheet or text table that are not blank, with the text of their
+    cells.
 
     A row of fewer than three filled cells among the needed columns is a note, a total or a leftover: it is
-    returned with ``aside``.
+    returned with ``aside``. ``given`` maps fields to headings (``data.columns``). ``say`` is told which
+    columns were taken for what.
 
-    Parameters
-    ----------
-    path : path or remote place
-        An Excel sheet, or a text table.
-    columns : Columns
-    given : mapping, optional
-        Field → heading, as ``data.columns`` has it.
-    say : callable
-        Is told which columns were taken for what.
-
-    Raises
-    ------
-    BadInput
-        The file is no sheet, no row of it names all columns, or two columns have one heading.
+    BadInput where the file is no sheet, no row of it names all columns, or two columns have one heading.
     """
     found = tables(path)
     wanted = columns.mapped(given or {})

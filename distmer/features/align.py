@@ -89,47 +89,20 @@ def aligned_face(data: bytes, name: str, cfg: FeatureConfig) -> AlignedFace:
 
 
 def eye_centres(points_L2: PointArray) -> PointArray:
-    """The centres of the two eyes: each is the mean of the eye's two corners.
-
-    The lids are not averaged, because the centre must not follow a blink.
-
-    Parameters
-    ----------
-    points_L2 : float64 array (68, 2)
-        Landmarks, x and y in px.
-
-    Returns
-    -------
-    float64 array (2, 2)
-        The viewer's left eye, then the right one; x and y in px.
-    """
+    """The centres of the viewer's left eye and of the right one (float64 (2, 2), x and y in px), from 68
+    landmarks: each is the mean of the eye's two corners. The lids are not averaged, because the centre must
+    not follow a blink."""
     return np.stack(
         [points_L2[list(LEFT_EYE_CORNERS)].mean(axis=0), points_L2[list(RIGHT_EYE_CORNERS)].mean(axis=0)]
     )
 
 
 def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
-    """The similarity that puts the eyes at (.30, .37) and (.70, .37) of the crop.
+    """The similarity that puts the eyes at (.30, .37) and (.70, .37) of a crop of ``size`` px: from px of the
+    frame, in which the 68 landmarks are, to px of the crop.
 
     Fractions are of ``size − 1``, the distance between the first and the last pixel centre, so that a
-    mirrored crop has its eyes in the same two places.
-
-    Parameters
-    ----------
-    points_L2 : float64 array (68, 2)
-        Landmarks of the onset, x and y in px of the frame.
-    size : int
-        Side of the crop, px.
-
-    Returns
-    -------
-    float64 array (2, 3)
-        [[a, −b, tx], [b, a, ty]], from px of the frame to px of the crop.
-
-    Raises
-    ------
-    ClipError
-        The eyes lie less than 8 px apart.
+    mirrored crop has its eyes in the same two places. ClipError where the eyes lie less than 8 px apart.
     """
     left, right = (complex(x, y) for x, y in eye_centres(points_L2))
     if abs(right - left) < _MIN_EYE_DISTANCE:
@@ -146,23 +119,11 @@ def eye_transform(points_L2: PointArray, size: int) -> TransformArray:
 
 
 def crop(frame_HW: ByteArray, transform_23: TransformArray, size: int) -> ByteArray:
-    """The aligned crop of a frame; beyond the frame its edge is repeated.
+    """The aligned crop (uint8, ``size`` × ``size`` px) of a grey frame; beyond the frame its edge is
+    repeated.
 
-    Shrinking by f takes one pixel in f, so the frame is low-passed first, by a Gaussian of sigma (f − 1) / 2
-    px: aliasing would flicker between onset and apex, and flow would read it as motion.
-
-    Parameters
-    ----------
-    frame_HW : uint8 array (H, W)
-        A grey frame.
-    transform_23 : float64 array (2, 3)
-        From `eye_transform`.
-    size : int
-        Side of the crop, px.
-
-    Returns
-    -------
-    uint8 array (size, size)
+    To shrink by f, a warp takes one pixel in f. So the frame is low-passed first, by a Gaussian of sigma (f −
+    1) / 2 px: aliasing would flicker between onset and apex, and flow would read it as motion.
     """
     factor = 1 / float(np.hypot(transform_23[0, 0], transform_23[1, 0]))
     if factor > 1:

@@ -59,10 +59,8 @@ class Frames:
 def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) -> Frames:
     """The digests of all frames of these clips that features of any of these ``settings`` need.
 
-    Only files that are new to the memory at ``place``, or have changed, are read.
-
-    A file that cannot be read is a reason and no exception. RunError where an object store is away or
-    refuses.
+    Only files that are new to the memory in ``folder``, or have changed, are read. A file that cannot be read
+    is a reason and no exception. RunError where an object store is away or refuses.
     """
     needed = {clip.id: _frames_of(clip, settings or (FeatureConfig(),)) for clip in clips}
     paths = list(dict.fromkeys(path for some in needed.values() for path in some))

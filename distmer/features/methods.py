@@ -27,10 +27,8 @@ from distmer.types import BadInput, JsonValue, OtherCode
 
 
 class MethodError(Exception):
-    """A user's flow or strain cannot be used on this clip.
-
-    The message is one sentence: what it did, and where in the user's code.
-    """
+    """A user's flow or strain cannot be used on this clip. The message is one sentence: what it did, and
+    where in the user's code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +62,9 @@ class Method:
         return np.ascontiguousarray(answer)
 
     def identity(self, modules: Iterable[str] | None = None) -> JsonValue:
-        """It in a feature key: the name of distmer's own, whose code FEATURE_EPOCH stands for.
-
-        Of a user's own also its options, its distribution, and the digests of all modules of its own:
-        ``modules``, where another process has found them.
-        """
+        """It in a feature key: the name of distmer's own, whose code FEATURE_EPOCH stands for. Of a user's
+        own also its options, its distribution, and the digests of all modules of its own: ``modules``, where
+        another process has found them."""
         function = self.function
         if function.is_own:
             return function.setting if function.options else function.name
@@ -97,11 +93,8 @@ class Methods:
 
 
 def methods(cfg: FeatureConfig) -> Methods:
-    """The flow and the strain of these settings. What they name is imported once.
-
-    Raises BadInput for an unknown name or option (with the nearest one), and for code that raises when it is
-    imported or made.
-    """
+    """The flow and the strain of these settings. What they name is imported once. BadInput for an unknown
+    name or option (with the nearest one), and for code that raises when it is imported or made."""
     return _methods(cfg.model_dump_json(include={"flow", "strain"}))
 
 
@@ -119,10 +112,8 @@ def portable(cfg: FeatureConfig) -> FeatureConfig:
 
 
 def require_same(cfg: FeatureConfig, planned: Mapping[str, JsonValue]) -> None:
-    """OtherCode unless the flow and the strain here are those that another process has planned with.
-
-    ``planned`` is its `Methods.identity`. The features are stored under it.
-    """
+    """OtherCode unless the flow and the strain here are those that another process has planned with:
+    ``planned``, its `Methods.identity`. The features are stored under it."""
     found = methods(cfg)
     for theirs, method in ((planned["flow"], found.flow), (planned["strain"], found.strain)):
         if method.identity(theirs.get("code") if isinstance(theirs, dict) else None) != theirs:
@@ -135,11 +126,10 @@ def require_same(cfg: FeatureConfig, planned: Mapping[str, JsonValue]) -> None:
 
 def try_methods(cfg: FeatureConfig) -> None:
     """Call a user's flow and strain with a random pair of crops, before anything expensive is begun.
-
     distmer's own are not tried: their tests do it.
 
-    Raises BadInput where one raises (with its file and line), answers with another shape or type, or with
-    something that is no number, or with other numbers the second time.
+    BadInput where one raises (with its file and line), answers with another shape or type, or with something
+    that is no number, or with other numbers the second time.
     """
     if not all(method.function.is_own for method in (methods(cfg).flow, methods(cfg).strain)):
         _tried(cfg.model_dump_json(include={"flow", "strain", "size"}))

@@ -54,25 +54,13 @@ class FeatureRequest:
 def clip_key(source: Source, cfg: FeatureConfig, digest_of: Callable[[str], str] = frame_digest) -> str:
     """The identity of a clip's features, 64 hexadecimal digits: SHA-256 over everything that can change them.
 
-    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings,
-    the hash of the landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have
+    That is: the bytes of its frames in order, the kind of source, and for frames the extraction settings, the
+    hash of the landmark model's bytes, FEATURE_EPOCH, OpenCV's major.minor version (minor releases have
     changed how warps round) and dlib's major version (its detector and regression have not changed within
     one). Never a path, a name or a time.
 
-    Parameters
-    ----------
-    source : Source
-        The clip's frame files.
-    cfg : FeatureConfig
-    digest_of : callable
-        Gives the SHA-256 of a frame file's bytes; by default it reads them.
-
-    Raises
-    ------
-    ClipError
-        A frame file is missing or unreadable.
-    BadInput
-        The landmark model is missing or unreadable.
+    ``digest_of`` gives the SHA-256 of a frame file's bytes; by default it reads them. ClipError where a frame
+    file is missing or unreadable, BadInput where the landmark model is.
     """
     return _key(source, [digest_of(path) for path in frame_paths(source, cfg)], cfg, extraction(cfg))
 
@@ -82,19 +70,15 @@ def extract(
 ) -> FeatureRow:
     """The features of one clip, with the same bits in any process.
 
-    ``settings`` is the `extraction` of the process that planned it, if another did.
+    ``settings`` is the `extraction` of the process that planned it, if another did. OpenCV works on one
+    thread meanwhile, because sums over two threads differ in the last digits.
 
-    A clip that cannot be used is a failed row, not an exception. A ClipError is a function of the clip's
-    bytes, and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row
-    has no key, so the user is told and nothing is stored. OpenCV works on one thread meanwhile, because sums
-    over two threads differ in the last digits.
+    A clip that cannot be used is a failed row, not an exception. A ClipError follows from the clip's bytes,
+    and its row has their key. Any other exception may pass (memory ran out, a disk was full): its row has no
+    key, so the user is told and nothing is stored.
 
-    Raises
-    ------
-    BadInput
-        The landmark model is missing or cannot be loaded, which concerns every clip.
-    RunError
-        An object store is away, which concerns every clip too.
+    What concerns every clip is raised: BadInput where the landmark model cannot be loaded, RunError where an
+    object store is away.
     """
     with one_thread():
         return _extracted(request, cfg, settings or extraction(cfg))
@@ -165,7 +149,7 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[st
 
 
 def transient_error(error: Exception) -> str:
-    """The sentence for an exception that says nothing about the clip's bytes."""
+    """The sentence for an exception that may pass: it says nothing about the clip's bytes."""
     if isinstance(error, MethodError):
         return f"{error} Nothing is stored of the clip, and the next run tries it again."
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(": .")
@@ -177,10 +161,7 @@ def transient_error(error: Exception) -> str:
 
 def extraction(cfg: FeatureConfig) -> dict[str, JsonValue]:
     """What changes the features that are extracted from frames: the settings, and the code of a user's flow
-    or strain.
-
-    Where the landmark model lies is not part of it; its bytes are, in the key.
-    """
+    or strain. The path of the landmark model is not part of it; the model's bytes are in the key."""
     apart = {"landmarks", "flow", "strain", *(() if cfg.frames else ("frames", "sampling"))}
     return {**cfg.model_dump(mode="json", exclude=apart), **methods(cfg).identity}
 
@@ -191,10 +172,8 @@ def unit_of(source: Source) -> Unit:
 
 
 def frame_paths(source: Source, cfg: FeatureConfig) -> list[str]:
-    """The files of a clip, in order: the onset first, and at the end what only a sequence needs.
-
-    ClipError where the settings ask for a sequence that the clip does not have.
-    """
+    """The files of a clip, in order: the onset first, and at the end what only a sequence needs. ClipError
+    where the settings ask for a sequence that the clip does not have."""
     paths = list(source.images)
     if isinstance(source, FlowMap):
         return paths
@@ -284,10 +263,8 @@ def _components(flow_HW2: Float32Array, step: int | str = "") -> dict[str, npt.N
 
 
 def motion(onset_HW: ByteArray, candidate_HW: ByteArray, points_L2: PointArray) -> float:
-    """How far the face has moved since the onset: mean flow in the landmarks' hull, px.
-
-    Always stabilised, whatever the settings: the frame in which the head is furthest off is not the apex.
-    """
+    """How far the face has moved since the onset: mean flow in the landmarks' hull, px. It is always
+    stabilised, because the frame in which the head is furthest off is not the apex."""
     flow_HW2 = subtract_rigid(dis_fast(onset_HW, candidate_HW), points_L2)
     hull = np.asarray(cv2.convexHull(np.rint(points_L2).astype(np.int32)), dtype=np.int32)
     face_HW = np.asarray(cv2.fillConvexPoly(np.zeros(onset_HW.shape, np.uint8), hull, 1), dtype=np.uint8) > 0

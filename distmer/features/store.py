@@ -72,11 +72,8 @@ class FeatureStore:
 
     @property
     def index(self) -> Mapping[str, Stored]:
-        """Every stored key → what is said of it.
-
-        Read once, and kept up to date by what this object writes; an unreadable part is warned about, and
-        absent.
-        """
+        """Every stored key → what is said of it. Read once, and kept up to date by what this object writes;
+        an unreadable part is warned about, and absent."""
         if self._known is None:
             self._known = self._read_index()
         return self._known
@@ -106,20 +103,17 @@ class FeatureStore:
             self._write_part(to_table(part, height, width, self._frames).select(self._columns))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
-        """Those of a list of (clip id, key) whose extraction failed, with the reason.
-
-        Reads no map. BadInput where one is not stored.
-        """
+        """Those of a list of (clip id, key) whose extraction failed, with the reason. BadInput where one is
+        not stored."""
         self._require(entries)
         stored = ((clip, self.index[key]) for clip, key in entries)
         return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
 
     def load(self, entries: _Entries, channels: Sequence[str] | None = None) -> FeatureSet:
-        """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
+        """The features of a list of (clip id, key), in its order; failed clips become ``failures``. With
+        ``channels``, only these are read, because a sequence is large.
 
-        With ``channels``, only these are read, for a sequence is large.
-
-        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of
+        BadInput when features are not there or a part is damaged (remedy: extract again), and for maps of
         several sizes.
         """
         while True:

@@ -80,10 +80,8 @@ class Index:
 
 
 def index(path: str) -> Index:
-    """The frames of a video, without decoding one.
-
-    ClipError for what is no video, holds no frame, or is cut short; and for a file that is not there.
-    """
+    """The frames of a video, without decoding one. ClipError for what is no video, holds no frame, or is cut
+    short; and for a file that is not there."""
     if "://" in path:
         return _read_index(path)
     try:
@@ -101,10 +99,11 @@ def _kept_index(path: str, size: int, mtime: int, ctime: int) -> Index:  # size 
 
 
 def read_frames(path: str, numbers: Sequence[int]) -> Iterator[bytes]:
-    """The frames of these numbers, from 1, as PGM images, one after the other: one frame is held at a time.
+    """The frames of these numbers, from 1, as PGM images, one after the other; one frame is held at a time.
+    Ascending numbers are read in one pass.
 
-    Ascending numbers are read in one pass. ClipError as for `index`, for a number that the video does not
-    have, and for a frame that cannot be decoded.
+    ClipError as for `index`, for a number that the video does not have, and for a frame that cannot be
+    decoded.
     """
     found = index(path)
     name = PurePath(path).name

@@ -88,10 +88,8 @@ def stream(*tags: int | str) -> np.random.Generator:
 
 
 def annotated_clips(options: SyntheticConfig) -> tuple[AnnotatedClip, ...]:
-    """Every clip, in the order of sets, subjects and names.
-
-    The clips outside the three classes stand last of their subject.
-    """
+    """Every clip, in the order of sets, subjects and names. The clips outside the three classes stand last of
+    their subject."""
     labels = _labels_by_subject(options)
     sets = _sets_of_subjects(options.subjects)
     performed = _atypical(options, labels)
@@ -133,10 +131,8 @@ def _shares(total: int, weights: tuple[float, ...]) -> list[int]:
 
 
 def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
-    """Subject → class of each clip.
-
-    The totals are exact. Subjects differ in number and mix, and some have no surprise.
-    """
+    """Subject → class of each clip. The totals are exact; subjects differ in number and mix, and some have no
+    surprise."""
     rng = stream(options.seed, "people")
     n = options.subjects
     sparse = {index for index in range(n) if index % 6 == 4}  # as in SAMM and CASME: 1 to 3 clips
@@ -163,11 +159,8 @@ def _interleaved(quota: list[int]) -> list[int]:
 
 
 def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[int, int], int]:
-    """(subject, clip) → the class whose movement it performs.
-
-    An exact share of each class moves like another one, rather than a chance per clip: it bounds what any
-    model can reach, and it keeps the difficulty alike from seed to seed.
-    """
+    """(subject, clip) → the class whose movement it performs. An exact share of each class moves like another
+    one: it bounds what any model can reach, and keeps the difficulty alike from seed to seed."""
     share = DIFFICULTIES[options.difficulty].atypical
     performed = {(p, k): label for p, own in enumerate(labels) for k, label in enumerate(own)}
     for label in range(len(CLASSES)):
