@@ -1,7 +1,5 @@
 """Face alignment: one similarity, from the eyes of the onset, for all frames of a clip."""
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass

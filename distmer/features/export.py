@@ -3,8 +3,6 @@
 ``docs/data.md`` describes both layouts.
 """
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import csv

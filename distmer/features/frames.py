@@ -4,8 +4,6 @@ A frame is named by its image file, or as ``clip.mp4#46``: frame 46 of a video (
 Every failure is a ClipError a user can act on.
 """
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import hashlib

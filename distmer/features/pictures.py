@@ -1,7 +1,5 @@
 """Maps and frames as pictures: flow as colours, strain as heat, and where the face was found."""
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import cv2

@@ -1,8 +1,6 @@
 """Pairs of onset and apex that cannot be what a sheet says: the same picture twice, a black apex, another
 person."""
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import numpy as np

@@ -5,8 +5,6 @@ blends the two frames about a moment, by their distance to it: simpler than the 
 of the field (TIM; Zhou, Zhao & Pietikäinen 2011; Pfister et al. 2011), and with other results.
 """
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 from bisect import bisect_right

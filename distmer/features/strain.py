@@ -8,8 +8,6 @@ face, so the outermost 4 px (in a crop of 128) are set to zero. The copies of pu
 border, but divide Sobel by its gain of 8, which their originals do not.
 """
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import cv2
