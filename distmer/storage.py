@@ -4,8 +4,7 @@ A local place is a `pathlib.Path`. A remote one is a `RemotePath`, which has the
 For both, `write` writes a file, `files` lists all files below a folder, and `delete` deletes.
 
 Credentials and the server's address come from the environment of the process, or from the role of its
-machine, as the tools of AWS and Google have them (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
-AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS). They never come from a setting, because settings are kept
+machine, as the tools of AWS and Google have them. They never come from a setting, because settings are kept
 with the run.
 
 An object store that refuses or is away is a RunError of one sentence. A local disk that refuses is an
@@ -15,11 +14,13 @@ built on pyarrow.
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -236,6 +237,13 @@ def write(path: Place, data: bytes) -> None:
         if isinstance(error, OSError) and error.filename in (None, str(unfinished)):
             error.filename = str(path)  # for the message: a failed write, unlike a failed open, names no file
         raise
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def files(folder: Place, suffix: str = "") -> dict[str, fs.FileInfo]:

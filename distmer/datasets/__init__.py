@@ -1,8 +1,5 @@
-"""Data sets: official layouts read into one manifest of clips.
-
-``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads
-and writes nothing.
-"""
+"""Data sets: official layouts read into one manifest of clips. `load_manifest` is the entry; each module with
+a ``DATASET`` is a data set. An import of this package reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -68,22 +65,11 @@ def load_manifest(
 ) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 
-    Only the embedded data set writes: it is generated when it is not there yet.
+    Only the embedded data set writes: it is generated in ``workspace_data`` when it is not there yet.
+    ``progress`` and ``meanwhile`` are as in `distmer.datasets.synthetic.ensure`, and not called for any other
+    data set; ``rule`` is as in `distmer.datasets.roots.find_root`.
 
-    Parameters
-    ----------
-    data : DataConfig
-    workspace_data : path or remote place
-        Where the embedded data set is generated.
-    progress, meanwhile : callable
-        As in `distmer.datasets.synthetic.ensure`; not called for any other data set.
-    rule : callable
-        As in `distmer.datasets.roots.find_root`.
-
-    Raises
-    ------
-    BadInput
-        A root or sheet is not there, no clip can be used, or all are of one class.
+    BadInput where a root or sheet is not there, no clip can be used, or all are of one class.
     """
     protocol, known = _protocol_of(data)
     lists = published_lists(data.protocol, protocol)
@@ -112,23 +98,18 @@ def load_manifest(
         if data.subjects == "distinct":
             refuse_one_subject_as_two(name, rows[name])
     entries, lost = ({}, []) if include is None else resolve(place(data.include or ""), include, rows)
-    lines = None if include is None else {clip: entry.line for clip, entry in entries.items()}
-    manifest = assemble(protocol, rows, lines, data.include or "")
+    manifest = assemble(protocol, rows, None if include is None else entries)
     manifest = replace(
         manifest,
         failures=(*manifest.failures, *lost),
         listed=lists if include is None else {},
         readings=tuple(readings),
-        editions={name: text for name, own in rows.items() if (text := _edition(name, own))},
+        editions={name: text for name, own in rows.items() if (text := edition_of(name, own))},
         pinned={clip: entry.sha256 for clip, entry in entries.items() if entry.sha256},
     )
     if manifest.problems and is_own(data.protocol):
         raise BadInput(f"{manifest.problems[0]}.")
     return _checked(replace(manifest, changed=tuple(other_labels(manifest, entries))))
-
-
-def _edition(dataset: str, rows: Sequence[Annotation]) -> str:
-    return edition_of(dataset, {f"{row.subject}/{row.clip}": row.emotion for row in rows})
 
 
 def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:

@@ -6,13 +6,12 @@ Pure, once the rows are read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import natural, plain_number, spelling
-from distmer.registry import nearest
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
@@ -25,14 +24,12 @@ class Excluded(ClipFailure):
 def assemble(
     protocol: Protocol,
     rows: Mapping[str, Sequence[Annotation]],
-    include: Mapping[str, int] | None = None,
-    include_file: str = "",
+    include: Collection[str] | None = None,
 ) -> Manifest:
     """The manifest of a protocol, in the order of sets, subjects and clips, whatever the order of the sheets.
 
-    ``rows``: data set → its annotations. ``include``: clip id → line of the list that names the protocol's
-    clips; None: all clips belong that have a class. ``include_file`` is the list's name, for messages.
-    BadInput where the list names a data set that the protocol does not have.
+    ``rows``: data set → its annotations. ``include``: the ids of the protocol's clips; None: all clips belong
+    that have a class.
     """
     found = {row.emotion for own in rows.values() for row in own if row.emotion}
     classes = protocol.classes or tuple(sorted(found, key=natural))
@@ -52,7 +49,6 @@ def assemble(
             else:
                 failures.append(verdict)
         problems += _unmet(protocol, dataset, own, include is None)
-    failures += _missing(include or {}, include_file, rows)
     counted = protocol.published.items()
     return Manifest(
         protocol=protocol.name,
@@ -86,7 +82,7 @@ def clip_id(dataset: str, row: Annotation) -> str:
 
 
 def _judge_of(
-    protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None
+    protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Collection[str] | None
 ) -> Callable[[Annotation, Annotation | None], Clip | ClipFailure | Excluded]:
     """A function that says what becomes of a row, which may repeat an earlier one."""
     part = protocol.sets[dataset]
@@ -174,26 +170,3 @@ def _hint(dataset: str, name: str, known: set[str]) -> str:
     # Most names of clips are alike, so only one that differs in a character is a hint.
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9 if "/" in name else 0.75)
     return f" (did you mean {dataset}/{close[0]}?)" if close else ""
-
-
-def _missing(
-    include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Annotation]]
-) -> list[ClipFailure]:
-    """The listed clips that no row describes."""
-    there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
-    known = {*rows, *(name.split("/")[0] for name in there)}
-    failures: list[ClipFailure] = []
-    for name, line in include.items():
-        dataset = name.split("/")[0]
-        if dataset not in known:
-            raise BadInput(
-                f"{file} line {line}: {dataset!r} is no data set of the protocol; {nearest(dataset, known)}"
-            )
-        if name not in there:
-            failures.append(
-                ClipFailure(
-                    name,
-                    f"{file} line {line}: no row or folder describes {name}; correct the id, or the data.",
-                )
-            )
-    return failures

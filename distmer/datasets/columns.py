@@ -55,10 +55,8 @@ class Header:
 
 
 def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> Header:
-    """The first row of the tables that heads all needed columns.
-
-    BadInput where no row does, or where two columns have the heading of one field.
-    """
+    """The first row of the tables that heads all needed columns. BadInput where no row does, or where two
+    columns have the heading of one field."""
     for name, table in found.items():
         for number, cells in enumerate(table):
             places = _places(cells, columns)

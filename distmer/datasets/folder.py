@@ -1,13 +1,10 @@
-"""Bring your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+"""Your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+``docs/data.md`` describes its columns, which ``data.columns`` maps to other headings.
 
-Columns: subject, clip, label, onset, apex[, offset][, path][, dataset]; ``data.columns`` maps other headings.
-
-``path`` is the clip's video or folder of frames, relative to the folder of the csv. Onset, apex and offset
-are then frame numbers (of a video counted from 1), file names in the folder, or times in a video: a time has
-its unit in the cell (``0.23 s``, ``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). The apex may be
-missing, as in any data set (``data.missing_apex``). Without ``path``, onset and apex are image files.
-
-Labels are taken as they stand (in lower case).
+With ``path``, the clip's video or folder of frames, onset, apex and offset are frame numbers (of a video
+counted from 1), file names in the folder, or times in a video: a time has its unit in the cell (``0.23 s``,
+``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). Without ``path``, onset and apex are image files.
+Labels are taken as they are, in lower case.
 """
 
 from __future__ import annotations
@@ -168,13 +165,7 @@ def _in_folder(frames: Mapping[int, str], folder: Place, cell: str, what: str) -
 
 def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], dict[str, int | None], str]:
     """The frames of a video by number, those that the cells name, and a note on those named by a time."""
-    from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
-    from distmer.features.video import index
-
-    try:
-        video = index(str(path))
-    except ClipError as error:
-        raise Unusable(str(error)) from error
+    video = frames_of_video(path)
     numbers: dict[str, int | None] = {}
     timed: list[str] = []
     for what in _TIMED:
@@ -204,6 +195,17 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
         require_steady(video, path.name)
     frames = {number: f"{path}#{number}" for number in range(1, len(video) + 1)}
     return frames, numbers, f"frames by their time, {', '.join(timed)}" if timed else ""
+
+
+def frames_of_video(path: Place) -> Index:
+    """The frames of a video. Unusable for what is none, or cannot be read."""
+    from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
+    from distmer.features.video import index
+
+    try:
+        return index(str(path))
+    except ClipError as error:
+        raise Unusable(str(error)) from error
 
 
 def seconds_in(text: str) -> float | None:

@@ -82,7 +82,7 @@ def of_numbers(
     offset: int | None,
     missing_apex: str,
 ) -> tuple[Source, str]:
-    """As `key_frames`, of frames that are known by number: of a folder, or of a video."""
+    """As `key_frames`, of the frames of a folder or a video that are known by number."""
     _enough(onset, apex, offset, missing_apex)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:

@@ -74,10 +74,8 @@ class SheetLayout:
 
 
 def subject_folders(images: Place) -> dict[int, Place]:
-    """The subjects' folders by number, for copies that spell them otherwise: 1, s1 or sub001 for sub01.
-
-    A number that two folders have is left out.
-    """
+    """The subjects' folders by number, for copies that spell them otherwise: 1, s1 or sub001 for sub01. A
+    number that two folders have is left out."""
     numbered = [(subject_number(p.name), p) for p in by_number(images)]
     numbers = [number for number, _ in numbered]
     return {n: p for n, p in numbered if n is not None and numbers.count(n) == 1}

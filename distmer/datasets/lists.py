@@ -7,8 +7,6 @@ column ``subject``. A column ``dataset`` may be left out. A column ``sha256`` pi
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +16,11 @@ from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import EXCEL, TEXT, tables
 from distmer.datasets.text import clip_spelling, tidy
 from distmer.digests import digest
+from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, Manifest
 
-HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
+_HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
 _COLUMNS = Columns(
     {"clip": ("clip", "clip id", "filename", "file name", "filename_o", "material", "id")},
     {
@@ -74,15 +73,17 @@ def read_list(path: Place, columns: Mapping[str, str] | None = None) -> list[Lis
 def resolve(
     path: Place, listed: Sequence[Listed], rows: Mapping[str, Sequence[Annotation]]
 ) -> tuple[dict[str, Listed], list[ClipFailure]]:
-    """Clip id → line of the list, and the lines without a data set that no row fits.
+    """Clip id → line of the list, and the lines that no row fits. A line is found among the rows by subject
+    and clip, in whatever spelling, and by its data set if it has one.
 
-    A line is found among the rows by subject and clip, in whatever spelling, and by its data set if it has
-    one.
+    BadInput where the list is empty, names a clip twice or a data set that the protocol does not have, or
+    where a line fits several clips.
     """
     if not listed:
         raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
     names = _by_names(rows)
-    there = {name for ids in names.values() for name in ids}
+    there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
+    datasets = {*rows, *(name.split("/")[0] for name in there)}
     found: dict[str, Listed] = {}
     lost: list[ClipFailure] = []
     for entry in listed:
@@ -99,12 +100,20 @@ def resolve(
                     ClipFailure(f"unknown/{entry.subject}/{entry.clip}", f"{reason}; correct the line.")
                 )
                 continue
-            name = ids[0] if ids else name  # a wrong data set is told where the clips are judged
+            name = ids[0] if ids else name
         if name in found:
             raise BadInput(
                 f"{path} line {entry.line}: {name} is listed already in line {found[name].line}; remove one."
             )
         found[name] = entry
+        if entry.dataset and entry.dataset not in datasets:
+            hint = nearest(entry.dataset, datasets)
+            raise BadInput(
+                f"{path} line {entry.line}: {entry.dataset!r} is no data set of the protocol; {hint}"
+            )
+        if name not in there:
+            reason = f"{path} line {entry.line}: no row or folder describes {name}"
+            lost.append(ClipFailure(name, f"{reason}; correct the id, or the data."))
     return found, lost
 
 
@@ -133,9 +142,9 @@ def changed_content(manifest: Manifest, digests: Mapping[str, str]) -> list[str]
 def table_of(
     manifest: Manifest, root: str | None, content: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """The usable clips, a row each under `HEADER`: files as seen from ``root``, and the content's digest if
-    given."""
-    rows: list[list[str]] = []
+    """The usable clips, a row each below the headings: files as seen from ``root``, and the content's digest
+    if given."""
+    rows = [[*_HEADER, *([] if content is None else ["sha256"])]]
     for clip in manifest.clips:
         notes = [part for part in clip.note.split("; ") if part]
         images = clip.source.images
@@ -153,15 +162,6 @@ def table_of(
             ]
         )
     return rows
-
-
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows under `HEADER`, or one column more for the digest, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    pinned = bool(rows) and len(rows[0]) > len(HEADER)
-    writer.writerows([[*HEADER, *(["sha256"] if pinned else [])], *rows])
-    return text.getvalue()
 
 
 def content_of(clip: Clip, digests: Mapping[str, str]) -> str:

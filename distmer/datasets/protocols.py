@@ -16,6 +16,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
+from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import clip_spelling
 from distmer.registry import nearest
 from distmer.storage import Place, place
@@ -110,10 +111,8 @@ class ProtocolSet(PublishedCounts):
 
 
 class Protocol(Section):
-    """A protocol as its file states it.
-
-    ``classes`` in label order; empty: the labels that are found, in natural order.
-    """
+    """A protocol as its file states it. ``classes`` are in label order; empty: the labels that are found, in
+    natural order."""
 
     name: str
     title: str = ""
@@ -197,10 +196,8 @@ def load_protocol(
 
 
 def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
-    """Emotion → class for one set of a protocol.
-
-    An ``as-is`` set maps every class to itself (empty where classes are found).
-    """
+    """Emotion → class for one set of a protocol. An ``as-is`` set maps every class to itself (empty where
+    classes are found)."""
     labels = protocol.sets[dataset].labels
     if labels == AS_IS:
         return {name: name for name in protocol.classes}
@@ -235,11 +232,10 @@ def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[E
     return errata
 
 
-def edition_of(dataset: str, emotions: Mapping[str, str]) -> str:
-    """Which edition of its sheet a copy is, as a sentence, from ``editions.yaml``; "" where none is known.
-
-    ``emotions``: subject/clip → emotion. An edition is told by the emotions of some clips.
-    """
+def edition_of(dataset: str, rows: Sequence[Annotation]) -> str:
+    """Which edition of its sheet a copy is, as a sentence, from ``editions.yaml``; "" where none is known. An
+    edition is told by the emotions of some clips."""
+    emotions = {f"{row.subject}/{row.clip}": row.emotion for row in rows}
     for edition in _own("editions").get(dataset, []):
         if edition["emotions"].items() <= emotions.items():
             return f"{dataset}: the sheet is of the edition {edition['name']}: {edition['means']}"

@@ -45,10 +45,8 @@ class Annotation:
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
-    """The entries of a folder that fit the first fitting glob pattern, in any case.
-
-    Lock files and links are passed over.
-    """
+    """The entries of a folder that fit the first fitting glob pattern, in any case, without lock files and
+    links."""
     entries = [
         p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"
     ]

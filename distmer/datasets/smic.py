@@ -1,10 +1,8 @@
-"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders
-HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
+"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
 
-There is no apex, and the folders are the truth: onset and offset are a clip's first and last frame, the
-emotion is a folder. A sheet in the set's folder (SMIC-HS-E_annotation.xlsx, or meb's smic.xlsx) may only
-correct onset and offset, for it has fewer clips than the folders and other names of the subjects; what it
-differs in is said.
+There is no apex, and the folders count: onset and offset are a clip's first and last frame, the emotion is a
+folder. A sheet in the set's folder (SMIC-HS-E_annotation.xlsx, or meb's smic.xlsx) has fewer clips than the
+folders and other names of the subjects, so it may only correct onset and offset; what it differs in is said.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Features as files that other code reads: in the folders of the published flow maps, and as .npy in px.
-
-``docs/data.md`` describes both layouts.
-"""
+``docs/data.md`` describes both layouts."""
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import shutil
@@ -18,7 +15,7 @@ import numpy as np
 from distmer.config import InputConfig
 from distmer.features.featureset import MAPS, FeatureSet
 from distmer.features.inputs import model_inputs
-from distmer.storage import write
+from distmer.storage import csv_text, write
 from distmer.types import BadInput, Clip
 
 LABELS = {"negative": "0", "positive": "1", "surprise": "2"}
@@ -90,9 +87,7 @@ def write_arrays(
             np.save(buffer, x_CHW, allow_pickle=False)
             write(folder / file, buffer.getvalue())
             rows.append((name, file, clip.dataset, clip.subject, classes[clip.label], *units))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([_HEADER, *rows])
-    write(folder / "clips.csv", table.getvalue().encode())
+    write(folder / "clips.csv", csv_text([_HEADER, *rows]).encode())
     return len(rows)
 
 

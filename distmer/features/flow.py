@@ -1,10 +1,7 @@
 """Optical flow from onset to apex, in pixels, and the removal of the head's own motion from it.
 
-A flow maps two aligned grey crops of one size, uint8 (H, W), to float32 (H, W, 2) in px. A user's own comes
-in by the same door (`distmer.functions.FLOW`).
-
-flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards):
-apex(x + u, y + v) = onset(x, y).
+A flow maps two aligned grey crops of one size, uint8 (H, W), to flow_HW2, float32 in px: [..., 0] is u (to
+the right), [..., 1] is v (downwards), and apex(x + u, y + v) = onset(x, y).
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -1,8 +1,6 @@
-"""Reading single frames: bytes from a file, pixels from bytes.
-
-A frame is named by its image file, or as ``clip.mp4#46``: frame 46 of a video (`distmer.features.video`).
-Every failure is a ClipError a user can act on.
-"""
+"""Reading single frames: bytes from a file, pixels from bytes. A frame is named by its image file, or as
+``clip.mp4#46``: frame 46 of a video (`distmer.features.video`). Every failure is a ClipError a user can act
+on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where the face is: dlib's HOG detector and its 68-landmark regression, on the onset frame only.
+"""The face in the onset: dlib's HOG detector and its 68-landmark regression.
 
-Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far
+A second detection at a slightly different scale moves the box, and with it all landmarks, by about 3 px: far
 more than a micro-expression. So onset and apex share the landmarks of the onset.
 """
 

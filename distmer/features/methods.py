@@ -40,9 +40,7 @@ class Method:
 
     def __call__(self, *arrays: Any) -> Float32Array:
         """The flow (H, W, 2) of two crops (H, W), or the strain (H, W) of a flow (H, W, 2); float32.
-
-        Raises MethodError where a user's own raises, or answers with something else.
-        """
+        MethodError where a user's own raises, or answers with something else."""
         if self.function.is_own:
             return self.call(*arrays)
         try:  # copies, for what it is given is stored

@@ -190,19 +190,15 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Ma
     if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
         identity |= {
             "extraction": dict(settings),
-            **_moments(source, cfg),
             "landmarks": model_hash(model_path(cfg.landmarks)),
             "opencv": ".".join(cv2.__version__.split(".")[:2]),
             "dlib": str(dlib.__version__).split(".")[0],
         }
+        paths = frame_paths(source, cfg)
+        # which frames make up the sequence: their numbers are in no file's bytes
+        if moments := [[paths.index(s.one), paths.index(s.other), s.weight] for s in samples(source, cfg)]:
+            identity["sequence"] = moments
     return digest(identity)
-
-
-def _moments(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> dict[str, JsonValue]:
-    """Which frames make up the sequence, for their numbers are in no file's bytes."""
-    paths = frame_paths(source, cfg)
-    found = [[paths.index(s.one), paths.index(s.other), s.weight] for s in samples(source, cfg)]
-    return {"sequence": found} if found else {}
 
 
 def _from_map(frames: _Frames) -> dict[str, npt.NDArray[Any]]:

@@ -21,12 +21,8 @@ import pyarrow as pa
 from distmer.features.featureset import MAPS, Status, Unit, crop_channels, is_channel, map_channels
 from distmer.features.frames import Float32Array
 
+# These columns and the channels follow from the clip's bytes; the store keeps no others.
 TEXTS = ("key", "status", "error", "note", "unit", "apex_file")
-
-
-def stored_columns(frames: int = 0) -> tuple[str, ...]:
-    """The columns that follow from the clip's bytes; the store keeps no others."""
-    return (*TEXTS, *map_channels(frames), *crop_channels(frames))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,29 +54,22 @@ class FeatureRow:
         return np.stack([self.channels["u"], self.channels["v"]], axis=-1)
 
 
-def row_schema(height: int, width: int, frames: int = 0) -> pa.Schema:
-    """The columns of rows whose maps are ``height`` × ``width`` px, with a sequence of so many frames."""
-    size = (height, width)
-    plain = [("clip_id", pa.string()), ("seconds", pa.float64()), *((name, pa.string()) for name in TEXTS)]
-    maps = [(name, pa.fixed_shape_tensor(pa.float32(), size)) for name in map_channels(frames)]
-    crops = [(name, pa.fixed_shape_tensor(pa.uint8(), size)) for name in crop_channels(frames)]
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in (*plain, *maps, *crops)])
-
-
 def to_table(rows: Sequence[FeatureRow], height: int, width: int, frames: int = 0) -> pa.Table:
-    """Rows as a table of `row_schema`. All that have maps must have maps of this size, in px."""
-    schema = row_schema(height, width, frames)
+    """Rows as a table, with the channels of a sequence of so many frames. All rows that have maps must have
+    maps of this size, in px."""
+    plain = {"clip_id": pa.string(), "seconds": pa.float64(), **dict.fromkeys(TEXTS, pa.string())}
     maps, crops = map_channels(frames), crop_channels(frames)
-    columns: list[pa.Array] = []
-    for name, kind in zip(schema.names, schema.types, strict=True):
-        if name in (*maps, *crops):
-            x_NHW = np.zeros((len(rows), height, width), np.uint8 if name in crops else np.float32)
-            for n, row in enumerate(rows):
-                x_NHW[n] = row.channels.get(name, 0)
-            storage = pa.FixedSizeListArray.from_arrays(pa.array(x_NHW.reshape(-1)), height * width)
-            columns.append(pa.ExtensionArray.from_storage(kind, storage))
-        else:
-            columns.append(pa.array([getattr(row, name) for row in rows], kind))
+    kinds = {**dict.fromkeys(maps, np.float32), **dict.fromkeys(crops, np.uint8)}
+    columns = [pa.array([getattr(row, name) for row in rows], kind) for name, kind in plain.items()]
+    for name, kind in kinds.items():
+        x_NHW = np.zeros((len(rows), height, width), kind)
+        for n, row in enumerate(rows):
+            x_NHW[n] = row.channels.get(name, 0)
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(x_NHW.reshape(-1)), height * width)
+        tensors = pa.fixed_shape_tensor(pa.from_numpy_dtype(kind), (height, width))
+        columns.append(pa.ExtensionArray.from_storage(tensors, storage))
+    named = zip((*plain, *kinds), columns, strict=True)
+    schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in named])
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -30,7 +30,7 @@ from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.featureset import FeatureSet, Status, Unit, crop_channels, map_channels
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
-from distmer.features.row import TEXTS, FeatureRow, stored_columns, tensor, to_table
+from distmer.features.row import TEXTS, FeatureRow, tensor, to_table
 from distmer.storage import Place, delete, files, write
 from distmer.types import BadInput, ClipFailure, RunError
 
@@ -66,7 +66,7 @@ class FeatureStore:
         self.unit: Unit = unit
         self._size = cfg.size
         self._frames = cfg.frames if unit == "px" else 0
-        self._columns = stored_columns(self._frames)
+        self._columns = (*TEXTS, *map_channels(self._frames), *crop_channels(self._frames))
         self._known: dict[str, Stored] | None = None
         self._warned: set[str] = set()  # parts that were warned about
 
@@ -79,11 +79,9 @@ class FeatureStore:
         return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
-        """Store rows, failed ones too, as one atomic part for each size of maps.
-
-        A failure that has a key follows from the clip's bytes, as features do: a corrected file has another
-        key. Rows without a key are passed over. OSError (full disk) leaves no trace.
-        """
+        """Store rows, failed ones too, as one atomic part for each size of maps. A failure that has a key
+        follows from the clip's bytes, as features do: a corrected file has another key. Rows without a key
+        are passed over. OSError (full disk) leaves no trace."""
         unique = {row.key: row for row in rows if row.key}
         for row in unique.values():
             if row.unit != self.unit:
@@ -282,10 +280,8 @@ class FeatureStore:
 
 
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
-    """Enter a part's rows, where the index has none or a failure for the key.
-
-    Parts are entered in the order of their writing.
-    """
+    """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order
+    of their writing."""
     for row in table.select(TEXTS).to_pylist():
         known = index.get(row["key"])
         if known is None or known.status == "failed":

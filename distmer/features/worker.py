@@ -1,9 +1,8 @@
-"""A process that extracts clips for another one: `python -m distmer.features.worker`.
+"""A process that extracts clips for another one: `python -m distmer.features.worker`. A crash of the detector
+or of a decoder ends this process, and not the one that asks (`distmer.experiment.processes`).
 
-A crash of the detector or of a decoder ends this process, and not the one that asks
-(`distmer.experiment.processes`). A message is its length in 8 bytes, and then its bytes. Messages to this
-process are JSON. An answer is one character, then a row as an Arrow table, or an error that concerns every
-clip as JSON.
+A message is its length in 8 bytes, and then its bytes. Messages to this process are JSON. An answer is one
+character, then a row as an Arrow table, or an error that concerns every clip as JSON.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

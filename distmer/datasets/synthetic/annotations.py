@@ -1,8 +1,6 @@
-"""The annotations of the embedded data set: its subjects, clips, emotions and action units.
-
-They are made before any frame. Everything random is drawn from a named stream, so a clip's movement does not
-depend on how many clips came before it.
-"""
+"""The annotations of the embedded data set: its subjects, clips, emotions and action units, made before any
+frame. Everything random is drawn from a named stream, so a clip's movement does not depend on how many clips
+came before it."""
 
 from __future__ import annotations
 
