@@ -33,29 +33,21 @@ def assemble(
     """
     found = {row.emotion for own in rows.values() for row in own if row.emotion}
     classes = protocol.classes or tuple(sorted(found, key=natural))
-    clips: list[Clip] = []
-    failures: list[ClipFailure] = []
-    excluded: list[ClipFailure] = []
+    verdicts: list[Clip | ClipFailure | Excluded] = []
     problems: list[str] = []
     for dataset, own in rows.items():
         judge = _judge_of(protocol, classes, dataset, include)
         by = protocol.sets[dataset].by
-        for row, earlier in _with_earlier(dataset, [_labelled_by(by, row) for row in own]):
-            verdict = judge(row, earlier)
-            if isinstance(verdict, Clip):
-                clips.append(verdict)
-            elif isinstance(verdict, Excluded):
-                excluded.append(verdict)
-            else:
-                failures.append(verdict)
+        labelled = [_labelled_by(by, row) for row in own]
+        verdicts += [judge(row, earlier) for row, earlier in _with_earlier(dataset, labelled)]
         problems += _unmet(protocol, dataset, own, include is None)
     counted = protocol.published.items()
     return Manifest(
         protocol=protocol.name,
         classes=classes,
-        clips=tuple(clips),
-        failures=tuple(failures),
-        excluded=tuple(excluded),
+        clips=tuple(verdict for verdict in verdicts if isinstance(verdict, Clip)),
+        failures=tuple(verdict for verdict in verdicts if type(verdict) is ClipFailure),
+        excluded=tuple(verdict for verdict in verdicts if isinstance(verdict, Excluded)),
         expected={name: dict(part.expected) for name, part in counted if part.expected},
         expected_subjects={n: p.expected_subjects for n, p in counted if p.expected_subjects is not None},
         problems=tuple(problems),

@@ -22,6 +22,7 @@ from distmer.datasets.frame_files import CONVERT, IMAGES, PHOTOS, Unusable, fram
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import tables
 from distmer.datasets.text import MISSING, listing, tidy
+from distmer.features import VIDEOS
 from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import BadInput, KeyFrames, Source
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from distmer.features.video import Index
 
 MANIFEST = "manifest.csv"
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
 _TIMED = ("onset", "apex", "offset")
 _UNITS = ("s", "sec", "seconds", "ms")
 _UNIT = f"({'|'.join(_UNITS)})"

@@ -14,14 +14,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from distmer.features import VIDEOS
 from distmer.storage import place
 
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 LumaArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv"})
-_OF_VIDEO = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in sorted(VIDEOS))}))#(\d+)", re.I)
+_OF_VIDEO = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in VIDEOS)}))#(\d+)", re.I)
 _NO_MEMORY = -4  # OpenCV's StsNoMem
 _SPARE = 256 * 2**20  # bytes, asked for and never touched
 
