@@ -33,7 +33,7 @@ from pyarrow import NativeFile, fs
 from distmer.leftovers import temporary
 from distmer.types import BadInput, RunError
 
-_CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times, so a server that is away is told within 20 s or so
+_CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times, so a missing server is reported within some 20 s
 _AGAIN = ", and run again; what was finished is kept."
 _NO_BUCKET = "the bucket does not exist; make it, or correct the address"
 # What the user is told, and the words of pyarrow's text that mean it, in any case; the first that fits.

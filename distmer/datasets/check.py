@@ -54,7 +54,7 @@ def mismatches(manifest: Manifest) -> list[str]:
         if (there := len(subjects.get(dataset, {}))) != number:
             lines.append(f"{dataset}: {there} subjects, published {number}")
     against = {dataset: _against_list(manifest, dataset) for dataset in manifest.listed}
-    # A copy that is exactly the published clips has no use for the exclusions that lead to them.
+    # A copy of exactly the published clips does not need the exclusions that lead to them.
     problems = [line for line in manifest.problems if against.get(line.split(":")[0]) != []]
     return [*lines, *chain.from_iterable(against.values()), *problems]
 

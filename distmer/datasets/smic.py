@@ -41,8 +41,8 @@ _IMAGES = ("HS", "SMIC_all_raw/HS", "SMIC-HS", "SMIC_HS", "", "SMIC_all_cropped/
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every clip of the folders, and every row of a sheet that has no folder; the apex by policy, for no clip
-    has one."""
+    """Every clip of the folders, and every row of a sheet that has no folder. The apex follows from the
+    policy, because no clip has one."""
     if options.missing_apex == "error":
         raise BadInput(f"{root}: SMIC has no annotated apex; set data.missing_apex to midpoint or max-flow.")
     images = image_folder(root, _IMAGES, r"s\d+")
@@ -124,7 +124,7 @@ def _rows(root: Place, options: ReadOptions) -> list[Annotation]:
     try:
         return read_sheet(sheets[0], _COLUMNS, options.columns, options.say)
     except BadInput as error:
-        if options.columns:  # somebody who maps its columns wants it read
+        if options.columns:  # a user who maps its columns wants it to be read
             raise
         options.say(f"not read, for the folders are the truth: {error}")
         return []

@@ -20,7 +20,7 @@ from distmer.features.landmarks import RIGID, PointArray
 
 _DIS_FAST, _DIS_MEDIUM = 1, 2  # OpenCV's presets; their Python names differ between OpenCV 4 and 5
 _NEW: Any = None  # let OpenCV allocate the result; its stubs ask for an array
-_NEIGHBOURHOOD = 2  # px: each rigid point speaks through the 5 × 5 pixels about it
+_NEIGHBOURHOOD = 2  # px: the flow of a rigid point is read from the 5 × 5 pixels about it
 _ROUNDS = 20  # of reweighting; the fit changes by less than 1e-6 px after about ten
 _MIN_SCALE = 0.02  # px: residuals below it are the flow's own noise, and are not weighed against each other
 

@@ -85,7 +85,7 @@ def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) 
 
 
 def _by_file(frames: Sequence[str]) -> list[list[str]]:
-    """Image files each alone; the frames of a video together and ascending, for they are read in one
+    """Image files each alone; the frames of a video together and ascending, because they are read in one
     pass."""
     groups: dict[str, list[str]] = {}
     for frame in frames:
@@ -106,7 +106,7 @@ def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
         why = str(error)
     except (BadInput, RunError):
         raise
-    except Exception as error:  # noqa: BLE001  # as in `extract`: one file must not end the run of all
+    except Exception as error:  # noqa: BLE001  # one file must not end the run of all
         why = transient_error(error)
     return [*found, *((frame, "", why) for frame in frames[len(found) :])]
 
@@ -122,13 +122,13 @@ def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
 def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[str, Stamp]:
     """Size and times of the frames that are there."""
     found: dict[str, Stamp] = {}
-    remote: dict[str, set[str]] = {}  # by data set, for its frames lie in one folder
+    remote: dict[str, set[str]] = {}  # by data set, whose frames lie in one folder
     for clip in clips:
         for path in needed[clip.id]:
             if "://" in path:
                 remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:
-                with suppress(OSError):  # the reading will tell
+                with suppress(OSError):  # the reading will report it
                     status = os.stat(file_of(path)[0])
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     for addresses in remote.values():
@@ -137,8 +137,8 @@ def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[
 
 
 def _listed(addresses: set[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand,
-    and opens none."""
+    """The stamps of objects, from a listing of the folder that they all lie in: one request for a thousand,
+    and none is opened."""
     common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
     folder = place(common.rpartition("/")[0])
     infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
@@ -164,7 +164,7 @@ def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
         write(memory, buffer.getvalue())
-    # a place that may only be read, a full disk: whatever must be written will tell
+    # a read-only place or a full disk: what must be written reports it later
     except (OSError, RunError) as error:
         log.warning(
             "%s cannot be written (%s); the frames will be read again by the next run.", memory, error

@@ -43,7 +43,7 @@ class Method:
         MethodError where a user's own raises, or answers with something else."""
         if self.function.is_own:
             return self.call(*arrays)
-        try:  # copies, for what it is given is stored
+        try:  # with copies, because the originals are stored
             answer = self.call(*(array.copy() for array in arrays))
         except Exception as error:
             raise MethodError(raised(self._name, error)) from error
@@ -103,7 +103,8 @@ def acting_methods(config: Config) -> Methods | None:
 
 
 def portable(cfg: FeatureConfig) -> FeatureConfig:
-    """The settings for another machine: a user's own code by its module, for a path leads nowhere there."""
+    """The settings for another machine: a user's own code by its module, because its path leads nowhere
+    there."""
     found = methods(cfg)
     names = {"flow": found.flow.function.setting, "strain": found.strain.function.setting}
     return cfg.model_copy(update={key: Named.model_validate(name) for key, name in names.items()})

@@ -140,7 +140,7 @@ def _extracted(request: FeatureRequest, cfg: FeatureConfig, settings: Mapping[st
         key = _key(request.source, frames.digests, cfg, settings) if whole else ""
     except (BadInput, RunError):
         raise
-    except Exception as error:  # noqa: BLE001  # whatever befalls one clip must not end the run of all
+    except Exception as error:  # noqa: BLE001  # one clip must not end the run of all
         channels, key, failure = {}, "", transient_error(error)
     seconds = time.perf_counter() - begin
     if not channels:
@@ -187,7 +187,7 @@ def _key(source: Source, frames: Sequence[str], cfg: FeatureConfig, settings: Ma
         "frames": list(frames),
         "epoch": FEATURE_EPOCH,
     }
-    if not isinstance(source, FlowMap):  # a map is only decoded: no setting and no model has a say in it
+    if not isinstance(source, FlowMap):  # a map is only decoded: neither settings nor a model change it
         identity |= {
             "extraction": dict(settings),
             "landmarks": model_hash(model_path(cfg.landmarks)),

@@ -44,7 +44,7 @@ _MANY = 8  # small parts
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store says of a key, but for the arrays: its part, and the row's texts."""
+    """What the store says of a key: its part, and the texts of the row."""
 
     part: str
     status: Status
@@ -143,7 +143,7 @@ class FeatureStore:
         for part in parts:
             try:
                 table = self._read(part, self._columns)
-            except BadInput as error:  # it stays as it is: a reader of its rows is told
+            except BadInput as error:  # it stays as it is: reading its rows raises this
                 log.warning("%s", error)
                 continue
             shapes.setdefault(str(table.schema.field("u").type), []).append((part, table))
@@ -230,7 +230,7 @@ class FeatureStore:
         index: dict[str, Stored] = {}
         parts = list(self._parts())
         try:
-            # an object store takes its time for an answer, not for the bytes
+            # in parallel, because an object store is slow to answer, and not slow to send bytes
             with ThreadPoolExecutor(8) as pool:
                 for part, table in zip(parts, pool.map(self._texts, parts), strict=True):
                     if table is not None:

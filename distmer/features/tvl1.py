@@ -30,8 +30,8 @@ _FLAT = float(np.finfo(np.float32).eps)  # of a squared gradient: below it, a pi
 def tvl1_numpy(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     """TV-L1 as ``tvl1``, by a solver of our own, in a quarter of the time.
 
-    The flow differs from OpenCV's by .006 px on average, for the number of steps depends on the last digits
-    of a sum (docs/features.md).
+    The flow differs from OpenCV's by .006 px on average, because the number of steps depends on the last
+    digits of a sum (docs/features.md).
     """
     onsets, apexes = _pyramid(onset_HW), _pyramid(apex_HW)
     flow_2HW = np.zeros((2, *onsets[-1].shape), np.float32)

@@ -81,7 +81,7 @@ def _as_message(row: FeatureRow, config: FeatureConfig) -> bytes:
 def main() -> None:
     """Answer until the other side closes the pipe. The first message holds the settings, and what was
     planned."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks: it ends this one
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a user's code prints is no answer
     task = json.loads(receive(asked) or b"{}")

@@ -26,8 +26,8 @@ EMOTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 OUTSIDE = {"casme": "tense", "casme2": "others", "samm": "Other"}
 
 # FACS action units by emotion; a letter makes one one-sided, as the sheets write it. Combinations usual for
-# the emotion in EMFACS (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: no
-# frequency in them is anybody's statistic.
+# the emotion in EMFACS (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: their
+# frequencies are not measured.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "disgust": (("4", "9"), ("4", "7", "9"), ("4", "7"), ("9", "10")),
     "repression": (("15", "17"), ("4", "15"), ("4", "17")),
@@ -39,17 +39,17 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "others": (("14",), ("20", "17")),
     "other": (("45",), ("20", "25")),
 }
-EXTRAS = ("5", "7", "14", "17", "20", "25", "45")  # movements that say nothing of the emotion
+EXTRAS = ("5", "7", "14", "17", "20", "25", "45")  # movements that do not depend on the emotion
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How far the classes stand apart. ``amplitude`` is the range of the peak displacement in px at 95 px
+    """How different the classes are. ``amplitude`` is the range of the peak displacement in px at 95 px
     between the eyes."""
 
     amplitude: tuple[float, float]
     atypical: float  # share of each class's clips that move like another class
-    extra: float  # chance of a movement that says nothing
+    extra: float  # chance of a movement that does not depend on the emotion
     habit: float  # chance of the subject's own habitual movement
     sway: float  # px, standard deviation of the head's drift from onset to offset
 
