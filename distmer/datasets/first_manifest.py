@@ -29,9 +29,8 @@ class FoundClip:
     problem: str = ""
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        first, last = ("" if number is None else str(number) for number in (self.first, self.last))
-        return (self.subject, self.clip, "", first, "", last, self.path)
+    def cells(self) -> tuple[str | int | None, ...]:
+        return (self.subject, self.clip, None, self.first, None, self.last, self.path)
 
 
 def find_clips(folder: Path) -> list[FoundClip]:
