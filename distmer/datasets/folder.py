@@ -22,10 +22,9 @@ from distmer.datasets.frame_files import CONVERT, IMAGES, PHOTOS, Unusable, fram
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import tables
 from distmer.datasets.text import MISSING, listing, tidy
-from distmer.features import VIDEOS
 from distmer.registry import nearest
 from distmer.storage import Place
-from distmer.types import BadInput, KeyFrames, Source
+from distmer.types import VIDEOS, BadInput, KeyFrames, Source
 
 if TYPE_CHECKING:
     from distmer.features.video import Index
