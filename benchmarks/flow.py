@@ -64,7 +64,7 @@ def crops(home: Path, clips: int) -> list[Pair]:
     chosen = found[:: max(1, len(found) // clips)][:clips]
     config = FeatureConfig(flow=Named(name="dis"))
     rows = [extract(FeatureRequest(clip.id, clip.source), config) for clip in chosen]
-    return [(row.onset_HW, row.apex_HW) for row in rows]
+    return [(row.channels["onset"], row.channels["apex"]) for row in rows]
 
 
 def transposed(onset_HW: Any, apex_HW: Any) -> Any:

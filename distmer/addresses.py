@@ -33,11 +33,8 @@ def holds_secret(address: str) -> bool:
 
 
 def masked(address: str) -> str:
-    """An address without user and password, and without the secrets of its query.
-
-    All up to the last @ goes: a password may hold any sign, and not everyone writes it as it ought to be
-    written.
-    """
+    """An address without user and password, and without the secrets of its query. All up to the last @ goes,
+    because a password may hold any sign."""
     scheme, separator, rest = address.partition("://")
     _, at, tail = rest.rpartition("@")
     shown = _QUERY.sub(r"\1***", f"{scheme}{separator}***@{tail}" if at else address)

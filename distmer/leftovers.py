@@ -1,12 +1,10 @@
 """Temporary files and folders that say who made them, so that what a killed process left can be removed.
 
-A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner
-is ``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns:
-
-- of a process of this machine that is no longer there: at once;
-- of another machine that shares the disk, or of an older version, which wrote no owner: after a day.
-
-An object store has no temporaries: an object is there when its upload is complete.
+A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
+``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns: that of an ended
+process of this machine at once; that of another machine which shares the disk, or of an older version, which
+wrote no owner, after a day. An object store has no temporaries: an object is there when its upload is
+complete.
 """
 
 from __future__ import annotations
@@ -87,15 +85,11 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
 
 def remove(path: Path) -> Removed:
     """Remove a file or a folder; nothing is removed, and nothing said, where that is not allowed."""
-    files = (
-        [path]
-        if not path.is_dir()
-        else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    )
     size = 0
-    for file in files:
-        with suppress(OSError):  # gone in the meantime
-            size += file.lstat().st_size
+    for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
+        for name in names:
+            with suppress(OSError):  # gone in the meantime
+                size += Path(folder, name).lstat().st_size
     with suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return Removed(1, size)
@@ -132,11 +126,10 @@ def _host() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine was started, in the kernel's ticks.
+    """When a process of this machine was started, in the kernel's ticks; None if there is no such process, 0
+    if that is not known.
 
-    None if there is no such process, 0 if that is not known.
-
-    An id is used again, and the time of day can be set. The ticks since the machine's start cannot.
+    An id is used again, and the time of day can be set; the ticks since the machine's start cannot.
     """
     if Path("/proc/self/stat").exists():
         try:

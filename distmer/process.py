@@ -1,7 +1,4 @@
-"""What concerns a whole process: done by commands, or undone at the end of a block.
-
-A notebook's process is not ours.
-"""
+"""What concerns a whole process, a notebook's too: set within a block, and put back at its end."""
 
 from __future__ import annotations
 
@@ -40,10 +37,8 @@ _loggers: dict[str, tuple[int, int]] = {}
 
 @contextmanager
 def environment(defaults: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that libraries read, within the block; what the user has set stays.
-
-    Blocks of several threads may overlap: a variable goes with the last of them.
-    """
+    """Environment variables that libraries read, within the block; what the user has set stays. Blocks of
+    several threads may overlap: a variable goes with the last of them."""
     with _lock:
         ours = [name for name in defaults if name in _variables or name not in os.environ]
         os.environ.update({name: defaults[name] for name in ours if name not in _variables})
@@ -60,10 +55,8 @@ def environment(defaults: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def only_errors_of(*loggers: str) -> Iterator[None]:
-    """Loggers of libraries that announce what we say ourselves: errors alone, within the block.
-
-    Blocks of several threads may overlap, as those of `environment`.
-    """
+    """Loggers of libraries that announce what we say ourselves: errors alone, within the block. Blocks of
+    several threads may overlap, as those of `environment`."""
     with _lock:
         for name in loggers:
             level, blocks = _loggers.get(name, (logging.getLogger(name).level, 0))

@@ -4,8 +4,7 @@ A local place is a `pathlib.Path`. A remote one is a `RemotePath`, which has the
 For both, `write` writes a file, `files` lists all files below a folder, and `delete` deletes.
 
 Credentials and the server's address come from the environment of the process, or from the role of its
-machine, as the tools of AWS and Google have them (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
-AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS). They never come from a setting, because settings are kept
+machine, as the tools of AWS and Google have them. They never come from a setting, because settings are kept
 with the run.
 
 An object store that refuses or is away is a RunError of one sentence. A local disk that refuses is an
@@ -15,11 +14,13 @@ built on pyarrow.
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -32,7 +33,7 @@ from pyarrow import NativeFile, fs
 from distmer.leftovers import temporary
 from distmer.types import BadInput, RunError
 
-_CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times, so a server that is away is told within 20 s or so
+_CONNECT, _SILENCE = 5, 6  # s; pyarrow tries three times, so a missing server is reported within some 20 s
 _AGAIN = ", and run again; what was finished is kept."
 _NO_BUCKET = "the bucket does not exist; make it, or correct the address"
 # What the user is told, and the words of pyarrow's text that mean it, in any case; the first that fits.
@@ -158,10 +159,10 @@ Place = Path | RemotePath
 
 
 def place(text: str, *, still: bool = False) -> Place:
-    """The place that a user named: a path (``~`` is the home folder), or an address.
+    """The place that a user named: a path (``~`` is the home folder), or an address. ``still``: nothing
+    changes there while we read, so listings may be kept.
 
-    ``still``: nothing changes there while we read, so listings may be kept. BadInput for an address that
-    cannot be opened, and for one that holds credentials or options.
+    BadInput for an address that cannot be opened, and for one that holds credentials or options.
     """
     if "://" not in text:
         return Path(text).expanduser()
@@ -180,10 +181,8 @@ def place(text: str, *, still: bool = False) -> Place:
 
 
 def anchored(text: str, base: Place) -> str:
-    """A place that a setting names, made absolute: relative paths are below ``base``.
-
-    BadInput for an address with credentials in it.
-    """
+    """A place that a setting names, made absolute: relative paths are below ``base``. BadInput for an address
+    with credentials in it."""
     if "://" in text:
         return _without_credentials(text)
     local = Path(text).expanduser()
@@ -240,11 +239,16 @@ def write(path: Place, data: bytes) -> None:
         raise
 
 
-def files(folder: Place, suffix: str = "") -> dict[str, fs.FileInfo]:
-    """Every finished file below a folder: relative name → size and time of modification, sorted by name.
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
-    Half-written temporaries are never among them. A folder that is not there has no files.
-    """
+
+def files(folder: Place, suffix: str = "") -> dict[str, fs.FileInfo]:
+    """Every finished file below a folder, without temporary ones: relative name → size and time of
+    modification, sorted by name. A folder that is not there has no files."""
     _, base = arrow(folder)
     found = _infos(folder, recursive=True)
     names = {info.path[len(base) :].lstrip("/"): info for info in found if info.is_file}

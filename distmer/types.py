@@ -14,6 +14,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")  # frame 46 of such a file is named clip.mp4#46
+
 JsonValue = Any  # str | int | float | bool | None | list | dict, nested
 
 

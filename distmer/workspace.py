@@ -30,8 +30,7 @@ class Workspace:
         return cls(place(option or environ.get("DISTMER_HOME") or "~/distmer").absolute())
 
     def require(self) -> None:
-        """BadInput if one of the places cannot be written: better told now than after an hour of
-        extraction."""
+        """BadInput if one of the places cannot be written: better now than after an hour of extraction."""
         other = "name another folder by --workspace or in the environment variable DISTMER_HOME"
         _require(self.root, "the workspace", f"fix that, or {other}")
         for name, where in self.elsewhere.items():
@@ -129,9 +128,7 @@ def _require(where: Place, what: str, remedy: str) -> None:
             where.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=where):
                 pass
-        # by a write: a refused look has no reason with it, and a user who may write need not be allowed to
-        # delete
-        else:
+        else:  # by a write: a refused look gives no reason, and not every user who may write may delete
             write(where / ".writable", b"")
     except OSError as error:
         raise BadInput(f"{where}: {what} cannot be written ({error.strerror}); {remedy}.") from error

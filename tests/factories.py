@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from distmer.config import Config
 from distmer.experiment.events import Event, FoldFailed, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.result import RunResult, conclude
+from distmer.features.row import FeatureRow
 from distmer.models import resolve
 from distmer.types import (
     Clip,
@@ -109,3 +111,13 @@ def events(result: RunResult, cached: int = 0) -> list[Event]:
     told += [FoldFinished(fold, cached=i < cached) for i, fold in enumerate(result.folds)]
     told += [FoldFailed(failure) for failure in result.failures]
     return [*told, RunEnded(result)]
+
+
+def same_features(one: FeatureRow, other: FeatureRow) -> bool:
+    """Whether two rows are alike but for the time that they took."""
+    texts = [astuple(replace(row, channels={}, seconds=0.0)) for row in (one, other)]
+    return (
+        texts[0] == texts[1]
+        and one.channels.keys() == other.channels.keys()
+        and all(np.array_equal(x_HW, other.channels[name]) for name, x_HW in one.channels.items())
+    )

@@ -36,7 +36,7 @@ def extract_on_ray(
         # all asked for at once: on a cluster they are what an autoscaler acts upon
         actors = min(cluster.extract_actors, batches)
         clips = ray.data.from_items(
-            [packed(request, config) for request in requests], override_num_blocks=batches
+            [{"request": packed(request, config)} for request in requests], override_num_blocks=batches
         )
         features = clips.map_batches(
             _extractor(portable(config)),
@@ -68,7 +68,7 @@ def _extractor(config: FeatureConfig) -> type:
     class Extractor:
         def __call__(self, batch: pa.Table) -> pa.Table:
             require_same(config, planned)
-            rows = [extract(unpacked(record), config, planned) for record in batch.to_pylist()]
+            rows = [extract(unpacked(text), config, planned) for text in batch.column("request").to_pylist()]
             return to_table(rows, config.size, config.size, config.frames)
 
     return Extractor

@@ -9,10 +9,10 @@ from typing import Literal
 from distmer.commands.session import Session
 from distmer.datasets import check_report
 from distmer.datasets.check import aligned
-from distmer.datasets.lists import HEADER, as_csv, content_of, table_of
+from distmer.datasets.lists import content_of, table_of
 from distmer.datasets.map_scaling import scaling_text
 from distmer.experiment.prepare import Features
-from distmer.storage import place, write
+from distmer.storage import csv_text, place, write
 from distmer.types import BadInput
 
 _AT_A_TIME = 64  # clips whose features are held at once
@@ -65,7 +65,7 @@ def list_clips(session: Session, csv: bool) -> str:
     """Every usable clip with its files as seen from the data root, its label, its apex's policy and its
     errata."""
     rows = table_of(session.manifest(), session.config.data.root)
-    return as_csv(rows) if csv else "\n".join(aligned([HEADER, *map(tuple, rows)])) + "\n"
+    return csv_text(rows) if csv else "\n".join(aligned(rows)) + "\n"
 
 
 def lock_clips(session: Session, to: Path) -> str:
@@ -81,5 +81,5 @@ def lock_clips(session: Session, to: Path) -> str:
             reason = next(frames.unreadable[path] for path in clip.source.images if path in frames.unreadable)
             raise BadInput(f"{clip.where}: {clip.id} cannot be pinned: {reason}")
     rows = table_of(manifest, session.config.data.root, content)
-    write(place(str(to)), as_csv(rows).encode())
+    write(place(str(to)), csv_text(rows).encode())
     return f"{to}: {len(content)} clips of {manifest.protocol}; pin them with data.include={to}"

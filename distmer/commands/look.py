@@ -16,10 +16,11 @@ from distmer.commands.session import Session
 from distmer.config import Config
 from distmer.experiment.events import Step
 from distmer.experiment.prepare import Features
+from distmer.features.align import AlignedFace, aligned_face
 from distmer.features.featureset import FeatureSet
-from distmer.features.frames import ByteArray, ClipError
-from distmer.features.pictures import Face, face_in, flow_colours, heat, jpeg, thumbnail, wheel
-from distmer.features.pipeline import key_files, one_thread
+from distmer.features.frames import ByteArray, ClipError, read_bytes
+from distmer.features.pictures import corners_in_thumbnail, flow_colours, heat, jpeg, thumbnail, wheel
+from distmer.features.pipeline import one_thread
 from distmer.features.plausible import MARK, doubt_in
 from distmer.report.live import LiveProgress
 from distmer.report.look import ClipView, Picture, page, points_overlay, square_overlay
@@ -37,7 +38,7 @@ class _Seen:
 
     clip: Clip
     view: ClipView
-    face: Face | None
+    face: AlignedFace | None
 
 
 def look_at_clips(session: Session, to: Path | None, *, local: bool, spot: bool = False) -> str:
@@ -136,15 +137,16 @@ def _of_frames(
     config: Config,
     spot: bool,
 ) -> _Seen:
-    onset, *others = key_files(clip.source)
+    onset, *others = clip.source.images
     name = PurePath(onset).name
     pictures: list[Picture] = []
-    face: Face | None = None
+    face: AlignedFace | None = None
     try:
         whole_hw = thumbnail(onset, name)
         pictures = [_picture(whole_hw, "whole frame")]
-        face = face_in(onset, name, config.features)
-        pictures = [_picture(whole_hw, "whole frame", square_overlay(map(tuple, face.corners_42.tolist())))]
+        face = aligned_face(read_bytes(onset), name, config.features)
+        square = square_overlay(map(tuple, corners_in_thumbnail(face).tolist()))
+        pictures = [_picture(whole_hw, "whole frame", square)]
     except ClipError as error:
         if n is not None or not view.troubles:
             view = replace(view, troubles=(*view.troubles, ("unusable", str(error))))
@@ -179,7 +181,7 @@ def _of_frames(
 def _compared(seen: Sequence[_Seen]) -> list[ClipView]:
     """The rows, with a word on faces that lie otherwise than in the subject's other clips: often an ear, or a
     face on the wall."""
-    by_subject: dict[object, list[Face]] = defaultdict(list)
+    by_subject: dict[object, list[AlignedFace]] = defaultdict(list)
     for one in seen:
         if one.face is not None:
             by_subject[one.clip.subject_key].append(one.face)
@@ -189,7 +191,7 @@ def _compared(seen: Sequence[_Seen]) -> list[ClipView]:
     ]
 
 
-def _unlike(face: Face | None, faces: Sequence[Face]) -> list[tuple[str, str]]:
+def _unlike(face: AlignedFace | None, faces: Sequence[AlignedFace]) -> list[tuple[str, str]]:
     if face is None or len(faces) < _FEW:
         return []
     eyes, roll = statistics.median(f.eyes for f in faces), statistics.median(f.roll for f in faces)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from distmer.datasets.frame_files import Unusable, frame_number, frames_of
+from distmer.features.align import AlignedFace
 from distmer.features.frames import ByteArray, ClipError, file_of, read_each
-from distmer.features.pictures import Face, moved
 from distmer.features.pipeline import motion
 from distmer.storage import place
 from distmer.types import Clip, KeyFrames
@@ -14,7 +14,7 @@ from distmer.types import Clip, KeyFrames
 _LEAST = 5  # frames that are looked at beyond the apex, at least
 
 
-def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: Face) -> str:
+def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: AlignedFace) -> str:
     """A sentence where the annotated apex has moved less than the frame after the onset has; "" elsewhere.
 
     ``onset_HW`` and ``apex_HW`` are the crops.
@@ -37,7 +37,7 @@ def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: Face) -
     )
 
 
-def spotted_apex(clip: Clip, onset_HW: ByteArray, face: Face) -> tuple[int, int] | None:
+def spotted_apex(clip: Clip, onset_HW: ByteArray, face: AlignedFace) -> tuple[int, int] | None:
     """The frame that has moved most since the onset, and how many frames it lies after the annotated apex.
 
     Looked at are the frames after the onset, and as many beyond the apex as lie before it (5 at least). The
@@ -58,9 +58,9 @@ def spotted_apex(clip: Clip, onset_HW: ByteArray, face: Face) -> tuple[int, int]
     return frames[most][0], most - apex
 
 
-def _motions(onset_HW: ByteArray, frames: list[str], face: Face) -> list[float]:
+def _motions(onset_HW: ByteArray, frames: list[str], face: AlignedFace) -> list[float]:
     return [
-        moved(onset_HW, data, PurePath(frame).name, face)
+        motion(onset_HW, face.crop(data, PurePath(frame).name), face.points_L2)
         for frame, data in zip(frames, read_each(frames), strict=True)
     ]
 

@@ -1,8 +1,5 @@
-"""Data sets: official layouts read into one manifest of clips.
-
-``load_manifest`` is the entry; each module with a ``DATASET`` is a data set. Importing this package reads
-and writes nothing.
-"""
+"""Data sets: official layouts read into one manifest of clips. `load_manifest` is the entry; each module with
+a ``DATASET`` is a data set. An import of this package reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ from distmer.config import DataConfig, SyntheticConfig
 from distmer.datasets.assemble import assemble, refuse_one_subject_as_two
 from distmer.datasets.base import DatasetInfo, ReadOptions
 from distmer.datasets.check import Counts, check_report, counts, mismatches, subjects_without_clips
-from distmer.datasets.editions import edition_of
 from distmer.datasets.flowmaps import parted
 from distmer.datasets.lists import FIELDS as LIST_FIELDS
 from distmer.datasets.lists import changed_content, other_labels, read_list, resolve
 from distmer.datasets.own import own_sets
 from distmer.datasets.protocols import (
     Protocol,
+    edition_of,
     errata_of,
     is_own,
     load_protocol,
@@ -68,22 +65,11 @@ def load_manifest(
 ) -> Manifest:
     """The clips of ``data.protocol``, found under the configured roots.
 
-    Only the embedded data set writes: it is generated when it is not there yet.
+    Only the embedded data set writes: it is generated in ``workspace_data`` when it is not there yet.
+    ``progress`` and ``meanwhile`` are as in `distmer.datasets.synthetic.ensure`, and not called for any other
+    data set; ``rule`` is as in `distmer.datasets.roots.find_root`.
 
-    Parameters
-    ----------
-    data : DataConfig
-    workspace_data : path or remote place
-        Where the embedded data set is generated.
-    progress, meanwhile : callable
-        As in `distmer.datasets.synthetic.ensure`; not called for any other data set.
-    rule : callable
-        As in `distmer.datasets.roots.find_root`.
-
-    Raises
-    ------
-    BadInput
-        A root or sheet is not there, no clip can be used, or all are of one class.
+    BadInput where a root or sheet is not there, no clip can be used, or all are of one class.
     """
     protocol, known = _protocol_of(data)
     lists = published_lists(data.protocol, protocol)
@@ -112,8 +98,7 @@ def load_manifest(
         if data.subjects == "distinct":
             refuse_one_subject_as_two(name, rows[name])
     entries, lost = ({}, []) if include is None else resolve(place(data.include or ""), include, rows)
-    lines = None if include is None else {clip: entry.line for clip, entry in entries.items()}
-    manifest = assemble(protocol, rows, lines, data.include or "")
+    manifest = assemble(protocol, rows, None if include is None else entries)
     manifest = replace(
         manifest,
         failures=(*manifest.failures, *lost),

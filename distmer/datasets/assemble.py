@@ -6,73 +6,48 @@ Pure, once the rows are read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from distmer.datasets.protocols import AS_IS, Protocol, label_table
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import natural, plain_number, spelling
-from distmer.registry import nearest
 from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Excluded:
+class Excluded(ClipFailure):
     """A row that is no part of the protocol, and why."""
 
-    clip: str
-    reason: str
+    __slots__ = ()
 
 
 def assemble(
     protocol: Protocol,
     rows: Mapping[str, Sequence[Annotation]],
-    include: Mapping[str, int] | None = None,
-    include_file: str = "",
+    include: Collection[str] | None = None,
 ) -> Manifest:
-    """The manifest of a protocol, in the order of sets, subjects and clips whatever the sheets' order.
+    """The manifest of a protocol, in the order of sets, subjects and clips, whatever the order of the sheets.
 
-    Parameters
-    ----------
-    protocol : Protocol
-    rows : mapping
-        Data set → its annotations.
-    include : mapping, optional
-        Clip id → line of the list that names the protocol's clips; None: all clips belong that have a class.
-    include_file : str
-        The list's name, for messages.
-
-    Raises
-    ------
-    BadInput
-        The list names a data set that the protocol does not have.
+    ``rows``: data set → its annotations. ``include``: the ids of the protocol's clips; None: all clips belong
+    that have a class.
     """
     found = {row.emotion for own in rows.values() for row in own if row.emotion}
     classes = protocol.classes or tuple(sorted(found, key=natural))
-    clips: list[Clip] = []
-    failures: list[ClipFailure] = []
-    excluded: list[ClipFailure] = []
+    verdicts: list[Clip | ClipFailure | Excluded] = []
     problems: list[str] = []
     for dataset, own in rows.items():
         judge = _judge_of(protocol, classes, dataset, include)
         by = protocol.sets[dataset].by
-        for row, earlier in _with_earlier(dataset, [_labelled_by(by, row) for row in own]):
-            verdict = judge(row, earlier)
-            if isinstance(verdict, Clip):
-                clips.append(verdict)
-            elif isinstance(verdict, Excluded):
-                excluded.append(ClipFailure(verdict.clip, verdict.reason))
-            else:
-                failures.append(verdict)
+        labelled = [_labelled_by(by, row) for row in own]
+        verdicts += [judge(row, earlier) for row, earlier in _with_earlier(dataset, labelled)]
         problems += _unmet(protocol, dataset, own, include is None)
-    failures += _missing(include or {}, include_file, rows)
     counted = protocol.published.items()
     return Manifest(
         protocol=protocol.name,
         classes=classes,
-        clips=tuple(clips),
-        failures=tuple(failures),
-        excluded=tuple(excluded),
+        clips=tuple(verdict for verdict in verdicts if isinstance(verdict, Clip)),
+        failures=tuple(verdict for verdict in verdicts if type(verdict) is ClipFailure),
+        excluded=tuple(verdict for verdict in verdicts if isinstance(verdict, Excluded)),
         expected={name: dict(part.expected) for name, part in counted if part.expected},
         expected_subjects={n: p.expected_subjects for n, p in counted if p.expected_subjects is not None},
         problems=tuple(problems),
@@ -80,7 +55,7 @@ def assemble(
 
 
 def refuse_one_subject_as_two(dataset: str, rows: Sequence[Annotation]) -> None:
-    """BadInput where two subjects of a data set differ only in zeros, blanks or case: a person who stood in
+    """BadInput where two subjects of a data set differ only in zeros, blanks or case: one person would be in
     training and in test."""
     first: dict[tuple[str, str], Annotation] = {}
     for row in (row for row in rows if row.subject):
@@ -99,7 +74,7 @@ def clip_id(dataset: str, row: Annotation) -> str:
 
 
 def _judge_of(
-    protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Mapping[str, int] | None
+    protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Collection[str] | None
 ) -> Callable[[Annotation, Annotation | None], Clip | ClipFailure | Excluded]:
     """A function that says what becomes of a row, which may repeat an earlier one."""
     part = protocol.sets[dataset]
@@ -187,26 +162,3 @@ def _hint(dataset: str, name: str, known: set[str]) -> str:
     # Most names of clips are alike, so only one that differs in a character is a hint.
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9 if "/" in name else 0.75)
     return f" (did you mean {dataset}/{close[0]}?)" if close else ""
-
-
-def _missing(
-    include: Mapping[str, int], file: str, rows: Mapping[str, Sequence[Annotation]]
-) -> list[ClipFailure]:
-    """The listed clips that no row describes."""
-    there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
-    known = {*rows, *(name.split("/")[0] for name in there)}
-    failures: list[ClipFailure] = []
-    for name, line in include.items():
-        dataset = name.split("/")[0]
-        if dataset not in known:
-            raise BadInput(
-                f"{file} line {line}: {dataset!r} is no data set of the protocol; {nearest(dataset, known)}"
-            )
-        if name not in there:
-            failures.append(
-                ClipFailure(
-                    name,
-                    f"{file} line {line}: no row or folder describes {name}; correct the id, or the data.",
-                )
-            )
-    return failures

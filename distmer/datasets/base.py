@@ -1,8 +1,7 @@
 """What a data set is: where it lies, how its annotation is read, and what all sheets share.
 
-A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion. Which
-of them belong to a protocol, and under which class, is decided afterwards (``assemble.py``), so a clip that
-cannot be used but does not belong either is never counted as lost.
+A loader turns an official layout into annotations: one for every clip, usable or not, of any emotion.
+``assemble.py`` decides afterwards which of them belong to a protocol, and under which class.
 """
 
 from __future__ import annotations
@@ -10,32 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from distmer.datasets.frame_files import Unusable, key_frames
+from distmer.datasets.protocols import Erratum
 from distmer.datasets.sheets import FIELDS, Annotation, matching
-from distmer.datasets.text import (
-    MISSING,
-    listing,
-    natural,
-    plain_number,
-    tidy,
-)
+from distmer.datasets.text import MISSING, listing, natural, plain_number, tidy
 from distmer.storage import Place, below
 from distmer.types import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class Erratum:
-    """A published correction of one cell: the new value of a field (onset, apex, offset, emotion).
-
-    ``replaces``: the value that it corrects; a sheet that has another one there is left alone. "onset+1"
-    stands for the frame after the row's onset. Empty: any value.
-    """
-
-    field: str
-    value: str
-    source: str
-    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +53,15 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """A data set that can be loaded. Each loader module exports one as ``DATASET``.
-
-    Attributes
-    ----------
-    name, title, citation : str
-    folders : tuple of str
-        The names of its folder under a common root.
-    markers : tuple of str
-        Glob patterns; a folder is the data set's own if it directly holds a file or folder that fits one of
-        them.
-    read : callable
-        Reads every annotation below the data set's folder.
-    fields : tuple of str
-        The fields whose columns ``data.columns`` may name; none where there is no sheet.
-    """
+    """A data set that can be loaded. Each loader module exports one as ``DATASET``."""
 
     name: str
     title: str
     citation: str
-    folders: tuple[str, ...]
-    markers: tuple[str, ...]
-    read: Callable[[Place, ReadOptions], list[Annotation]]
-    fields: tuple[str, ...] = FIELDS
+    folders: tuple[str, ...]  # the names of its folder under a common root
+    markers: tuple[str, ...]  # glob patterns: a folder that directly holds a match is the data set's own
+    read: Callable[[Place, ReadOptions], list[Annotation]]  # reads every annotation below its folder
+    fields: tuple[str, ...] = FIELDS  # whose columns ``data.columns`` may name; () where there is no sheet
 
     def recognises(self, folder: Place) -> bool:
         """Whether this folder itself is the data set's."""
@@ -110,22 +77,18 @@ def emotion_name(text: str) -> str:
 def image_folder(
     root: Place, names: Sequence[str], subject_folder: str, folders: Sequence[str] = ()
 ) -> Place:
-    """The first of the named folders that holds a subject's folder.
+    """The first of the named folders that holds a subject's folder. BadInput says what was looked for.
 
-    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: where
+    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: if
     the sheet lies in the common root, its frames lie in one of them.
-
-    BadInput, which says what was looked for, where there is none.
     """
-    for start in [root, *(folder for own in folders for folder in _children(root, own))]:
-        for name in names:
-            for outer in [start] if not name else _children(start, name):
-                for folder in [outer, *(_children(outer, name) if name else [])]:
-                    if any(
-                        p.is_dir() and re.fullmatch(subject_folder, p.name, re.IGNORECASE)
-                        for p in folder.iterdir()
-                    ):
-                        return folder
+    starts = [root, *(folder for own in folders for folder in _children(root, own))]
+    for start, name in product(starts, names):
+        outer = _children(start, name) if name else [start]
+        doubled = [inner for folder in outer for inner in _children(folder, name)] if name else []
+        for folder in (*outer, *doubled):
+            if any(p.is_dir() and re.fullmatch(subject_folder, p.name, re.I) for p in folder.iterdir()):
+                return folder
     wanted = ", ".join(n or "the folder itself" for n in names)
     there = listing(p.name for p in root.iterdir())
     raise BadInput(
@@ -139,16 +102,9 @@ def with_frames(
 ) -> Annotation:
     """A sheet's row with its errata applied and its key frames found, or with the problem.
 
-    Parameters
-    ----------
-    row : Annotation
-        Its subject, clip and emotion are spelled as in the folders' names; the rest is as typed.
-    folder : callable
-        Row → where the clip's frames lie. Asked only of names that are safe.
-    images : path or remote place
-        The folder of all frames, which no row may lead out of.
-    options : ReadOptions
-        What to do without an apex, and the errata.
+    The row's subject, clip and emotion are spelled as in the folders' names; the rest is as typed. ``folder``
+    says where the frames of a row lie; it is asked only of names that are safe. ``images`` is the folder of
+    all frames, which no row may lead out of.
     """
     if row.problem or row.aside:
         return row
@@ -165,7 +121,7 @@ def with_frames(
             raise Unusable("the onset is missing; fill it in.")
         frames = inside(folder(row), images, options)
         source, found = key_frames(frames, onset, apex, offset, options.missing_apex)
-        return replace(row, source=source, note="; ".join([*applied, *([found] if found else [])]))
+        return replace(row, source=source, note="; ".join(part for part in (*applied, found) if part))
     except Unusable as problem:
         reason = str(problem)
     except (OSError, ValueError) as error:  # a name that the disk refuses, a folder that may not be read
@@ -174,10 +130,8 @@ def with_frames(
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable.
-
-    Text from a sheet must not lead out of the data root.
-    """
+    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
+    data root."""
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):

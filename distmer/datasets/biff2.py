@@ -2,10 +2,8 @@
 
 The official CASME sheet is an .xls file too. A newer .xls needs a library to be written (xlwt, without a
 release since 2017), and calamine, which reads all other sheets here, does not read BIFF2. So this file does
-both. The embedded sets that users have are in this form: another form needs a new `GENERATOR_VERSION`.
-
-The records are those of OpenOffice's Documentation of the Microsoft Excel File Format: BOF, CODEPAGE, NUMBER
-and LABEL (row, column, 3 bytes of plain style), EOF.
+both. Another form would need a new `GENERATOR_VERSION`, because users have embedded sets in this form. The
+records are those of OpenOffice's Documentation of the Microsoft Excel File Format.
 """
 
 from __future__ import annotations

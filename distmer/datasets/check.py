@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 
 from distmer.datasets.text import clip_spelling, listing, natural
@@ -28,18 +29,13 @@ def counts(manifest: Manifest) -> Counts:
 def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Usable clips: data set → class → number; a set without any is named if something is expected of it."""
     names = dict.fromkeys([*manifest.expected, *(clip.dataset for clip in manifest.clips)])
-    table = {name: dict.fromkeys(manifest.classes, 0) for name in names}
-    for clip in manifest.clips:
-        table[clip.dataset][manifest.classes[clip.label]] += 1
-    return table
+    found = Counter((clip.dataset, clip.label) for clip in manifest.clips)
+    return {name: {c: found[name, k] for k, c in enumerate(manifest.classes)} for name in names}
 
 
 def mismatches(manifest: Manifest) -> list[str]:
     """Each difference from what was published, as a sentence: a count, a clip of the published list, an
-    exclusion that no row has.
-
-    A run is stamped ``counts-mismatch`` when there is any.
-    """
+    exclusion that no row has. A run is stamped ``counts-mismatch`` when there is any."""
     found = by_class(manifest)
     subjects = counts(manifest)
     lines: list[str] = []
@@ -55,10 +51,10 @@ def mismatches(manifest: Manifest) -> list[str]:
             what = f"the counts are the published ones although {lost} of its clips cannot be used"
             lines.append(f"{dataset}: {what}, so others are too many")
     for dataset, number in manifest.expected_subjects.items():
-        if len(subjects.get(dataset, {})) != number:
-            lines.append(f"{dataset}: {len(subjects.get(dataset, {}))} subjects, published {number}")
+        if (there := len(subjects.get(dataset, {}))) != number:
+            lines.append(f"{dataset}: {there} subjects, published {number}")
     against = {dataset: _against_list(manifest, dataset) for dataset in manifest.listed}
-    # A copy that is exactly the published clips has no use for the exclusions that lead to them.
+    # A copy of exactly the published clips does not need the exclusions that lead to them.
     problems = [line for line in manifest.problems if against.get(line.split(":")[0]) != []]
     return [*lines, *chain.from_iterable(against.values()), *problems]
 
@@ -149,7 +145,7 @@ def _subject_table(manifest: Manifest) -> list[str]:
     return aligned(rows)
 
 
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell; those of numbers flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i].isdecimal() or row[i] == "-" for row in rows[1:]) for i in range(len(widths))]
@@ -164,12 +160,12 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for failure in excluded:
         groups.setdefault(failure.reason, []).append(failure.clip)
-    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    return [
-        f"  {len(clips):4d}  {reason}" + (f" ({', '.join(named)})" if named and len(clips) <= 3 else "")
-        for reason, clips in ordered
-        for named in [[clip for clip in clips if clip not in reason]]  # a note is called by its row
-    ]
+    lines: list[str] = []
+    for reason, clips in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        named = [clip for clip in clips if clip not in reason]  # the reason of a note names its row already
+        names = f" ({', '.join(named)})" if named and len(clips) <= 3 else ""
+        lines.append(f"  {len(clips):4d}  {reason}{names}")
+    return lines
 
 
 def kinds_of_note(note: str) -> list[str]:

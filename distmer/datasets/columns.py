@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distmer.datasets.tables import Table
@@ -62,10 +62,8 @@ class Header:
 
 
 def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> Header:
-    """The first row of the tables that heads all needed columns.
-
-    BadInput where no row does, or where two columns have the heading of one field.
-    """
+    """The first row of the tables that heads all needed columns. BadInput where no row does, or where two
+    columns have the heading of one field."""
     for name, table in found.items():
         for number, cells in enumerate(table):
             places = _places(cells, columns)
@@ -91,6 +89,15 @@ def described(path: Place, header: Header, table: Table) -> str:
     )
     where = f"header in row {header.row + 1}" if cells else "no header, columns in the published order"
     return f"{path.name}, {header.table}, {where}: {taken}"
+
+
+def rows_below(header: Header, table: Table) -> Iterator[tuple[int, list[str], dict[str, str]]]:
+    """The rows below a header that are not blank: the row's number in the file, its cells, and field →
+    cell."""
+    for number, cells in enumerate(table[header.row + 1 :], start=header.row + 2):
+        if any(cell.strip() for cell in cells):
+            index = header.index.items()
+            yield number, cells, {name: cells[at] if at < len(cells) else "" for name, at in index}
 
 
 def letter(index: int) -> str:

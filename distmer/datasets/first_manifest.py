@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distmer.datasets.folder import MANIFEST, VIDEOS
+from distmer.datasets.folder import MANIFEST, VIDEOS, frames_of_video
 from distmer.datasets.frame_files import Unusable, frame_number, frames_of
 from distmer.datasets.text import natural
-from distmer.storage import Place, write
+from distmer.storage import Place, csv_text, write
 from distmer.types import BadInput
 
 COLUMNS = ("subject", "clip", "label", "onset", "apex", "offset", "path")
@@ -31,9 +29,8 @@ class FoundClip:
     problem: str = ""
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        first, last = ("" if number is None else str(number) for number in (self.first, self.last))
-        return (self.subject, self.clip, "", first, "", last, self.path)
+    def cells(self) -> tuple[str | int | None, ...]:
+        return (self.subject, self.clip, None, self.first, None, self.last, self.path)
 
 
 def find_clips(folder: Path) -> list[FoundClip]:
@@ -47,11 +44,10 @@ def find_clips(folder: Path) -> list[FoundClip]:
         if (subject, clip) in names:  # a.avi beside a.mp4
             clip = f"{clip}_{path.suffix.lower().lstrip('.') or 'frames'}"
         names.add((subject, clip))
+        first, last, problem = None, None, ""
         try:
             first, last = _span(path)
-            problem = ""
         except Unusable as error:
-            first = last = None
             problem = str(error)
         found.append(FoundClip(path.relative_to(folder).as_posix(), subject, clip, first, last, problem))
     return found
@@ -74,9 +70,8 @@ def write_first_manifest(folder: Place) -> str:
             f"{folder}: there is no clip below it; looked for videos ({', '.join(VIDEOS)}) and for folders of"
             " numbered images."
         )
-    sheet = io.StringIO()
-    csv.writer(sheet, lineterminator="\n").writerows([COLUMNS, *(clip.cells for clip in clips)])
-    write(target, ("\ufeff" + sheet.getvalue()).encode())  # the mark tells Excel that it is UTF-8
+    sheet = csv_text([COLUMNS, *(clip.cells for clip in clips)])
+    write(target, f"\ufeff{sheet}".encode())  # the mark tells Excel that it is UTF-8
     return _summary(folder, clips)
 
 
@@ -99,13 +94,7 @@ def _span(path: Path) -> tuple[int, int]:
     if path.is_dir():
         frames = frames_of(path)
         return min(frames), max(frames)
-    from distmer.features.frames import ClipError
-    from distmer.features.video import index
-
-    try:
-        return 1, len(index(str(path)))
-    except ClipError as error:
-        raise Unusable(str(error)) from error
+    return 1, len(frames_of_video(path))
 
 
 def _summary(folder: Path, clips: list[FoundClip]) -> str:

@@ -1,11 +1,10 @@
-"""Published flow maps (STSTNet, HTNet): one RGB image a clip.
-
-R = u, G = v, B = optical strain, each min-max scaled for the clip.
+"""Published flow maps (STSTNet, HTNet): one RGB image a clip, R = u, G = v, B = optical strain, each min-max
+scaled.
 
 Layout ``<subject>/u_test/<label>/<subject>_<clip> .png`` (with a blank before .png), label 0 negative, 1
-positive, 2 surprise. ``u_train`` beside it holds everybody else's maps, for a trainer that knows only
-folders: redundant, and ignored here. A composite folder mixes subjects of several sets (s1, sub01, 006);
-their spellings keep them apart, and a protocol with ``parts`` makes data sets of them (`parted`).
+positive, 2 surprise. ``u_train`` beside it has the maps of all others, and is ignored here. A composite
+folder mixes subjects of several sets (s1, sub01, 006); a protocol with ``parts`` makes data sets of them
+(`parted`).
 """
 
 from __future__ import annotations
@@ -25,10 +24,8 @@ _CLASSES = {"0": "negative", "1": "positive", "2": "surprise"}
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every map under some subject's u_test.
-
-    There is no frame, so the missing-apex policy and errata do not apply.
-    """
+    """Every map under some subject's u_test. There is no frame, so the missing-apex policy and errata do not
+    apply."""
     subjects = [p for p in by_number(root) if (p / "u_test").is_dir() or (p / "u_train").is_dir()]
     if not subjects:
         there = listing(p.name for p in root.iterdir())
@@ -67,10 +64,10 @@ def _row(root: Place, subject: str, path: Place) -> Annotation:
 
 
 def parted(rows: Sequence[Annotation], parts: Mapping[str, str]) -> list[Annotation]:
-    """The rows of a folder that mixes several data sets, each with its own.
-
-    ``parts``: data set → regular expression of its subjects, in any case. A row that fits none, or several,
+    """The rows of a folder that mixes several data sets, each with its own. A row that fits none, or several,
     has a problem.
+
+    ``parts``: data set → regular expression of its subjects, in any case.
     """
     done: list[Annotation] = []
     for row in rows:

@@ -1,13 +1,10 @@
-"""Bring your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+"""Your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+``docs/data.md`` describes its columns, which ``data.columns`` maps to other headings.
 
-Columns: subject, clip, label, onset, apex[, offset][, path][, dataset]; ``data.columns`` maps other headings.
-
-``path`` is the clip's video or folder of frames, relative to the folder of the csv. Onset, apex and offset
-are then frame numbers (of a video counted from 1), file names in the folder, or times in a video: a time has
-its unit in the cell (``0.23 s``, ``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). The apex may be
-missing, as in any data set (``data.missing_apex``). Without ``path``, onset and apex are image files.
-
-Labels are taken as they stand (in lower case).
+With ``path``, the clip's video or folder of frames, onset, apex and offset are frame numbers (of a video
+counted from 1), file names in the folder, or times in a video: a time has its unit in the cell (``0.23 s``,
+``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). Without ``path``, onset and apex are image files.
+Labels are taken as they are, in lower case.
 """
 
 from __future__ import annotations
@@ -20,20 +17,19 @@ from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from distmer.datasets.base import DatasetInfo, ReadOptions, emotion_name, inside, safe_name
-from distmer.datasets.columns import Columns, Header, described, find_header
+from distmer.datasets.columns import Columns, described, find_header, rows_below
 from distmer.datasets.frame_files import CONVERT, IMAGES, PHOTOS, Unusable, frames_of, of_numbers
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import tables
 from distmer.datasets.text import MISSING, listing, tidy
 from distmer.registry import nearest
 from distmer.storage import Place
-from distmer.types import BadInput, KeyFrames, Source
+from distmer.types import VIDEOS, BadInput, KeyFrames, Source
 
 if TYPE_CHECKING:
     from distmer.features.video import Index
 
 MANIFEST = "manifest.csv"
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
 _TIMED = ("onset", "apex", "offset")
 _UNITS = ("s", "sec", "seconds", "ms")
 _UNIT = f"({'|'.join(_UNITS)})"
@@ -77,8 +73,8 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
             raise BadInput(f"{where} has the unknown column {close[0]!r}; did you mean {field!r}?")
     options.say(described(path, header, table))
     units = {field: _unit_in(heads[header.index[field]], field) for field in _TIMED if field in header.index}
-    rows = enumerate(table[header.row + 1 :], start=header.row + 2)
-    return [_row(root, n, cells, header, units, options) for n, cells in rows if any(map(str.strip, cells))]
+    rows = rows_below(header, table)
+    return [_row(root, n, cells, header.width, given, units, options) for n, cells, given in rows]
 
 
 def _unit_in(heading: str, field: str) -> str:
@@ -91,12 +87,13 @@ def _row(
     root: Place,
     number: int,
     cells: Sequence[str],
-    header: Header,
+    width: int,
+    fields: Mapping[str, str],
     units: Mapping[str, str],
     options: ReadOptions,
 ) -> Annotation:
     where = f"{MANIFEST} row {number}"
-    given = {name: cells[at].strip() if at < len(cells) else "" for name, at in header.index.items()}
+    given = {name: cell.strip() for name, cell in fields.items()}
     for name, unit in units.items():
         time = _TIME.fullmatch(given[name])
         if unit and time and not time[2]:
@@ -105,9 +102,9 @@ def _row(
     dataset = tidy(given.get("dataset", "")) or DATASET.name
     row = Annotation(subject, clip, label, where, dataset=dataset)
     try:
-        if len(cells) != header.width:
+        if len(cells) != width:
             raise Unusable(
-                f"it has {len(cells)} cells, the header {header.width}; put quotes around cells that contain"
+                f"it has {len(cells)} cells, the header {width}; put quotes around cells that contain"
                 " the separator."
             )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):
@@ -167,13 +164,7 @@ def _in_folder(frames: Mapping[int, str], folder: Place, cell: str, what: str) -
 
 def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], dict[str, int | None], str]:
     """The frames of a video by number, those that the cells name, and a note on those named by a time."""
-    from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
-    from distmer.features.video import index
-
-    try:
-        video = index(str(path))
-    except ClipError as error:
-        raise Unusable(str(error)) from error
+    video = frames_of_video(path)
     numbers: dict[str, int | None] = {}
     timed: list[str] = []
     for what in _TIMED:
@@ -203,6 +194,17 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
         require_steady(video, path.name)
     frames = {number: f"{path}#{number}" for number in range(1, len(video) + 1)}
     return frames, numbers, f"frames by their time, {', '.join(timed)}" if timed else ""
+
+
+def frames_of_video(path: Place) -> Index:
+    """The frames of a video. Unusable for what is none, or cannot be read."""
+    from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
+    from distmer.features.video import index
+
+    try:
+        return index(str(path))
+    except ClipError as error:
+        raise Unusable(str(error)) from error
 
 
 def seconds_in(text: str) -> float | None:

@@ -16,17 +16,13 @@ CONVERT = "convert it to PNG (heif-convert img.heic img.png, or export it from t
 
 
 class Unusable(Exception):
-    """This row cannot become a clip.
-
-    The message ends a sentence that begins with file and row, and has the remedy.
-    """
+    """This row cannot become a clip. The message ends a sentence that begins with file and row, and has the
+    remedy."""
 
 
 def frame_number(path: Place) -> int | None:
-    """The frame number of an image file, None for any other file.
-
-    It is the last integer of the name: "reg_EP01_5-113.jpg" is 113.
-    """
+    """The frame number of an image file: the last integer of its name ("reg_EP01_5-113.jpg" is 113). None for
+    any other file."""
     if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
         return None
     digits = re.findall(r"\d+", path.stem)
@@ -34,10 +30,8 @@ def frame_number(path: Place) -> int | None:
 
 
 def frames_of(folder: Place) -> dict[int, str]:
-    """Frame number → image file of a clip's folder, in numeric order.
-
-    Thumbs.db, shortcuts and the like are no frames. Unusable where there is none, or two have one number.
-    """
+    """Frame number → image file of a clip's folder, in numeric order. Other files (Thumbs.db, shortcuts) are
+    no frames. Unusable where there is no frame, or two have one number."""
     if not folder.is_dir():
         raise Unusable(
             f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet."
@@ -69,20 +63,12 @@ def key_frames(
 ) -> tuple[Source, str]:
     """Onset and apex as files, and a note on what was done to get them.
 
-    Parameters
-    ----------
-    folder : path or remote place
-        The clip's frames.
-    onset, apex, offset : int
-        Frame numbers as in the files' names (absolute in SAMM); apex or offset may be None.
-    missing_apex : {"error", "midpoint", "max-flow"}
-        What to do without an apex: refuse the clip, take onset + (offset - onset) // 2 as meb does for SMIC,
-        or leave the choice among the frames after the onset to the feature extraction.
+    ``folder`` has the clip's frames. Numbers are those in the files' names (absolute in SAMM).
+    ``missing_apex`` says what to do without an apex: refuse the clip (``error``), take onset + (offset -
+    onset) // 2 as meb does for SMIC (``midpoint``), or leave the choice among the frames after the onset to
+    the feature extraction (``max-flow``).
 
-    Raises
-    ------
-    Unusable
-        A frame is not there, or the numbers are in no order.
+    Unusable where a frame is not there, or the numbers are in no order.
     """
     _enough(onset, apex, offset, missing_apex)  # before the folder is listed
     return of_numbers(frames_of(folder), f"{folder}", onset, apex, offset, missing_apex)
@@ -96,7 +82,7 @@ def of_numbers(
     offset: int | None,
     missing_apex: str,
 ) -> tuple[Source, str]:
-    """As `key_frames`, of frames that are known by number: of a folder, or of a video."""
+    """As `key_frames`, of the frames of a folder or a video that are known by number."""
     _enough(onset, apex, offset, missing_apex)
     first = _file(frames, onset, "onset", folder)
     if apex is not None:

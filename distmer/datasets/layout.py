@@ -25,43 +25,23 @@ HEADINGS: Mapping[str, tuple[str, ...]] = {
 PLAIN = {field: (field.capitalize(), f"{field.capitalize()}Frame") for field in ("onset", "apex", "offset")}
 
 
-def folder_of_subject(images: Place, row: Annotation) -> Place:
-    """Where the frames lie in most sets: <images>/<subject>/<clip>."""
-    return images / row.subject / row.clip
-
-
 @dataclass(frozen=True, slots=True)
 class SheetLayout:
     """A data set of one coding sheet and a folder of frames for each clip.
 
-    Attributes
-    ----------
-    sheets : tuple of str
-        Glob patterns of the sheet's name, without its ending.
-    columns : Columns
-    images : tuple of str
-        Names of the image folder, raw before cropped; "" is the root itself. The first that holds a folder
-        like ``subject_folder`` is taken, and no clip from any other.
-    subject : callable
-        Spells a subject of the sheet as its folder does.
-    subject_folder : str
-        Regular expression of the folders in the image folder.
-    folders : tuple of str
-        Names of the set's folder, where the sheet lies beside it.
-    clip_folder : callable
-        Image folder, row → the clip's frames.
-    refine : callable
-        What else the set's rows need: a row that is no micro-expression, a name for a clip.
+    Of the image folders, the first that holds a folder like ``subject_folder`` is taken, and no clip from any
+    other.
     """
 
-    sheets: tuple[str, ...]
+    sheets: tuple[str, ...]  # glob patterns of the sheet's name, without its ending
     columns: Columns
-    images: tuple[str, ...]
-    subject: Callable[[str], str]
-    subject_folder: str = SUBJECT_FOLDER
-    folders: tuple[str, ...] = ()
-    clip_folder: Callable[[Place, Annotation], Place] = folder_of_subject
-    refine: Callable[[Annotation], Annotation] = lambda row: row
+    images: tuple[str, ...]  # names of the image folder, raw before cropped; "" is the root itself
+    subject: Callable[[str], str]  # spells a subject of the sheet as its folder does
+    subject_folder: str = SUBJECT_FOLDER  # regular expression of the folders in the image folder
+    folders: tuple[str, ...] = ()  # names of the set's folder, where the sheet lies beside it
+    # image folder, row → the folder of the clip's frames
+    clip_folder: Callable[[Place, Annotation], Place] = lambda images, row: images / row.subject / row.clip
+    refine: Callable[[Annotation], Annotation] = lambda row: row  # what else the rows of this set need
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,10 +74,8 @@ class SheetLayout:
 
 
 def subject_folders(images: Place) -> dict[int, Place]:
-    """The subjects' folders by number, for copies that spell them otherwise: 1, s1 or sub001 for sub01.
-
-    A number that two folders have is left out.
-    """
+    """The subjects' folders by number, for copies that spell them otherwise: 1, s1 or sub001 for sub01. A
+    number that two folders have is left out."""
     numbered = [(subject_number(p.name), p) for p in by_number(images)]
     numbers = [number for number, _ in numbered]
     return {n: p for n, p in numbered if n is not None and numbers.count(n) == 1}
@@ -114,10 +92,7 @@ def _there(folder: Place, images: Place, row: Annotation, named: Mapping[int, Pl
 
 def padded(prefix: str, width: int) -> Callable[[str], str]:
     """A function that spells a subject: "1", "01", "sub1" or "spNO.1" becomes ``prefix`` and a zero-padded
-    number.
-
-    Other text stays as it is, and fails later because there is no such folder.
-    """
+    number. Other text stays as it is, and fails later because there is no such folder."""
 
     def spell(text: str) -> str:
         number = subject_number(text)

@@ -1,27 +1,26 @@
-"""Lists of clips: reading one for ``data.include``, and writing one with ``distmer data list`` and
-``data lock``.
+"""Lists of clips: reading one for ``data.include``, and writing one with ``distmer data list`` and ``data
+lock``.
 
-A list is a text file of clip ids, or a table (CSV or Excel) with a column ``clip``. In a table, ``clip``
-holds ids, or clips' names beside a column ``subject``; the data set is then a column too, or found by the two
-names. A table with a column ``sha256`` pins the clips' content.
+A list is a text file of clip ids, or a table (CSV or Excel) with a column ``clip``: ids, or names beside a
+column ``subject``. A column ``dataset`` may be left out. A column ``sha256`` pins the clips' content.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distmer.datasets.columns import Columns, find_header
+from distmer.datasets.assemble import clip_id
+from distmer.datasets.columns import Columns, find_header, rows_below
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.tables import EXCEL, TEXT, tables
 from distmer.datasets.text import clip_spelling, tidy
 from distmer.digests import digest
+from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import ApexSearch, BadInput, Clip, ClipFailure, Manifest
 
-HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
+_HEADER = ("clip", "label", "emotion", "onset", "apex", "frames", "policy", "errata", "row")
 _COLUMNS = Columns(
     {"clip": ("clip", "clip id", "filename", "file name", "filename_o", "material", "id")},
     {
@@ -68,21 +67,23 @@ def read_list(path: Place, columns: Mapping[str, str] | None = None) -> list[Lis
     texts = [line.partition("#")[0].strip() for line in lines]
     if path.suffix.lower() in TEXT and "/" not in next(filter(None, texts), "/"):  # a header, and no id
         return _of_table(path, columns or {})
-    return [_of_id(path, number, text) for number, text in enumerate(texts, start=1) if text]
+    return [Listed(n, *_parts_of_id(path, n, text)) for n, text in enumerate(texts, start=1) if text]
 
 
 def resolve(
     path: Place, listed: Sequence[Listed], rows: Mapping[str, Sequence[Annotation]]
 ) -> tuple[dict[str, Listed], list[ClipFailure]]:
-    """Clip id → line of the list, and the lines without a data set that no row fits.
+    """Clip id → line of the list, and the lines that no row fits. A line is found among the rows by subject
+    and clip, in whatever spelling, and by its data set if it has one.
 
-    A line is found among the rows by subject and clip, in whatever spelling, and by its data set if it has
-    one.
+    BadInput where the list is empty, names a clip twice or a data set that the protocol does not have, or
+    where a line fits several clips.
     """
     if not listed:
         raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
     names = _by_names(rows)
-    there = {name for ids in names.values() for name in ids}
+    there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
+    datasets = {*rows, *(name.split("/")[0] for name in there)}
     found: dict[str, Listed] = {}
     lost: list[ClipFailure] = []
     for entry in listed:
@@ -99,12 +100,20 @@ def resolve(
                     ClipFailure(f"unknown/{entry.subject}/{entry.clip}", f"{reason}; correct the line.")
                 )
                 continue
-            name = ids[0] if ids else name  # a wrong data set is told where the clips are judged
+            name = ids[0] if ids else name
         if name in found:
             raise BadInput(
                 f"{path} line {entry.line}: {name} is listed already in line {found[name].line}; remove one."
             )
         found[name] = entry
+        if entry.dataset and entry.dataset not in datasets:
+            hint = nearest(entry.dataset, datasets)
+            raise BadInput(
+                f"{path} line {entry.line}: {entry.dataset!r} is no data set of the protocol; {hint}"
+            )
+        if name not in there:
+            reason = f"{path} line {entry.line}: no row or folder describes {name}"
+            lost.append(ClipFailure(name, f"{reason}; correct the id, or the data."))
     return found, lost
 
 
@@ -112,10 +121,9 @@ def other_labels(manifest: Manifest, entries: Mapping[str, Listed]) -> list[str]
     """The clips to which the list gives another class, by its name or its number, each as a sentence."""
     lines: list[str] = []
     for clip in manifest.clips:
-        label = entries[clip.id].label if clip.id in entries else ""
-        own = manifest.classes[clip.label]
-        if label and label.lower() not in {own.lower(), str(clip.label)}:
-            lines.append(f"{clip.id} is {own}, and {label} in line {entries[clip.id].line} of the list")
+        entry, own = entries.get(clip.id), manifest.classes[clip.label]
+        if entry and entry.label and entry.label.lower() not in {own.lower(), str(clip.label)}:
+            lines.append(f"{clip.id} is {own}, and {entry.label} in line {entry.line} of the list")
     return lines
 
 
@@ -134,9 +142,9 @@ def changed_content(manifest: Manifest, digests: Mapping[str, str]) -> list[str]
 def table_of(
     manifest: Manifest, root: str | None, content: Mapping[str, str] | None = None
 ) -> list[list[str]]:
-    """The usable clips, a row each under `HEADER`: files as seen from ``root``, and the content's digest if
-    given."""
-    rows: list[list[str]] = []
+    """The usable clips, a row each below the headings: files as seen from ``root``, and the content's digest
+    if given."""
+    rows = [[*_HEADER, *([] if content is None else ["sha256"])]]
     for clip in manifest.clips:
         notes = [part for part in clip.note.split("; ") if part]
         images = clip.source.images
@@ -156,44 +164,33 @@ def table_of(
     return rows
 
 
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows under `HEADER`, or one column more for the digest, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    pinned = bool(rows) and len(rows[0]) > len(HEADER)
-    writer.writerows([[*HEADER, *(["sha256"] if pinned else [])], *rows])
-    return text.getvalue()
-
-
 def content_of(clip: Clip, digests: Mapping[str, str]) -> str:
     """The SHA-256 of a clip's content: of its images' digests, in order; "" if one of them has none."""
     images = clip.source.images
     return digest([digests[image] for image in images]) if all(image in digests for image in images) else ""
 
 
-def _of_id(path: Place, number: int, text: str) -> Listed:
+def _parts_of_id(path: Place, number: int, text: str) -> tuple[str, str, str]:
     parts = text.split("/")
     if len(parts) != 3 or not all(parts):
         raise BadInput(
             f"{path} line {number}: {text!r} is not a clip id; write data set/subject/clip,"
             " such as casme2/sub01/EP02_01f."
         )
-    return Listed(number, *parts)
+    dataset, subject, clip = parts
+    return dataset, subject, clip
 
 
 def _of_table(path: Place, columns: Mapping[str, str]) -> list[Listed]:
     found = tables(path)
     header = find_header(path, found, _COLUMNS.mapped(columns))
     listed: list[Listed] = []
-    for number, cells in enumerate(found[header.table][header.row + 1 :], start=header.row + 2):
-        values = {name: tidy(cells[at]) if at < len(cells) else "" for name, at in header.index.items()}
-        if not any(cell.strip() for cell in cells):
-            continue
+    for number, _, cells in rows_below(header, found[header.table]):
+        values = {name: tidy(cell) for name, cell in cells.items()}
         clip = values["clip"]
         rest = (values.get("label", ""), values.get("sha256", ""))
         if clip.count("/") == 2:
-            entry = _of_id(path, number, clip)
-            listed.append(Listed(number, entry.dataset, entry.subject, entry.clip, *rest))
+            listed.append(Listed(number, *_parts_of_id(path, number, clip), *rest))
         elif clip and values.get("subject"):
             listed.append(Listed(number, values.get("dataset", "").lower(), values["subject"], clip, *rest))
         else:
@@ -212,7 +209,7 @@ def _by_names(rows: Mapping[str, Sequence[Annotation]]) -> dict[tuple[int | str,
             if row.aside:
                 continue
             ids = names.setdefault(clip_spelling(row.subject, row.clip), [])
-            name = f"{row.dataset or dataset}/{row.subject}/{row.clip}"
+            name = clip_id(dataset, row)
             if name not in ids:
                 ids.append(name)
     return names

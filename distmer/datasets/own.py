@@ -23,10 +23,8 @@ GROUP = "distmer.datasets"
 
 def own_sets(known: Mapping[str, DatasetInfo], found: dict[str, DatasetInfo]) -> Callable[[str, Place], str]:
     """A function that turns a key of ``sets`` into a data set's name, and puts what it found outside distmer
-    into ``found``.
-
-    Raises BadInput where a reference leads nowhere, or to no `DatasetInfo` with a name of its own.
-    """
+    into ``found``. It raises BadInput where a reference leads nowhere, or to no `DatasetInfo` with a name of
+    its own."""
 
     def name_of(key: str, folder: Place) -> str:
         if key in known:

@@ -1,7 +1,7 @@
 """Protocols: which sets, which emotions make which class, which clips are left out, what was published.
 
 A protocol is one YAML file: built in (``protocols/*.yaml``) or one's own. The tables it draws on are
-``labels.yaml`` (emotions to classes) and ``errata.yaml`` (corrections keyed by subject and clip).
+``labels.yaml`` (emotions to classes), ``errata.yaml`` (corrections) and ``editions.yaml``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
-from distmer.datasets.base import Erratum
+from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import clip_spelling
 from distmer.registry import nearest
 from distmer.storage import Place, place
@@ -33,6 +33,7 @@ def _quoted(name: Any) -> Any:
 
 
 _Name = Annotated[str, BeforeValidator(_quoted)]
+_Cell = Annotated[str, BeforeValidator(lambda cell: str(cell) if isinstance(cell, int) else cell)]
 
 
 class NamedSubject(Section):
@@ -48,12 +49,16 @@ class NamedClip(NamedSubject):
     clip: _Name
 
 
-class Correction(NamedClip):
-    """An erratum: the new value of one cell of a clip's row, the value that it replaces, and who says so."""
+class Erratum(NamedClip):
+    """A published correction: the new value of one cell of a clip's row, and who says so.
+
+    ``replaces``: the value that it corrects; a sheet that has another one there is left alone. "onset+1"
+    stands for the frame after the row's onset. Empty: any value.
+    """
 
     field: Literal["onset", "apex", "offset", "emotion"]
-    value: int | str
-    replaces: int | str = ""
+    value: _Cell
+    replaces: _Cell = ""
 
 
 class PublishedCounts(Section):
@@ -94,24 +99,20 @@ class ProtocolSet(PublishedCounts):
     by: Literal["emotion", "objective"] = "emotion"
     exclude: tuple[NamedClip, ...] = ()
     exclude_subjects: tuple[NamedSubject, ...] = ()
-    errata: tuple[Correction, ...] = ()
+    errata: tuple[Erratum, ...] = ()
 
     @field_validator("labels", mode="before")
     @classmethod
     def _one_emotion_or_several(cls, labels: Any) -> Any:
         """``positive: happiness`` is ``positive: [happiness]``."""
-        return (
-            {k: (v,) if isinstance(v, str) else v for k, v in labels.items()}
-            if isinstance(labels, dict)
-            else labels
-        )
+        if not isinstance(labels, dict):
+            return labels
+        return {k: (v,) if isinstance(v, str) else v for k, v in labels.items()}
 
 
 class Protocol(Section):
-    """A protocol as its file states it.
-
-    ``classes`` in label order; empty: the labels that are found, in natural order.
-    """
+    """A protocol as its file states it. ``classes`` are in label order; empty: the labels that are found, in
+    natural order."""
 
     name: str
     title: str = ""
@@ -159,12 +160,11 @@ def protocol_names() -> list[str]:
 def load_protocol(
     name: str, known_sets: Mapping[str, Any], own_set: Callable[[str, Place], str] = lambda key, folder: key
 ) -> Protocol:
-    """The protocol of a built-in name or a YAML path.
+    """The protocol of a built-in name or a YAML path. BadInput names the nearest built-in one, or the field
+    that is wrong.
 
     ``own_set``: a key of ``sets`` and the protocol's folder → the data set's name; asked before
     ``known_sets``.
-
-    BadInput names the nearest built-in one, or the field that is wrong.
     """
     own = is_own(name)
     if not own and name not in protocol_names():
@@ -196,10 +196,8 @@ def load_protocol(
 
 
 def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
-    """Emotion → class for one set of a protocol.
-
-    An ``as-is`` set maps every class to itself (empty where classes are found).
-    """
+    """Emotion → class for one set of a protocol. An ``as-is`` set maps every class to itself (empty where
+    classes are found)."""
     labels = protocol.sets[dataset].labels
     if labels == AS_IS:
         return {name: name for name in protocol.classes}
@@ -225,15 +223,23 @@ def label_table(protocol: Protocol, dataset: str) -> dict[str, str]:
 
 def errata_of(protocol: Protocol, dataset: str) -> dict[tuple[str, str], tuple[Erratum, ...]]:
     """The corrections of one set by (subject, clip): those of errata.yaml, then the protocol's own."""
-    published = parse(
-        _Published, {"entries": _own("errata").get(dataset, [])}, str(_HERE / "errata.yaml")
-    ).entries
+    tree = {"entries": _own("errata").get(dataset, [])}
+    published = parse(_Published, tree, str(_HERE / "errata.yaml")).entries
     errata: dict[tuple[str, str], tuple[Erratum, ...]] = {}
     for entry in (*published, *protocol.sets[dataset].errata):
         key = (entry.subject, entry.clip)
-        erratum = Erratum(entry.field, str(entry.value), entry.source, str(entry.replaces))
-        errata[key] = (*errata.get(key, ()), erratum)
+        errata[key] = (*errata.get(key, ()), entry)
     return errata
+
+
+def edition_of(dataset: str, rows: Sequence[Annotation]) -> str:
+    """Which edition of its sheet a copy is, as a sentence, from ``editions.yaml``; "" where none is known. An
+    edition is told by the emotions of some clips."""
+    emotions = {f"{row.subject}/{row.clip}": row.emotion for row in rows}
+    for edition in _own("editions").get(dataset, []):
+        if edition["emotions"].items() <= emotions.items():
+            return f"{dataset}: the sheet is of the edition {edition['name']}: {edition['means']}"
+    return ""
 
 
 def is_own(name: str) -> bool:
@@ -278,7 +284,7 @@ def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
 
 
 class _Published(Section):
-    entries: tuple[Correction, ...]
+    entries: tuple[Erratum, ...]
 
 
 @functools.cache

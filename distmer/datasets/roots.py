@@ -14,23 +14,12 @@ from distmer.types import BadInput
 def find_root(
     info: DatasetInfo, data: DataConfig, alone: bool, rule: Callable[[str], str] = lambda setting: ""
 ) -> Place:
-    """The folder of a data set.
+    """The folder of a data set: ``data.roots.<set>``, else the folder below ``data.root`` that has one of the
+    set's names and holds the set, else ``data.root`` itself if it is the set's folder.
 
-    That is ``data.roots.<set>``, else the folder below ``data.root`` that has one of the set's names and
-    holds the set, else ``data.root`` itself if it is the set's folder.
-
-    Parameters
-    ----------
-    info, data
-    alone : bool
-        The protocol has no other set, so a root without a known sub-folder must be the set's own.
-    rule : callable
-        Setting → how its relative path was made absolute, as a sentence; "" where it was not relative.
-
-    Raises
-    ------
-    BadInput
-        Names the option, and what was looked for.
+    ``alone``: the protocol has no other set, so a root without a known sub-folder must be the set's own.
+    ``rule``: setting → how its relative path was made absolute, as a sentence; "" where it was not relative.
+    BadInput names the option, and what was looked for.
     """
     if info.name in data.roots:
         return _folder(data.roots[info.name], f"data.roots.{info.name}", info, rule)
@@ -61,12 +50,10 @@ def find_root(
 
 def _folder(text: str, option: str, info: DatasetInfo, rule: Callable[[str], str]) -> Place:
     path = place(text, still=True)
-    if not path.is_dir():
-        source = (
-            f"{option} (in the file, by --set"
-            f" {option}=…{', or by the environment variable DISTMER_DATA' if option == 'data.root' else ''})"
-        )
-        if path.is_file():
-            raise BadInput(f"{path} is a file; name the folder that holds it. Correct {source}.")
-        raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")
-    return path.absolute()
+    if path.is_dir():
+        return path.absolute()
+    environment = ", or by the environment variable DISTMER_DATA" if option == "data.root" else ""
+    source = f"{option} (in the file, by --set {option}=…{environment})"
+    if path.is_file():
+        raise BadInput(f"{path} is a file; name the folder that holds it. Correct {source}.")
+    raise BadInput(f"{path}: the folder for {info.title} is not there; correct {source}.{rule(option)}")

@@ -1,8 +1,7 @@
 """Annotation sheets: finding the coding sheet in a data set's folder, and reading its rows by column name.
 
-The header row is found, not assumed: SAMM's stands on line 14, the CASME sheets have nameless columns in
-between, and copies that went through pandas carry "Unnamed: 2". Every cell is text until a loader says what
-it means. Every row below the header becomes an `Annotation`, also one that is no clip.
+The header row is searched for: SAMM's is on line 14, the CASME sheets have columns without a name, and copies
+that went through pandas have "Unnamed: 2". Every cell is text until a loader says what it means.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
-from distmer.datasets.columns import Columns, Header, described, find_header, letter
+from distmer.datasets.columns import Columns, Header, described, find_header, letter, rows_below
 from distmer.datasets.tables import tables
 from distmer.datasets.text import listing, tidy
 from distmer.storage import Place
@@ -24,56 +23,30 @@ FIELDS = (*_OWN_FIELDS, "label", "path", "dataset", "type", "sha256")
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a data set says of one clip: a row of its sheet, or a folder of frames.
-
-    Of any emotion, usable or not.
+    """What a data set says of one clip, usable or not: a row of its sheet, or a folder of frames.
 
     `read_sheet` fills in the cells as they are typed. A loader then spells subject, clip and emotion in one
     way, and adds ``source`` if the clip can be used, else ``problem``.
-
-    Attributes
-    ----------
-    subject, clip, emotion : str
-        Who shows what in which clip; the emotion is in lower case once a loader has read it.
-    where : str
-        File and row, for messages.
-    onset, apex, offset : str
-        Frame numbers as typed; "" where the data set has no such column.
-    source : Source, optional
-        The frames to extract features from.
-    problem : str
-        Why the clip cannot be used, as a sentence; "" if it can.
-    note : str
-        What was done to the clip: an erratum, an apex that was chosen.
-    dataset : str
-        Only where one loader reads several data sets (manifest.csv).
-    aside : str
-        Why the row describes no micro-expression clip (a note below the rows, a macro-expression); "" if it
-        does.
-    extra : mapping
-        The cells of the set's further columns, by field.
     """
 
     subject: str
     clip: str
-    emotion: str
-    where: str
-    onset: str = ""
+    emotion: str  # in lower case once a loader has read it
+    where: str  # file and row, for messages
+    onset: str = ""  # frame numbers as typed; "" where the data set has no such column
     apex: str = ""
     offset: str = ""
-    source: Source | None = None
-    problem: str = ""
-    note: str = ""
-    dataset: str = ""
-    aside: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict[str, str])
+    source: Source | None = None  # the frames to extract features from
+    problem: str = ""  # why the clip cannot be used, as a sentence
+    note: str = ""  # what was done to the clip: an erratum, an apex that was chosen
+    dataset: str = ""  # only where one loader reads several data sets (manifest.csv)
+    aside: str = ""  # why the row describes no micro-expression: a note below the rows, a macro-expression
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])  # cells of further columns, by field
 
 
 def matching(root: Place, patterns: Sequence[str]) -> list[Place]:
-    """The entries of a folder that fit the first fitting glob pattern, in any case.
-
-    Lock files and links are passed over.
-    """
+    """The entries of a folder that fit the first fitting glob pattern, in any case, without lock files and
+    links."""
     entries = [
         p for p in sorted(root.iterdir()) if not p.name.startswith((".", "~$")) and p.suffix.lower() != ".lnk"
     ]
@@ -106,35 +79,20 @@ def read_sheet(
     given: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Annotation]:
-    """The rows below the header that are not blank, with the text of their cells.
+    """The rows below the header of an Excel sheet or text table that are not blank, with the text of their
+    cells.
 
     A row of fewer than three filled cells among the needed columns is a note, a total or a leftover: it is
-    returned with ``aside``.
+    returned with ``aside``. ``given`` maps fields to headings (``data.columns``). ``say`` is told which
+    columns were taken for what.
 
-    Parameters
-    ----------
-    path : path or remote place
-        An Excel sheet, or a text table.
-    columns : Columns
-    given : mapping, optional
-        Field → heading, as ``data.columns`` has it.
-    say : callable
-        Is told which columns were taken for what.
-
-    Raises
-    ------
-    BadInput
-        The file is no sheet, no row of it names all columns, or two columns have one heading.
+    BadInput where the file is no sheet, no row of it names all columns, or two columns have one heading.
     """
     found = tables(path)
     wanted = columns.mapped(given or {})
     header = find_header(path, found, wanted)
     table = found[header.table]
-    rows = [
-        _row(path, header, number, cells, wanted)
-        for number, cells in enumerate(table[header.row + 1 :], start=header.row + 2)
-        if any(cell.strip() for cell in cells)
-    ]
+    rows = [_row(path, header, wanted, *row) for row in rows_below(header, table)]
     clips = sum(not row.aside for row in rows)
     say(f"{described(path, header, table)}; {clips} rows of clips, {len(rows) - clips} others")
     unread = [name for name in found if name.startswith("worksheet") and name != header.table and found[name]]
@@ -143,17 +101,16 @@ def read_sheet(
     return rows
 
 
-def _row(path: Place, header: Header, number: int, cells: Sequence[str], wanted: Columns) -> Annotation:
+def _row(
+    path: Place, header: Header, wanted: Columns, number: int, cells: list[str], values: Mapping[str, str]
+) -> Annotation:
     where = f"{path.name} row {number}"
-    values = {name: cells[at] if at < len(cells) else "" for name, at in header.index.items()}
     own = {name: values.get(name, "") for name in _OWN_FIELDS}
     extra = {name: value for name, value in values.items() if name not in own}
     if sum(bool(tidy(values.get(name, ""))) for name in wanted.needed) < 3:
         text = " ".join(" ".join(cells).split())[:60]
         reason = f"{text!r} is taken for a note; fill in subject, clip, onset and emotion if it is a clip"
         return Annotation("", "", "", where, aside=f"{where}: {reason}.")
-    names, frames = (own["subject"], own["clip"], own["emotion"]), (own["onset"], own["apex"], own["offset"])
-    row = Annotation(*names, where, *frames, extra=extra)
     beyond = [at for at in range(header.width, len(cells)) if cells[at].strip()]
     if "text separated" in header.table and beyond:
         # The cells may have been shifted by a comma, so not even the emotion is sure.
@@ -161,5 +118,6 @@ def _row(path: Place, header: Header, number: int, cells: Sequence[str], wanted:
             f"{where}: it has a cell in column {letter(beyond[0])}, where the header has none; put quotes"
             " around cells that contain the separator."
         )
-        return Annotation(row.subject, row.clip, "", where, problem=problem)
-    return row
+        return Annotation(own["subject"], own["clip"], "", where, problem=problem)
+    names = own["subject"], own["clip"], own["emotion"]
+    return Annotation(*names, where, own["onset"], own["apex"], own["offset"], extra=extra)

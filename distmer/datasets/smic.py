@@ -1,10 +1,8 @@
-"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders
-HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
+"""SMIC-HS (Li et al. 2013): 100 fps, 16 subjects; folders HS/s1/micro/{negative,positive,surprise}/s1_ne_01/.
 
-There is no apex, and the folders are the truth: onset and offset are a clip's first and last frame, the
-emotion is a folder. A sheet in the set's folder (SMIC-HS-E_annotation.xlsx, or meb's smic.xlsx) may only
-correct onset and offset, for it has fewer clips than the folders and other names of the subjects; what it
-differs in is said.
+There is no apex, and the folders count: onset and offset are a clip's first and last frame, the emotion is a
+folder. A sheet in the set's folder (SMIC-HS-E_annotation.xlsx, or meb's smic.xlsx) has fewer clips than the
+folders and other names of the subjects, so it may only correct onset and offset; what it differs in is said.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ _IMAGES = ("HS", "SMIC_all_raw/HS", "SMIC-HS", "SMIC_HS", "", "SMIC_all_cropped/
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every clip of the folders, and every row of a sheet that has no folder; the apex by policy, for no clip
-    has one."""
+    """Every clip of the folders, and every row of a sheet that has no folder. The apex follows from the
+    policy, because no clip has one."""
     if options.missing_apex == "error":
         raise BadInput(f"{root}: SMIC has no annotated apex; set data.missing_apex to midpoint or max-flow.")
     images = image_folder(root, _IMAGES, r"s\d+")
@@ -126,7 +124,7 @@ def _rows(root: Place, options: ReadOptions) -> list[Annotation]:
     try:
         return read_sheet(sheets[0], _COLUMNS, options.columns, options.say)
     except BadInput as error:
-        if options.columns:  # somebody who maps its columns wants it read
+        if options.columns:  # a user who maps its columns wants it to be read
             raise
         options.say(f"not read, for the folders are the truth: {error}")
         return []

@@ -1,8 +1,6 @@
-"""Files of cells: Excel workbooks and text tables, read as text.
-
-An Excel file gives one table a worksheet. A text file does not say how its cells are separated, so it gives
-one table a separator, and the reader takes the one that has the header.
-"""
+"""Files of cells: Excel workbooks and text tables, read as text. An Excel file gives one table a worksheet. A
+text file does not say how its cells are separated, so it gives one table a separator, and the reader takes
+the one that has the header."""
 
 from __future__ import annotations
 
@@ -34,9 +32,8 @@ def sheet_names(*stems: str) -> tuple[str, ...]:
 
 
 def tables(path: Place) -> dict[str, Table]:
-    """Every table of a file by what it is called in a message; row i of a table is the file's row i + 1.
-
-    Of cells that are merged downwards, each row has the value: one subject over several clips.
+    """Every table of a file by what it is called in a message; row i of a table is the file's row i + 1. Of
+    cells that are merged downwards, each row has the value: one subject over several clips.
 
     BadInput for what is neither an Excel file nor text.
     """
@@ -59,10 +56,8 @@ def tables(path: Place) -> dict[str, Table]:
 
 
 def worksheets(path: Place, *, fill: bool = False) -> dict[str, Table]:
-    """Every worksheet as text cells, by its name; row i of a table is Excel's row i + 1.
-
-    ``fill``: of cells that are merged downwards, each row has the value. BadInput for what is no sheet.
-    """
+    """Every worksheet as text cells, by its name; row i of a table is Excel's row i + 1. ``fill``: of cells
+    that are merged downwards, each row has the value. BadInput for what is no sheet."""
     try:
         data = path.read_bytes()
         if data.startswith(biff2.MAGIC):  # calamine does not read it; it has no merged cells

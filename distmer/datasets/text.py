@@ -16,12 +16,8 @@ SUBJECT_FOLDER = rf"{_PREFIX}\d{{1,4}}"
 
 
 def tidy(text: str) -> str:
-    """A cell without the typing errors of the published sheets.
-
-    These are blanks, full-width commas, trailing dots and commas.
-
-    NFKC turns the full-width comma, digits and blanks of a Chinese keyboard into plain ones.
-    """
+    """A cell without the typing errors of the published sheets: blanks, full-width commas, digits and blanks
+    of a Chinese keyboard (NFKC makes them plain), trailing dots and commas."""
     plain = unicodedata.normalize("NFKC", text).replace("\ufeff", "").replace("\u200b", "")
     return plain.strip().rstrip(" ,.;。")
 

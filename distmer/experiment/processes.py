@@ -93,7 +93,7 @@ class _Worker:
         self._ended = False
 
     def extract(self, request: FeatureRequest) -> FeatureRow:
-        message, died = json.dumps(packed(request, self._config)).encode(), ""
+        message, died = packed(request, self._config).encode(), ""
         for _ in range(2):
             process = self._started()
             reply = _exchanged(process, message)

@@ -48,9 +48,10 @@ def explain_model(
             continue
         names.append(one.name)
         inputs.append(model_inputs(as_set(row), model.resolved.inputs, model.resolved.size, model.inputs))
-        if row.onset_HW is not None:
-            points_L2 = landmarks_of_crop(row.onset_HW, model_path(model.features.landmarks))
-            shapes.append(points_L2 / (len(row.onset_HW) - 1))
+        if row.unit == "px":
+            onset_HW = row.channels["onset"]
+            points_L2 = landmarks_of_crop(onset_HW, model_path(model.features.landmarks))
+            shapes.append(points_L2 / (len(onset_HW) - 1))
     if not names:
         raise BadInput(f"no clip can be explained; the first of {len(problems)}: {problems[0]}")
     x_NCHW = np.concatenate(inputs)

@@ -1,18 +1,8 @@
 """Features as files that other code reads: in the folders of the published flow maps, and as .npy in px.
-
-``maps``: ``<subject>/u_test/<0|1|2>/<subject>_<clip> .png``, RGB of 8 bits, R = u, G = v, B = strain, each
-min-max scaled for its clip, as STSTNet and HTNet publish them; ``u_train`` beside it links everybody else's,
-for their trainers look there. Amplitude and zero are lost.
-
-``npy``: ``npy/<data set>/<subject>/<clip>.npy``, float32 (3, H, W): u to the right and v downwards in px of
-the crop, strain in px/px; and ``clips.csv``, one row a clip.
-"""
-
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+``docs/data.md`` describes both layouts."""
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import shutil
@@ -25,7 +15,7 @@ import numpy as np
 from distmer.config import InputConfig
 from distmer.features.featureset import MAPS, FeatureSet
 from distmer.features.inputs import model_inputs
-from distmer.storage import write
+from distmer.storage import csv_text, write
 from distmer.types import BadInput, Clip
 
 LABELS = {"negative": "0", "positive": "1", "surprise": "2"}
@@ -59,7 +49,8 @@ def require_layout(clips: Sequence[Clip], classes: Sequence[str]) -> None:
 def write_maps(
     folder: Path, clips: Mapping[str, Clip], classes: Sequence[str], parts: Iterable[FeatureSet], size: int
 ) -> int:
-    """Write the published layout, maps of ``size`` px; how many clips.
+    """Write the published layout, maps of ``size`` px; how many clips. ``u_train`` of a subject links the
+    maps of all others, because the published trainers look there.
 
     ``clips``: clip id → clip; ``parts``: their features, some clips at a time.
     """
@@ -96,9 +87,7 @@ def write_arrays(
             np.save(buffer, x_CHW, allow_pickle=False)
             write(folder / file, buffer.getvalue())
             rows.append((name, file, clip.dataset, clip.subject, classes[clip.label], *units))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([_HEADER, *rows])
-    write(folder / "clips.csv", table.getvalue().encode())
+    write(folder / "clips.csv", csv_text([_HEADER, *rows]).encode())
     return len(rows)
 
 

@@ -1,10 +1,7 @@
 """Optical flow from onset to apex, in pixels, and the removal of the head's own motion from it.
 
-A flow maps two aligned grey crops of one size, uint8 (H, W), to float32 (H, W, 2) in px. A user's own comes
-in by the same door (`distmer.functions.FLOW`).
-
-flow_HW2 is float32; [..., 0] is u (to the right), [..., 1] is v (downwards):
-apex(x + u, y + v) = onset(x, y).
+A flow maps two aligned grey crops of one size, uint8 (H, W), to flow_HW2, float32 in px: [..., 0] is u (to
+the right), [..., 1] is v (downwards), and apex(x + u, y + v) = onset(x, y).
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -23,15 +20,14 @@ from distmer.features.landmarks import RIGID, PointArray
 
 _DIS_FAST, _DIS_MEDIUM = 1, 2  # OpenCV's presets; their Python names differ between OpenCV 4 and 5
 _NEW: Any = None  # let OpenCV allocate the result; its stubs ask for an array
-_NEIGHBOURHOOD = 2  # px: each rigid point speaks through the 5 × 5 pixels about it
+_NEIGHBOURHOOD = 2  # px: the flow of a rigid point is read from the 5 × 5 pixels about it
 _ROUNDS = 20  # of reweighting; the fit changes by less than 1e-6 px after about ten
 _MIN_SCALE = 0.02  # px: residuals below it are the flow's own noise, and are not weighed against each other
 
 
 def tvl1(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work.
-
-    0.15 to 0.5 s for 128² px.
+    """TV-L1 (Zach, Pock & Bischof 2007), OpenCV's default parameters, as in most published work. 0.15 to 0.5
+    s for 128² px.
 
     It warps by OpenCV's bicubic kernel (a = −¾), whose phase is off by up to .04 px a component at
     quarter-pixel shifts.
@@ -51,10 +47,8 @@ def tvl1_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements.
-
-    About 0.03 s for 128² px.
-    """
+    """DIS (Kroeger et al. 2016), preset medium down to full resolution, stride 2, 10 refinements. About 0.03
+    s for 128² px."""
     method = cv2.DISOpticalFlow.create(_DIS_MEDIUM)
     method.setFinestScale(0)
     method.setPatchStride(2)
@@ -68,37 +62,21 @@ def farneback(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
 
 
 def dis_fast(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
-    """DIS, preset fast: about 1 ms for 128² px.
-
-    Good enough to rank candidates for the apex, not to be a feature.
-    """
+    """DIS, preset fast: about 1 ms for 128² px. Good enough to rank candidates for the apex, not to be a
+    feature."""
     return _float32(cv2.DISOpticalFlow.create(_DIS_FAST).calc(onset_HW, apex_HW, _NEW))
 
 
 def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Array:
-    """The flow without the head's own motion: minus the similarity that fits the rigid points robustly.
+    """The flow (px) without the motion of the head: minus the similarity that fits the rigid points robustly.
 
-    Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. The fit is
-    least squares reweighted with Geman-McClure weights, in a fixed number of rounds and without random
-    sampling: the same bits every time. Points outside the crop are left out. One or two rigid points cannot
-    tell rotation from expression: then the median translation is subtracted.
+    Rigid are the nose bridge and the outer eye corners, each with the 5 × 5 pixels about it. ``points_L2``
+    are the landmarks in px of the crop; points outside the crop are left out. The fit is least squares,
+    reweighted with Geman-McClure weights in a fixed number of rounds and without random sampling: the same
+    bits every time. One or two rigid points cannot tell rotation from expression: then the median translation
+    is subtracted.
 
-    Parameters
-    ----------
-    flow_HW2 : float32 array (H, W, 2)
-        u and v in px.
-    points_L2 : float64 array (68, 2)
-        Landmarks, x and y in px of the crop.
-
-    Returns
-    -------
-    float32 array (H, W, 2)
-        u and v in px.
-
-    Raises
-    ------
-    ClipError
-        No rigid point lies in the crop.
+    ClipError where no rigid point lies in the crop.
     """
     height, width = flow_HW2.shape[:2]
     rigid_P2 = np.rint(points_L2[list(RIGID)]).astype(np.int64)
@@ -124,22 +102,12 @@ def subtract_rigid(flow_HW2: Float32Array, points_L2: PointArray) -> Float32Arra
 def fit_similarity(
     samples_S2: npt.NDArray[np.int64], moved_S2: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """The small similarity that fits most displacements: u = a x − b y + tx, v = b x + a y + ty.
+    """The small similarity that fits most displacements: u = a x − b y + tx, v = b x + a y + ty, as float64
+    (4,): a (zoom − 1), b (rotation, rad), tx and ty (px).
 
-    Starts from the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the
-    median residual, not below 0.02 px.
-
-    Parameters
-    ----------
-    samples_S2 : int64 array (S, 2)
-        Places x and y, px.
-    moved_S2 : float64 array (S, 2)
-        Their displacements u and v, px.
-
-    Returns
-    -------
-    float64 array (4,)
-        a (zoom − 1), b (rotation, rad), tx and ty (px).
+    ``samples_S2`` are the places x and y, ``moved_S2`` their displacements u and v, px. The fit starts from
+    the median translation. The scale s of the weights w = (s² / (s² + r²))² is 1.48 times the median
+    residual, not below 0.02 px.
     """
     x_S, y_S = samples_S2[:, 0].astype(np.float64), samples_S2[:, 1].astype(np.float64)
     zero_S, one_S = np.zeros_like(x_S), np.ones_like(x_S)

@@ -1,10 +1,6 @@
-"""Reading single frames: bytes from a file, pixels from bytes.
-
-A frame is named by its image file, or as ``clip.mp4#46``: frame 46 of a video (`distmer.features.video`).
-Every failure is a ClipError a user can act on.
-"""
-
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Reading single frames: bytes from a file, pixels from bytes. A frame is named by its image file, or as
+``clip.mp4#46``: frame 46 of a video (`distmer.features.video`). Every failure is a ClipError a user can act
+on."""
 
 from __future__ import annotations
 
@@ -19,24 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from distmer.storage import place
+from distmer.types import VIDEOS
 
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 LumaArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv"})
-_OF_VIDEO = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in sorted(VIDEOS))}))#(\d+)", re.I)
+_OF_VIDEO = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in VIDEOS)}))#(\d+)", re.I)
 _NO_MEMORY = -4  # OpenCV's StsNoMem
 _SPARE = 256 * 2**20  # bytes, asked for and never touched
 
 
 class ClipError(Exception):
-    """This clip cannot be used; others can.
+    """This clip cannot be used; others can. The message is one sentence: the file, what is wrong, and the
+    remedy.
 
-    The message is one sentence: the file, what is wrong, and the remedy.
-
-    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored
-    under the bytes' key.
+    Only for what follows from the clip's bytes, or for a file that gives none: such a failure is stored under
+    the bytes' key.
     """
 
 
@@ -48,11 +43,8 @@ def file_of(frame: str) -> tuple[str, int | None]:
 
 
 def read_each(frames: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of frames, one after the other: of neighbours in one video, in one pass.
-
-    A frame of a video is an image file of its pixels. Raises as `read_bytes` does, at the frame that it
-    concerns.
-    """
+    """The bytes of frames, one after the other; of neighbours in one video, in one pass. A frame of a video
+    is an image file of its pixels. Raises as `read_bytes` does, at the frame that it concerns."""
     for file, group in groupby(map(file_of, frames), key=lambda found: found[0]):
         numbers = [number for _, number in group]
         if numbers[0] is None:
@@ -67,10 +59,8 @@ def read_each(frames: Sequence[str]) -> Iterator[bytes]:
 def read_bytes(path: str) -> bytes:
     """The bytes of a frame, at a path or an address.
 
-    ClipError when it is missing, empty or cannot be opened; RunError where an object store is away or
-    refuses, for then no clip is at fault.
-
-    The message names the full path: it is never stored, for a clip without bytes has no content key.
+    ClipError when it is missing, empty or cannot be opened; its message may name the full path, because it is
+    never stored: a clip without bytes has no key. RunError where an object store is away or refuses.
     """
     return next(read_each([path]))
 
@@ -108,23 +98,11 @@ def decode_gray(data: bytes, name: str) -> ByteArray:
 
 
 def decode_luma(data: bytes, name: str) -> LumaArray:
-    """One frame as luma (BT.601, OpenCV's BGR2GRAY), turned upright by its EXIF tag if it has one.
+    """One frame as luma (BT.601, OpenCV's BGR2GRAY), uint8 or uint16, turned upright by its EXIF tag if it
+    has one.
 
-    Parameters
-    ----------
-    data : bytes
-        An image file.
-    name : str
-        Its file name, for messages.
-
-    Returns
-    -------
-    uint8 or uint16 array (H, W)
-
-    Raises
-    ------
-    ClipError
-        The bytes are no image, or one of neither 8 nor 16 bits.
+    ``name`` is its file name, for messages. ClipError where the bytes are no image, or one of neither 8 nor
+    16 bits.
     """
     frame = _decode(data, name, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if frame.dtype.name not in ("uint8", "uint16"):
@@ -151,20 +129,11 @@ def eight_bits(luma_HW: LumaArray, bits: int) -> ByteArray:
 
 
 def decode_flow_map(data: bytes, name: str) -> Float32Array:
-    """A published map: an RGB image with R = u, G = v, B = strain, each min-max scaled to 0..255.
+    """A published map as u, v and strain in 0..1 (float32 (H, W, 3)): an RGB image with R = u, G = v, B =
+    strain, each min-max scaled to 0..255, as STSTNet (Liong et al. 2019) and HTNet (Wang et al. 2024) ship
+    them.
 
-    This is the form of the ``u_v_os`` images shipped with STSTNet (Liong et al. 2019) and HTNet (Wang et al.
-    2024).
-
-    Returns
-    -------
-    float32 array (H, W, 3)
-        u, v and strain in 0..1.
-
-    Raises
-    ------
-    ClipError
-        The bytes are no image, or one that is not of three channels of 8 bits.
+    ClipError where the bytes are no image, or one that is not of three channels of 8 bits.
     """
     image = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint8:

@@ -1,8 +1,8 @@
 """The SHA-256 of frame files by path, size and times, kept so that a cached run reads no frame.
 
-One Parquet file in the features' place. It is a memory and no truth: the process that extracts a clip hashes
-what it reads, and a file that is lost, damaged or deleted costs one more reading. Several runs may write it
-at once; the last one's is kept.
+They are in one Parquet file beside the features. Nothing depends on it: the process that extracts a clip
+hashes what it reads, and if the file is lost or damaged, the frames are read once more. If several runs write
+it at once, the last one's is kept.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -35,15 +35,8 @@ log = logging.getLogger(__name__)
 FILE = "frames.parquet"
 # ns: a file changed that lately may change again within one tick of its clock, and is not remembered
 _MIN_AGE = 10 * 10**9
-_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("size", pa.int64()),
-        ("mtime", pa.int64()),
-        ("ctime", pa.int64()),
-        ("sha256", pa.string()),
-    ]
-)
+_TIMES = [(name, pa.int64()) for name in ("size", "mtime", "ctime")]
+_SCHEMA = pa.schema([("path", pa.string()), *_TIMES, ("sha256", pa.string())])
 
 # size in bytes, and the times of the last change of content and of anything (0 on an object store), ns
 Stamp = tuple[int, int, int]
@@ -66,21 +59,16 @@ class Frames:
 def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) -> Frames:
     """The digests of all frames of these clips that features of any of these ``settings`` need.
 
-    Only files that are new to the memory at ``place``, or have changed, are read.
-
-    A file that cannot be read is a reason and no exception. RunError where an object store is away or
-    refuses.
+    Only files that are new to the memory in ``folder``, or have changed, are read. A file that cannot be read
+    is a reason and no exception. RunError where an object store is away or refuses.
     """
     needed = {clip.id: _frames_of(clip, settings or (FeatureConfig(),)) for clip in clips}
     paths = list(dict.fromkeys(path for some in needed.values() for path in some))
     now = time.time_ns()
-    stamps = _stamps(
-        clips, needed
-    )  # taken before the reading: what changes in between has another stamp next time
+    stamps = _stamps(clips, needed)  # before the reading: what changes meanwhile has another one next time
     remembered = _recall(folder / FILE)
-    digests = {
-        path: known[1] for path in paths if (known := remembered.get(path)) and known[0] == stamps.get(path)
-    }
+    known = {path: remembered.get(path, ((), "")) for path in paths}
+    digests = {path: sha256 for path, (stamp, sha256) in known.items() if stamp == stamps.get(path)}
     new = [path for path in paths if path not in digests]
     with ThreadPoolExecutor(8) as pool:
         outcomes = [one for group in pool.map(_digests_or_reasons, _by_file(new)) for one in group]
@@ -97,7 +85,7 @@ def hash_frames(clips: Sequence[Clip], folder: Place, *settings: FeatureConfig) 
 
 
 def _by_file(frames: Sequence[str]) -> list[list[str]]:
-    """Image files each alone; the frames of a video together and ascending, for they are read in one
+    """Image files each alone; the frames of a video together and ascending, because they are read in one
     pass."""
     groups: dict[str, list[str]] = {}
     for frame in frames:
@@ -118,7 +106,7 @@ def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
         why = str(error)
     except (BadInput, RunError):
         raise
-    except Exception as error:  # noqa: BLE001  # as in `extract`: one file must not end the run of all
+    except Exception as error:  # noqa: BLE001  # one file must not end the run of all
         why = transient_error(error)
     return [*found, *((frame, "", why) for frame in frames[len(found) :])]
 
@@ -126,7 +114,7 @@ def _digests_or_reasons(frames: Sequence[str]) -> list[tuple[str, str, str]]:
 def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
     found: list[str] = []
     for cfg in settings:
-        with suppress(ClipError):  # the clip has no such sequence, which its key will say
+        with suppress(ClipError):  # the clip has no such sequence; the making of its key will say so
             found += frame_paths(clip.source, cfg)
     return found
 
@@ -134,13 +122,13 @@ def _frames_of(clip: Clip, settings: Sequence[FeatureConfig]) -> list[str]:
 def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[str, Stamp]:
     """Size and times of the frames that are there."""
     found: dict[str, Stamp] = {}
-    remote: dict[str, set[str]] = {}  # by data set, for its frames lie in one folder
+    remote: dict[str, set[str]] = {}  # by data set, whose frames lie in one folder
     for clip in clips:
         for path in needed[clip.id]:
             if "://" in path:
                 remote.setdefault(clip.dataset, set()).add(path)
             elif path not in found:
-                with suppress(OSError):  # the reading will tell
+                with suppress(OSError):  # the reading will report it
                     status = os.stat(file_of(path)[0])
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
     for addresses in remote.values():
@@ -149,8 +137,8 @@ def _stamps(clips: Sequence[Clip], needed: Mapping[str, Sequence[str]]) -> dict[
 
 
 def _listed(addresses: set[str]) -> dict[str, Stamp]:
-    """The stamps of objects, from a listing of the folder they all lie in: one request tells of a thousand,
-    and opens none."""
+    """The stamps of objects, from a listing of the folder that they all lie in: one request for a thousand,
+    and none is opened."""
     common = posixpath.commonprefix([f"{posixpath.dirname(address)}/" for address in addresses])
     folder = place(common.rpartition("/")[0])
     infos = {f"{folder}/{name}": info for name, info in files(folder).items()}
@@ -165,18 +153,18 @@ def _recall(memory: Place) -> dict[str, tuple[Stamp, str]]:
         table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return {}
-    path, size, mtime, ctime, sha256 = (cast(list[Any], column.to_pylist()) for column in table.columns)
-    return dict(zip(path, zip(zip(size, mtime, ctime, strict=True), sha256, strict=True), strict=True))
+    rows = zip(*(cast(list[Any], column.to_pylist()) for column in table.columns), strict=True)
+    return {path: ((size, mtime, ctime), sha256) for path, size, mtime, ctime, sha256 in rows}
 
 
 def _remember(memory: Place, entries: Mapping[str, tuple[Stamp, str]]) -> None:
-    rows = [[path, *stamp, sha256] for path, (stamp, sha256) in sorted(entries.items())]
+    rows = [(path, *stamp, sha256) for path, (stamp, sha256) in sorted(entries.items())]
     buffer = io.BytesIO()
     table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], schema=_SCHEMA)
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     try:
         write(memory, buffer.getvalue())
-    # a place that may only be read, a full disk: whatever must be written will tell
+    # a read-only place or a full disk: what must be written reports it later
     except (OSError, RunError) as error:
         log.warning(
             "%s cannot be written (%s); the frames will be read again by the next run.", memory, error

@@ -1,6 +1,6 @@
-"""Where the face is: dlib's HOG detector and its 68-landmark regression, on the onset frame only.
+"""The face in the onset: dlib's HOG detector and its 68-landmark regression.
 
-Detecting twice at slightly different scales moves the box, and with it all landmarks, by about 3 px: far
+A second detection at a slightly different scale moves the box, and with it all landmarks, by about 3 px: far
 more than a micro-expression. So onset and apex share the landmarks of the onset.
 """
 
@@ -12,9 +12,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import dlib
@@ -36,48 +35,25 @@ RIGID = (27, 28, 29, 30, 36, 45)
 _FACE_IN_CROP = (0.06, 0.11, 1.0, 1.06)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FaceLandmarks:
-    """The landmarks of one face.
-
-    Attributes
-    ----------
-    points_L2 : float64 array (68, 2)
-        x and y in px of the full frame.
-    note : str
-        What was noticed: several faces in the frame.
-    """
+class FaceLandmarks(NamedTuple):
+    """The landmarks of one face, float64 (68, 2), x and y in px of the full frame; and what was noticed:
+    several faces in the frame."""
 
     points_L2: PointArray
-    note: str = ""
+    note: str
 
 
 def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -> FaceLandmarks:
-    """The 68 landmarks of the face in a frame.
+    """The 68 landmarks of the face in a grey frame. ``name`` is the frame's file name, for messages.
 
-    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged):
-    HOG needs a face of 80 px, and time grows with the area. Where nothing is found, one more try at twice
-    that scale follows, which is an enlargement for frames smaller than twice ``detector_side``. Landmarks
-    are then fitted on the full frame, inside the box. Of several faces the best-scoring one is taken (then
-    the larger, then the left one), and the note says so.
+    The frame is shrunk for the detector so that its longer side is ``detector_side`` px (never enlarged): HOG
+    needs a face of 80 px, and time grows with the area. Where nothing is found, one more try at twice that
+    scale follows, which enlarges frames smaller than twice ``detector_side``. Landmarks are then fitted on
+    the full frame, inside the box. Of several faces the best-scoring one is taken (then the larger, then the
+    left one), and the note says so.
 
-    Parameters
-    ----------
-    frame_HW : uint8 array (H, W)
-        A grey frame.
-    model : Path
-        The landmark model's file.
-    detector_side : int
-        The frame's longer side for the detector, px.
-    name : str
-        The frame's file name, for messages.
-
-    Raises
-    ------
-    ClipError
-        There is no face.
-    BadInput
-        The model cannot be loaded, or gives another number of landmarks than 68.
+    ClipError where there is no face; BadInput where the model cannot be loaded, or does not give 68
+    landmarks.
     """
     height, width = frame_HW.shape
     scale = min(1.0, detector_side / max(height, width))
@@ -92,21 +68,10 @@ def find_face(frame_HW: ByteArray, model: Path, detector_side: int, name: str) -
 
 
 def landmarks_of_crop(crop_HW: ByteArray, model: Path) -> PointArray:
-    """The 68 landmarks in an aligned crop, whose face lies where `distmer.features.align` puts it.
+    """The 68 landmarks (px) in an aligned crop, whose face lies where `distmer.features.align` puts it.
 
     Nothing is detected. On the embedded set, brows, eyes, nose and mouth lie within 1.3 px, in the mean, of
     the landmarks of the frame (a crop of 128 px).
-
-    Parameters
-    ----------
-    crop_HW : uint8 array (H, H)
-    model : Path
-        The landmark model's file.
-
-    Returns
-    -------
-    float64 array (68, 2)
-        x and y in px of the crop.
     """
     left, top, right, bottom = (round(part * (len(crop_HW) - 1)) for part in _FACE_IN_CROP)
     return _fitted(crop_HW, (left, top, right, bottom), model)
@@ -155,10 +120,8 @@ def model_path(landmarks: str | None) -> Path:
 
 
 def model_hash(path: Path) -> str:
-    """SHA-256 of the model's bytes: the model's identity in the feature key.
-
-    Read once per process for a path and its time.
-    """
+    """SHA-256 of the model's bytes: the model's identity in the feature key. Read once per process for a path
+    and its time."""
     return _hash(str(path), *_stamp(path))
 
 

@@ -1,7 +1,7 @@
 """The flow and the strain that the settings name, ready to be called: distmer's own or the user's.
 
-What a user's code answers is checked each time. A broken one is told by `try_methods` before a clip is
-touched; one that breaks on a single clip is a `MethodError`, which concerns this clip alone.
+The answer of a user's code is checked each time. `try_methods` finds broken code before the extraction
+begins. Code that fails on a single clip is a `MethodError`, which concerns this clip alone.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,10 +27,8 @@ from distmer.types import BadInput, JsonValue, OtherCode
 
 
 class MethodError(Exception):
-    """A user's flow or strain cannot be used on this clip.
-
-    The message is one sentence: what it did, and where in the user's code.
-    """
+    """A user's flow or strain cannot be used on this clip. The message is one sentence: what it did, and
+    where in the user's code."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,12 +40,10 @@ class Method:
 
     def __call__(self, *arrays: Any) -> Float32Array:
         """The flow (H, W, 2) of two crops (H, W), or the strain (H, W) of a flow (H, W, 2); float32.
-
-        Raises MethodError where a user's own raises, or answers with something else.
-        """
+        MethodError where a user's own raises, or answers with something else."""
         if self.function.is_own:
             return self.call(*arrays)
-        try:  # copies, for what it is given is stored
+        try:  # with copies, because the originals are stored
             answer = self.call(*(array.copy() for array in arrays))
         except Exception as error:
             raise MethodError(raised(self._name, error)) from error
@@ -64,11 +60,9 @@ class Method:
         return np.ascontiguousarray(answer)
 
     def identity(self, modules: Iterable[str] | None = None) -> JsonValue:
-        """It in a feature key: the name of distmer's own, whose code FEATURE_EPOCH stands for.
-
-        Of a user's own also its options, its distribution, and the digests of all modules of its own:
-        ``modules``, where another process has found them.
-        """
+        """It in a feature key: the name of distmer's own, whose code FEATURE_EPOCH stands for. Of a user's
+        own also its options, its distribution, and the digests of all modules of its own: ``modules``, where
+        another process has found them."""
         function = self.function
         if function.is_own:
             return function.setting if function.options else function.name
@@ -86,23 +80,19 @@ class Method:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Methods:
-    """The flow and the strain of some settings."""
+    """The flow and the strain of some settings, and both in a feature key."""
 
     flow: Method
     strain: Method
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """Both in a feature key."""
         return {"flow": self.flow.identity(), "strain": self.strain.identity()}
 
 
 def methods(cfg: FeatureConfig) -> Methods:
-    """The flow and the strain of these settings. What they name is imported once.
-
-    Raises BadInput for an unknown name or option (with the nearest one), and for code that raises when it is
-    imported or made.
-    """
+    """The flow and the strain of these settings. What they name is imported once. BadInput for an unknown
+    name or option (with the nearest one), and for code that raises when it is imported or made."""
     return _methods(cfg.model_dump_json(include={"flow", "strain"}))
 
 
@@ -113,23 +103,19 @@ def acting_methods(config: Config) -> Methods | None:
 
 
 def portable(cfg: FeatureConfig) -> FeatureConfig:
-    """The settings for another machine: a user's own code by its module, for a path leads nowhere there."""
+    """The settings for another machine: a user's own code by its module, because its path leads nowhere
+    there."""
     found = methods(cfg)
     names = {"flow": found.flow.function.setting, "strain": found.strain.function.setting}
     return cfg.model_copy(update={key: Named.model_validate(name) for key, name in names.items()})
 
 
 def require_same(cfg: FeatureConfig, planned: Mapping[str, JsonValue]) -> None:
-    """OtherCode unless the flow and the strain here are those that another process has planned with.
-
-    ``planned`` is its `Methods.identity`. The features are stored under it.
-    """
+    """OtherCode unless the flow and the strain here are those that another process has planned with:
+    ``planned``, its `Methods.identity`. The features are stored under it."""
     found = methods(cfg)
     for theirs, method in ((planned["flow"], found.flow), (planned["strain"], found.strain)):
-        if (
-            method.identity(theirs["code"] if isinstance(theirs, dict) and "code" in theirs else None)
-            != theirs
-        ):
+        if method.identity(theirs.get("code") if isinstance(theirs, dict) else None) != theirs:
             raise OtherCode(
                 f"{method.function.kind.what} {method.function.name} on {platform.node()} is not the version"
                 " that this run was planned with; use one version on all nodes, and run again if a file was"
@@ -139,11 +125,10 @@ def require_same(cfg: FeatureConfig, planned: Mapping[str, JsonValue]) -> None:
 
 def try_methods(cfg: FeatureConfig) -> None:
     """Call a user's flow and strain with a random pair of crops, before anything expensive is begun.
-
     distmer's own are not tried: their tests do it.
 
-    Raises BadInput where one raises (with its file and line), answers with another shape or type, or with
-    something that is no number, or with other numbers the second time.
+    BadInput where one raises (with its file and line), answers with another shape or type, or with something
+    that is no number, or with other numbers the second time.
     """
     if not all(method.function.is_own for method in (methods(cfg).flow, methods(cfg).strain)):
         _tried(cfg.model_dump_json(include={"flow", "strain", "size"}))

@@ -1,8 +1,6 @@
 """Pairs of onset and apex that cannot be what a sheet says: the same picture twice, a black apex, another
 person."""
 
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from __future__ import annotations
 
 import numpy as np
@@ -21,12 +19,7 @@ _FAR = 3 / 128
 def doubt(onset_HW: ByteArray, apex_HW: ByteArray, flow_HW2: Float32Array) -> str:
     """What makes a pair implausible, behind `MARK`, for the clip's note; "" where nothing does.
 
-    Parameters
-    ----------
-    onset_HW, apex_HW : uint8 arrays (H, W)
-        The aligned crops.
-    flow_HW2 : float32 array (H, W, 2)
-        The flow from one to the other as it is stored, px.
+    The arrays are the aligned crops, and the flow from one to the other as it is stored, px.
     """
     if np.array_equal(onset_HW, apex_HW):
         return f"{MARK}onset and apex are the same picture"

@@ -1,13 +1,9 @@
-"""A clip as a sequence: evenly spaced frames from onset to offset, and what is between them.
+"""A clip as a sequence: evenly spaced frames from onset to offset, and the flow between them.
 
-``nearest`` takes the recorded frame that is nearest in time, of two equally near ones the earlier.
-``linear`` blends the two frames about a moment, by their distance to it. The temporal interpolation model of
-the field (TIM; Zhou, Zhao & Pietikäinen 2011; Pfister et al. 2011) also gives any number of frames, but by a
-curve through a graph embedding of them (quoted from memory). A linear blend is simpler, and its results are
-not TIM's.
+``nearest`` takes the recorded frame that is nearest in time, of two equally near ones the earlier. ``linear``
+blends the two frames about a moment, by their distance to it: simpler than the temporal interpolation model
+of the field (TIM; Zhou, Zhao & Pietikäinen 2011; Pfister et al. 2011), and with other results.
 """
-
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -37,12 +33,8 @@ class Sample:
 def samples(source: KeyFrames | ApexSearch, cfg: FeatureConfig) -> list[Sample]:
     """The frames of the sequence that the settings ask for, the onset first; none where they ask for none.
 
-    Raises
-    ------
-    ClipError
-        The clip is a pair of key frames, or has too few frames.
-    BadInput
-        The settings ask for a sequence of one frame.
+    ClipError where the clip is a pair of key frames, or has too few frames; BadInput where the settings ask
+    for a sequence of one frame.
     """
     if not cfg.frames:
         return []

@@ -2,12 +2,9 @@
 
     features/<folder>/parts/<digest of what the part says>.parquet
 
-A part holds rows of one map size, is written at once, and is never changed.
-
-A key may be in several parts: features win over a failure, and of two failures the one that was written
-later. `compact` makes one part of many small ones. ``<folder>`` is a digest of the extraction settings, so
-that a user can delete one extraction; identity is in the keys alone. What a part's columns are is told in
-``row.py``.
+A part holds rows of one map size (their columns: ``row.py``), is written at once, and is never changed. A key
+may be in several parts: features win over a failure, and of two failures the one that was written later.
+``<folder>`` is a digest of the extraction settings, so that a user can delete one extraction.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -33,7 +30,7 @@ from distmer.config import FeatureConfig
 from distmer.digests import digest
 from distmer.features.featureset import FeatureSet, Status, Unit, crop_channels, map_channels
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
-from distmer.features.row import TEXTS, FeatureRow, stored_columns, tensor, to_table
+from distmer.features.row import TEXTS, FeatureRow, tensor, to_table
 from distmer.storage import Place, delete, files, write
 from distmer.types import BadInput, ClipFailure, RunError
 
@@ -47,7 +44,7 @@ _MANY = 8  # small parts
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store says of a key, but for the arrays: its part, and the row's texts."""
+    """What the store says of a key: its part, and the texts of the row."""
 
     part: str
     status: Status
@@ -69,26 +66,22 @@ class FeatureStore:
         self.unit: Unit = unit
         self._size = cfg.size
         self._frames = cfg.frames if unit == "px" else 0
+        self._columns = (*TEXTS, *map_channels(self._frames), *crop_channels(self._frames))
         self._known: dict[str, Stored] | None = None
         self._warned: set[str] = set()  # parts that were warned about
 
     @property
     def index(self) -> Mapping[str, Stored]:
-        """Every stored key → what is said of it.
-
-        Read once, from the text columns alone, and kept up to date by what this object writes; an unreadable
-        part is warned about, and absent.
-        """
+        """Every stored key → what is said of it. Read once, and kept up to date by what this object writes;
+        an unreadable part is warned about, and absent."""
         if self._known is None:
             self._known = self._read_index()
         return self._known
 
     def write(self, rows: Iterable[FeatureRow]) -> None:
-        """Store rows, failed ones too, as one atomic part for each size of maps.
-
-        A failure that has a key is as much a function of the clip's bytes as a feature is, and a mended file
-        has another key. Rows without a key are passed over. OSError (full disk) leaves no trace.
-        """
+        """Store rows, failed ones too, as one atomic part for each size of maps. A failure that has a key
+        follows from the clip's bytes, as features do: a corrected file has another key. Rows without a key
+        are passed over. OSError (full disk) leaves no trace."""
         unique = {row.key: row for row in rows if row.key}
         for row in unique.values():
             if row.unit != self.unit:
@@ -97,31 +90,28 @@ class FeatureStore:
                 )
         shapes: dict[tuple[int, int], list[FeatureRow]] = {}
         for row in unique.values():
-            if row.status == "ok" and row.strain_HW is not None:
-                shapes.setdefault((row.strain_HW.shape[0], row.strain_HW.shape[1]), []).append(row)
+            if row.status == "ok":
+                height, width = row.channels["strain"].shape
+                shapes.setdefault((height, width), []).append(row)
         failed = [row for row in unique.values() if row.status == "failed"]
         if failed:  # they have no size: into the first part, or into one of their own
-            shapes.setdefault(
-                next(iter(shapes), (self._size, self._size) if self.unit == "px" else (1, 1)), []
-            ).extend(failed)
+            own = (self._size, self._size) if self.unit == "px" else (1, 1)
+            shapes.setdefault(next(iter(shapes), own), []).extend(failed)
         for (height, width), part in shapes.items():
             self._write_part(to_table(part, height, width, self._frames).select(self._columns))
 
     def failures(self, entries: _Entries) -> tuple[ClipFailure, ...]:
-        """Those of a list of (clip id, key) whose extraction failed, with the reason.
-
-        Reads no map. BadInput where one is not stored.
-        """
+        """Those of a list of (clip id, key) whose extraction failed, with the reason. BadInput where one is
+        not stored."""
         self._require(entries)
         stored = ((clip, self.index[key]) for clip, key in entries)
         return tuple(ClipFailure(clip, row.error) for clip, row in stored if row.status == "failed")
 
     def load(self, entries: _Entries, channels: Sequence[str] | None = None) -> FeatureSet:
-        """The features of a list of (clip id, key), in its order; failed clips become ``failures``.
+        """The features of a list of (clip id, key), in its order; failed clips become ``failures``. With
+        ``channels``, only these are read, because a sequence is large.
 
-        With ``channels``, only these are read, for a sequence is large.
-
-        BadInput when features are not there or a part has rotted (remedy: extract again), and for maps of
+        BadInput when features are not there or a part is damaged (remedy: extract again), and for maps of
         several sizes.
         """
         while True:
@@ -153,20 +143,18 @@ class FeatureStore:
         for part in parts:
             try:
                 table = self._read(part, self._columns)
-            except BadInput as error:  # it stays as it is: a reader of its rows is told
+            except BadInput as error:  # it stays as it is: reading its rows raises this
                 log.warning("%s", error)
                 continue
             shapes.setdefault(str(table.schema.field("u").type), []).append((part, table))
         for group in shapes.values():
             if len(group) == 1:
                 continue
-            best: dict[str, tuple[str, str]] = {}
+            best: dict[str, Stored] = {}
             for part, table in group:  # the oldest first
-                for key, status in _pairs(table):
-                    if best.get(key, ("", "failed"))[1] == "failed":
-                        best[key] = part, status
+                _enter(best, part, table)
             kept = [
-                table.filter(pa.array([best[key][0] == part for key, _ in _pairs(table)]))
+                table.filter(pa.array([best[key].part == part for key in table.column("key").to_pylist()]))
                 for part, table in group
             ]
             table = pa.concat_tables(kept)
@@ -198,11 +186,8 @@ class FeatureStore:
 
     def _load(self, entries: _Entries, channels: Sequence[str] | None) -> FeatureSet:
         crops = crop_channels(self._frames) if self.unit == "px" else ()
-        wanted_maps, wanted_crops = (
-            [name for name in names if channels is None or name in channels]
-            for names in (map_channels(self._frames), crops)
-        )
-        names = (*wanted_maps, *wanted_crops)
+        kinds = dict.fromkeys(map_channels(self._frames), np.float32) | dict.fromkeys(crops, np.uint8)
+        names = [name for name in kinds if channels is None or name in channels]
         index = self.index
         self._require(entries)
         usable = [(clip, key) for clip, key in entries if index[key].status == "ok"]
@@ -212,27 +197,27 @@ class FeatureStore:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for part in sorted({index[key].part for key in wanted}):
             table = self._read(part, ("key", *names))
-            columns = {name: tensor(table, name) for name in names}
             keys = cast(list[str], table.column("key").to_pylist())
             here = [(i, key) for i, key in enumerate(keys) if key in wanted and index[key].part == part]
-            _place(arrays, columns, [(i, row) for i, key in here for row in wanted[key]], len(usable))
+            source = [i for i, key in here for _ in wanted[key]]
+            target = [row for _, key in here for row in wanted[key]]
+            for name in names if here else ():
+                x_MHW = tensor(table, name)
+                into_NHW = arrays.setdefault(name, np.empty((len(usable), *x_MHW.shape[1:]), x_MHW.dtype))
+                if into_NHW.shape[1:] != x_MHW.shape[1:]:
+                    sizes = " and ".join(f"{w}×{h}" for h, w in (into_NHW.shape[1:], x_MHW.shape[1:]))
+                    raise BadInput(f"the flow maps have several sizes ({sizes} px); export them in one.")
+                into_NHW[target] = x_MHW[source]
         if not arrays:
-            shape = (0, self._size, self._size)
-            arrays = {
-                name: np.zeros(shape, np.uint8 if name in wanted_crops else np.float32) for name in names
-            }
+            arrays = {name: np.zeros((0, self._size, self._size), kinds[name]) for name in names}
         return FeatureSet(
             clip_ids=tuple(clip for clip, _ in usable),
             keys=tuple(key for _, key in usable),
             unit=self.unit,
-            maps={name: arrays[name] for name in wanted_maps},
-            crops={name: arrays[name] for name in wanted_crops},
+            maps={name: arrays[name] for name in names if name not in crops},
+            crops={name: arrays[name] for name in names if name in crops},
             failures=self.failures(entries),
         )
-
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        return stored_columns(self._frames)
 
     def _parts(self) -> dict[str, fs.FileInfo]:
         """The parts, the oldest first, equals in the order of their names: some clocks count whole
@@ -245,7 +230,7 @@ class FeatureStore:
         index: dict[str, Stored] = {}
         parts = list(self._parts())
         try:
-            # an object store takes its time for an answer, not for the bytes
+            # in parallel, because an object store is slow to answer, and not slow to send bytes
             with ThreadPoolExecutor(8) as pool:
                 for part, table in zip(parts, pool.map(self._texts, parts), strict=True):
                     if table is not None:
@@ -294,36 +279,10 @@ class FeatureStore:
             )
 
 
-def _pairs(table: pa.Table) -> list[tuple[str, Status]]:
-    return cast(
-        Any, list(zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True))
-    )
-
-
 def _enter(index: dict[str, Stored], part: str, table: pa.Table) -> None:
-    """Enter a part's rows, where the index has none or a failure for the key.
-
-    Parts are entered in the order of their writing.
-    """
+    """Enter a part's rows, where the index has none or a failure for the key. Parts are entered in the order
+    of their writing."""
     for row in table.select(TEXTS).to_pylist():
         known = index.get(row["key"])
         if known is None or known.status == "failed":
             index[row["key"]] = Stored(part, row["status"], row["error"], row["note"], row["apex_file"])
-
-
-def _place(
-    arrays: dict[str, npt.NDArray[Any]],
-    columns: dict[str, npt.NDArray[Any]],
-    rows: list[tuple[int, int]],
-    total: int,
-) -> None:
-    """Copy the rows (in the part, in the set) of a part's columns into ``arrays``, made by the first call."""
-    if not rows:
-        return
-    source, target = (list(side) for side in zip(*rows, strict=True))
-    for name, x_MHW in columns.items():
-        into_NHW = arrays.setdefault(name, np.empty((total, *x_MHW.shape[1:]), x_MHW.dtype))
-        if into_NHW.shape[1:] != x_MHW.shape[1:]:
-            sizes = " and ".join(f"{w}×{h}" for h, w in (into_NHW.shape[1:], x_MHW.shape[1:]))
-            raise BadInput(f"the flow maps have several sizes ({sizes} px); export them in one.")
-        into_NHW[target] = x_MHW[source]

@@ -1,30 +1,12 @@
 """Optical strain: how much the skin is stretched and sheared, from the spatial derivatives of the flow.
 
-ux is du/dx and so on; flow is in px, so strain is in px/px, without a unit. Published code disagrees on the
-formula, so each reading has a name:
+A strain maps the flow after stabilisation, float32 (H, W, 2) in px, to float32 (H, W) in px/px. ux is du/dx
+and so on. Published code disagrees on the formula, so there are several; ``docs/features.md`` compares them.
 
-- ``standard``   e = √(ux² + vy² + ½ (uy + vx)²): the magnitude of the infinitesimal strain tensor (Shreve et
-  al. 2011).
-- ``smooth``     the same, of the flow after a Gaussian (sigma 2 px in a crop of 128): flow noise is
-  differentiated less.
-- ``half-shear`` e = √(ux² + vy² + ¼ (uy + vx)²): the shear counted once.
-- ``meb``        e = √(ux² + vy² + ½ (uy² + vx²)) with axis 0 taken for x, by Sobel, as in tvaranka/meb: no
-  cross term.
-- ``ecnu``       e = √(ux² + uy² + ½ (vx + uy)²) by Sobel of size 3, as in ECNU's Off-TANet: uy stands where
-  vy belongs.
-
-The first three take central differences. At the border, where flow is guesswork and differences are
-one-sided, a bright frame arises that says nothing about the face: they set the outermost 4 px (in a crop of
-128) to zero. The two copies of published code keep their border, but divide Sobel by its gain of 8, which
-those leave in: all variants are in px/px, and for maps that are min-max scaled afterwards, as theirs are,
-the factor falls out.
-
-A strain maps the flow, float32 (H, W, 2) in px, to float32 (H, W). It is given the flow after stabilisation:
-a rotation cancels in (uy + vx), but a zoom of the head is strain everywhere. A user's own comes in by the
-same door (`distmer.functions.STRAIN`).
+Central differences give a bright frame at the border, where flow is unreliable: it says nothing about the
+face, so the outermost 4 px (in a crop of 128) are set to zero. The copies of published code keep their
+border, but divide Sobel by its gain of 8, which their originals do not.
 """
-
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -42,37 +24,34 @@ def border(size: int) -> int:
 
 
 def standard(flow_HW2: Float32Array) -> Float32Array:
-    """√(ux² + vy² + ½ (uy + vx)²), central differences; the border is 0."""
+    """√(ux² + vy² + ½ (uy + vx)²), the magnitude of the infinitesimal strain tensor (Shreve et al. 2011);
+    central differences, the border is 0."""
     return _from_central_differences(flow_HW2, np.float32(0.5))
 
 
 def half_shear(flow_HW2: Float32Array) -> Float32Array:
-    """√(ux² + vy² + ¼ (uy + vx)²), central differences; the border is 0."""
+    """√(ux² + vy² + ¼ (uy + vx)²), where the shear counts once; central differences, the border is 0."""
     return _from_central_differences(flow_HW2, np.float32(0.25))
 
 
 def smooth(flow_HW2: Float32Array) -> Float32Array:
-    """The standard strain of the flow after a Gaussian of sigma = side / 64."""
+    """The standard strain of the flow after a Gaussian of sigma = side / 64, which lessens its noise."""
     sigma = min(flow_HW2.shape[:2]) / 64
-    return standard(
-        np.asarray(
-            cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), dtype=np.float32
-        )
-    )
+    smooth_HW2 = cv2.GaussianBlur(flow_HW2, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return standard(np.asarray(smooth_HW2, dtype=np.float32))
 
 
 def _from_central_differences(flow_HW2: Float32Array, shear: np.float32) -> Float32Array:
     (uy_HW, ux_HW), (vy_HW, vx_HW) = (np.gradient(flow_HW2[..., c]) for c in (0, 1))
     strain_HW = np.sqrt(ux_HW**2 + vy_HW**2 + shear * (uy_HW + vx_HW) ** 2).astype(np.float32)
     margin = border(min(strain_HW.shape))
-    inner_HW = np.zeros_like(strain_HW)
-    inside = (slice(margin, strain_HW.shape[0] - margin), slice(margin, strain_HW.shape[1] - margin))
-    inner_HW[inside] = strain_HW[inside]
-    return inner_HW
+    height, width = strain_HW.shape
+    inner_HW = strain_HW[margin : height - margin, margin : width - margin]
+    return np.pad(inner_HW, margin)
 
 
 def meb(flow_HW2: Float32Array) -> Float32Array:
-    """√(ux² + vy² + ½ (uy² + vx²)) by Sobel / 8, as in tvaranka/meb."""
+    """√(ux² + vy² + ½ (uy² + vx²)) by Sobel / 8, with axis 0 taken for x, as in tvaranka/meb."""
     # What that code calls x is axis 0; scipy's Sobel repeats the edge pixel, which OpenCV names
     # BORDER_REFLECT.
     uy_HW, ux_HW, vy_HW, vx_HW = _sobel(flow_HW2, cv2.BORDER_REFLECT)
@@ -80,7 +59,7 @@ def meb(flow_HW2: Float32Array) -> Float32Array:
 
 
 def ecnu(flow_HW2: Float32Array) -> Float32Array:
-    """√(ux² + uy² + ½ (vx + uy)²) by Sobel / 8, as in ECNU's Off-TANet."""
+    """√(ux² + uy² + ½ (vx + uy)²) by Sobel / 8, as in ECNU's Off-TANet: uy where vy belongs."""
     ux_HW, uy_HW, vx_HW, _ = _sobel(flow_HW2, cv2.BORDER_DEFAULT)
     return np.sqrt(ux_HW**2 + uy_HW**2 + np.float32(0.5) * (vx_HW + uy_HW) ** 2).astype(np.float32)
 

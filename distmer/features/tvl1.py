@@ -3,11 +3,9 @@ time.
 
 The energy and its minimisation are those of Zach, Pock & Bischof (2007) as Sánchez Pérez, Meinhardt-Llopis &
 Facciolo (2013, IPOL) write them down, with the median filter and the defaults that OpenCV documents for its
-``DualTVL1OpticalFlow``. OpenCV makes several passes over an image for each of some hundred steps, with a
-branch and a `hypot` in each pixel. Here a step is twenty operations of NumPy and OpenCV, each on both
-components of the flow at once, in memory that is allocated once a level.
-
-One thread, nothing random, and one pair at a time: the bits do not depend on what else is computed.
+``DualTVL1OpticalFlow``. OpenCV visits each pixel several times a step, with a branch and a `hypot`. Here a
+step is twenty operations on whole arrays, on both components of the flow at once, in memory that is allocated
+once a level. It runs on one thread, so the bits do not depend on what else is computed.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -32,8 +30,8 @@ _FLAT = float(np.finfo(np.float32).eps)  # of a squared gradient: below it, a pi
 def tvl1_numpy(onset_HW: ByteArray, apex_HW: ByteArray) -> Float32Array:
     """TV-L1 as ``tvl1``, by a solver of our own, in a quarter of the time.
 
-    The flow differs from OpenCV's by .006 px on average, for the number of steps depends on the last digits
-    of a sum (docs/features.md).
+    The flow differs from OpenCV's by .006 px on average, because the number of steps depends on the last
+    digits of a sum (docs/features.md).
     """
     onsets, apexes = _pyramid(onset_HW), _pyramid(apex_HW)
     flow_2HW = np.zeros((2, *onsets[-1].shape), np.float32)

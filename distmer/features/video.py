@@ -1,13 +1,11 @@
 """Frames of a video file: how many there are, when each is shown, and their pixels.
 
-A frame is counted in the order in which frames are shown, from 1, as ffmpeg numbers the images that it
-writes. No frame is guessed from a rate: the time stamps of all frames are read first, without decoding, so a
-number means the same frame after a seek as after decoding from the start.
+Frames are counted from 1 in the order in which they are shown, as ffmpeg numbers the images that it writes.
+The time stamps of all frames are read first, without decoding, so a number means the same frame after a seek
+as after decoding from the start.
 
-A frame is handed on as the bytes of a PGM image, its luma: so it is hashed, kept and decoded as an image
-file is, and the same clip in two lossless containers is the same clip. From YUV, the luma plane is taken
-(stretched from 16..235 to 0..255 where the file does not say that its range is full); from RGB, the grey of
-`distmer.features.frames.decode_luma`.
+A frame is given as the bytes of a PGM image of its luma, so it is hashed, kept and decoded like an image
+file, and a clip has the same features in two lossless containers. ``docs/features.md`` has more on its luma.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -41,21 +39,12 @@ _FULL_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a video says of its frames, in the order in which they are shown.
+    """What a video says of its frames, in the order in which they are shown."""
 
-    Attributes
-    ----------
-    seconds : tuple of float
-        When each frame is shown, s after the first.
-    stamps : tuple of int
-        The same as time stamps of the file.
-    keys : tuple of int
-        The numbers of the key frames, with which decoding can begin. Only the first one where a decoded frame
-        cannot be told by its stamp: then frames are counted from the start.
-    """
-
-    seconds: tuple[float, ...]
-    stamps: tuple[int, ...]
+    seconds: tuple[float, ...]  # when each frame is shown, s after the first
+    stamps: tuple[int, ...]  # the same as time stamps of the file
+    # The numbers of the key frames, with which decoding can begin. Only the first one where a decoded frame
+    # cannot be told by its stamp: then frames are counted from the start.
     keys: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -91,10 +80,8 @@ class Index:
 
 
 def index(path: str) -> Index:
-    """The frames of a video, without decoding one.
-
-    ClipError for what is no video, holds no frame, or is cut short; and for a file that is not there.
-    """
+    """The frames of a video, without decoding one. ClipError for what is no video, holds no frame, or is cut
+    short; and for a file that is not there."""
     if "://" in path:
         return _read_index(path)
     try:
@@ -112,10 +99,11 @@ def _kept_index(path: str, size: int, mtime: int, ctime: int) -> Index:  # size 
 
 
 def read_frames(path: str, numbers: Sequence[int]) -> Iterator[bytes]:
-    """The frames of these numbers, from 1, as PGM images, one after the other: one frame is held at a time.
+    """The frames of these numbers, from 1, as PGM images, one after the other; one frame is held at a time.
+    Ascending numbers are read in one pass.
 
-    Ascending numbers are read in one pass. ClipError as for `index`, for a number that the video does not
-    have, and for a frame that cannot be decoded.
+    ClipError as for `index`, for a number that the video does not have, and for a frame that cannot be
+    decoded.
     """
     found = index(path)
     name = PurePath(path).name

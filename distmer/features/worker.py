@@ -1,8 +1,8 @@
-"""A process that extracts clips for another one: `python -m distmer.features.worker`.
+"""A process that extracts clips for another one: `python -m distmer.features.worker`. A crash of the detector
+or of a decoder ends this process, and not the one that asks (`distmer.experiment.processes`).
 
-What crashes in it (a detector, a decoder) takes this process along, and not the one that asks
-(`distmer.experiment.processes`). A message is its length in 8 bytes, and then itself: JSON to this process;
-back a letter, and a row as an Arrow table, or JSON of an error that concerns every clip.
+A message is its length in 8 bytes, and then its bytes. Messages to this process are JSON. An answer is one
+character, then a row as an Arrow table, or an error that concerns every clip as JSON.
 """
 
 # pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -14,45 +14,33 @@ import json
 import os
 import signal
 import sys
-from typing import IO, Any
+from dataclasses import replace
+from typing import IO
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from distmer.config import FeatureConfig
 from distmer.features.methods import require_same
 from distmer.features.pipeline import FeatureRequest, extract
 from distmer.features.row import FeatureRow, to_rows, to_table
-from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, RunError
+from distmer.types import BadInput, FlowMap, RunError
 
 _READY, _ROW, _ERROR = b"+", b"=", b"!"
+_REQUESTS = TypeAdapter(FeatureRequest)
 
 
-def packed(request: FeatureRequest, config: FeatureConfig) -> dict[str, Any]:
-    """A clip of frames for another process: texts, numbers and lists of them."""
+def packed(request: FeatureRequest, config: FeatureConfig) -> str:
+    """A clip of frames for another process, as JSON; without its course where no sequence is asked for."""
     source = request.source
-    assert not isinstance(source, FlowMap)
-    searched = isinstance(source, ApexSearch)
-    paths = [source.onset, *(source.candidates if searched else (source.apex,))]
-    course = source.course if config.frames else ()
-    numbers, files = [number for number, _ in course], [file for _, file in course]
-    # a column of empty lists would have another type than the same column with entries
-    between = {"numbers": numbers, "files": files} if course else {}
-    return {"clip_id": request.clip_id, "searched": searched, "paths": paths, **between}
+    if not config.frames and not isinstance(source, FlowMap):
+        source = replace(source, course=())
+    return _REQUESTS.dump_json(replace(request, source=source)).decode()
 
 
-def unpacked(record: dict[str, Any]) -> FeatureRequest:
+def unpacked(text: str | bytes) -> FeatureRequest:
     """The clip that `packed` made ready."""
-    onset, *others = record["paths"]
-    course = tuple(
-        (int(number), str(file))
-        for number, file in zip(record.get("numbers") or (), record.get("files") or (), strict=True)
-    )
-    source = (
-        ApexSearch(onset, tuple(others), course)
-        if record["searched"]
-        else KeyFrames(onset, *others, course=course)
-    )
-    return FeatureRequest(record["clip_id"], source)
+    return _REQUESTS.validate_json(text)
 
 
 def send(stream: IO[bytes], message: bytes) -> None:
@@ -91,8 +79,9 @@ def _as_message(row: FeatureRow, config: FeatureConfig) -> bytes:
 
 
 def main() -> None:
-    """Answer until nobody asks any more. The first message holds the settings, and what was planned."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, which then ends us
+    """Answer until the other side closes the pipe. The first message holds the settings, and what was
+    planned."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks: it ends this one
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a user's code prints is no answer
     task = json.loads(receive(asked) or b"{}")
@@ -103,13 +92,11 @@ def main() -> None:
         require_same(config, task["planned"])
         send(answers, _READY)
         while (message := receive(asked)) is not None:
-            send(
-                answers, _as_message(extract(unpacked(json.loads(message)), config, task["planned"]), config)
-            )
+            send(answers, _as_message(extract(unpacked(message), config, task["planned"]), config))
     except (BadInput, RunError) as error:
         sentence = {"bad_input": isinstance(error, BadInput), "sentence": str(error)}
         send(answers, _ERROR + json.dumps(sentence).encode())
-    except BrokenPipeError:  # whoever asked was killed, and what is in the buffer is for nobody
+    except BrokenPipeError:  # the process that asked was killed: nobody wants what is in the buffer
         os._exit(1)
 
 

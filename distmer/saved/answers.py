@@ -13,14 +13,12 @@ from pathlib import PurePath
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from distmer.datasets.folder import DATASET
 from distmer.experiment.backend import Backend
 from distmer.features.featureset import FeatureSet, is_crop
 from distmer.features.frames import ClipError
 from distmer.features.landmarks import model_path
-from distmer.features.pipeline import FeatureRequest, extract, frame_paths, key_files, unit_of
+from distmer.features.pipeline import FeatureRequest, extract, frame_paths, unit_of
 from distmer.features.row import FeatureRow
 from distmer.saved.clips import Asked
 from distmer.saved.measured import Motion, measure
@@ -159,7 +157,7 @@ def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | N
     features = as_set(row)
     prob_K = model.probabilities(features)[0]
     distance, percentile = model.training.distance(motion(features, model.inputs)[0])
-    names = [PurePath(path).name for path in key_files(asked.source)] if asked.source else []
+    names = [PurePath(path).name for path in asked.source.images] if asked.source else []
     notes = [note for note in (asked.note, row.note, perhaps) if note]
     if distance == 0:
         notes.append("this very clip was in the training")
@@ -210,9 +208,9 @@ def as_set(row: FeatureRow) -> FeatureSet:
 
 
 def _measured(model: SavedModel, row: FeatureRow) -> Motion | None:
-    if row.unit != "px" or row.onset_HW is None or row.flow_HW2 is None:
+    if row.unit != "px" or row.status == "failed":
         return None
-    return measure(row.onset_HW, np.asarray(row.flow_HW2), model_path(model.features.landmarks))
+    return measure(row.channels["onset"], row.flow_HW2, model_path(model.features.landmarks))
 
 
 def _seen(model: SavedModel, subject: SubjectKey | None) -> tuple[str, str]:

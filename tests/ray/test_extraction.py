@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
@@ -18,6 +17,7 @@ from distmer.datasets import load_manifest
 from distmer.features.pipeline import FeatureRequest, extract
 from distmer.features.row import FeatureRow
 from distmer.types import KeyFrames
+from tests.factories import same_features
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +44,6 @@ def on_ray(requests: list[FeatureRequest]) -> Iterator[list[FeatureRow]]:
     return extract_on_ray(requests, CONFIG, CLUSTER)
 
 
-def same(a: FeatureRow, b: FeatureRow) -> bool:
-    names = [f.name for f in fields(FeatureRow) if f.name != "seconds"]
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
-
-
 def test_ray_gives_the_rows_of_the_loop_and_a_bad_clip_is_a_row(
     requests: list[FeatureRequest], tmp_path: Path
 ) -> None:
@@ -62,7 +57,7 @@ def test_ray_gives_the_rows_of_the_loop_and_a_bad_clip_is_a_row(
     rows = {row.clip_id: row for batch in on_ray([*requests, *bad]) for row in batch}
     assert rows.keys() == {request.clip_id for request in (*requests, *bad)}
     for request in (*requests, *bad):
-        assert same(rows[request.clip_id], extract(request, CONFIG)), request.clip_id
+        assert same_features(rows[request.clip_id], extract(request, CONFIG)), request.clip_id
     assert [rows[b.clip_id].status for b in bad] == ["failed", "failed"]
     assert all(rows[r.clip_id].status == "ok" for r in requests)
 

@@ -109,14 +109,14 @@ def test_extract_gives_crops_flow_and_strain(pair: KeyFrames) -> None:
     row = extract(FeatureRequest("d/s/c", pair), FeatureConfig())
     assert (row.status, row.error, row.apex_file, row.unit) == ("ok", "", "", "px")
     assert row.key == clip_key(pair, FeatureConfig())
-    assert row.onset_HW is not None and row.onset_HW.shape == (128, 128) and row.onset_HW.dtype == np.uint8
-    assert row.apex_HW is not None and row.flow_HW2 is not None and row.strain_HW is not None
-    assert row.flow_HW2.dtype == row.strain_HW.dtype == np.float32
+    assert row.channels["onset"].shape == (128, 128) and row.channels["onset"].dtype == np.uint8
+    assert row.channels["apex"].shape == row.channels["strain"].shape == (128, 128)
+    assert row.flow_HW2.dtype == row.channels["strain"].dtype == np.float32
     # What rises about the mouth moves up (v < 0); the head's motion of about one px is gone from the rest.
     assert row.flow_HW2[..., 1].min() < -1
     assert np.median(np.abs(row.flow_HW2)) < 0.25
     plain = extract(FeatureRequest("d/s/c", pair), FeatureConfig(flow="dis", stabilise=False))
-    assert plain.flow_HW2 is not None and np.median(np.hypot(*np.moveaxis(plain.flow_HW2, -1, 0))) > 0.6
+    assert np.median(np.hypot(*np.moveaxis(plain.flow_HW2, -1, 0))) > 0.6
 
 
 def test_the_bits_do_not_depend_on_the_process(pair: KeyFrames) -> None:
@@ -127,17 +127,16 @@ def test_the_bits_do_not_depend_on_the_process(pair: KeyFrames) -> None:
         " import *;"
         "from distmer.types import KeyFrames;"
         "r = extract(FeatureRequest('d/s/c', KeyFrames(sys.argv[1], sys.argv[2])), FeatureConfig(size=64));"
-        "print(r.key, *(hashlib.sha256(x.tobytes()).hexdigest() for x in (r.onset_HW, r.apex_HW,"
-        " r.flow_HW2, r.strain_HW)))"
+        "print(r.key, *(hashlib.sha256(x.tobytes()).hexdigest() for x in r.channels.values()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, pair.onset, pair.apex], capture_output=True, text=True, check=True
     )
-    arrays = (row.onset_HW, row.apex_HW, row.flow_HW2, row.strain_HW)
     assert done.stdout.split() == [
         row.key,
-        *(hashlib.sha256(x.tobytes()).hexdigest() for x in arrays if x is not None),
+        *(hashlib.sha256(x.tobytes()).hexdigest() for x in row.channels.values()),
     ]
+    assert len(row.channels) == 5
 
 
 def test_the_max_flow_search_finds_the_apex_and_names_it(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_the_max_flow_search_finds_the_apex_and_names_it(tmp_path: Path) -> None
     row = extract(FeatureRequest("d/s/c", source), DIS)
     assert (row.status, row.apex_file) == ("ok", "3.png")
     direct = extract(FeatureRequest("d/s/c", KeyFrames(source.onset, names[1])), DIS)
-    assert direct.flow_HW2 is not None and np.array_equal(row.flow_HW2, direct.flow_HW2)
+    assert np.array_equal(row.flow_HW2, direct.flow_HW2)
     assert row.key != direct.key
     empty = extract(FeatureRequest("d/s/c", ApexSearch(source.onset, ())), DIS)
     assert empty.status == "failed" and "annotate the apex" in empty.error
@@ -163,7 +162,7 @@ def test_two_faces_are_noted(tmp_path: Path) -> None:
         FeatureRequest("d/s/c", KeyFrames(path, path)), FeatureConfig(flow="dis", detector_side=1280)
     )
     assert row.status == "ok" and "faces found in two.png" in row.note
-    assert row.flow_HW2 is not None and np.abs(row.flow_HW2).max() < 0.05  # a still clip has no flow
+    assert np.abs(row.flow_HW2).max() < 0.05  # a still clip has no flow
 
 
 def test_a_small_face_is_found_at_the_second_scale() -> None:
@@ -195,7 +194,7 @@ def test_a_bad_onset_is_a_failed_row_with_a_reason(tmp_path: Path, make: object,
     make(onset)  # type: ignore[operator]
     row = extract(FeatureRequest("d/s/c", KeyFrames(str(onset), _save(tmp_path / "img2.png", _scene()))), DIS)
     assert row.status == "failed" and expected in row.error and "img1.png" in row.error
-    assert row.flow_HW2 is row.strain_HW is row.onset_HW is row.apex_HW is None
+    assert not row.channels
     if expected in ("does not exist", "is empty"):
         assert row.key == ""  # nothing to derive it from: never stored
     else:
@@ -231,10 +230,9 @@ def test_flow_maps_are_read_as_published(tmp_path: Path) -> None:
     image_HW3 = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
     source = FlowMap(_save(tmp_path / "map.png", image_HW3[:, :, ::-1]))  # OpenCV writes BGR
     row = extract(FeatureRequest("d/s/c", source), FeatureConfig())
-    assert (row.status, row.unit, row.onset_HW, row.apex_HW) == ("ok", "minmax", None, None)
-    assert row.flow_HW2 is not None and row.strain_HW is not None
+    assert (row.status, row.unit, [*row.channels]) == ("ok", "minmax", ["u", "v", "strain"])
     np.testing.assert_array_equal(
-        np.dstack([row.flow_HW2, row.strain_HW]), image_HW3.astype(np.float32) / np.float32(255)
+        np.dstack([row.flow_HW2, row.channels["strain"]]), image_HW3.astype(np.float32) / np.float32(255)
     )
     grey = extract(
         FeatureRequest("d/s/c", FlowMap(_save(tmp_path / "g.png", image_HW3[..., 0]))), FeatureConfig()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distmer.datasets import check_report, datasets, mismatches
-from distmer.datasets.map_scaling import scaling_text, scalings
+from distmer.datasets.map_scaling import full_ranges, scaled_by_clip, scaling_text
 from distmer.datasets.protocols import load_protocol, published_lists
 from distmer.datasets.text import natural
 from distmer.features.frames import decode_flow_map
@@ -118,8 +118,8 @@ def test_how_maps_were_scaled_is_said_of_each_set(tmp_path: Path) -> None:
         _map(tmp_path / f"00{n}/u_test/{n % 3}/00{n}_a .png", mixed)
     (tmp_path / "s0/u_test/0/s0_b .png").write_bytes(b"no map")
     manifest = load("megc2019-flowmaps", tmp_path)
-    found = {one.dataset: one for one in scalings(manifest.clips)}
-    assert [(found[n].maps, found[n].spanning, found[n].by_clip) for n in ("smic", "casme2", "samm")] == [
+    found = [full_ranges(manifest.clips)[name] for name in ("smic", "casme2", "samm")]
+    assert [(len(maps), maps.count(True), scaled_by_clip(maps)) for maps in found] == [
         (7, 6, True),
         (6, 0, False),
         (6, 3, False),
@@ -197,7 +197,7 @@ def test_maps_in_the_published_layout_are_read_back(say: Say, features: list[str
         own_HW3 = own_HW3.transpose(1, 2, 0)
         low, high = own_HW3.min(axis=(0, 1)), own_HW3.max(axis=(0, 1))
         assert np.abs(map_HW3 - (own_HW3 - low) / (high - low)).max() <= 0.5 / 255 + 1e-6
-    assert [s.by_clip for s in scalings(list(clips.values()))] == [True]
+    assert [scaled_by_clip(maps) for maps in full_ranges(list(clips.values())).values()] == [True]
     others = sorted(p.relative_to(tmp_path / "maps").as_posix() for p in tmp_path.glob("maps/*/u_train/*/*"))
     assert others == ["p1/u_train/2/p2_a .png", "p2/u_train/0/p1_a .png", "p2/u_train/2/p1_b .png"]
 

@@ -209,7 +209,7 @@ def test_what_an_own_flow_does_to_the_crops_is_not_stored(lab: Path, tmp_path: P
     path = str(tmp_path / "on.png")
     assert cv2.imwrite(path, _scene())
     row = extract(FeatureRequest("d/s/c", KeyFrames(path, path)), config(lab, size=64))
-    assert row.onset_HW is not None and row.onset_HW.std() > 20
+    assert row.channels["onset"].std() > 20
 
 
 def test_a_sweep_chooses_flows_and_their_options(lab: Path) -> None:

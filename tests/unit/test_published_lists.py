@@ -15,11 +15,12 @@ from distmer.commands.data import lock_clips
 from distmer.commands.session import Session
 from distmer.config import Config
 from distmer.datasets import check_report, datasets, mismatches
-from distmer.datasets.lists import as_csv, table_of
+from distmer.datasets.lists import table_of
 from distmer.datasets.protocols import load_protocol, published_lists
 from distmer.datasets.text import spelling
 from distmer.experiment.plan import build_plan
 from distmer.models import resolve
+from distmer.storage import csv_text
 from distmer.types import BadInput
 from tests.fixtures.dataset_layouts import (
     CASME2_HEADER,
@@ -221,7 +222,7 @@ def test_what_data_list_writes_is_what_data_include_takes(tmp_path: Path) -> Non
     root = casme2(tmp_path / "data", [*CASME2_ROWS, casme2_row(3, "EP09_01", 46, "/", 51, "disgust")])
     manifest = load("casme2", root, missing_apex="midpoint")
     rows = table_of(manifest, str(root))
-    assert rows[0][:6] == [
+    assert rows[1][:6] == [
         *("casme2/sub01/EP02_01f", "positive", "happiness"),
         *(
             "CASME2_RAW_selected/sub01/EP02_01f/img46.jpg",
@@ -229,9 +230,9 @@ def test_what_data_list_writes_is_what_data_include_takes(tmp_path: Path) -> Non
             "2",
         ),
     ]
-    assert [row[6] for row in rows] == ["", "", "", "apex = midpoint, frame 48", ""]
+    assert [row[6] for row in rows[1:]] == ["", "", "", "apex = midpoint, frame 48", ""]
     written = tmp_path / "list.csv"
-    written.write_text(as_csv(rows))
+    written.write_text(csv_text(rows))
     again = load("casme2", root, missing_apex="midpoint", include=str(written))
     assert [clip.id for clip in again.clips] == [clip.id for clip in manifest.clips] and not again.changed
 

@@ -129,32 +129,36 @@ def smile(tmp_path_factory: pytest.TempPathFactory) -> KeyFrames:
     return KeyFrames(files[0], files[4], tuple(enumerate(files)))
 
 
+def _sequence(row: FeatureRow) -> tuple[np.ndarray, np.ndarray]:
+    """The crops (T, H, W) of a sequence of four, and the flow (T − 1, H, W, 2) from each to the next."""
+    crops_THW = np.stack([row.channels[f"crop{t}"] for t in range(1, 5)])
+    flows = [np.stack([row.channels[f"u{t}"], row.channels[f"v{t}"]], axis=-1) for t in range(1, 4)]
+    return crops_THW, np.stack(flows)
+
+
 def test_crops_and_the_flow_between_neighbours(smile: KeyFrames) -> None:
     cfg = config(4)
     row = extract(FeatureRequest("d/s/c", smile), cfg)
     assert row.status == "ok" and row.key == clip_key(smile, cfg)
-    sequence_THW, motion_MHW2 = row.sequence_THW, row.motion_MHW2
-    assert sequence_THW is not None and motion_MHW2 is not None
+    sequence_THW, motion_MHW2 = _sequence(row)
     assert sequence_THW.shape == (4, 48, 48) and motion_MHW2.shape == (3, 48, 48, 2)
-    assert np.array_equal(sequence_THW[0], row.onset_HW)
+    assert np.array_equal(sequence_THW[0], row.channels["onset"])
     third = extract(
         FeatureRequest("d/s/c", KeyFrames(smile.onset, smile.course[6][1])),
         cfg.model_copy(update={"frames": 0}),
     )
-    assert np.array_equal(sequence_THW[3], third.apex_HW)
+    assert np.array_equal(sequence_THW[3], third.channels["apex"])
     plain = extract(FeatureRequest("d/s/c", smile), config(4, stabilise=False))
-    assert plain.motion_MHW2 is not None and plain.sequence_THW is not None
-    for before_HW, after_HW, flow_HW2 in zip(
-        *(plain.sequence_THW[:-1], plain.sequence_THW[1:], plain.motion_MHW2), strict=True
-    ):
+    crops_THW, flows_MHW2 = _sequence(plain)
+    for before_HW, after_HW, flow_HW2 in zip(crops_THW[:-1], crops_THW[1:], flows_MHW2, strict=True):
         assert np.array_equal(methods(cfg).flow(before_HW, after_HW), flow_HW2)
     # it rises by the same amount each time, and onset and apex are what they are without a sequence
     lifts = [-float(flow_HW2[..., 1].min()) for flow_HW2 in motion_MHW2]
     assert min(lifts) > 0.3 and max(lifts) < 2 * min(lifts)
     alone = extract(FeatureRequest("d/s/c", smile), cfg.model_copy(update={"frames": 0}))
-    assert alone.sequence_THW is None and alone.motion_MHW2 is None
-    for name in ("onset_HW", "apex_HW", "flow_HW2", "strain_HW"):
-        assert np.array_equal(getattr(alone, name), getattr(row, name))
+    assert {*alone.channels} == {"onset", "apex", "u", "v", "strain"}
+    for name, x_HW in alone.channels.items():
+        assert np.array_equal(x_HW, row.channels[name])
 
 
 def test_of_a_searched_apex_the_candidates_are_read_once_and_serve_both(smile: KeyFrames) -> None:
@@ -162,7 +166,7 @@ def test_of_a_searched_apex_the_candidates_are_read_once_and_serve_both(smile: K
     searched = ApexSearch(files[0], tuple(files[1:]), smile.course)
     assert frame_paths(searched, config(4)) == files
     row, direct = (extract(FeatureRequest("d/s/c", source), config(4)) for source in (searched, smile))
-    assert np.array_equal(row.sequence_THW, direct.sequence_THW) and row.key != direct.key
+    assert np.array_equal(_sequence(row)[0], _sequence(direct)[0]) and row.key != direct.key
 
 
 def test_the_key_follows_the_sequence_and_is_as_before_without_one(smile: KeyFrames) -> None:
@@ -187,21 +191,19 @@ def test_a_sequence_is_stored_and_comes_back_bit_equal(smile: KeyFrames, tmp_pat
     row = extract(FeatureRequest("d/s/c", smile), cfg)
     failed = FeatureRow("d/s/f", "f", "px", "failed", error="img1.png: no face found; leave the clip out.")
     (came, _) = to_rows(to_table([row, failed], 48, 48, 4))
-    assert np.array_equal(came.sequence_THW, row.sequence_THW) and np.array_equal(
-        came.motion_MHW2, row.motion_MHW2
-    )
+    assert {*came.channels} == {*row.channels} and len(came.channels) == 15
+    assert all(np.array_equal(x_HW, row.channels[name]) for name, x_HW in came.channels.items())
     store = FeatureStore(tmp_path, cfg)
     for n in range(9):  # enough parts to be merged
-        store.write([FeatureRow(**{**{f: getattr(row, f) for f in row.__slots__}, "key": f"k{n}"})])
+        store.write([replace(row, key=f"k{n}")])
     store.write([failed])
     store.compact()
     channels = ("v3", "crop2", "u1", "strain")
     features = FeatureStore(tmp_path, cfg).load([("d/s/c", "k7"), ("d/s/f", "f")], channels)
     assert {*features.maps, *features.crops} == set(channels) and len(features.failures) == 1
     x_NCHW = model_inputs(features, channels, 48, InputConfig(normalise="none"))
-    assert row.motion_MHW2 is not None and row.sequence_THW is not None
-    assert np.array_equal(x_NCHW[0, 0], row.motion_MHW2[2, ..., 1])
-    assert np.array_equal(x_NCHW[0, 1], row.sequence_THW[1] / np.float32(255))
+    assert np.array_equal(x_NCHW[0, 0], row.channels["v3"])
+    assert np.array_equal(x_NCHW[0, 1], row.channels["crop2"] / np.float32(255))
     with pytest.raises(BadInput, match=r"hold no v4; set features.frames=5"):
         features.channel("v4")
 

@@ -14,6 +14,7 @@ import pytest
 from distmer.config import DataConfig, FeatureConfig
 from distmer.datasets import datasets, load_manifest
 from distmer.experiment.ledger import Ledger
+from distmer.features.featureset import MAPS
 from distmer.features.row import FeatureRow
 from distmer.features.store import FeatureStore
 from distmer.leftovers import temporary
@@ -122,7 +123,8 @@ def test_the_ledger_and_the_feature_store_tell_damaged_from_missing_from_away(
     assert caplog.text.count("is damaged") == 1
     features = FeatureStore(place(address) / "features", FeatureConfig(size=16), "minmax")
     map_HW3 = np.random.default_rng(0).random((28, 28, 3)).astype(np.float32)
-    row = FeatureRow("d/s/a", "a", "minmax", "ok", flow_HW2=map_HW3[..., :2], strain_HW=map_HW3[..., 2])
+    channels = dict(zip(MAPS, map_HW3.transpose(2, 0, 1), strict=True))
+    row = FeatureRow("d/s/a", "a", "minmax", "ok", channels=channels)
     features.write([row])
     features.write([replace(row, key="b")])
     np.testing.assert_array_equal(features.load([("d/s/a", "a")]).channel("strain")[0], map_HW3[..., 2])

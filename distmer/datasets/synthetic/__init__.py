@@ -1,9 +1,8 @@
 """The embedded data set: clips generated on the user's machine, in the official layouts of CASME, CASME II
 and SAMM.
 
-Everything else reads it as it would read the real sets: through their loaders, sheets and folders. It needs
-no licence and no download, and what it proves is that the whole path works and can learn; never how good a
-model is.
+It is read through the loaders of these sets. It needs no licence and no download. It shows that the whole
+path works and can learn, and says nothing of how good a model is.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -49,23 +47,16 @@ def ensure(
     progress: Callable[[int, int], None] = lambda done, total: None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Place:
-    """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it stands complete in
-    ``folder`` already.
+    """The root that holds ``CASME/``, ``CASME2/`` and ``SAMM/``, generated unless it is complete in
+    ``folder`` already. Sets of several options may lie side by side there.
 
     A clip gets its place when all its frames are written, and the marker comes last. So a root without the
     marker is never taken for the set; what an interruption left in it is kept, and the next call goes on from
     there. Several processes may generate at once: their bytes are the same.
 
-    Parameters
-    ----------
-    options : SyntheticConfig
-    folder : path or remote place
-        Where sets of several options may lie side by side.
-    progress : callable
-        Called with (clips done, clips in all) after every clip, in the thread that generates.
-    meanwhile : callable
-        What this thread does while another one generates; not called where the set is complete. If it raises,
-        or is interrupted, the generation stops after the clip under way.
+    ``progress`` is called with (clips done, clips in all) after every clip, in the thread that generates.
+    ``meanwhile`` is what this thread does while another one generates; it is not called where the set is
+    complete. If it raises, or is interrupted, the generation stops after the clip under way.
     """
     root = root_of(options, folder)
     if (root / MARKER).is_file():
@@ -105,14 +96,6 @@ def _generate(
     write(root / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
 
 
-class _Site(Protocol):
-    """Where clips are put, whole."""
-
-    def holds(self, clip: AnnotatedClip) -> bool: ...
-
-    def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None: ...
-
-
 class _Disk:
     """A clip's folder is written beside the root and moved to its place."""
 
@@ -128,15 +111,13 @@ class _Disk:
     def put(self, clip: AnnotatedClip, frames: Mapping[str, bytes]) -> None:
         target = self._root / clip_folder(clip)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(self._root.name, self._root.parent) as unfinished:
+        beside = self._root.name, self._root.parent
+        with temporary_folder(*beside) as unfinished:
             for name, data in frames.items():
                 (unfinished / name).write_bytes(data)
             unfinished.chmod(target.parent.stat().st_mode)
             if target.exists() and not self.holds(clip):
-                with (
-                    temporary_folder(self._root.name, self._root.parent) as broken,
-                    suppress(FileNotFoundError),
-                ):
+                with temporary_folder(*beside) as broken, suppress(FileNotFoundError):
                     target.rename(broken / "clip")  # not whole: no clip of ours was ever put there so
             with suppress(OSError):  # another process was first: its bytes are the same
                 unfinished.rename(target)

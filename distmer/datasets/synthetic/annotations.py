@@ -1,8 +1,6 @@
-"""The annotations of the embedded data set: its subjects, clips, emotions and action units.
-
-They are made before any frame. Everything random is drawn from a named stream, so a clip's movement does not
-depend on how many clips came before it.
-"""
+"""The annotations of the embedded data set: its subjects, clips, emotions and action units, made before any
+frame. Everything random is drawn from a named stream, so a clip's movement does not depend on how many clips
+came before it."""
 
 from __future__ import annotations
 
@@ -28,8 +26,8 @@ EMOTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 OUTSIDE = {"casme": "tense", "casme2": "others", "samm": "Other"}
 
 # FACS action units by emotion; a letter makes one one-sided, as the sheets write it. Combinations usual for
-# the emotion in EMFACS (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: no
-# frequency in them is anybody's statistic.
+# the emotion in EMFACS (Friesen & Ekman 1983) and in the sheets of the real sets, picked by hand: their
+# frequencies are not measured.
 RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "disgust": (("4", "9"), ("4", "7", "9"), ("4", "7"), ("9", "10")),
     "repression": (("15", "17"), ("4", "15"), ("4", "17")),
@@ -41,17 +39,17 @@ RECIPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "others": (("14",), ("20", "17")),
     "other": (("45",), ("20", "25")),
 }
-EXTRAS = ("5", "7", "14", "17", "20", "25", "45")  # movements that say nothing of the emotion
+EXTRAS = ("5", "7", "14", "17", "20", "25", "45")  # movements that do not depend on the emotion
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How far the classes stand apart. ``amplitude`` is the range of the peak displacement in px at 95 px
+    """How different the classes are. ``amplitude`` is the range of the peak displacement in px at 95 px
     between the eyes."""
 
     amplitude: tuple[float, float]
     atypical: float  # share of each class's clips that move like another class
-    extra: float  # chance of a movement that says nothing
+    extra: float  # chance of a movement that does not depend on the emotion
     habit: float  # chance of the subject's own habitual movement
     sway: float  # px, standard deviation of the head's drift from onset to offset
 
@@ -88,10 +86,8 @@ def stream(*tags: int | str) -> np.random.Generator:
 
 
 def annotated_clips(options: SyntheticConfig) -> tuple[AnnotatedClip, ...]:
-    """Every clip, in the order of sets, subjects and names.
-
-    The clips outside the three classes stand last of their subject.
-    """
+    """Every clip, in the order of sets, subjects and names. The clips outside the three classes stand last of
+    their subject."""
     labels = _labels_by_subject(options)
     sets = _sets_of_subjects(options.subjects)
     performed = _atypical(options, labels)
@@ -133,10 +129,8 @@ def _shares(total: int, weights: tuple[float, ...]) -> list[int]:
 
 
 def _labels_by_subject(options: SyntheticConfig) -> list[list[int]]:
-    """Subject → class of each clip.
-
-    The totals are exact. Subjects differ in number and mix, and some have no surprise.
-    """
+    """Subject → class of each clip. The totals are exact; subjects differ in number and mix, and some have no
+    surprise."""
     rng = stream(options.seed, "people")
     n = options.subjects
     sparse = {index for index in range(n) if index % 6 == 4}  # as in SAMM and CASME: 1 to 3 clips
@@ -163,11 +157,8 @@ def _interleaved(quota: list[int]) -> list[int]:
 
 
 def _atypical(options: SyntheticConfig, labels: list[list[int]]) -> dict[tuple[int, int], int]:
-    """(subject, clip) → the class whose movement it performs.
-
-    An exact share of each class moves like another one, rather than a chance per clip: it bounds what any
-    model can reach, and it keeps the difficulty alike from seed to seed.
-    """
+    """(subject, clip) → the class whose movement it performs. An exact share of each class moves like another
+    one: it bounds what any model can reach, and keeps the difficulty alike from seed to seed."""
     share = DIFFICULTIES[options.difficulty].atypical
     performed = {(p, k): label for p, own in enumerate(labels) for k, label in enumerate(own)}
     for label in range(len(CLASSES)):

@@ -20,10 +20,8 @@ IOD = 95.0  # px between the eye centres in a frame
 @dataclass(frozen=True, slots=True)
 class Bump:
     """Skin around the mean of ``points`` (68-landmark numbers of the image's left side, shifted by ``shift``)
-    moving along ``move``.
-
-    The other side of the face is its mirror image. ``spread`` is the standard deviation in x and y.
-    """
+    that moves along ``move``. The other side of the face is its mirror image. ``spread`` is the standard
+    deviation in x and y."""
 
     points: tuple[int, ...]
     move: tuple[float, float]

@@ -1,8 +1,7 @@
-"""The faces of the embedded data set's subjects: two public-domain portraits, reshaped, retoned and
-retextured.
+"""The faces of the embedded data set: two public-domain portraits, reshaped, retoned and retextured.
 
 The portraits are of Eileen Collins (NASA, in scikit-image) and Grace Hopper (US Navy, in matplotlib). The
-identities are warped versions of these two women's faces, and no sample of the variety of real ones.
+subjects are warped versions of these two women's faces, and no sample of the variety of real ones.
 """
 
 from __future__ import annotations

@@ -16,6 +16,12 @@ from distmer.datasets.synthetic.sheet_writer import sheet
 from distmer.types import BadInput, FloatArray
 
 FOLDERS = {"casme": "CASME", "casme2": "CASME2", "samm": "SAMM"}
+_CLIPS = {
+    "casme": "CASME/CASME_raw_selected/sub{subject}/{clip}",
+    "casme2": "CASME2/CASME2_RAW_selected/sub{subject}/{clip}",
+    "samm": "SAMM/{subject}/{clip}",
+}
+_FRAMES = {"casme": "{clip}-{number}.jpg", "casme2": "img{number}.jpg", "samm": "{subject}_{number:05d}.jpg"}
 JPEG_QUALITY = 90
 END_OF_JPEG = b"\xff\xd9"
 
@@ -29,23 +35,14 @@ skin, light and movement, and says nothing of either person. A score on it says 
 
 def clip_folder(clip: AnnotatedClip) -> str:
     """Where a clip's frames lie, below the root."""
-    if clip.dataset == "casme":
-        return f"CASME/CASME_raw_selected/sub{clip.subject}/{clip.name}"
-    if clip.dataset == "casme2":
-        return f"CASME2/CASME2_RAW_selected/sub{clip.subject}/{clip.name}"
-    return f"SAMM/{clip.subject}/{clip.name}"
-
-
-def frame_name(clip: AnnotatedClip, number: int) -> str:
-    """The file name of a frame: EP51_1-113.jpg, img46.jpg, 006_05562.jpg."""
-    if clip.dataset == "casme":
-        return f"{clip.name}-{number}.jpg"
-    return f"img{number}.jpg" if clip.dataset == "casme2" else f"{clip.subject}_{number:05d}.jpg"
+    return _CLIPS[clip.dataset].format(subject=clip.subject, clip=clip.name)
 
 
 def frame_names(clip: AnnotatedClip) -> list[str]:
-    """The file names of a clip's frames, from onset to offset."""
-    return [frame_name(clip, number) for number in range(clip.onset, clip.offset + 1)]
+    """The file names of a clip's frames, from onset to offset: EP51_1-113.jpg, img46.jpg, 006_05562.jpg."""
+    name = _FRAMES[clip.dataset]
+    numbers = range(clip.onset, clip.offset + 1)
+    return [name.format(subject=clip.subject, clip=clip.name, number=number) for number in numbers]
 
 
 class Subject:

@@ -53,10 +53,7 @@ def _degrees(clip: AnnotatedClip, rng: np.random.Generator) -> FloatArray:
 
 def _poses(length: int, sway: float, rng: np.random.Generator) -> FloatArray:
     """The head in each frame against the onset (``pose_T4``): shift x and y in px, turn in radians, logarithm
-    of the scale.
-
-    A smooth drift to a random end with a small wave on it.
-    """
+    of the scale. A smooth drift to a random end, with a small wave on it."""
     end_4 = rng.normal(0, 1, 4) * np.array([sway, sway, np.radians(0.15) * sway, 0.001 * sway])
     wave_4 = rng.normal(0, 0.25, 4) * np.array([sway, sway, np.radians(0.1) * sway, 0.0005 * sway])
     time_T1 = np.linspace(0, 1, length)[:, None]
