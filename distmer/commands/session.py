@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distmer import functions
 from distmer.config import Config, FeatureConfig
 from distmer.config_layers import Layer, anchor_rule, load_config
-from distmer.datasets import changed_content, load_manifest
+from distmer.datasets import changed_content, load_manifest, require_two_classes
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
 from distmer.experiment.backend import Backend
@@ -155,6 +155,8 @@ class Session:
                 backend.start(embedded.subjects * embedded.clips_per_subject, folds=folds)
 
         manifest = load_manifest(self.config.data, self.workspace.data, progress, meanwhile, self.rule)
+        if folds:
+            require_two_classes(manifest)
         if not manifest.pinned:
             return manifest
         frames = self.frames(manifest, [self.config.features])

@@ -69,7 +69,7 @@ def load_manifest(
     ``progress`` and ``meanwhile`` are as in `distmer.datasets.synthetic.ensure`, and not called for any other
     data set; ``rule`` is as in `distmer.datasets.roots.find_root`.
 
-    BadInput where a root or sheet is not there, no clip can be used, or all are of one class.
+    BadInput where a root or sheet is not there, or no clip can be used.
     """
     protocol, known = _protocol_of(data)
     lists = published_lists(data.protocol, protocol)
@@ -109,7 +109,23 @@ def load_manifest(
     )
     if manifest.problems and is_own(data.protocol):
         raise BadInput(f"{manifest.problems[0]}.")
-    return _checked(replace(manifest, changed=tuple(other_labels(manifest, entries))))
+    if not manifest.clips:
+        lost = manifest.failures
+        first = f" The first of {len(lost)}: {lost[0].reason}" if lost else ""
+        what = "not one clip can be used; correct the data or the protocol"
+        raise BadInput(f"protocol {manifest.protocol}: {what}.{first}")
+    return replace(manifest, changed=tuple(other_labels(manifest, entries)))
+
+
+def require_two_classes(manifest: Manifest) -> None:
+    """BadInput where all usable clips are of one class, so that nothing can be trained."""
+    labels = {clip.label for clip in manifest.clips}
+    if len(labels) == 1:
+        only = manifest.classes[labels.pop()]
+        raise BadInput(
+            f"protocol {manifest.protocol}: all {len(manifest.clips)} usable clips are {only!r}; training"
+            " needs two classes or more."
+        )
 
 
 def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:
@@ -191,19 +207,3 @@ def _generated(
     return protocol.model_copy(update={"sets": sets}), data.model_copy(
         update={"root": str(root), "roots": {}}
     )
-
-
-def _checked(manifest: Manifest) -> Manifest:
-    if not manifest.clips:
-        lost = manifest.failures
-        first = f" The first of {len(lost)}: {lost[0].reason}" if lost else ""
-        what = "not one clip can be used; correct the data or the protocol"
-        raise BadInput(f"protocol {manifest.protocol}: {what}.{first}")
-    labels = {clip.label for clip in manifest.clips}
-    if len(labels) == 1:
-        only = manifest.classes[labels.pop()]
-        raise BadInput(
-            f"protocol {manifest.protocol}: all {len(manifest.clips)} usable clips are {only!r}; training"
-            " needs two classes or more."
-        )
-    return manifest

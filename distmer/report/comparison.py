@@ -18,6 +18,8 @@ from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
 _ENOUGH = 6  # subjects; with fewer, there are too few permutations for a p below .05
+# Shows the clips that were always wrong; with `--spot` it looks for the frame that has moved most.
+LOOK = "distmer data look CONFIG --spot --set data.include=always_wrong.csv"
 _SCORES = {"uar": "UAR", "uf1": "UF1"}
 
 
@@ -154,7 +156,7 @@ def comparison_report(comparison: Comparison) -> Document:
         _metric_pair_table(comparison),
         Lines(notes),
         Lines([f"not tested{at(u.on)}: {u.reason}" for u in comparison.untested]),
-        _hard_part(comparison),
+        *_hard_parts(comparison),
         Facts([("MLflow", comparison.link)] if comparison.link else []),
     )
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
@@ -309,18 +311,19 @@ def _floor_lines(comparison: Comparison) -> list[str]:
     return list(lines.values())
 
 
-def _hard_part(comparison: Comparison) -> Part:
+def _hard_parts(comparison: Comparison) -> list[Part]:
     """The clips that were always wrong; nothing where no clip has enough answers to say so."""
     _, counted = always_wrong(comparison.entries)
     if not counted:
-        return Lines(())
+        return []
     of = ", ".join(
         f"{clips} clips, {answers} answers each{at(on)}" for on, (clips, answers) in counted.items()
     )
     hard = hard_frame(comparison)
     if hard.empty:
-        return Lines([f"no clip was always wrong ({of})"])
+        return [Lines([f"no clip was always wrong ({of})"])]
     cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
-    return hard_table(
-        hard, f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):", _HARD_SHOWN
-    )
+    title = f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):"
+    has_frames = hard["motion_px"].notna().any()  # published maps have none
+    look = [f"to see them, and how far each apex is from the frame that has moved most: {LOOK}"]
+    return [hard_table(hard, title, _HARD_SHOWN), Lines(look if has_frames else ())]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from distmer.report.comparison import at, difference, hard_table, pair_table, score_table
+from distmer.report.comparison import LOOK, at, difference, hard_table, pair_table, score_table
 from distmer.report.html import render
 from distmer.report.kept import KeptComparison
 from distmer.report.svg import forest_svg
@@ -36,6 +36,7 @@ def comparison_page(kept: KeptComparison) -> str:
         ],
         wins=_wins(tested, kept.subjects),
         hard=hard_table(kept.hard) if len(kept.hard) else None,
+        look=LOOK if "clip" in kept.hard and kept.hard["motion_px"].notna().any() else "",
         knows_hard="clip" in kept.hard,
         texts=kept.texts,
     )

@@ -18,6 +18,7 @@ from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.experiment.results_file import Results
 from distmer.models import models
 from distmer.report.comparison import (
+    LOOK,
     comparison_files,
     comparison_report,
     hard_frame,
@@ -163,6 +164,8 @@ def test_clips_that_every_row_and_seed_got_wrong_are_listed_and_no_others() -> N
     assert (row["class"], row["answers"]) == (classes[number % 3], f"{classes[(number + 1) % 3]} 3")
     assert row.motion_px == 0.25
     text = comparison_report(comparison).text(width=140)
+    moved = comparison_report(replace(comparison, motion={("", clip): 0.25})).text(width=140)
+    assert LOOK in moved and LOOK not in text  # where there is motion, there are frames
     assert f"{len(expected)} clips that every row and seed got wrong (of 90 clips, 3 answers each" in text
     alone = conclude_comparison("c", [other], None, 200)
     assert hard_frame(alone).empty and "every row and seed" not in comparison_report(alone).text()

@@ -19,6 +19,7 @@ from distmer.datasets import (
     load_manifest,
     mismatches,
     protocol_names,
+    require_two_classes,
     subjects_without_clips,
     with_own_roots,
 )
@@ -289,9 +290,9 @@ def test_nothing_usable_and_one_class_only(tmp_path: Path) -> None:
         load("casme2", casme2(tmp_path / "a", [casme2_row(1, "EP01_1", 5, 3, 9, "disgust")]))
     rows = [casme2_row(n, "EP01_1", 1, 3, 9, "disgust") for n in (1, 2)]
     with pytest.raises(BadInput, match=r"all 2 usable clips are 'negative'; training needs two classes"):
-        load("casme2", casme2(tmp_path / "b", rows))
+        require_two_classes(load("casme2", casme2(tmp_path / "b", rows)))
     with pytest.raises(BadInput, match=r"all 1 usable clips are 'joy'"):
-        load("folder", folder(tmp_path, ["p1,a,joy,x/1.png,x/2.png"]))
+        require_two_classes(load("folder", folder(tmp_path, ["p1,a,joy,x/1.png,x/2.png"])))
 
 
 def test_the_report_against_the_published_counts(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
+from distmer.experiment.comparison import Comparison
 from distmer.features.pictures import flow_colours, heat
+from distmer.report.comparison import LOOK, hard_frame
 from harness import toy
 from tests.fixtures.videos import clip, write_images, write_video
 from tests.saying import Say, overrides
@@ -110,6 +114,23 @@ def test_an_apex_is_compared_with_the_frame_that_has_moved_most(
     assert "frame 17 has moved most, 5 frames after the annotated apex" in page.texts["folder/p2/good"]
     assert "frame 2 has moved most, 2 frames before the annotated apex" in page.texts["folder/p1/late"]
     assert "7 clips; 5 within 2 frames." in target.read_text(encoding="utf-8")
+
+
+def test_the_list_of_always_wrong_clips_is_looked_at_as_a_comparison_says(
+    say: Say, own: list[str], tmp_path: Path
+) -> None:
+    columns = hard_frame(Comparison("c", (), ())).columns
+    wrong = tmp_path / "always_wrong.csv"
+    row = {"clip": "folder/p2/good", "class": "sad", "answers": "happy 2, sad 1", "motion_px": 0.3}
+    pd.DataFrame([row], columns=columns).to_csv(wrong, index=False)
+    program, *words = shlex.split(LOOK.replace("always_wrong.csv", str(wrong)))
+    assert program == "distmer" and words[2] == "CONFIG"
+    target = tmp_path / "page.html"
+    said = say(*words[:2], *words[3:], "--local", "--to", str(target), *overrides(*own))
+    assert said.code == 0, said.err
+    page = Rows(target.read_text(encoding="utf-8"))
+    assert list(page.rows) == ["folder/p2/good"]
+    assert "no frame has moved more than the apex" in page.texts["folder/p2/good"]
 
 
 def test_the_page_loads_and_runs_nothing_of_others(say: Say, own: list[str], tmp_path: Path) -> None:
