@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from distmer.config import APART, ActsIf, Config
-from distmer.types import BadInput, JsonValue
+from distmer.types import JsonValue
 
 IsNetwork = Callable[[str], bool]
 Searched = Mapping[str, Sequence[JsonValue]]
@@ -63,44 +63,6 @@ def why_idle(
         ):
             return f"{name} acts only where {condition.words}, but {condition.setting} is {_said(values[0])}"
     return None
-
-
-def refuse_idle(
-    layers: Sequence[tuple[str, Mapping[str, Any], bool]],
-    stacks: Sequence[Mapping[str, Any]],
-    finals: Sequence[Mapping[str, Any]],
-    is_network: IsNetwork,
-    searched: Searched | None = None,
-) -> list[str]:
-    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out.
-
-    ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those
-    below it; ``finals`` the trees that are run: one, or a row each of a comparison. A setting is idle if it
-    is idle in all of them. One of a file that only repeats the default is let pass: the folder of a run and
-    many a recipe spell all settings out.
-    """
-    last: dict[str, tuple[str, bool]] = {}
-    defaults = default_settings()
-    for (origin, tree, override), stack in zip(layers, stacks, strict=True):
-        for name, value in given(tree):
-            if override or value != defaults[name]:
-                last[name] = (origin, override or why_idle(name, stack, is_network, searched) is not None)
-            else:
-                last.pop(name, None)
-    unused: dict[tuple[str, str], list[str]] = {}  # (layer, why) → settings
-    for name, (origin, refused) in last.items():
-        reasons = [why_idle(name, final, is_network, searched) for final in finals]
-        if not reasons or None in reasons:
-            continue
-        if refused:
-            raise BadInput(f"{origin}: {reasons[0]}; leave {name} out.")
-        unused.setdefault((origin, str(reasons[0]).removeprefix(name)), []).append(name)
-    return [
-        f"{names[0]} of {origin} is not used: {names[0]}{why}"
-        if len(names) == 1
-        else f"{', '.join(names)} of {origin} are not used: each{why}"
-        for (origin, why), names in unused.items()
-    ]
 
 
 def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "") -> Iterator[tuple[str, Any]]:

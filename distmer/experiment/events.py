@@ -1,4 +1,7 @@
-"""What happens during a run, as values. Live table, log lines and tracker are functions of these."""
+"""What happens during a run, as values, and who is told of it: the progress display, the log, the tracker.
+
+A fold begins with `FoldBegun`. It ends with `FoldFinished`, or with `FoldFailure`, and then the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from distmer.types import FoldBegun, FoldFailure, FoldResult
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed
-    nothing."""
+    """A step before the folds: ``done`` of ``total`` clips, ``cached`` of which were there already."""
 
     what: str  # "generating the embedded data set", "starting Ray", "extracting features"
     done: int
@@ -40,25 +42,11 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldStarted:
-    """A worker has taken a fold up: it runs until it is told finished or failed."""
-
-    fold: FoldBegun
-
-
-@dataclass(frozen=True, slots=True)
 class FoldFinished:
     """A fold is in the ledger; ``cached`` says that it was there before this run."""
 
     result: FoldResult
     cached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FoldFailed:
-    """A fold's code raised; the run goes on."""
-
-    failure: FoldFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ class RunEnded:
     result: RunResult
 
 
-Event = Step | RunStarted | FoldStarted | FoldFinished | FoldFailed | RunEnded
+Event = Step | RunStarted | FoldBegun | FoldFinished | FoldFailure | RunEnded
 Observer = Callable[[Event], None]
 
 _log = logging.getLogger(__name__)

@@ -1,5 +1,4 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and to compare with
-Ray."""
+"""Folds and clips one after the other in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from distmer.config import ClusterConfig, FeatureConfig
+from distmer.experiment.backend import Backend
 from distmer.experiment.run import Report
 from distmer.features.pipeline import FeatureRequest, extract, one_thread
 from distmer.features.row import FeatureRow
@@ -19,24 +19,16 @@ from distmer.training.weights import pack_fold
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
 
-class LocalBackend:
-    """This process, one thing after the other."""
-
-    def starting(self, clips: int) -> str:
-        """Nothing has to start."""
-        return ""
+class LocalBackend(Backend):
+    """This process: for a debugger, and to compare with Ray."""
 
     def require(self, config: ClusterConfig) -> None:
         """BadInput where a fold is to be trained by several workers."""
         if config.workers > 1:
             raise BadInput(
-                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and"
-                " its numbers"
-                " would be others; leave --local out, or set cluster.workers_per_fold=1."
+                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and its"
+                " numbers would be others; leave --local out, or set cluster.workers_per_fold=1."
             )
-
-    def start(self, clips: int, *, folds: bool) -> None:
-        """This process is running already."""
 
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 4
@@ -50,9 +42,6 @@ class LocalBackend:
         for job in jobs:
             yield FoldBegun(job.digest, job.fold.id, job.seed)
             yield attempt(job, inputs, SingleProcess(gpu=job.spec["device"] == "cuda"))
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:

@@ -25,11 +25,9 @@ def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
     Raises
     ------
     BadInput
-        If the user's code raises (with its file and line). If a model answers with another shape than one
-        number for each clip and class, with something that is no number, or cannot answer for one clip alone.
-        If a loss is not one number for each clip, or has weights of its own, which nobody would train. If an
-        augmentation changes the shape of the clips, or their labels without saying so. If weights are to be
-        kept of a model that cannot be saved, or of an epoch that is chosen on held-out clips.
+        The user's code raises (with its file and line), or it does not keep to what a model, a loss or an
+        augmentation must do. Or weights are to be kept of a model that cannot be saved, or of an epoch that
+        is chosen on held-out clips.
     """
     if train.keep_weights and train.selection == "oracle" and model.info.kind == "torch":
         raise BadInput(
@@ -109,9 +107,8 @@ def _try_loss(function: Function, model: ResolvedModel, classes: int) -> None:
 
     name, clips = f"loss {function.name}", 2 * classes
     y_B = torch.arange(clips) % classes
-    loss = _guarded(
-        name, "making it", lambda: function.bound(count_K=np.bincount(y_B.numpy(), minlength=classes))
-    )
+    count_K = np.bincount(y_B.numpy(), minlength=classes)
+    loss = _guarded(name, "making it", lambda: function.bound(count_K=count_K))
     if isinstance(loss, torch.nn.Module) and any(True for _ in loss.parameters()):
         raise BadInput(f"{name}: only a model's weights are trained, and it has some; make them buffers.")
     logits_BK = torch.linspace(-1, 1, clips * classes).reshape(clips, classes).requires_grad_()

@@ -13,7 +13,7 @@ import pytest
 
 from distmer import config as settings_module
 from distmer.config import Config
-from distmer.config_layers import load_config, load_layers, load_tree, merge, nested
+from distmer.config_layers import load_config, load_layers, load_settings, merge, nested
 from distmer.config_places import path_settings
 from distmer.experiment.comparison import expand, unused
 from distmer.idle import acting, sections
@@ -98,14 +98,14 @@ def test_a_setting_whose_key_has_dots_can_be_named() -> None:
         "sweep.space.train.lr={uniform: [0.1, 0.2]}",
         "sweep.trials=3",
     ]
-    tree = load_tree(None, words, workspace=Path("/ws"), environ={})
+    _, tree = load_settings(None, words, workspace=Path("/ws"), environ={})
     assert tree["sweep"]["space"] == {
         "model.attention": {"choice": ["cbam", "none"]},
         "train.lr": {"uniform": [0.1, 0.2]},
     }
     assert Space.read(tree, "c.yaml").sweep.trials == 3
     words = ["compare.rows.relu.model.activation=relu", "compare.over.large.features.size=64"]
-    rows = expand(load_tree(None, words, workspace=Path("/ws"), environ={}), "c.yaml")[1]
+    rows = expand(load_settings(None, words, workspace=Path("/ws"), environ={})[1], "c.yaml")[1]
     assert [(row.label, row.on, row.config and row.config.model.options) for row in rows] == [
         ("relu", "large", {"activation": "relu"})
     ]
@@ -254,7 +254,7 @@ sweep: {space: {features.landmarks: {choice: [one.dat, /abs/two.dat]}}}
 
 
 def test_every_path_of_a_configuration_is_anchored_wherever_it_stands(tmp_path: Path) -> None:
-    tree = load_tree(written(tmp_path, PATHS), (), workspace=Path("/ws"), environ={})
+    _, tree = load_settings(written(tmp_path, PATHS), (), workspace=Path("/ws"), environ={})
     assert tree["data"] == {
         "protocol": "/ws/mine/own.yaml",
         "root": "/ws/sets",
