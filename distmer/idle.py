@@ -1,8 +1,6 @@
-"""Settings that do nothing: one rule for all of them.
+"""Settings that do nothing under the others; the conditions stand beside the fields, as `ActsIf`.
 
-The conditions stand beside the fields, as `distmer.config.ActsIf`.
-
-A setting that does nothing is refused where somebody asks for it, and is no part of a fold's identity.
+Such a setting is refused where somebody asks for it, and is no part of a fold's identity.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -51,8 +49,7 @@ def why_idle(
 ) -> str | None:
     """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
 
-    ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is
-    not idle.
+    ``searched``: setting → the values that a sweep tries. A setting that acts under one of them is not idle.
     """
     known, named = conditions(root), name.rpartition(".")[0]
     # the options of something that is chosen by its name are no fields: they act where the choice does
@@ -88,11 +85,8 @@ def acting(
         for key, value in tree.items():
             name = f"{at}{key}"
             if name not in CHANGES_NOTHING and why_idle(name, settings, is_network, searched) is None:
-                rest[key] = (
-                    kept(value, f"{name}.")
-                    if isinstance(value, Mapping) and f"{name}." in _SECTIONS
-                    else value
-                )
+                is_section = isinstance(value, Mapping) and f"{name}." in _SECTIONS
+                rest[key] = kept(value, f"{name}.") if is_section else value
         return rest
 
     return kept(settings, "")

@@ -1,8 +1,8 @@
 """Code that a user brings: found by a reference, imported once, and identified by its sources.
 
-A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file is imported under its own name,
-after its folder was put on the import path. So it can import its neighbours, and no path gets into an
-identity."""
+A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file is imported under its own name, with
+its folder on the import path. So it can import its neighbours, and no path gets into an identity.
+"""
 
 from __future__ import annotations
 
@@ -74,11 +74,8 @@ _NAMES = {reference: name for group in _SHIPPED.values() for name, reference in 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An object that lives outside distmer.
-
-    ``reference`` is ``module:NAME`` without a path. ``distribution`` is the installed package and its
-    version, ``mylab 1.2``, or empty for a file.
-    """
+    """An object that lives outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
+    is the installed package and its version, ``mylab 1.2``, or empty for a file."""
 
     reference: str
     entry: Any

@@ -45,18 +45,14 @@ class SubjectKey:
     subject: str
 
     @staticmethod
+    @functools.lru_cache(maxsize=2**17)  # every fold of a leave-one-subject-out run asks it of every clip
     def of(clip_id: str) -> SubjectKey:
         """The subject of a clip, by its id ``dataset/subject/name``."""
-        return _subject_of(clip_id)
+        dataset, subject, _ = clip_id.split("/", 2)
+        return SubjectKey(dataset, subject)
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.subject}"
-
-
-@functools.lru_cache(maxsize=2**17)  # every fold of a leave-one-subject-out run asks it of every clip
-def _subject_of(clip_id: str) -> SubjectKey:
-    dataset, subject, _ = clip_id.split("/", 2)
-    return SubjectKey(dataset, subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,6 @@ class FlowMap:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The one image file."""
         return (self.image,)
 
 
@@ -311,10 +306,8 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class FoldFailure:
-    """A fold that failed: the reason in a sentence, and the traceback.
-
-    ``lost``: another try may do better, because its worker died or had other code.
-    """
+    """A fold that failed: the reason in a sentence, and the traceback. ``lost``: another try may do better,
+    because its worker died or had other code."""
 
     digest: str
     fold_id: str
@@ -337,3 +330,21 @@ class Scores:
     @property
     def n(self) -> int:
         return int(self.confusion_KK.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One way in which the fold's result depends on what it must not have seen."""
+
+    name: str  # memory, pixels, labels, epoch, transductive, learns
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoldAudit:
+    """The audit of one fold of one seed. ``difference``: the largest of a probability that is rounding."""
+
+    fold: str
+    leaks: tuple[Leak, ...]
+    trainings: int  # that it took
+    difference: float

@@ -83,8 +83,7 @@ class RayWorkers:
         self._begin(_Flight(job, [shared], group=uses_worker_group(job, self.config, self.scratch)))
 
     def reports(self, seconds: float | None = None) -> list[Report]:
-        """What has begun or ended, after a wait (of at most ``seconds``) for the first. RunError: the cluster
-        is lost."""
+        """What has begun or ended, after a wait of at most ``seconds``. RunError: the cluster is lost."""
         # A caller that waits without an end has nothing more to submit; a sweep soon may have.
         keep_since = float("inf") if seconds is None else time.monotonic() - _KEPT
         self._idle = [(since, lane) for since, lane in self._idle if since > keep_since]

@@ -35,8 +35,7 @@ _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe
 def train_in_group(
     job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str
 ) -> Generator[Report]:
-    """Drive a fold's group. An exception of a worker is a report; Ray Train starts only what is lost
-    again."""
+    """Drive a fold's group. An exception of a worker is a report; only what is lost is started again."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     delete(_failure_place(scratch, job).parent)
     yield FoldBegun(job.digest, job.fold.id, job.seed)

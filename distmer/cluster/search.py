@@ -1,10 +1,9 @@
-"""Ray Tune as the searchers and schedulers of a sweep, with a Tuner for each search, whose subjects are
-apart.
+"""Ray Tune as the searcher and the scheduler of each search of a sweep.
 
 Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from
 a mailbox, where the driver puts them, and gives them to Tune. So the folds of all trials share one limit and
-one ledger. A trial asks for memory alone (Tune refuses a trial that asks for nothing), so no fold waits for
-its CPU."""
+one ledger. A trial asks for memory and not for a CPU, which folds need (Tune refuses a trial without needs).
+"""
 
 from __future__ import annotations
 

@@ -25,10 +25,8 @@ def check_data(session: Session) -> str:
 def export_features(
     session: Session, folder: Path, form: Literal["maps", "npy"], size: int | None, *, local: bool
 ) -> str:
-    """The features of the protocol's clips as files; those that are missing are extracted first.
-
-    ``size`` in px, else that of the features.
-    """
+    """The features of the protocol's clips as files; those that are missing are extracted first. ``size`` in
+    px, else that of the features."""
     from distmer.commands.run import extracted  # it brings what a run needs
     from distmer.features import export
 

@@ -55,8 +55,7 @@ def check_up(
 
 
 def code_behind(config: Config) -> dict[str, str]:
-    """The digests of all code behind a fold of this configuration and its features, also of the user's
-    own."""
+    """The digests of all code behind a fold of this configuration, its features and user code included."""
     model = resolve(config.model)
     functions = list(of_training(config.train)) if model.info.kind == "torch" else []
     if found := acting_methods(config):

@@ -1,5 +1,4 @@
-"""`distmer run`, `distmer features` and `distmer plan`: an experiment, from clips to scores, or a part of
-it."""
+"""`distmer run`, `distmer features` and `distmer plan`: an experiment, or a part of it."""
 
 from __future__ import annotations
 

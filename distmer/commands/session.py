@@ -116,10 +116,8 @@ class Session:
         return model
 
     def try_code(self) -> None:
-        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
-
-        Do so before Ray is joined: the connection takes a user's own code along. BadInput if it is broken.
-        """
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain. Do
+        so before Ray is joined: the connection takes a user's own code along. BadInput if it is broken."""
         try_out(self.model(), self.config.train)
         self.try_methods()
 

@@ -151,8 +151,7 @@ def open_sweep(
     *,
     kept: bool = False,
 ) -> tuple[Session, Space]:
-    """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer
-    wrote the file."""
+    """The base configuration's session, and the space. ``kept``: distmer wrote the file."""
     place = Workspace.find(workspace, environ)
     layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
     space = Space.read(tree, origin(path, overrides))
@@ -170,8 +169,7 @@ def open_sweep(
 def _plan(
     session: Session, space: Space, manifest: Manifest, extract: Extract, *, retry_failed: bool = False
 ) -> tuple[SweepPlan, dict[str, Features]]:
-    """The sweep's plan on the clips that every searched feature setting can use, and the features by
-    setting."""
+    """The plan on the clips that every searched feature setting can use, and the features by setting."""
     settings = [space.config(setting)[0].features for setting in space.feature_settings()]
     frames = session.frames(manifest, settings)  # once for all settings
     found: dict[str, Features] = {}

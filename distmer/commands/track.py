@@ -24,11 +24,8 @@ def track_run(run_dir: Place, session: Session) -> str:
 
 
 def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
-    """Write a run's folder again from the ledger, and to MLflow if tracking is on.
-
-    The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was
-    made of.
-    """
+    """Write a run's folder again from the ledger, and to MLflow if tracking is on. The plan is made again
+    from the clips: BadInput where these, or the code, are no longer what the run was made of."""
     plan, _ = plan_again(run_dir, session)
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
@@ -54,8 +51,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
 
 
 def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
-    """The plan of a run's folder, made again from the clips, and their features. BadInput: see
-    `write_again`."""
+    """The plan of a run's folder, made again from the clips, and their features. BadInput: it is another."""
     manifest = session.manifest()
     features = session.features(manifest)
     plan = session.plan(manifest, features)

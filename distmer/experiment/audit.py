@@ -10,8 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distmer.storage import Place, write
-from distmer.training.leaks import FoldAudit
-from distmer.types import BadInput, FoldJob
+from distmer.types import BadInput, FoldAudit, FoldJob
 
 _FILE = "audit.json"
 

@@ -30,10 +30,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come.
-
-    Where some folds alone were asked for, the two are not all of the plan's.
-    """
+    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come. Where
+    some folds alone were asked for, the two are not all of the plan's."""
 
     plan: Plan
     run_dir: str

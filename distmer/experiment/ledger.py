@@ -47,9 +47,7 @@ class Ledger:
 
     def put(self, result: FoldResult) -> FoldResult:
         """Keep a finished fold and the weights that came with it, and return it as it is kept, without them.
-
-        RunError in one sentence when the place cannot take it.
-        """
+        RunError in one sentence when the place cannot take it."""
         entry = self.entry(result.digest)
         found = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(result.weights.items())}
         kept = replace(result, weights={}, kept=found or result.kept)

@@ -45,10 +45,8 @@ class LocalBackend(Backend):
 
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
-    """The fold, with its weights if the job wants them, or why its code raised.
-
-    Any exception of a model is a row in the failure list, never the end of a run.
-    """
+    """The fold, with its weights if the job wants them, or why its code raised. Any exception of a model is a
+    row in the failure list, never the end of a run."""
     try:
         result, fitted = fit_and_keep(job, inputs, runtime)
         if not job.keep_weights or fitted is None:
@@ -75,10 +73,8 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
 def decode_maps(
     requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64
 ) -> Generator[list[FeatureRow]]:
-    """Ready-made maps, decoded in this process: done before a pool of actors has begun.
-
-    Reading files that are elsewhere is mostly waiting, so several are read at once.
-    """
+    """Ready-made maps, decoded in this process: done before a pool of actors has begun. Reading files that
+    are elsewhere is mostly waiting, so several are read at once."""
     # OpenCV's number of threads is set once for all threads of the pool: each would put back another number.
     with one_thread(), ThreadPoolExecutor(8) as pool:
         for start in range(0, len(requests), batch):

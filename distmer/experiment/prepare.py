@@ -31,8 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed.
-    ``implausible``: see `DataConfig.implausible`."""
+    """Where the clips' features are: ``keys`` by clip id; clips still ``missing``; clips that have failed."""
 
     store: FeatureStore
     keys: dict[str, str]

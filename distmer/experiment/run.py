@@ -114,9 +114,7 @@ def train_jobs(
     what: str,
 ) -> tuple[dict[str, FoldResult], list[FoldFailure]]:
     """Folds that are not one run, by digest, and those that failed: what the ledger lacks is trained.
-
-    ``what`` names them on the progress display. Ctrl-C is passed on; what is finished is kept.
-    """
+    ``what`` names them on the progress display. Ctrl-C is passed on; what is finished is kept."""
     unique = {job.digest: job for job in jobs}
     found = ledger.known(unique)
     missing = [job for digest, job in unique.items() if digest not in found]

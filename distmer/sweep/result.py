@@ -80,8 +80,8 @@ class SweepResult(Scored):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials by state; their trainings (one that trials share counts once) and epochs, with and without a
-        scheduler."""
+        """Trials by state; their trainings (a shared one counts once) and epochs, and those without
+        stopping."""
         trials = [trial for outcome in self.outcomes for trial in outcome.trials]
         states = {state: sum(trial.state == state for trial in trials) for state in get_args(State)}
         done = len({fold for trial in trials for fold in trial.folds})

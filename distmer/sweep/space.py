@@ -197,8 +197,7 @@ class Space:
         return {name: domain.landmarks for name, domain in self.sweep.space.items()}
 
     def unused(self, layers: Sequence[Layer]) -> list[str]:
-        """A sentence for each given setting that no trial uses, or not every model. BadInput as
-        `unused_settings`."""
+        """As `unused_settings`, and a sentence on options that not every searched model has."""
         notes = unused_settings(layers, [self.tree], is_network, self.searched)
         model = self.base().model
         others = [str(name) for name in self.searched.get("model.name", ()) if name != model.name]

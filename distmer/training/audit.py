@@ -18,9 +18,8 @@ import numpy as np
 from distmer.config import TrainConfig
 from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
-from distmer.training.leaks import FoldAudit, Leak
 from distmer.training.runtime import Runtime, repeatable
-from distmer.types import FloatArray, FoldJob, FoldResult, SubjectKey
+from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak, SubjectKey
 
 # Of a probability: arithmetic on a batch of another size may take sums in another order.
 ROUNDING = 1e-5
@@ -36,10 +35,8 @@ class _Trained:
 
 
 def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldAudit:
-    """Audit one fold: three trainings where nothing leaks, up to six to find out what does.
-
-    Raises what `fit_fold` raises.
-    """
+    """Audit one fold: three trainings where nothing leaks, up to six to find out what does. Raises what
+    `fit_fold` raises."""
     trainings = 0
 
     def train(pixels: bool = False, labels: bool = False) -> _Trained:
@@ -51,7 +48,7 @@ def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> 
     first = train()
     leaks = list(_leaks_of_answers(first, job, inputs))
     if [leak.name for leak in leaks] == ["learns"]:  # then nothing else can be told apart
-        return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, 0.0)
+        return FoldAudit(job.fold.id, tuple(leaks), trainings, 0.0)
     difference = 0.0
     if first.fitted is not None:
         difference = _regrouped(first.fitted, first.result, job, inputs)
@@ -68,7 +65,7 @@ def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> 
         else:
             changed = {"pixels": train(pixels=True), "labels": train(labels=True)}
             leaks += [_leak(name) for name, one in changed.items() if one.learned != first.learned]
-    return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, min(difference, ROUNDING))
+    return FoldAudit(job.fold.id, tuple(leaks), trainings, min(difference, ROUNDING))
 
 
 def _is_oracle(job: FoldJob) -> bool:

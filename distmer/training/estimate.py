@@ -22,10 +22,8 @@ _SECONDS_A_PIXEL = 2e-5  # of a clip in an epoch: twice what the slowest of our 
 
 
 def estimate_seconds(job: FoldJob) -> float:
-    """Seconds that a fold takes in one process of this machine, within a factor of about 1.5.
-
-    A process times the steps of each kind of job (its model, batch and optimiser) only once.
-    """
+    """Seconds that a fold takes in one process of this machine, within a factor of about 1.5. A process times
+    the steps of each kind of job (its model, batch and optimiser) only once."""
     model = json.dumps(job.spec["model"], sort_keys=True)
     if _resolved(model).info.kind == "classical":
         return _CLASSICAL_SECONDS

@@ -125,10 +125,8 @@ def unpacked(
     members: int = 1,
     symmetric: bool = False,
 ) -> tuple[Fitted, dict[str, FloatArray]]:
-    """What `packed` has written, on the CPU: the model, and the arrays that were kept with it.
-
-    ``members`` and ``symmetric`` are the settings ``train.ensemble`` and ``inputs.symmetric``.
-    """
+    """What `packed` has written, on the CPU: the model, and the arrays that were kept with it. ``members``
+    and ``symmetric`` are the settings ``train.ensemble`` and ``inputs.symmetric``."""
     from safetensors.numpy import load
 
     arrays = load(contents[ARRAYS])

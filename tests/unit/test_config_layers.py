@@ -119,12 +119,12 @@ def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
     written(tmp_path / "lab", "data: {root: maps, protocol: flowmaps}\nname: base\n", "base.yaml")
     rows = "net: {extends: lab/net.yaml, train.epochs: 3}, b: {extends: lab/base.yaml, model.name: atscnn}"
     path = written(tmp_path, f"train: {{batch_size: 8}}\ncompare: {{rows: {{{rows}}}}}\n")
-    net, atscnn = expand(load_tree(path, (), workspace=Path("/ws"), environ={}), str(path))[1]
+    net, atscnn = expand(load_settings(path, (), workspace=Path("/ws"), environ={})[1], str(path))[1]
     assert net.note.startswith("not applicable") and str(tmp_path / "lab" / "net.py") in net.note
     assert atscnn.config is not None and atscnn.config.data.root == "/ws/maps"
     written(tmp_path / "lab", "model: {name: linear}\nseeds: [4]\n", "net.yaml")
     words = ["compare.rows.net.seeds=[5]", "compare.rows.b.train.epochs=4"]
-    net, atscnn = expand(load_tree(path, words, workspace=Path("/ws"), environ={}), str(path))[1]
+    net, atscnn = expand(load_settings(path, words, workspace=Path("/ws"), environ={})[1], str(path))[1]
     assert "train.epochs" in net.note  # linear has none: the row says so
     assert atscnn.config is not None
     assert (atscnn.config.train.epochs, atscnn.config.train.batch_size) == (4, 8)
@@ -143,7 +143,7 @@ def test_a_row_that_extends_no_file_of_one_experiment_is_refused(
 ) -> None:
     path = written(tmp_path, f"compare: {{rows: {{a: {row}}}}}\n")
     with pytest.raises(BadInput, match=re.escape(words)):
-        load_tree(path, (), workspace=Path("/ws"), environ={})
+        load_settings(path, (), workspace=Path("/ws"), environ={})
     with pytest.raises(BadInput, match=r"row a: extends belongs in a file"):
         expand({"compare": {"rows": {"a": {"extends": "c.yaml"}}}}, "call")
 
