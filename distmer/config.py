@@ -19,6 +19,7 @@ from distmer.addresses import holds_secret
 from distmer.config_base import APART as APART
 from distmer.config_base import ActsIf as ActsIf
 from distmer.config_base import ConfigPath, acts_if
+from distmer.config_base import Layer as Layer
 from distmer.config_base import Named as Named
 from distmer.config_base import PathMark as PathMark
 from distmer.config_base import PluginMark as PluginMark

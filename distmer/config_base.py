@@ -64,6 +64,16 @@ def acts_if(setting: str, *values: str) -> ActsIf:
     return ActsIf(setting, f"{setting} is {' or '.join(values)}", lambda value: value in values)
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The settings of one file, of all ``--set`` of a command line, or of a call in Python; see
+    `distmer.config_layers`."""
+
+    origin: str
+    tree: dict[str, Any]
+    override: bool = False
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and refusing keys that it does not know."""
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distmer.config import Config, Named, parse
+from distmer.config import Config, Layer, Named, parse
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
-from distmer.idle import IsNetwork, Searched, default_settings, given, value_at, why_idle
+from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
 from distmer.shipped import located, names
 from distmer.storage import Place, anchored
@@ -32,16 +31,6 @@ _OF_OTHERS = (  # sections of other commands
     ("habits", "prices dishonest habits", "`distmer habits`"),
     ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The settings of one file, of all ``--set`` of a command line, or of a call in Python. Its paths are
-    absolute once `load_layers` has read it."""
-
-    origin: str
-    tree: dict[str, Any]
-    override: bool = False
 
 
 def load_config(
@@ -184,33 +173,9 @@ def unused_settings(
     searched: Searched | None = None,
 ) -> list[str]:
     """A sentence for each given setting that does nothing in any of the trees ``finals``, which are run: one
-    tree, or one for each row of a comparison. BadInput for a setting that somebody asked for.
-
-    A setting of a file is not asked for if it only repeats the default (the folder of a run and many recipes
-    list all settings), or if a higher layer has made it do nothing.
-    """
+    tree, or one for each row of a comparison. BadInput: see `distmer.idle.refuse_idle`."""
     stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-    last: dict[str, tuple[str, bool]] = {}  # setting → the layer that gave it, and whether it is refused
-    for layer, stack in zip(layers, stacks, strict=True):
-        for name, value in given(layer.tree):
-            if layer.override or value != default_settings()[name]:
-                refused = layer.override or why_idle(name, stack, is_network, searched) is not None
-                last[name] = (layer.origin, refused)
-            else:
-                last.pop(name, None)
-    unused: dict[tuple[str, str], list[str]] = {}  # (layer, why) → settings
-    for name, (source, refused) in last.items():
-        reasons = [why_idle(name, final, is_network, searched) for final in finals]
-        if not reasons or None in reasons:
-            continue
-        if refused:
-            raise BadInput(f"{source}: {reasons[0]}; leave {name} out.")
-        unused.setdefault((source, str(reasons[0]).removeprefix(name)), []).append(name)
-    notes = _unused_options(layers, stacks)
-    for (source, why), idle in unused.items():
-        verb, subject = ("is", idle[0]) if len(idle) == 1 else ("are", "each")
-        notes.append(f"{', '.join(idle)} of {source} {verb} not used: {subject}{why}")
-    return notes
+    return [*_unused_options(layers, stacks), *refuse_idle(layers, stacks, finals, is_network, searched)]
 
 
 def _unused_options(layers: Sequence[Layer], stacks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distmer.config import APART, ActsIf, Config
-from distmer.types import JsonValue
+from distmer.config import APART, ActsIf, Config, Layer
+from distmer.types import BadInput, JsonValue
 
 IsNetwork = Callable[[str], bool]
 Searched = Mapping[str, Sequence[JsonValue]]
@@ -60,6 +60,42 @@ def why_idle(
         ):
             return f"{name} acts only where {condition.words}, but {condition.setting} is {_said(values[0])}"
     return None
+
+
+def refuse_idle(
+    layers: Sequence[Layer],
+    stacks: Sequence[Mapping[str, Any]],
+    finals: Sequence[Mapping[str, Any]],
+    is_network: IsNetwork,
+    searched: Searched | None = None,
+) -> list[str]:
+    """BadInput for a setting that somebody asked for and that does nothing in any of ``finals``; a sentence
+    for each one that nobody asked for. ``stacks``: what each layer makes of those below it.
+
+    A setting of a file is not asked for if it only repeats the default (the folder of a run and many recipes
+    list all settings), or if a higher layer has made it do nothing.
+    """
+    last: dict[str, tuple[str, bool]] = {}  # setting → the layer that gave it, and whether it is refused
+    for layer, stack in zip(layers, stacks, strict=True):
+        for name, value in given(layer.tree):
+            if layer.override or value != default_settings()[name]:
+                refused = layer.override or why_idle(name, stack, is_network, searched) is not None
+                last[name] = (layer.origin, refused)
+            else:
+                last.pop(name, None)
+    unused: dict[tuple[str, str], list[str]] = {}  # (layer, why) → settings
+    for name, (origin, refused) in last.items():
+        reasons = [why_idle(name, final, is_network, searched) for final in finals]
+        if not reasons or None in reasons:
+            continue
+        if refused:
+            raise BadInput(f"{origin}: {reasons[0]}; leave {name} out.")
+        unused.setdefault((origin, str(reasons[0]).removeprefix(name)), []).append(name)
+    notes: list[str] = []
+    for (origin, why), names in unused.items():
+        verb, subject = ("is", names[0]) if len(names) == 1 else ("are", "each")
+        notes.append(f"{', '.join(names)} of {origin} {verb} not used: {subject}{why}")
+    return notes
 
 
 def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "") -> Iterator[tuple[str, Any]]:
