@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from distmer import config as settings_module
 from distmer.config import Config
-from distmer.config_layers import load_config, load_layers, load_settings, merge, nested
+from distmer.config_layers import anchor_rule, load_config, load_layers, load_settings, merge, nested
 from distmer.config_places import path_settings
 from distmer.experiment.comparison import expand, unused
 from distmer.idle import acting, sections
@@ -284,3 +285,11 @@ def test_no_setting_that_is_a_path_lacks_its_mark() -> None:
     assert named <= marked and marked >= {
         f"storage.{name}" for name in settings_module.StorageConfig.model_fields
     }
+
+
+def test_the_folder_of_a_relative_path_is_told(tmp_path: Path) -> None:
+    told = partial(anchor_rule, "data.root", workspace=Path("/ws"), environ={})
+    own = written(tmp_path, "data: {root: maps}\n")
+    assert told(own, []) == f" The relative path 'maps' in {own} is below the workspace, /ws."
+    below = told(Path("demo"), ["data.root=x"])  # found by its name, as by `distmer run demo`
+    assert below == f" The relative path 'x' of --set is below the current folder, {Path.cwd()}."
