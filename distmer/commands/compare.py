@@ -73,15 +73,16 @@ def run_comparison(
                 Session(row.config, place).try_code()
     entries: list[Entry] = []
     with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
-        stopped, tried = False, list[Config]()
+        stopped, tried = False, []  # (data, features) of the rows that are done
         for row in rows:
             if stopped:
                 entries.append(Entry(row.label, row.on, NOT_REACHED))
                 continue
-            again = retry_failed and not any(_share_features(row.config, config) for config in tried)
+            own = row.config and (row.config.data, row.config.features)
+            again = retry_failed and own not in tried
             entry, stopped = _entry(row, place, backend, live, retry_failed=again)
             entries.append(entry)
-            tried += [row.config] if row.config else []
+            tried.append(own)
     comparison = conclude_comparison(
         base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
     )
@@ -154,10 +155,6 @@ def _entry(
         return Entry(row.label, row.on, f"not applicable: {error}"), False
     note = row.note if result.predictions is not None else "no fold finished"
     return Entry(row.label, row.on, note, result.results, result.predictions), result.stopped
-
-
-def _share_features(one: Config | None, other: Config) -> bool:
-    return one is not None and (one.data, one.features) == (other.data, other.features)
 
 
 def _with_motion(comparison: Comparison, sessions: Mapping[str, Callable[[], Session]]) -> Comparison:

@@ -15,7 +15,7 @@ from distmer.commands.run import prepared
 from distmer.commands.session import Session, keep_environment, remove_leftovers_of
 from distmer.config import Config, parse
 from distmer.config_layers import load_settings, origin, warn_of_unused
-from distmer.experiment.curve import CurvePlan, conclude_curve, plan_curve, read_curve
+from distmer.experiment.curve import CurveConfig, CurvePlan, conclude_curve, plan_curve
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
@@ -39,7 +39,6 @@ def draw_learning_curve(
     *,
     local: bool = False,
     retry_failed: bool = False,
-    progress: bool = True,
 ) -> tuple[dict[str, Any], Place]:
     """The curve of a configuration as ``curve.json`` holds it, and its folder.
 
@@ -48,13 +47,15 @@ def draw_learning_curve(
     """
     place = Workspace.find(workspace, environ)
     layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    section, rest = read_curve(tree, origin(path, overrides))
-    session = Session(parse(Config, rest, origin(path, overrides), also=["curve"]), place)
+    where = origin(path, overrides)
+    section = parse(CurveConfig, tree.get("curve") or {}, where, prefix="curve")
+    rest = {key: value for key, value in tree.items() if key != "curve"}
+    session = Session(parse(Config, rest, where, also=["curve"]), place)
     warn_of_unused(layers, [rest], is_network)
     session.model()
     session.workspace.require()
     remove_leftovers_of(session)
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         backend.require(session.config.cluster)
         run, features = prepared(session, backend, live, retry_failed=retry_failed)
         plan = plan_curve(run, features.keys, section)

@@ -36,7 +36,6 @@ def price_habits(
     environ: Mapping[str, str],
     *,
     local: bool = False,
-    progress: bool = True,
 ) -> tuple[PriceList, Place]:
     """The price list of a configuration with a ``habits:`` section, and its folder.
 
@@ -56,7 +55,7 @@ def price_habits(
     unpriced: list[tuple[str, str, str]] = []
     digests: set[str] = set()
     plan: Plan | None = None
-    with Observers([LiveProgress()] if progress else []) as live, closing(base.backend(local)) as backend:
+    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
         backend.require(base.config.cluster)
         for case in cases:  # the models share one connection to Ray, which takes the code of all along
             Session(case.config, place).try_code()

@@ -26,8 +26,7 @@ from distmer.registry import lookup
 from distmer.types import BadInput, JsonValue, Predictions
 
 NOT_REACHED = "not reached: the comparison was stopped before it"
-
-
+_LEVEL = 0.05  # of a corrected p-value
 _OF_MODELS = ActsIf("models", "models are named", bool)
 
 
@@ -106,7 +105,7 @@ class Pair:
     uf1_holm: float
     metrics_holm: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def verdict(self, level: float = 0.05) -> str:
+    def verdict(self) -> str:
         """Which one is better, and in which score, where a corrected test says so."""
         found = self.difference
         tests = {"UAR": (found.uar, self.uar_holm), "UF1": (found.uf1, self.uf1_holm)}
@@ -114,7 +113,7 @@ class Pair:
         better = {
             score: self.a if difference > 0 else self.b
             for score, (difference, p) in tests.items()
-            if p < level
+            if p < _LEVEL
         }
         if not better:
             return "no difference shown"

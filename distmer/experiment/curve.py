@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from distmer.config import Section, parse
+from distmer.config import Section
 from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare
 from distmer.evaluation.summary import Summary, summarise
@@ -110,12 +110,6 @@ class Curve:
         if not self.missing and not any(point.summary for point in self.points):
             return "failed"
         return "partial" if self.failures or self.missing else "complete"
-
-
-def read_curve(tree: Mapping[str, object], origin: str) -> tuple[CurveConfig, dict[str, object]]:
-    """The ``curve:`` section of a configuration tree, or its defaults; and the rest of the tree."""
-    section = parse(CurveConfig, tree.get("curve") or {}, origin, prefix="curve")  # type: ignore[arg-type]
-    return section, {key: value for key, value in tree.items() if key != "curve"}
 
 
 def plan_curve(plan: Plan, keys: Mapping[str, str], section: CurveConfig) -> CurvePlan:

@@ -18,6 +18,8 @@ from distmer.training.runtime import Runtime, SingleProcess
 from distmer.training.weights import pack_fold
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
+_MAPS = 64  # that are decoded at a time
+
 
 class LocalBackend(Backend):
     """This process: for a debugger, and to compare with Ray."""
@@ -70,12 +72,10 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
     return all(isinstance(request.source, FlowMap) for request in requests)
 
 
-def decode_maps(
-    requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64
-) -> Generator[list[FeatureRow]]:
+def decode_maps(requests: Sequence[FeatureRequest], config: FeatureConfig) -> Generator[list[FeatureRow]]:
     """Ready-made maps, decoded in this process: done before a pool of actors has begun. Reading files that
     are elsewhere is mostly waiting, so several are read at once."""
     # OpenCV's number of threads is set once for all threads of the pool: each would put back another number.
     with one_thread(), ThreadPoolExecutor(8) as pool:
-        for start in range(0, len(requests), batch):
-            yield list(pool.map(lambda request: extract(request, config), requests[start : start + batch]))
+        for start in range(0, len(requests), _MAPS):
+            yield list(pool.map(lambda request: extract(request, config), requests[start : start + _MAPS]))

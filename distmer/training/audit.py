@@ -18,7 +18,7 @@ import numpy as np
 from distmer.config import TrainConfig
 from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
-from distmer.training.runtime import Runtime, repeatable
+from distmer.training.runtime import repeatable
 from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak, SubjectKey
 
 # Of a probability: arithmetic on a batch of another size may take sums in another order.
@@ -34,7 +34,7 @@ class _Trained:
     learned: str
 
 
-def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldAudit:
+def audit_fold(job: FoldJob, inputs: Inputs) -> FoldAudit:
     """Audit one fold: three trainings where nothing leaks, up to six to find out what does. Raises what
     `fit_fold` raises."""
     trainings = 0
@@ -43,7 +43,7 @@ def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> 
         nonlocal trainings
         trainings += 1
         other = _other_pixels(inputs, job) if pixels else inputs
-        return _train(_other_labels(job) if labels else job, other, inputs, runtime)
+        return _train(_other_labels(job) if labels else job, other, inputs)
 
     first = train()
     leaks = list(_leaks_of_answers(first, job, inputs))
@@ -56,7 +56,7 @@ def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> 
             leaks.append(_transductive(first.fitted, difference))
     if not _is_oracle(job):
         trainings += 1
-        fit_and_keep(_neighbour(job), inputs, runtime)  # what it keeps of the held-out clips must not show
+        fit_and_keep(_neighbour(job), inputs)  # what it keeps of the held-out clips must not show
     if train(pixels=True, labels=True).learned != first.learned:
         if train().learned != first.learned:
             leaks.append(_leak("memory"))
@@ -140,8 +140,8 @@ def _regrouped(fitted: Fitted, result: FoldResult, job: FoldJob, inputs: Inputs)
     return float(max(*differences, np.abs(_answer(fitted, job, x_NCHW[:half]) - prob_NK[:half]).max()))
 
 
-def _train(job: FoldJob, changed: Inputs, original: Inputs, runtime: Runtime | None) -> _Trained:
-    result, fitted = fit_and_keep(job, changed, runtime)
+def _train(job: FoldJob, changed: Inputs, original: Inputs) -> _Trained:
+    result, fitted = fit_and_keep(job, changed)
     return _Trained(result, fitted, _learned(result, fitted, job, original))
 
 
