@@ -102,7 +102,7 @@ def plan_of_sweep(
     for config, _ in space.with_each_name():
         Session(config, session.workspace).try_code()
     manifest = session.manifest()
-    plan, _ = _plan(session, space, manifest, lambda own, features: features)
+    plan, _ = _plan(session, space, manifest)
     folder = session.workspace.sweep_dir(plan.digest)
     recorded = read_records(folder, plan.searches)
     jobs = _foreseen(plan)
@@ -123,7 +123,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     if session.config.storage.sweeps:
         session = Session(session.config, Workspace.find(workspace, environ))
     manifest = session.manifest()
-    plan, features = _plan(session, space, manifest, lambda own, features: features)
+    plan, features = _plan(session, space, manifest)
     if planned_digest(folder) != plan.digest:
         raise BadInput(
             f"{folder}: the clips, the code or the settings have changed since this sweep was"
@@ -167,24 +167,25 @@ def open_sweep(
 
 
 def _plan(
-    session: Session, space: Space, manifest: Manifest, extract: Extract, *, retry_failed: bool = False
+    session: Session,
+    space: Space,
+    manifest: Manifest,
+    extract: Extract = lambda own, features: features,
+    *,
+    retry_failed: bool = False,
 ) -> tuple[SweepPlan, dict[str, Features]]:
     """The plan on the clips that every searched feature setting can use, and the features by setting."""
-    settings = [space.config(setting)[0].features for setting in space.feature_settings()]
-    frames = session.frames(manifest, settings)  # once for all settings
+    # without searched features, the base alone
+    choices = [space.config(setting) for setting in space.feature_settings()]
+    frames = session.frames(manifest, [config.features for config, _ in choices])  # once for all settings
     found: dict[str, Features] = {}
-    first: tuple[Config, ResolvedModel, Features] | None = None
-    for setting in space.feature_settings():
-        config, model = space.config(setting)
+    for config, _ in choices:
         own = Session(config, session.workspace)
-        features = found[feature_digest(config.features)] = extract(
-            own, own.features(manifest, frames, retry_failed=retry_failed)
-        )
-        first = first or (config, model, features)
-    assert first is not None  # with nothing searched there, the base's own setting
-    config, model, features = first
-    # settings that do not fit the maps are told before a fold is begun
-    features.inputs((), model, config.inputs)
+        located = own.features(manifest, frames, retry_failed=retry_failed)
+        found[feature_digest(config.features)] = extract(own, located)
+    config, model = choices[0]
+    features = found[feature_digest(config.features)]
+    features.inputs((), model, config.inputs)  # settings that do not fit the maps are told here
     lost = {failure.clip: failure for some in found.values() for failure in some.failures}
     unusable = [ClipFailure(clip, failure.reason) for clip, failure in sorted(lost.items())]
     base = build_plan(config, manifest, model, features.keys, unusable, features.notes)
@@ -221,9 +222,8 @@ def _backend(session: Session) -> RayBackend:
 
 def _begin(folder: Place, plan: SweepPlan) -> None:
     write(folder / "sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
-    of_data = {"data": plan.base.data_digest, "data_by_features": plan.data_by_features}
-    digests = {"digest": plan.digest, **of_data}
-    write(folder / "plan.json", json.dumps(digests, indent=1).encode())
+    data = {"data": plan.base.data_digest, "data_by_features": plan.data_by_features}
+    write(folder / "plan.json", json.dumps({"digest": plan.digest, **data}, indent=1).encode())
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:

@@ -32,7 +32,7 @@ from distmer.sweep.events import (
 from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult, conclude_sweep
 from distmer.sweep.space import Setting
-from distmer.sweep.workers import Decision, Proposed, Tuner, WentOn, Workers
+from distmer.sweep.workers import Decision, Ended, Proposed, Tuner, Workers
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
@@ -179,21 +179,17 @@ class Sweep:
         if running is None:
             return  # of a search that is over
         if isinstance(decision, Proposed):
-            trial = running.propose(decision.index, decision.setting)
             self._tell(decision)
-            self._order_rung(running, trial)
+            self._order_rung(running, running.propose(decision.index, decision.setting))
+        elif (trial := running.live.get(decision.index)) is None:
             return
-        trial = running.live.get(decision.index)
-        if trial is None:
-            return
-        if isinstance(decision, WentOn):
-            if running.asked_about != trial.index or decision.budget != trial.scores[-1].budget:
-                return  # a driver that was lost and started again repeats its reports
+        elif isinstance(decision, Ended):
+            self._end(running, trial, lost=decision.lost)
+        # a driver that was lost and started again repeats its reports
+        elif running.asked_about == trial.index and decision.budget == trial.scores[-1].budget:
             running.asked_about = None
             trial.rung, trial.clock, trial.report = trial.rung + 1, trial.clock + 1, None
             self._order_rung(running, trial)
-            return
-        self._end(running, trial, lost=decision.lost)
 
     def _order_rung(self, running: _SearchRun, trial: _Running) -> None:
         try:
