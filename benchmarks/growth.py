@@ -85,13 +85,13 @@ def clips(count: int) -> dict[str, float]:
 
 
 def folds(count: int) -> dict[str, float]:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     with tempfile.TemporaryDirectory(prefix="growth-") as work:
         some, inputs = jobs(count)
         ledger = Ledger(Path(work))
         begun = time.perf_counter()
-        for report in RayFoldExecutor(ClusterConfig(), work, Sleep(0)).run(some, inputs):
+        for report in RayWorkers(ClusterConfig(), work, Sleep(0)).run(some, inputs):
             if isinstance(report, FoldResult):
                 ledger.put(report)
         through = time.perf_counter() - begun

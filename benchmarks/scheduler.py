@@ -1,7 +1,7 @@
 """What is around the folds: `python -m benchmarks.scheduler [--lanes 8 16 32 64] [--gpu] [--many 2680]
 [--json FILE]`.
 
-The real path (`RayFoldExecutor`, its tasks, the Train trainer inside, the ledger) with a body that sleeps
+The real path (`RayWorkers`, its tasks, the Train trainer inside, the ledger) with a body that sleeps
 instead of training. A lane is what one fold holds: one CPU in a pooled process, or with ``--gpu`` one
 declared GPU in a process that keeps it. Nodes of ``--node`` lanes each are raylets on this machine.
 Efficiency is Σ fold seconds ÷ (lanes × wall), warm from the moment on at which every lane has a process: a
@@ -69,7 +69,7 @@ def jobs(count: int, **cluster: float) -> tuple[list[FoldJob], Inputs]:
 
 
 def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[str, Any]:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     gpus = {"gpus_per_fold": 1.0, "cpus_per_fold": 0.01} if asked.gpu else {}
     config = ClusterConfig(in_flight=wanted * 2, **gpus)
@@ -79,7 +79,7 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
     go = Path(tempfile.mkdtemp(prefix="lanes-")) / "go"
     before, started = psutil.Process().cpu_times(), time.perf_counter()
     begun, done, full = 0, 0, 0.0
-    for report in RayFoldExecutor(config, tempfile.gettempdir(), Sleep(asked.seconds, wanted, str(go))).run(
+    for report in RayWorkers(config, tempfile.gettempdir(), Sleep(asked.seconds, wanted, str(go))).run(
         some, inputs
     ):
         begun += isinstance(report, FoldBegun)
@@ -107,17 +107,17 @@ def lanes(cluster: nodes.Nodes, asked: argparse.Namespace, wanted: int) -> dict[
 
 def many(cluster: nodes.Nodes, count: int) -> dict[str, Any]:
     """Folds of no length, as many as a large comparison has, through ledger and event log."""
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster.add(cpus=2)
     folder = Path(tempfile.mkdtemp(prefix="many-"))
     some, inputs = jobs(count)
     ledger, log = Ledger(folder / "ledger"), JsonLines(folder / "events.jsonl")
-    for _ in RayFoldExecutor(ClusterConfig(), str(folder), Sleep(0)).run(some[:4], inputs):
+    for _ in RayWorkers(ClusterConfig(), str(folder), Sleep(0)).run(some[:4], inputs):
         pass  # the processes start
     process = psutil.Process()
     memory, started, reports = process.memory_info().rss, time.perf_counter(), 0
-    for report in RayFoldExecutor(ClusterConfig(), str(folder), Sleep(0)).run(some, inputs):
+    for report in RayWorkers(ClusterConfig(), str(folder), Sleep(0)).run(some, inputs):
         reports += 1
         if isinstance(report, FoldResult):
             ledger.put(report)

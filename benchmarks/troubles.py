@@ -79,9 +79,9 @@ def main() -> None:
         os.environ.update(cluster.driver)
         config = ClusterConfig(address=cluster.address, retries=asked.retries)
         with session(config):
-            from distmer.cluster.folds import RayFoldExecutor
+            from distmer.cluster.folds import RayWorkers
 
-            for report in RayFoldExecutor(config, str(marks), body).run(some, inputs):
+            for report in RayWorkers(config, str(marks), body).run(some, inputs):
                 if not isinstance(report, FoldBegun):
                     what = report.reason if isinstance(report, FoldFailure) else "done"
                     rows.append(

@@ -10,7 +10,7 @@ it extends and ``--set`` become one tree: `distmer.config_layers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from distmer.addresses import holds_secret
 from distmer.config_base import APART as APART
 from distmer.config_base import ActsIf as ActsIf
 from distmer.config_base import ConfigPath, acts_if
+from distmer.config_base import Layer as Layer
 from distmer.config_base import Named as Named
 from distmer.config_base import PathMark as PathMark
 from distmer.config_base import PluginMark as PluginMark
@@ -245,6 +246,11 @@ class ClusterConfig(Section):
     """The most processes that extract features. Each reserves one CPU."""
     extract_batch: Annotated[int, _FRAMES] = Field(default=4, ge=1)
     """Clips that such a process is given at a time."""
+
+    def named(self, environ: Mapping[str, str]) -> str | None:
+        """The address of the Ray cluster that is joined; None: Ray is started on this machine."""
+        address = self.address or environ.get("RAY_ADDRESS")
+        return None if address in (None, "", "local") else address
 
     @property
     def workers(self) -> int:

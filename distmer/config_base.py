@@ -26,20 +26,17 @@ S = TypeVar("S", bound=BaseModel)
 class PathMark:
     """The mark of a setting that holds a path: a relative one is made absolute when it is read.
 
-    ``kind``: a ``place`` is a path or an address; a ``protocol`` is a path only where it ends in .yaml; a
-    ``database`` is a path only behind ``sqlite:///``; a ``module`` is a path only where it ends in .py, and
-    then beside the file that names it; ``weights`` of a model are beside that file too.
-    """
+    ``kind``: a ``place`` is a path or an address, a ``protocol`` a path if it ends in .yaml, a ``database`` a
+    path behind ``sqlite:///``. A ``module``, if it ends in .py, and ``weights`` are beside the file that
+    names them."""
 
     kind: Literal["place", "protocol", "database", "module", "weights"]
 
 
 @dataclass(frozen=True, slots=True)
 class PluginMark:
-    """The mark of a `Named` setting, or of a list of them: what it names may be the user's own code.
-
-    ``group`` is the entry-point group in which installed packages announce such code.
-    """
+    """The mark of a `Named` setting, or of a list of them, that may name the user's own code. ``group``: the
+    entry-point group in which installed packages announce such code."""
 
     group: str
 
@@ -65,6 +62,16 @@ class ActsIf:
 def acts_if(setting: str, *values: str) -> ActsIf:
     """Acts only where ``setting`` has one of these values."""
     return ActsIf(setting, f"{setting} is {' or '.join(values)}", lambda value: value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The settings of one file, of all ``--set`` of a command line, or of a call in Python; see
+    `distmer.config_layers`."""
+
+    origin: str
+    tree: dict[str, Any]
+    override: bool = False
 
 
 class Section(BaseModel):
@@ -95,12 +102,8 @@ class Named(BaseModel):
 def parse(
     kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()
 ) -> S:
-    """``tree`` as a ``kind``.
-
-    BadInput names the field by its dotted path, and the nearest one for an unknown key.
-
-    ``also`` are further names that a user may have meant at the outermost level.
-    """
+    """``tree`` as a ``kind``. BadInput names the field by its dotted path, and the nearest one for an unknown
+    key. ``also`` are further names that a user may have meant at the outermost level."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:

@@ -1,8 +1,7 @@
 """From files and the command line to one tree of settings.
 
-The order is: the files that are extended, the file itself, then every ``--set``.
-
-Each is a layer. A layer is laid upon those below it as a whole, so the order of ``--set`` does not matter.
+The layers are, from the lowest: the files that are extended, the file itself, all ``--set`` together. A layer
+is laid upon those below it as a whole, so the order of ``--set`` does not matter.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -11,38 +10,27 @@ Each is a layer. A layer is laid upon those below it as a whole, so the order of
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distmer.config import Config, Named, parse
+from distmer.config import Config, Layer, Named, parse
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
-from distmer.idle import refuse_idle, value_at
+from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
 from distmer.shipped import located, names
 from distmer.storage import Place, anchored
 from distmer.types import BadInput
 
 _log = logging.getLogger(__name__)
-_OF_OTHERS = (
+_OF_OTHERS = (  # sections of other commands
     ("compare", "compares several experiments", "`distmer compare` or jobs/compare.py"),
     ("curve", "draws a learning curve", "`distmer curve` or jobs/curve.py"),
     ("habits", "prices dishonest habits", "`distmer habits`"),
     ("sweep", "searches among settings", "`distmer sweep` or jobs/tune.py"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The settings of one file, of all ``--set`` of a command line, or of a call in Python. Its paths are
-    absolute once `load_layers` has read it."""
-
-    origin: str
-    tree: dict[str, Any]
-    override: bool = False
 
 
 def load_config(
@@ -51,17 +39,15 @@ def load_config(
     *,
     workspace: Place,
     environ: Mapping[str, str],
-    is_network: Callable[[str], bool] = lambda name: True,
+    is_network: IsNetwork = lambda name: True,
     kept: bool = False,
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
 
     ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file,
-    so nothing is said of settings that do nothing. Raises BadInput in one sentence that names the file and
-    the nearest known key, or a setting that does nothing.
+    so nothing is said of settings that do nothing. BadInput names the file, and the nearest known key.
     """
-    layers = load_layers(path, overrides, workspace=workspace)
-    tree = with_environment(merge_layers(layers), environ)
+    layers, tree = load_settings(path, overrides, workspace=workspace, environ=environ)
     for section, what, where in _OF_OTHERS:
         if section in tree:
             raise BadInput(f"{origin(path)}: it {what}; give it to {where}.")
@@ -76,11 +62,16 @@ def origin(path: Place | None, overrides: Iterable[str] | Layer = ()) -> str:
     return str(path) if path else overrides.origin if isinstance(overrides, Layer) else "configuration"
 
 
-def load_tree(
-    path: Place | None, overrides: Iterable[str], *, workspace: Place, environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """All settings of a file and the command line as one tree, not yet validated."""
-    return with_environment(merge_layers(load_layers(path, overrides, workspace=workspace)), environ)
+def load_settings(
+    path: Place | None, overrides: Iterable[str] | Layer, *, workspace: Place, environ: Mapping[str, str]
+) -> tuple[tuple[Layer, ...], dict[str, Any]]:
+    """The layers (see `load_layers`), and all settings as one tree, not yet validated."""
+    layers = load_layers(path, overrides, workspace=workspace)
+    tree = merge_layers(layers)
+    data = tree.get("data") or {}
+    if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
+        tree = merge(tree, {"data": {"root": anchored(environ["DISTMER_DATA"], Path.cwd())}})
+    return layers, tree
 
 
 def load_layers(
@@ -93,11 +84,10 @@ def load_layers(
     own is relative to the file that names it, for it belongs to it. BadInput: a file cannot be read, or two
     overrides clash.
     """
-    layers = [] if path is None else _files(located(path), ())
+    layers, above = _as_given(path, overrides)
     for layer in layers:
         _read_rows(layer, workspace)
         change_settings(layer.tree, anchoring(workspace, Path(layer.origin).parent))
-    above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides), True)
     if above.tree:
         change_settings(above.tree, anchoring(Path.cwd(), Path.cwd()))
         layers.append(above)
@@ -120,29 +110,22 @@ def anchor_rule(
     environ: Mapping[str, str],
 ) -> str:
     """How the relative path of a setting was made absolute, as a sentence; "" where it was not relative."""
-    layers: list[tuple[Mapping[str, Any], str, Place]] = [
-        (layer.tree, f"in {layer.origin} is below the workspace", workspace)
-        for layer in ([] if path is None else _files(path, ()))
-    ]
-    above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides))
-    layers.append((above.tree, f"of {above.origin} is below the current folder", Path.cwd()))
-    environment = {"data": {"root": environ.get("DISTMER_DATA")}}
-    layers.insert(0, (environment, "of DISTMER_DATA is below the current folder", Path.cwd()))
-    for tree, rule, base in reversed(layers):
-        value: Any = tree
-        for key in setting.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
+    files, above = _as_given(path, overrides)
+    of_environment = Layer("DISTMER_DATA", {"data": {"root": environ.get("DISTMER_DATA")}})
+    for layer in (above, *reversed(files), of_environment):
+        value = _at(layer.tree, setting)
         if isinstance(value, str):
+            if layer in files:
+                rule, base = f"in {layer.origin} is below the workspace", workspace
+            else:
+                rule, base = f"of {layer.origin} is below the current folder", Path.cwd()
             relative = anchored(value, Path("/a")) != anchored(value, Path("/b"))
             return f" The relative path {value!r} {rule}, {base}." if relative else ""
     return ""
 
 
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The layers as one tree.
-
-    BadInput where one has a value for a section that a higher one has settings of.
-    """
+    """The layers as one tree. BadInput where one has a single value for what a higher one sets parts of."""
     tree: dict[str, Any] = {}
     below = "configuration"
     for layer in layers:
@@ -150,20 +133,11 @@ def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
     return tree
 
 
-def with_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """``DISTMER_DATA`` as the data root, where none is given."""
-    data = tree.get("data") or {}
-    if isinstance(data, dict) and not data.get("root") and environ.get("DISTMER_DATA"):
-        return merge(tree, {"data": {"root": anchored(environ["DISTMER_DATA"], Path.cwd())}})
-    return tree
-
-
 def merge(
     base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = ""
 ) -> dict[str, Any]:
-    """``over`` laid upon ``base``: mappings merge, everything else is replaced.
-
-    A model or a loss of another name brings no old options.
+    """``over`` laid upon ``base``: mappings merge, everything else is replaced. A model or a loss of another
+    name starts without the options of the old one.
 
     BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
     """
@@ -184,36 +158,44 @@ def merge(
     return result
 
 
-def unused_options(layers: Sequence[Layer]) -> list[str]:
-    """A sentence for each option that is not used because a higher layer names another model, or loss."""
+def warn_of_unused(
+    layers: Sequence[Layer], finals: Sequence[Mapping[str, Any]], is_network: IsNetwork
+) -> None:
+    """Log each sentence of `unused_settings`."""
+    for note in unused_settings(layers, finals, is_network):
+        _log.warning("%s", note)
+
+
+def unused_settings(
+    layers: Sequence[Layer],
+    finals: Sequence[Mapping[str, Any]],
+    is_network: IsNetwork,
+    searched: Searched | None = None,
+) -> list[str]:
+    """A sentence for each given setting that does nothing in any of the trees ``finals``, which are run: one
+    tree, or one for each row of a comparison. BadInput: see `distmer.idle.refuse_idle`."""
+    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
+    return [*_unused_options(layers, stacks), *refuse_idle(layers, stacks, finals, is_network, searched)]
+
+
+def _unused_options(layers: Sequence[Layer], stacks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each option that is not used because a higher layer names another model, or loss.
+    ``stacks``: what each layer makes of those below it."""
     notes: list[str] = []
-    tree: dict[str, Any] = {}
-    given: dict[str, str] = {}  # option, by its dotted name → the layer that gave it
-    for layer in layers:
-        below, tree = tree, merge(tree, layer.tree)
+    given_by: dict[str, str] = {}  # option, by its dotted name → the layer that gave it
+    for layer, below, tree in zip(layers, ({}, *stacks), stacks, strict=False):
         for setting in plugin_settings():
             old, new = _mapping_at(below, setting), _mapping_at(tree, setting)
             for option, value in old.items():
                 if option != "name" and option not in new:
+                    name = f"{setting}.{option}"
                     notes.append(
-                        f"{setting}.{option}={value} of {given[f'{setting}.{option}']} belongs to"
-                        f" {_name_in(old, setting)} and is not used for"
-                        f" {new.get('name')}, which starts from its own defaults"
+                        f"{name}={value} of {given_by[name]} belongs to {_name_in(old, setting)} and is not"
+                        f" used for {new.get('name')}, which starts from its own defaults"
                     )
             own = _mapping_at(layer.tree, setting)
-            given |= dict.fromkeys((f"{setting}.{option}" for option in own), layer.origin)
+            given_by |= dict.fromkeys((f"{setting}.{option}" for option in own), layer.origin)
     return notes
-
-
-def warn_of_unused(
-    layers: Sequence[Layer], finals: Sequence[Mapping[str, Any]], is_network: Callable[[str], bool]
-) -> None:
-    """Say which given settings are not used in any of the trees that are run. BadInput for one that is asked
-    for in vain, see `distmer.idle.refuse_idle`."""
-    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-    for note in (*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)):
-        _log.warning("%s", note)
 
 
 def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str, Any]:
@@ -231,11 +213,23 @@ def _names_another(tree: Mapping[str, Any], below: Mapping[str, Any], setting: s
     return "name" in tree and tree["name"] != _name_in(below, setting)
 
 
-def _mapping_at(tree: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
+def _at(tree: Mapping[str, Any], setting: str) -> Any:
+    """The value of a dotted setting; None where the tree has none."""
     node: Any = tree
     for key in setting.split("."):
         node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _mapping_at(tree: Mapping[str, Any], setting: str) -> Mapping[str, Any]:
+    node = _at(tree, setting)
     return node if isinstance(node, Mapping) else {}
+
+
+def _as_given(path: Place | None, overrides: Iterable[str] | Layer) -> tuple[list[Layer], Layer]:
+    """The layers of a file, the lowest first, and the one above them; paths are as they were given."""
+    above = overrides if isinstance(overrides, Layer) else Layer("--set", _overrides(overrides), True)
+    return [] if path is None else _files(located(path), ()), above
 
 
 def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
@@ -291,10 +285,7 @@ def _read_rows(layer: Layer, workspace: Place) -> None:
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """All ``--set`` as one tree.
-
-    BadInput where two of them set the same thing differently, or one lies within the other.
-    """
+    """All ``--set`` as one tree. BadInput where two set one thing differently, or one lies in the other."""
     items: list[tuple[tuple[str, ...], Any, str]] = []
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -309,10 +300,7 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _keys(path: str, value: Any) -> tuple[str, ...]:
-    """The keys of a dotted path.
-
-    Below ``sweep.space`` and below a row of ``compare`` a key is itself the dotted name of a setting.
-    """
+    """The keys of a dotted path. Below ``sweep.space`` and a row of ``compare``, a key is a dotted name."""
     match path.split("."):
         case ["sweep", "space", first, *more, form] if not isinstance(value, Mapping):
             return ("sweep", "space", ".".join([first, *more]), form)

@@ -1,7 +1,7 @@
-"""The settings that hold a path or name code, wherever in a tree of settings they stand.
+"""The settings that hold a path or name code, anywhere in a tree of settings.
 
-A path is made absolute, a name alone becomes ``{name: …}``, and a name that only the user's own ``plugins``
-define becomes the reference to it.
+A path is made absolute. A name alone becomes ``{name: …}``, and a reference if only the user's own
+``plugins`` define it.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -33,11 +33,8 @@ Change = Callable[[str, Any, bool], Any]
 
 
 def change_settings(tree: dict[str, Any], change: Change, at: str = "", searched: bool = False) -> None:
-    """Replace the settings of ``tree`` that hold paths or name code, in place.
-
-    These are its own, those of compared rows and of the files that rows extend, and those that a sweep
-    chooses among.
-    """
+    """Replace, in place, the settings of ``tree`` that hold paths or name code: its own, those of compared
+    rows and of the files that rows extend, and those that a sweep chooses among."""
     for key, value in tree.items():
         name = f"{at}{key}"
         if _path_mark(name) or f"{name}.*" in path_settings() or plugin_group(name):
@@ -109,10 +106,8 @@ def declaring(modules: Sequence[str]) -> Change:
 
 def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
     if isinstance(value, dict):  # of a sweep: {choice: [a, b]}
-        return {
-            form: [_anchored(one, mark, base, beside) for one in some] if isinstance(some, list) else some
-            for form, some in value.items()
-        }
+        lists = {form: some for form, some in value.items() if isinstance(some, list)}
+        return value | {form: _anchored(some, mark, base, beside) for form, some in lists.items()}
     if isinstance(value, list):
         return [_anchored(one, mark, base, beside) for one in value]
     if not isinstance(value, str):
@@ -127,10 +122,8 @@ def _anchored(value: Any, mark: PathMark, base: Place, beside: Path) -> Any:
         if found is None:
             return value
         if not isinstance(base, Path):
-            raise BadInput(
-                f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk; give an"
-                " absolute path."
-            )
+            problem = f"tracking.uri: {value} is relative to {base}, but SQLite needs a disk"
+            raise BadInput(f"{problem}; give an absolute path.")
         return f"{found[1]}{anchored(found[2], base)}{found[3]}"
     return anchored(value, base)
 
@@ -144,12 +137,8 @@ def _path_mark(name: str) -> PathMark | None:
 @cache
 def plugin_settings() -> dict[str, str]:
     """Every setting that names code, by its dotted name, with its entry-point group."""
-    return {
-        name: mark.group
-        for name, field in sections(Config)
-        for mark in field.metadata
-        if isinstance(mark, PluginMark)
-    }
+    marks = ((name, mark) for name, field in sections(Config) for mark in field.metadata)
+    return {name: mark.group for name, mark in marks if isinstance(mark, PluginMark)}
 
 
 def plugin_group(name: str) -> str | None:
@@ -159,24 +148,19 @@ def plugin_group(name: str) -> str | None:
 
 @cache
 def path_settings() -> dict[str, PathMark]:
-    """Every setting that is marked as a path, by its dotted name.
-
-    ``.*`` at the end stands for the values of a mapping.
-    """
+    """Every setting that is marked as a path, by its dotted name; ``.*`` stands for a mapping's values."""
     found: dict[str, PathMark] = {}
     for name, field in sections(Config):
-        in_mapping = any(
-            typing.get_origin(arm) is dict for arm in (field.annotation, *typing.get_args(field.annotation))
-        )
+        arms = (field.annotation, *typing.get_args(field.annotation))
+        in_mapping = any(typing.get_origin(arm) is dict for arm in arms)
         for mark in _marks(field.annotation, field.metadata):
             found[f"{name}.*" if in_mapping else name] = mark
     return found
 
 
 def _marks(annotation: Any, metadata: Iterable[Any] = ()) -> Iterable[PathMark]:
-    yield from (
-        mark for mark in (*metadata, *getattr(annotation, "__metadata__", ())) if isinstance(mark, PathMark)
-    )
+    marks = (*metadata, *getattr(annotation, "__metadata__", ()))
+    yield from (mark for mark in marks if isinstance(mark, PathMark))
     for arm in typing.get_args(annotation):
         if not (isinstance(arm, type) and issubclass(arm, BaseModel)):
             yield from _marks(arm)

@@ -1,8 +1,6 @@
-"""Settings that do nothing: one rule for all of them.
+"""Settings that do nothing under the others; the conditions stand beside the fields, as `ActsIf`.
 
-The conditions stand beside the fields, as `distmer.config.ActsIf`.
-
-A setting that does nothing is refused where somebody asks for it, and is no part of a fold's identity.
+Such a setting is refused where somebody asks for it, and is no part of a fold's identity.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -17,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distmer.config import APART, ActsIf, Config
+from distmer.config import APART, ActsIf, Config, Layer
 from distmer.types import BadInput, JsonValue
 
 IsNetwork = Callable[[str], bool]
@@ -51,8 +49,7 @@ def why_idle(
 ) -> str | None:
     """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
 
-    ``searched`` are settings of which a sweep tries several values: a setting that acts under one of them is
-    not idle.
+    ``searched``: setting → the values that a sweep tries. A setting that acts under one of them is not idle.
     """
     known, named = conditions(root), name.rpartition(".")[0]
     # the options of something that is chosen by its name are no fields: they act where the choice does
@@ -66,25 +63,24 @@ def why_idle(
 
 
 def refuse_idle(
-    layers: Sequence[tuple[str, Mapping[str, Any], bool]],
+    layers: Sequence[Layer],
     stacks: Sequence[Mapping[str, Any]],
     finals: Sequence[Mapping[str, Any]],
     is_network: IsNetwork,
     searched: Searched | None = None,
 ) -> list[str]:
-    """BadInput for a given setting that does nothing; sentences about those that a higher layer has put out.
+    """BadInput for a setting that somebody asked for and that does nothing in any of ``finals``; a sentence
+    for each one that nobody asked for. ``stacks``: what each layer makes of those below it.
 
-    ``layers`` are (origin, settings, from ``--set``), the lowest first; ``stacks`` what each makes of those
-    below it; ``finals`` the trees that are run: one, or a row each of a comparison. A setting is idle if it
-    is idle in all of them. One of a file that only repeats the default is let pass: the folder of a run and
-    many a recipe spell all settings out.
+    A setting of a file is not asked for if it only repeats the default (the folder of a run and many recipes
+    list all settings), or if a higher layer has made it do nothing.
     """
-    last: dict[str, tuple[str, bool]] = {}
-    defaults = default_settings()
-    for (origin, tree, override), stack in zip(layers, stacks, strict=True):
-        for name, value in given(tree):
-            if override or value != defaults[name]:
-                last[name] = (origin, override or why_idle(name, stack, is_network, searched) is not None)
+    last: dict[str, tuple[str, bool]] = {}  # setting → the layer that gave it, and whether it is refused
+    for layer, stack in zip(layers, stacks, strict=True):
+        for name, value in given(layer.tree):
+            if layer.override or value != default_settings()[name]:
+                refused = layer.override or why_idle(name, stack, is_network, searched) is not None
+                last[name] = (layer.origin, refused)
             else:
                 last.pop(name, None)
     unused: dict[tuple[str, str], list[str]] = {}  # (layer, why) → settings
@@ -95,12 +91,11 @@ def refuse_idle(
         if refused:
             raise BadInput(f"{origin}: {reasons[0]}; leave {name} out.")
         unused.setdefault((origin, str(reasons[0]).removeprefix(name)), []).append(name)
-    return [
-        f"{names[0]} of {origin} is not used: {names[0]}{why}"
-        if len(names) == 1
-        else f"{', '.join(names)} of {origin} are not used: each{why}"
-        for (origin, why), names in unused.items()
-    ]
+    notes: list[str] = []
+    for (origin, why), names in unused.items():
+        verb, subject = ("is", names[0]) if len(names) == 1 else ("are", "each")
+        notes.append(f"{', '.join(names)} of {origin} {verb} not used: {subject}{why}")
+    return notes
 
 
 def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,11 +121,8 @@ def acting(
         for key, value in tree.items():
             name = f"{at}{key}"
             if name not in CHANGES_NOTHING and why_idle(name, settings, is_network, searched) is None:
-                rest[key] = (
-                    kept(value, f"{name}.")
-                    if isinstance(value, Mapping) and f"{name}." in _SECTIONS
-                    else value
-                )
+                is_section = isinstance(value, Mapping) and f"{name}." in _SECTIONS
+                rest[key] = kept(value, f"{name}.") if is_section else value
         return rest
 
     return kept(settings, "")

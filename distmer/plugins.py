@@ -1,8 +1,7 @@
 """Code that a user brings: found by a reference, imported once, and identified by its sources.
 
-A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file's folder is put on the import path,
-so that the file can import its neighbours, and the file is then imported under its own name. So a reference
-to a file and a reference to its module are the same thing, and no path gets into a result's identity.
+A reference is ``package.module:NAME`` or ``folder/file.py:NAME``. A file is imported under its own name, with
+its folder on the import path. So it can import its neighbours, and no path gets into an identity.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ _OF_OTHERS = (
 _FOUND: set[str] = set()  # the modules that references of this process led to
 
 
-# What distmer itself brings of each group, by the same kind of reference. Its models are found by walking
-# their folder: see `distmer.models`.
+# What distmer itself brings of each group. Its models are found by walking their folder: `distmer.models`.
 _SHIPPED: Mapping[str, Mapping[str, str]] = {
     "distmer.losses": {
         "ce": "distmer.training.losses:ce",
@@ -76,11 +74,8 @@ _NAMES = {reference: name for group in _SHIPPED.values() for name, reference in 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An object that lives outside distmer.
-
-    ``reference`` is ``module:NAME`` without a path. ``distribution`` is the installed package and its
-    version, ``mylab 1.2``, or empty for a file.
-    """
+    """An object that lives outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
+    is the installed package and its version, ``mylab 1.2``, or empty for a file."""
 
     reference: str
     entry: Any
@@ -108,10 +103,7 @@ def is_reference(name: str) -> bool:
 
 
 def find(reference: str) -> Plugin:
-    """Import what a reference points to.
-
-    What distmer itself brings of a group is called by its name there, by whatever reference it was found: one
-    thing has one identity.
+    """Import what a reference points to. distmer's own things have one name, by whatever reference.
 
     Raises
     ------
@@ -120,7 +112,7 @@ def find(reference: str) -> Plugin:
         with the error, and with the file and the line of the user's code that caused it.
     """
     place, _, name = reference.rpartition(":")
-    module = import_file(Path(place)) if place.endswith(".py") else _import(place, reference)
+    module = _module(place, reference)
     if not hasattr(module, name):
         own = [known for known in vars(module) if not known.startswith("_")]
         raise BadInput(f"{reference}: {module.__file__} has no {name!r}; {nearest(name, own)}")
@@ -136,11 +128,8 @@ def find(reference: str) -> Plugin:
 
 
 def announced(name: str, group: str) -> Plugin | None:
-    """The entry that an installed package announces under ``name`` in an entry-point group; None where there
-    is none.
-
-    Raises BadInput where two packages announce the name, or where importing it raises.
-    """
+    """What an installed package announces under ``name`` in an entry-point group, if any does. BadInput where
+    two packages announce the name, or where importing it raises."""
     found = list(importlib.metadata.entry_points(group=group, name=name))
     if len(found) > 1:
         both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
@@ -157,28 +146,18 @@ def shipped(group: str) -> Mapping[str, str]:
 
 
 def declared(name: str, group: str, modules: Sequence[str]) -> str:
-    """The reference to what one of the user's own ``modules`` (names or files) calls ``name``.
-
-    It is ``name`` itself where distmer or an installed package knows it, and where it is a reference already.
-
-    Raises BadInput where nobody knows the name (with the nearest one), and where two do.
-    """
+    """The reference to what one of the user's own ``modules`` (names or files) calls ``name``; ``name``
+    itself where distmer or an installed package knows it, or where it is a reference. BadInput where nobody
+    knows the name, and where two do."""
     if is_reference(name):
         return name
     require_name(name)
-    own = {
-        place: import_file(Path(place)) if place.endswith(".py") else _import(place, place)
-        for place in modules
-    }
+    own = {place: _module(place, place) for place in modules}
     found = [place for place, module in own.items() if hasattr(module, name)]
     known = {*shipped(group), *names_announced(group)}
     if name in known:
-        clash = [
-            place
-            for place in found
-            if getattr(vars(own[place])[name], "__module__", "") == own[place].__name__
-        ]
-        if clash:
+        defined = {place: getattr(vars(own[place])[name], "__module__", "") for place in found}
+        if clash := [place for place in found if defined[place] == own[place].__name__]:
             raise BadInput(
                 f"{name!r} is a name of distmer or of an installed package, and {clash[0]} defines it too;"
                 f" name yours {clash[0]}:{name}, or rename it."
@@ -200,11 +179,8 @@ def names_announced(group: str) -> list[str]:
 
 
 def import_file(path: Path) -> ModuleType:
-    """The module of a Python file, imported under the file's own name.
-
-    Raises BadInput if there is no such file, if its name is no module's name, or if another module has the
-    name.
-    """
+    """The module of a Python file, imported under the file's own name. BadInput if there is no such file, if
+    its name is no module's name, or if another module has the name."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; correct the path.")
@@ -223,6 +199,10 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
+def _module(place: str, reference: str) -> ModuleType:
+    return import_file(Path(place)) if place.endswith(".py") else _import(place, reference)
+
+
 def _import(name: str, reference: str) -> ModuleType:
     try:
         return importlib.import_module(name)
@@ -237,10 +217,8 @@ def _import(name: str, reference: str) -> ModuleType:
 
 
 def raised(what: str, error: Exception) -> str:
-    """One sentence for an error of the user's code: ``what`` raised it, and the user's own file and line.
-
-    Where no line of the user's was run, it is that of the package that raised it.
-    """
+    """One sentence for an error of the user's code, with the user's own file and line; or those of the
+    package that raised it, where no line of the user's was run."""
     remedy = "correct the code and run again"
     if isinstance(error, SyntaxError):
         where = f"{error.filename}, line {error.lineno}"
@@ -255,8 +233,7 @@ def raised(what: str, error: Exception) -> str:
 
 
 def distribution_of(module: str) -> str:
-    """The installed package that a module belongs to, with its version; empty for a file or a folder, and for
-    distmer's own modules, for which nobody asks."""
+    """The installed package of a module, with its version; empty for a file, a folder and distmer's own."""
     if module.startswith("distmer."):
         return ""
     names = _distributions().get(module.partition(".")[0], ())
@@ -271,10 +248,9 @@ def _distributions() -> Mapping[str, list[str]]:
 
 @functools.cache
 def own_modules(module: str) -> list[str]:
-    """The modules behind a plug-in that belong to it: its own, and all that it imports, directly or not, of
-    its own top-level package (of a file: all that is not installed, wherever it lies). Read off the import
-    statements, so that it is the same in every process, whatever else was imported there. A module of distmer
-    is alone: `distmer.code` lists what else counts."""
+    """The modules that belong to a plug-in: its own, and all that it imports, directly or not, of its own
+    top-level package (of a file: all that is not installed). They follow from the import statements, so they
+    are the same in every process. A module of distmer is alone: `distmer.code` lists what else counts."""
     if module.startswith("distmer."):
         return [module]
     found: dict[str, None] = {}
@@ -289,28 +265,22 @@ def own_modules(module: str) -> list[str]:
 
 
 def places_to_ship() -> list[str]:
-    """The files and folders that a worker elsewhere needs, to import all that was found here.
+    """The files and folders that another machine needs, to import all that was found here.
 
     A top-level package's folder, or a file and those of its neighbours that it imports. A package with
-    compiled parts is not among them: it must be installed on the nodes, for they may be of another type.
+    compiled parts is not among them: it must be installed on the nodes, which may be of another type.
     """
     tops = {name.partition(".")[0] for module in _FOUND for name in own_modules(module)}
     specs = map(_spec, sorted(tops))
     places = [Path([*(spec.submodule_search_locations or ()), spec.origin][0]) for spec in specs]
-    return [str(place) for place in places if not any(_compiled(place))]
-
-
-def _compiled(package: Path) -> Iterator[Path]:
-    return (path for suffix in ("so", "pyd", "dylib") for path in package.rglob(f"*.{suffix}"))
+    compiled = ("*.so", "*.pyd", "*.dylib")
+    return [str(place) for place in places if not any(any(place.rglob(name)) for name in compiled)]
 
 
 def _is_own(name: str, module: str) -> bool:
-    top = module.partition(".")[0]
     if _spec(name) is None:  # of ``from module import name``, a class or a function
         return False
-    if name.partition(".")[0] == top:
-        return True
-    return not is_installed(name)
+    return name.partition(".")[0] == module.partition(".")[0] or not is_installed(name)
 
 
 def is_installed(module: str) -> bool:
@@ -330,11 +300,8 @@ def _imported_by(name: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = (
-                importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-                if node.level
-                else node.module
-            )
+            relative = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(relative, package)
             names = [str(base), *(f"{base}.{alias.name}" for alias in node.names)]
         for full in names:
             parts = full.split(".")

@@ -43,12 +43,8 @@ def _near_in_parts(name: str, other: str) -> bool:
 
 
 def discover(package: ModuleType, kind: type, attribute: str) -> dict[str, tuple[Any, ModuleType]]:
-    """Every ``attribute`` of type ``kind`` (or a tuple of them) in the modules of ``package``: name → (entry,
-    its module).
-
-    Raises ValueError when two modules claim one name. Modules whose name begins with an underscore are passed
-    over.
-    """
+    """Every ``attribute`` of type ``kind`` (or a tuple of them) in the modules of ``package`` whose name has
+    no leading underscore: name → (entry, its module). ValueError when two modules have one name."""
     found: dict[str, tuple[Any, ModuleType]] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
         if info.name.startswith("_"):

@@ -1,5 +1,4 @@
-"""The configurations that come with distmer: in the folder ``configs`` of a checkout, within an installed
-package."""
+"""The configurations that come with distmer: the folder ``configs`` of a checkout or of the package."""
 
 from __future__ import annotations
 
@@ -12,10 +11,8 @@ FOLDER = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "con
 
 
 def located(config: Place) -> Place:
-    """The file of a configuration: itself if it is there, else the one of that name that comes with distmer.
-
-    So ``demo`` and ``configs/demo.yaml`` are found from any folder.
-    """
+    """The file of a configuration: itself if it is there, else the one of that name that comes with distmer
+    (``demo`` or ``configs/demo.yaml``)."""
     if not isinstance(config, Path) or config.is_absolute() or config.exists():
         return config
     parts = config.parts[1:] if config.parts[0] == "configs" else config.parts

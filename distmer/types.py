@@ -1,5 +1,4 @@
-"""The frozen values that travel between the layers. Nothing here knows torch, Ray, MLflow or a file
-system."""
+"""The frozen values that travel between the layers. They know no torch, no Ray, no MLflow and no disk."""
 
 from __future__ import annotations
 
@@ -27,47 +26,41 @@ class _Sentence(Exception):
 
 
 class BadInput(_Sentence):
-    """Something the user gave cannot be used. The message is one sentence: file, row, what is wrong, and the
-    remedy."""
+    """Input of the user cannot be used. One sentence: file and row, what is wrong, and the remedy."""
 
 
 class OtherCode(BadInput):
-    """A fold was given to a process whose code is not of the version that the fold was planned with."""
+    """A process was given a fold that was planned with another version of the code."""
 
 
 class RunError(_Sentence):
-    """The world failed the run (a full disk, a lost cluster). One sentence: what, where, what is kept, the
-    remedy."""
+    """A full disk, a lost cluster. One sentence: what failed, where, what is kept, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SubjectKey:
-    """A subject: the pair (data set, subject). "sub01" of CASME and "sub01" of CASME II are two subjects."""
+    """A subject of a data set: "sub01" of CASME and "sub01" of CASME II are two subjects."""
 
     dataset: str
     subject: str
 
     @staticmethod
+    @functools.lru_cache(maxsize=2**17)  # every fold of a leave-one-subject-out run asks it of every clip
     def of(clip_id: str) -> SubjectKey:
-        """The subject shown in a clip, read off the clip id ``dataset/subject/name``."""
-        return _subject_of(clip_id)
+        """The subject of a clip, by its id ``dataset/subject/name``."""
+        dataset, subject, _ = clip_id.split("/", 2)
+        return SubjectKey(dataset, subject)
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.subject}"
-
-
-@functools.lru_cache(maxsize=2**17)  # every fold of a leave-one-subject-out run asks it of every clip
-def _subject_of(clip_id: str) -> SubjectKey:
-    dataset, subject, _ = clip_id.split("/", 2)
-    return SubjectKey(dataset, subject)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFrames:
     """Onset and apex are known: two image files.
 
-    ``course`` holds every frame from the onset to the offset (to the apex, if there is no offset) by number,
-    for features that are a sequence; it is empty where the frames between are not there.
+    ``course`` holds every frame from the onset to the offset (or to the apex) by number, for features that
+    are a sequence. It is empty where the frames between are missing.
     """
 
     onset: str
@@ -82,8 +75,8 @@ class KeyFrames:
 
 @dataclass(frozen=True, slots=True)
 class ApexSearch:
-    """The apex is not annotated and the policy is ``max-flow``: it is the candidate that moved most against
-    the onset. ``course`` as in `KeyFrames`."""
+    """The apex is not annotated, and is the candidate with the most motion from the onset (the policy
+    ``max-flow``). ``course`` as in `KeyFrames`."""
 
     onset: str
     candidates: tuple[str, ...]
@@ -97,14 +90,12 @@ class ApexSearch:
 
 @dataclass(frozen=True, slots=True)
 class FlowMap:
-    """A published map instead of frames: an RGB image whose R, G, B are u, v and strain, min-max scaled for
-    the clip."""
+    """A published map instead of frames: an RGB image of u, v and strain, min-max scaled for the clip."""
 
     image: str
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The one image file."""
         return (self.image,)
 
 
@@ -113,8 +104,7 @@ Source = KeyFrames | ApexSearch | FlowMap
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One micro-expression clip. ``label`` indexes the manifest's classes; paths in ``source`` are
-    absolute."""
+    """A micro-expression clip. ``label`` indexes the manifest's classes; paths in ``source`` are absolute."""
 
     dataset: str
     subject: str
@@ -144,8 +134,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipFailure:
-    """A clip (or a row that should have become one) that cannot be used, with the reason a user can act
-    on."""
+    """A clip, or a row of a sheet, that cannot be used, and why: a reason that a user can act on."""
 
     clip: str
     reason: str
@@ -200,7 +189,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A split of clip ids. Refuses, on construction, a subject that stands on both sides."""
+    """A split of clip ids. ValueError where a subject is on both sides."""
 
     id: str
     train: tuple[str, ...]
@@ -221,11 +210,10 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class FoldJob:
-    """One training, complete: the job and the inputs give the same result to the bit, anywhere.
+    """One training, complete: the job and the inputs give the same result to the bit.
 
     ``spec`` is everything that can change the numbers (model with all defaults filled in, training, inputs,
-    seed, split, labels, content keys of the features); ``digest`` is its content digest, and the fold's
-    identity.
+    seed, split, labels, content keys of the features). Its ``digest`` is the fold's identity.
     """
 
     digest: str
@@ -238,7 +226,7 @@ class FoldJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """The one result currency: one row a clip, keyed by clip id. Every score is a pure function of it."""
+    """Answers, one row a clip: every score is a pure function of them."""
 
     clip_ids: tuple[str, ...]
     y_true_N: IntArray
@@ -249,13 +237,8 @@ class Predictions:
 
     def __post_init__(self) -> None:
         n = len(self.clip_ids)
-        sizes = (
-            len(self.y_true_N),
-            len(self.y_pred_N),
-            len(self.prob_NK),
-            len(self.fold_ids),
-            len(self.seed_N),
-        )
+        columns = (self.y_true_N, self.y_pred_N, self.prob_NK, self.fold_ids, self.seed_N)
+        sizes = tuple(map(len, columns))
         if any(size != n for size in sizes):
             raise ValueError(f"predictions: {n} clip ids, but columns of {sizes} rows")
 
@@ -323,10 +306,8 @@ class FoldResult:
 
 @dataclass(frozen=True, slots=True)
 class FoldFailure:
-    """A fold whose code raised: the reason in a sentence, the traceback for the one who mends it.
-
-    ``lost``: not by the fold's own fault, so another try may do better: its worker died, or had other code.
-    """
+    """A fold that failed: the reason in a sentence, and the traceback. ``lost``: another try may do better,
+    because its worker died or had other code."""
 
     digest: str
     fold_id: str
@@ -338,8 +319,7 @@ class FoldFailure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """UAR (mean recall) and UF1 (mean F1) over all classes, with the counts they come from (rows: truth,
-    columns: prediction)."""
+    """UAR (mean recall) and UF1 (mean F1) over all classes, and the counts (rows: truth; columns: answer)."""
 
     uar: float
     uf1: float
@@ -350,3 +330,21 @@ class Scores:
     @property
     def n(self) -> int:
         return int(self.confusion_KK.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One way in which the fold's result depends on what it must not have seen."""
+
+    name: str  # memory, pixels, labels, epoch, transductive, learns
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoldAudit:
+    """The audit of one fold of one seed. ``difference``: the largest of a probability that is rounding."""
+
+    fold: str
+    leaks: tuple[Leak, ...]
+    trainings: int  # that it took
+    difference: float

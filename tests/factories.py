@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distmer.config import Config
-from distmer.experiment.events import Event, FoldFailed, FoldFinished, RunEnded, RunStarted
+from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted
 from distmer.experiment.plan import Plan, build_plan
 from distmer.experiment.result import RunResult, conclude
 from distmer.features.row import FeatureRow
@@ -109,8 +109,7 @@ def events(result: RunResult, cached: int = 0) -> list[Event]:
     """What observers hear of such a run, whose first ``cached`` folds were in the ledger."""
     told: list[Event] = [RunStarted(result.plan, result.run_dir, cached, len(result.plan.jobs) - cached)]
     told += [FoldFinished(fold, cached=i < cached) for i, fold in enumerate(result.folds)]
-    told += [FoldFailed(failure) for failure in result.failures]
-    return [*told, RunEnded(result)]
+    return [*told, *result.failures, RunEnded(result)]
 
 
 def same_features(one: FeatureRow, other: FeatureRow) -> bool:

@@ -82,6 +82,6 @@ def folder_of(name: str, workspace: str | None) -> Place:
 
 
 def is_sweep(config: Place) -> bool:
-    from distmer.config_layers import load_tree
+    from distmer.config_layers import load_settings
 
-    return "sweep" in load_tree(config, (), workspace=Path(), environ={})
+    return "sweep" in load_settings(config, (), workspace=Path(), environ={})[1]

@@ -22,10 +22,10 @@ def report(folder: str, output: str | None, workspace: str | None) -> int:
     FOLDER may also be the 12 digits of its name. The page shows scores, hard subjects and clips, settings,
     and how to repeat it. It needs no network.
     """
-    from distmer.commands.report import write_report
+    from distmer.report.page import write_page
     from distmer.storage import place
 
-    click.echo(str(write_report(folder_of(folder, workspace), place(output) if output else None)))
+    click.echo(str(write_page(folder_of(folder, workspace), place(output) if output else None)))
     return COMPLETE
 
 

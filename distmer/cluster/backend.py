@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from distmer.cluster.connect import session
 from distmer.config import ClusterConfig, FeatureConfig
+from distmer.experiment.backend import Backend
 from distmer.experiment.local import all_maps, attempt, decode_maps
 from distmer.experiment.processes import extract_in_processes, stays_here
 from distmer.experiment.run import Report
@@ -20,14 +21,11 @@ from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldFailure, FoldJob, FoldResult
 
 
-class RayBackend:
+class RayBackend(Backend):
     """Clips through Ray Data, folds through Ray tasks, searches through Ray Tune.
 
-    Ready-made maps are decoded in this process, and a few clips, where there is no cluster but this machine,
-    are extracted by processes of their own.
-
-    A run that is all cached never starts Ray. Ray reads its environment when it loads, so every module that
-    imports Ray is imported after joining.
+    Published maps are decoded in this process. Without a cluster, a few clips are extracted by processes of
+    this machine. Ray reads its environment when it loads, so what imports Ray is imported after joining.
 
     Parameters
     ----------
@@ -48,23 +46,18 @@ class RayBackend:
         *,
         groups: bool = False,
     ) -> None:
-        self._config = config
-        self._scratch = scratch
-        self._body = body
+        self._config, self._scratch, self._body = config, scratch, body
         self._exits = ExitStack()
         self._joined = False
         # whether Ray is started for worker groups
         self._groups = groups or config.workers_per_fold not in (0, "auto")
 
     def starting(self, clips: int) -> str:
-        """Ray, unless it is there, or the clips are so few that it is not needed."""
+        """Ray, unless it was started, or the clips are so few that it is not needed."""
         return "" if self._joined or stays_here(clips, self._config, os.environ) else "starting Ray"
 
-    def require(self, config: ClusterConfig) -> None:
-        """Folds of any settings can be trained."""
-
     def start(self, clips: int, *, folds: bool) -> None:
-        """Join Ray, or start it, and load Ray Data, which takes seconds more, where these are needed."""
+        """Join Ray, or start it, and load Ray Data, where these are needed."""
         here = stays_here(clips, self._config, os.environ)
         if folds or not here:
             self._join()
@@ -85,15 +78,14 @@ class RayBackend:
         return extract_on_ray(requests, config, self._config)
 
     def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        """Folds as Ray's workers begin and finish them."""
         groups = any(uses_worker_group(job, self._config, self._scratch) for job in jobs)
         if groups and not self._groups:
             self.close()  # extraction came first; for folds of minutes another start is no price
         self._groups |= groups
         self._join()
-        from distmer.cluster.folds import RayFoldExecutor
+        from distmer.cluster.folds import RayWorkers
 
-        yield from RayFoldExecutor(self._config, self._scratch, self._body).run(jobs, inputs)
+        yield from RayWorkers(self._config, self._scratch, self._body).run(jobs, inputs)
 
     def search(self, space: Space) -> tuple[Tuner, Workers]:
         """For a sweep: Ray Tune's searchers and schedulers, and the workers that all trials share."""
@@ -101,10 +93,8 @@ class RayBackend:
         from distmer.cluster.folds import RayWorkers
         from distmer.cluster.search import RayTuner
 
-        workers, tuner = (
-            RayWorkers(self._config, self._scratch, self._body),
-            RayTuner(space, self._config.retries),
-        )
+        workers = RayWorkers(self._config, self._scratch, self._body)
+        tuner = RayTuner(space, self._config.retries)
         self._exits.callback(workers.close)
         self._exits.callback(tuner.close)
         return tuner, workers

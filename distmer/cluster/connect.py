@@ -39,7 +39,7 @@ def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",  # s; 60 are too few on a busy machine
         "RAY_task_oom_retries": str(config.retries),  # Ray's own default is for ever: the run would never end
     }
-    own_token = address in (None, "local") and os.environ.get("RAY_AUTH_MODE", "token") == "token"
+    own_token = address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token"
     if own_token and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         found["RAY_AUTH_TOKEN"] = _own_token()
     return found
@@ -47,38 +47,36 @@ def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
 
 @contextmanager
 def session(config: ClusterConfig, *, groups: bool = False) -> Iterator[None]:
-    """A connection to Ray: to the configured cluster, the one this job was submitted to, or a local one that
-    ends with it.
+    """A connection to Ray: to the configured cluster, the one to which this job was submitted, or a local one
+    that ends with it.
 
-    ``groups``: whether folds may become worker groups though none are asked for. Raises RunError when the
-    cluster cannot be reached. A local cluster gets a token of this process's own.
+    ``groups``: whether folds may become worker groups though none are asked for. RunError when the cluster
+    cannot be reached.
     """
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = config.named(os.environ)
     with environment(_settings(config, address)):
         _answers(address)
         import ray  # after the environment is settled: Ray reads it when it loads
 
         asked_to_stop = signal.getsignal(signal.SIGTERM)
         try:
-            if address in (None, "local"):
+            if address is None:
                 _start(config, groups=groups or config.workers_per_fold not in (0, "auto"))
             else:
                 ray.init(address=address, logging_level=logging.ERROR, runtime_env=_what_the_user_brings())
         except SystemExit as ended:  # SIGTERM came while Ray was starting, and Ray's own handler answered it
             raise KeyboardInterrupt from ended
         except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RunError(
                 f"Ray at {address or 'local'} cannot be reached ({first}); check cluster.address or"
-                " RAY_ADDRESS and the token"
-                " (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
+                " RAY_ADDRESS and the token (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), or run with --local."
             ) from error
         if threading.current_thread() is threading.main_thread():
-            # Ray puts a handler of its own in place, which ends the process on the spot: partial results
-            # would not be written.
+            # Ray's own handler ends the process at once, and partial results would not be written.
             signal.signal(signal.SIGTERM, asked_to_stop)
         try:
-            if address in (None, "local"):
+            if address is None:
                 _suffices(config, ray.cluster_resources())
             yield
         finally:
@@ -96,8 +94,7 @@ def _start(config: ClusterConfig, *, groups: bool) -> None:
                 address="local",
                 num_cpus=config.local_cpus,
                 num_gpus=config.local_gpus,
-                # Only the cleaner of a Train worker group asks it anything; without one it warns every
-                # second.
+                # needed by the cleaner of a Train worker group alone, which else warns every second
                 include_dashboard=groups,
                 logging_level=logging.ERROR,
                 runtime_env=_what_the_user_brings(),
@@ -126,27 +123,26 @@ def _why_not_started(error: Exception) -> str:
 
 
 def _what_the_user_brings() -> dict[str, Any] | None:
-    """Models of the user's own need not be installed on the nodes: their files travel with the job."""
+    """The user's own modules, which travel with the job and need not be installed on the nodes."""
     modules = places_to_ship()
     return {"py_modules": modules} if modules else None
 
 
 def _suffices(config: ClusterConfig, there: Mapping[str, float]) -> None:
-    """BadInput where a fold asks for more than a cluster of our own has: nothing would ever join it."""
+    """BadInput where a fold asks for more than a local cluster has, which nothing else will join."""
     for name, setting, asked in (
         ("CPU", "cpus_per_fold", config.cpus_per_fold),
         ("GPU", "gpus_per_fold", config.gpus_per_fold),
     ):
         if asked * config.workers > there.get(name, 0.0):
             raise BadInput(
-                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine"
-                f" has {there.get(name, 0.0):g};"
-                " lower it, or name a cluster in cluster.address or RAY_ADDRESS."
+                f"cluster.{setting} asks for {asked * config.workers:g} {name} a fold, but this machine has"
+                f" {there.get(name, 0.0):g}; lower it, or name a cluster in cluster.address or RAY_ADDRESS."
             )
 
 
 def _answers(address: str | None) -> None:
-    """RunError at once where Ray would try for minutes: nothing listens at HOST:PORT."""
+    """RunError at once if nothing listens at HOST:PORT; Ray would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if not host or "://" in host or not port.isdecimal():
         return
@@ -154,7 +150,6 @@ def _answers(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
         raise RunError(
-            f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the"
-            " cluster and the tunnel to it,"
-            " or run with --local."
+            f"Ray at {address} cannot be reached ({error}); check cluster.address or RAY_ADDRESS, the cluster"
+            " and the tunnel to it, or run with --local."
         ) from error

@@ -41,13 +41,8 @@ def _answer(node: dict[str, Any], done: ray.ObjectRef) -> Answer:
     try:
         report: NodeReport = ray.get(done)
     except RayError as error:
-        lines = str(error).strip().splitlines()
-        return Answer(
-            _name(node),
-            _gpus(node),
-            None,
-            why=f"{type(error).__name__}: {lines[-1].strip() if lines else ''}",
-        )
+        last = ["", *str(error).strip().splitlines()][-1].strip()
+        return Answer(_name(node), _gpus(node), None, why=f"{type(error).__name__}: {last}")
     return Answer(_name(node), _gpus(node), report, skew=report.clock - arrived)
 
 
@@ -60,14 +55,14 @@ def _gpus(node: dict[str, Any]) -> float:
 
 
 def wait_for_gpus(wanted: int, seconds: float) -> float:
-    """Ask the autoscaler for GPUs, and wait until the cluster has as many; how many it has in the end."""
+    """Ask the autoscaler for GPUs, and wait until the cluster has them. Returns how many it has then."""
     request_resources(bundles=[{"GPU": 1}] * wanted)
     try:
         deadline = time.monotonic() + seconds
-        while (
-            there := float(ray.cluster_resources().get("GPU", 0))
-        ) < wanted and time.monotonic() < deadline:
-            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
-        return there
+        while True:
+            there, left = float(ray.cluster_resources().get("GPU", 0)), deadline - time.monotonic()
+            if there >= wanted or left <= 0:
+                return there
+            time.sleep(min(1.0, left))
     finally:
         request_resources(bundles=[])  # else they would be kept for ever

@@ -25,12 +25,8 @@ from distmer.types import RunError
 def extract_on_ray(
     requests: Sequence[FeatureRequest], config: FeatureConfig, cluster: ClusterConfig
 ) -> Generator[list[FeatureRow]]:
-    """Features of clips in batches, as the actors finish them.
-
-    A batch whose actor dies is extracted again by another.
-
-    Raises RunError when Ray gives up; what came before has been handed over.
-    """
+    """Features of clips in batches, as the actors finish them. A batch whose actor dies is extracted again by
+    another. RunError when Ray gives up."""
     with _quiet():
         batches = max(1, -(-len(requests) // cluster.extract_batch))
         # all asked for at once: on a cluster they are what an autoscaler acts upon
@@ -55,14 +51,8 @@ def extract_on_ray(
 
 
 def _extractor(config: FeatureConfig) -> type:
-    """The actor class for these settings.
-
-    A process keeps its face detector and landmark model from batch to batch.
-
-    The settings are part of the class, not arguments: Ray would put arguments into the object store, where a
-    restarted actor could miss them.
-    """
-
+    """The actor class for these settings. They are part of the class, not arguments: Ray would put arguments
+    into the object store, where a restarted actor could miss them."""
     planned = extraction(config)
 
     class Extractor:

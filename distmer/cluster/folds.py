@@ -1,8 +1,6 @@
-"""Folds on Ray: one task a fold, or one call of a process that keeps its GPU, whose body is a Ray Train
-trainer in local mode.
-
-Local mode needs no start-up and runs in pooled workers. A fold that is long, or is to be trained by several
-workers, is a full Ray Train worker group instead (`distmer.cluster.groups`).
+"""Folds on Ray. A fold is a task, or on a GPU a call of a process that keeps its GPU; in it runs a Ray Train
+trainer in local mode, which needs no start-up. A long fold, or one of several workers, is a Ray Train worker
+group instead (`distmer.cluster.groups`).
 """
 
 from __future__ import annotations
@@ -48,23 +46,17 @@ class _Flight:
 
 
 class RayWorkers:
-    """Folds as Ray tasks, an explicit number of them in flight: pending ones are what an autoscaler acts
-    upon.
-
-    No try is made by Ray itself: what is lost is known here, and so is which folds are being trained.
-    """
+    """Folds as Ray tasks, `cluster.in_flight` at a time, because an autoscaler acts on pending tasks. Ray
+    itself retries nothing, so it is known here which folds are being trained and which are lost."""
 
     def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
-        """``scratch``: where worker groups keep checkpoints; every node must reach it if they are used.
-        ``body``: another only to measure what is around it."""
-        self.config = config
-        self.scratch = scratch
-        self._body = body
+        """``scratch``: for the checkpoints of worker groups; every node must reach it if there are any.
+        ``body``: another than `attempt` only in tests and benchmarks."""
+        self.config, self.scratch, self._body = config, scratch, body
         self._pending: dict[ray.ObjectRefGenerator, _Flight] = {}
         # the last sign of life: a report, or a look at which some fold was being trained
         self._alive_at = 0.0
-        # Of folds on GPUs: those that wait for a process, processes that wait for a GPU, those between two
-        # folds.
+        # Of folds on GPUs: those that wait for a process, processes that wait for a GPU, and idle processes.
         self._queue: deque[_Flight] = deque()
         self._coming: dict[ray.ObjectRef, Any] = {}
         self._idle: list[tuple[float, Any]] = []
@@ -76,11 +68,9 @@ class RayWorkers:
         room = self.config.in_flight - len(self._pending) - len(self._queue)
         groups = sum(flight.group for flight in self._pending.values())
         if groups and self.config.workers_per_fold == "auto":
-            # A group that waits holds a gigabyte, and nobody has lowered `in_flight` for it: one that waits
-            # is demand enough.
-            room = min(
-                room, int(ray.cluster_resources().get("CPU", 0.0) / self.config.cpus_per_fold) + 1 - groups
-            )
+            # A group that waits holds a gigabyte: one that waits is enough for an autoscaler.
+            there = ray.cluster_resources().get("CPU", 0.0)
+            room = min(room, int(there / self.config.cpus_per_fold) + 1 - groups)
         return room
 
     def share(self, inputs: Inputs) -> ray.ObjectRef:
@@ -93,14 +83,10 @@ class RayWorkers:
         self._begin(_Flight(job, [shared], group=uses_worker_group(job, self.config, self.scratch)))
 
     def reports(self, seconds: float | None = None) -> list[Report]:
-        """What has begun or ended, waiting (at most ``seconds``) for the first. RunError when the cluster is
-        lost."""
+        """What has begun or ended, after a wait of at most ``seconds``. RunError: the cluster is lost."""
         # A caller that waits without an end has nothing more to submit; a sweep soon may have.
-        self._idle = [
-            (since, lane)
-            for since, lane in self._idle
-            if seconds is not None and time.monotonic() - since < _KEPT
-        ]
+        keep_since = float("inf") if seconds is None else time.monotonic() - _KEPT
+        self._idle = [(since, lane) for since, lane in self._idle if since > keep_since]
         if not self._pending and not self._coming:
             time.sleep(seconds or 0)
             return []
@@ -108,11 +94,8 @@ class RayWorkers:
             ready, _ = ray.wait(
                 [*self._coming, *self._pending], num_returns=1, timeout=_LOOK if seconds is None else seconds
             )
-            reports = [
-                report
-                for task in ready
-                if task in self._pending and (report := self._next_report(task)) is not None
-            ]
+            heard = [self._next_report(task) for task in ready if task in self._pending]
+            reports = [report for report in heard if report is not None]
             if reports or self._trains():
                 self._alive_at = time.monotonic()
             elif not ready:
@@ -124,6 +107,21 @@ class RayWorkers:
         self._idle += [(time.monotonic(), self._coming.pop(task)) for task in ready if task in self._coming]
         self._assign_lanes()
         return reports
+
+    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
+        """All folds of one run, as they begin and end."""
+        shared = self.share(inputs)
+        waiting = list(reversed(jobs))
+        left = len(jobs)
+        try:
+            while left:
+                while waiting and self.room:
+                    self.submit(waiting.pop(), shared)
+                for report in self.reports():  # none, every few seconds: a signal is heard
+                    left -= not isinstance(report, FoldBegun)
+                    yield report
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End what is under way."""
@@ -141,29 +139,26 @@ class RayWorkers:
         flight.begun = False
         # Inside a Tune trial a task would otherwise be captured by the trial's placement group.
         options: dict[str, Any] = {"name": _name(flight.job), "scheduling_strategy": "DEFAULT"}
+        job, inputs = flight.job, flight.inputs
         if flight.group:
-            task = train_in_group.options(**options).remote(
-                flight.job, flight.inputs, self.config, self.scratch
-            )
-        elif flight.job.spec["device"] == "cuda" and self.config.gpus_per_fold:
+            task = train_in_group.options(**options).remote(job, inputs, self.config, self.scratch)
+        elif job.spec["device"] == "cuda" and self.config.gpus_per_fold:
             self._queue.append(flight)
             self._assign_lanes()
             return
         else:
-            task = _train_in_task.options(num_cpus=self.config.cpus_per_fold, **options).remote(
-                flight.job, flight.inputs, self._body
-            )
+            in_task = _train_in_task.options(num_cpus=self.config.cpus_per_fold, **options)
+            task = in_task.remote(job, inputs, self._body)
         self._pending[task] = flight
 
     def _next_report(self, task: ray.ObjectRefGenerator) -> Report | None:
-        """A fold's next report. None: its process was lost, and it is to be begun again in another."""
+        """A fold's next report. None: its process was lost, and it was begun again."""
         flight = self._pending[task]
         job, report = flight.job, None
         try:
             report = cast(Report, ray.get(next(task)))
         except RayError as error:
-            # An exception is a report here, so whatever else ends a task is a loss: of its process, its node,
-            # its result.
+            # An exception is a report, so what else ends a task is a loss: of its process, node or result.
             lost = not isinstance(error, RayTaskError)
             self._lost[job.digest] += lost
             if not lost or self._lost[job.digest] > self.config.retries:
@@ -187,14 +182,11 @@ class RayWorkers:
         return report
 
     def _assign_lanes(self) -> None:
-        """Waiting folds to idle processes; as many more processes asked for as folds still wait, and no
-        more."""
+        """Give waiting folds to idle processes, and ask for as many more processes as folds still wait."""
         while self._queue and self._idle:
             flight, (_, flight.lane) = self._queue.popleft(), self._idle.pop()
-            task = flight.lane.train.options(name=_name(flight.job)).remote(
-                flight.job, flight.inputs, self._body
-            )
-            self._pending[task] = flight
+            train = flight.lane.train.options(name=_name(flight.job))
+            self._pending[train.remote(flight.job, flight.inputs, self._body)] = flight
         while len(self._coming) > len(self._queue):
             ray.kill(self._coming.popitem()[1])
         while len(self._coming) < len(self._queue):
@@ -214,41 +206,17 @@ class RayWorkers:
         return any(all(has.get(name, 0.0) >= amount for name, amount in needs.items()) for has in machines)
 
     def _refuse_to_wait_for_ever(self) -> None:
-        """RunError when no machine has trained a fold for `cluster.patience`: a quota, a typing error, no
-        spot machine, all nodes lost."""
+        """RunError when no machine has trained a fold for `cluster.patience`: a quota, a typing error, …"""
         waited, config = time.monotonic() - self._alive_at, self.config
         if waited < config.patience:
             return
         there = ray.cluster_resources()
         raise RunError(
-            f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g}"
-            " CPU and"
-            f" {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and"
-            f" {there.get('GPU', 0):g} in all; see `ray status`,"
-            " correct cluster.cpus_per_fold or cluster.gpus_per_fold, or raise cluster.patience; finished"
-            " folds are kept."
+            f"no machine has taken up a fold for {waited:.0f} s: a fold asks for {config.cpus_per_fold:g} CPU"
+            f" and {config.gpus_per_fold:g} GPU, the cluster has {there.get('CPU', 0):g} and"
+            f" {there.get('GPU', 0):g} in all; see `ray status`, correct cluster.cpus_per_fold or"
+            " cluster.gpus_per_fold, or raise cluster.patience; finished folds are kept."
         )
-
-
-class RayFoldExecutor:
-    """The folds of one run."""
-
-    def __init__(self, config: ClusterConfig, scratch: str, body: Body = attempt) -> None:
-        self._workers = RayWorkers(config, scratch, body)
-
-    def run(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        shared = self._workers.share(inputs)
-        waiting = list(reversed(jobs))
-        left = len(jobs)
-        try:
-            while left:
-                while waiting and self._workers.room:
-                    self._workers.submit(waiting.pop(), shared)
-                for report in self._workers.reports():  # none, every few seconds: a signal is heard
-                    left -= not isinstance(report, FoldBegun)
-                    yield report
-        finally:
-            self._workers.close()
 
 
 def _name(job: FoldJob) -> str:
@@ -256,25 +224,19 @@ def _name(job: FoldJob) -> str:
 
 
 def _failure(job: FoldJob, error: RayError) -> FoldFailure:
-    lost = True
-    match error:
-        case OutOfMemoryError():
-            reason = (
-                "the node ran out of memory with this fold, at every try; let fewer folds share a node"
-                " (cluster.cpus_per_fold)"
-            )
-        # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
-        case RayTaskError():
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            reason, lost = (
-                f"the fold could not be run on its node ({type(cause).__name__}: {first_line(cause)})",
-                False,
-            )
-        case _:
-            reason = (
-                f"the worker was lost and its retries are used up ({type(error).__name__}:"
-                f" {first_line(error)})"
-            )
+    lost, cause = not isinstance(error, RayTaskError), error
+    # outside of what `attempt` guards: inputs that cannot be fetched, another version on the node
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        cause = error.cause
+    what = (
+        "the worker was lost and its retries are used up" if lost else "the fold could not be run on its node"
+    )
+    reason = f"{what} ({type(cause).__name__}: {first_line(cause)})"
+    if isinstance(error, OutOfMemoryError):
+        reason = (
+            "the node ran out of memory with this fold, at every try; let fewer folds share a node"
+            " (cluster.cpus_per_fold)"
+        )
     return FoldFailure(job.digest, job.fold.id, job.seed, reason, plain(str(error)), lost=lost)
 
 
@@ -295,11 +257,10 @@ _train_in_task = ray.remote(num_returns="streaming", max_retries=0)(_fold_in_pro
 
 @ray.remote
 class _Lane:
-    """A process that trains folds on the GPU, or the share of one, that Ray gave it for life.
+    """A process that trains folds on the GPU, or the share of one, that it keeps until the driver drops it.
 
-    A process reads once which GPU it has. A pooled one that Ray hands another GPU later would train on the
-    wrong one, and a process a fold costs seconds a fold to start; an actor's GPU never changes. It ends when
-    the driver lets go of it.
+    A process reads only once which GPU it has. A pooled one to which Ray gives another GPU later would train
+    on the wrong one, and a new process for each fold costs seconds; an actor's GPU never changes.
     """
 
     def ready(self) -> None:

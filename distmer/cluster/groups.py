@@ -1,5 +1,4 @@
-"""A fold as a Ray Train worker group: checkpoints, restarts of lost workers, and with several workers
-averaged gradients."""
+"""A fold as a Ray Train worker group: checkpoints, restarts of lost workers, averaged gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +14,7 @@ import ray
 import torch
 from ray import train
 from ray.exceptions import RayError
-from ray.train import (
-    Checkpoint,
-    CheckpointConfig,
-    FailureConfig,
-    RunConfig,
-    ScalingConfig,
-    TrainingFailedError,
-)
+from ray.train import Checkpoint, TrainingFailedError
 from ray.train.torch import TorchTrainer, get_device
 from torch import nn
 
@@ -35,8 +27,7 @@ from distmer.training.fold_inputs import Inputs
 from distmer.training.runtime import T, keep_memory, training_device
 from distmer.types import FoldBegun, FoldFailure, FoldJob
 
-# What torch says in a worker whose neighbour is gone. It is no fault of the code: the neighbour's own word,
-# or its loss, is the reason.
+# What torch says in a worker whose neighbour has failed or is lost, which is the true reason.
 _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe", re.IGNORECASE)
 
 
@@ -44,8 +35,7 @@ _NEIGHBOUR = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|broken pipe
 def train_in_group(
     job: FoldJob, shared: list[ray.ObjectRef], config: ClusterConfig, scratch: str
 ) -> Generator[Report]:
-    """Drive a fold's group. The workers' exceptions are a report; only what is lost is started again, by Ray
-    Train."""
+    """Drive a fold's group. An exception of a worker is a report; only what is lost is started again."""
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     delete(_failure_place(scratch, job).parent)
     yield FoldBegun(job.digest, job.fold.id, job.seed)
@@ -55,17 +45,17 @@ def train_in_group(
     trainer = TorchTrainer(
         _in_worker,
         train_loop_config={"job": job, "inputs": shared, "gpu": gpu, "scratch": scratch},
-        scaling_config=ScalingConfig(
+        scaling_config=train.ScalingConfig(
             num_workers=config.workers,
             use_gpu=gpu,
             resources_per_worker={name: amount for name, amount in resources.items() if amount},
         ),
-        run_config=RunConfig(
+        run_config=train.RunConfig(
             name=job.digest,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.retries),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=train.FailureConfig(max_failures=config.retries),
+            checkpoint_config=train.CheckpointConfig(num_to_keep=1),
         ),
     )
     try:
@@ -76,7 +66,7 @@ def train_in_group(
 
 
 def forget(scratch: str, job: FoldJob) -> None:
-    """Remove the fold's checkpoints: they have done their work."""
+    """Remove the fold's checkpoints."""
     delete(place(scratch) / job.digest)
     delete(_failure_place(scratch, job).parent)
 
@@ -100,7 +90,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _failure_place(scratch: str, job: FoldJob) -> Place:
-    """Where the first worker of a group whose code raised leaves its word to the others."""
+    """Where the first worker of a group whose code raised tells the others."""
     return place(scratch) / f"{job.digest}.failure" / "failure.json"
 
 
@@ -122,18 +112,15 @@ def _in_worker(config: dict[str, Any]) -> Report:
         raise  # lost, not wrong
     except Exception as error:  # noqa: BLE001  # as in `attempt`: a row, whatever it is
         return _agreed(config, failure_of(job, error))
-    if runtime.world > 1:
-        recorded = _recorded_failure(config["scratch"], job)
-        if recorded is not None:
-            # Ray Train has started the group again after an exception in the code: there is nothing to try
-            # again
-            return recorded
+    # after an exception in the code Ray Train starts the group again, but there is nothing to try again
+    if runtime.world > 1 and (recorded := _recorded_failure(config["scratch"], job)):
+        return recorded
     return _agreed(config, attempt(job, inputs, runtime))
 
 
 def _agreed(config: dict[str, Any], report: Report) -> Report:
-    """The report; of several workers, what the first to fail has said, by ending the group: the others wait
-    for its gradients."""
+    """The report. If there are several workers, one whose code raised writes it down and ends the group,
+    because the others wait for its gradients."""
     if not isinstance(report, FoldFailure) or train.get_context().get_world_size() == 1:
         return report
     scratch, job = config["scratch"], config["job"]
@@ -146,10 +133,8 @@ class GroupRuntime:
     """A worker of a Ray Train group: gradients averaged by DDP, a checkpoint about ten times a fold."""
 
     def __init__(self, epochs: int, gpu: bool) -> None:
-        self._gpu = gpu
-        context = train.get_context()
-        self.rank = context.get_world_rank()
-        self.world = context.get_world_size()
+        self._gpu, context = gpu, train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.every = max(1, epochs // 10)
 
     @property

@@ -1,4 +1,4 @@
-"""What runs in the actors of a sweep's trials: next to nothing, so this module loads next to nothing."""
+"""What runs in the actors of a sweep's trials. It is little, and this module loads little."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Mailbox:
         self._place(search, index, number).set_result(report)
 
     async def take(self, search: str, index: int, number: int) -> dict[str, Any] | None:
-        """A trial's report by its number; None when there will be none. One that was taken may be taken
-        again."""
+        """A trial's report by its number, also a second time; None when there will be none."""
         return None if self._closed else await asyncio.shield(self._place(search, index, number))
 
     async def close(self) -> None:
@@ -39,9 +38,8 @@ class Mailbox:
 def trial(config: dict[str, Any], mailbox: Any = None) -> None:
     """A trial, as Tune sees it."""
     for number in itertools.count():
-        report: dict[str, Any] | None = ray.get(
-            mailbox.take.remote(config["search"], config["index"], number)
-        )
+        taken = mailbox.take.remote(config["search"], config["index"], number)
+        report: dict[str, Any] | None = ray.get(taken)
         if report is None:
             return
         tune.report(report)

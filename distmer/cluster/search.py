@@ -1,10 +1,8 @@
-"""Ray Tune as the searchers and schedulers of a sweep: one Tuner a search, so that none hears of another's
-subjects.
+"""Ray Tune as the searcher and the scheduler of each search of a sweep.
 
 Tune draws settings and decides which trials go on. A trial's actor trains nothing: it takes its reports from
-a mailbox, as the driver has them ready, and hands them to Tune. So the folds of all trials share one explicit
-bound and one ledger, and a trial holds no CPU that a fold could wait for: it asks for memory alone (Tune
-refuses a bundle of nothing).
+a mailbox, where the driver puts them, and gives them to Tune. So the folds of all trials share one limit and
+one ledger. A trial asks for memory and not for a CPU, which folds need (Tune refuses a trial without needs).
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ _SETTINGS = {
 
 
 class _StudySearcher(Searcher):
-    """Optuna's study of one search, for Tune. What it is asked and told goes on to the driver, in order."""
+    """Optuna's study of one search, for Tune. It tells the driver, in order, what it proposes and hears."""
 
     def __init__(
         self,
@@ -87,7 +85,7 @@ class _StudySearcher(Searcher):
         return {"search": self._search, "index": trial.number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tune calls it where the scheduler lets the trial go on."""
+        """Tune calls it when the scheduler lets the trial go on."""
         self._learn(trial_id, result)
         if result["budget"] < self._last:
             self._decisions.put(WentOn(self._search, self._live[trial_id].number, result["budget"]))
@@ -115,11 +113,11 @@ class _StudySearcher(Searcher):
             self._live[trial_id].report(result["score"], result["budget"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher for a restore that never comes: a sweep is replayed from the ledger."""
+        """Nothing: Tune pickles its searcher to restore it, but a sweep is replayed from the ledger."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to keep, as above; and nothing to restore, which Tune's own searcher refuses."""
+        """Nothing, as above. Tune's own `Searcher` raises here."""
 
 
 class RayTuner:
@@ -148,14 +146,12 @@ class RayTuner:
 
     @property
     def most(self) -> int:
-        """Searches whose trials all find room: one whose next trial waits for memory would wait for ever.
-        BadInput where not one does."""
+        """Searches whose trials all find memory; another one would wait for ever. BadInput for none."""
         there, concurrent = ray.cluster_resources().get("memory", 0.0), self._space.sweep.concurrent
         if there < concurrent * _TRIAL_BYTES:
             raise BadInput(
-                f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but"
-                " the cluster has"
-                f" {there / 2**20:.0f} MB for them; lower it."
+                f"sweep.concurrent is {concurrent}, and each trial takes {_TRIAL_BYTES // 2**20} MB, but the"
+                f" cluster has {there / 2**20:.0f} MB for them; lower it."
             )
         return int(there // (concurrent * _TRIAL_BYTES))
 

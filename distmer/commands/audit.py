@@ -19,10 +19,10 @@ from distmer.training.audit import audit_fold
 def audit_experiment(
     session: Session, folds: int, seed: int, *, local: bool = False, progress: bool = True
 ) -> Audit:
-    """Audit ``folds`` folds of an experiment, drawn from ``seed``, and keep the verdict in its run folder.
+    """Audit ``folds`` folds of an experiment, drawn with ``seed``, and keep the verdict in its run folder.
 
-    Clips whose features are missing are extracted first. If the run is finished, its report is written again
-    with the verdict, and so is its MLflow run. Raises BadInput where a fold cannot be trained.
+    Missing features are extracted first. The report and the MLflow run of a finished run are written again,
+    with the verdict. BadInput where a fold cannot be trained.
     """
     require_no_kept_weights(session.config, "an audit keeps nothing that it trains")
     session.require()
@@ -43,8 +43,8 @@ def audit_experiment(
 
 def audit_report(verdict: Audit, model: str) -> Document:
     """The verdict, what leaked, and what the audit cost."""
-    of = f"of {len(verdict.folds)} folds"
-    leaks = [f"{leak.name}: {leak.sentence} ({leak.folds} {of})" for leak in verdict.leaks]
+    folds = len(verdict.folds)
+    leaks = [f"{leak.name}: {leak.sentence} ({leak.folds} of {folds} folds)" for leak in verdict.leaks]
     facts = [
         ("verdict", verdict.verdict),
         ("folds", ", ".join(verdict.folds)),

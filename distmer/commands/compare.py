@@ -1,5 +1,4 @@
-"""What `distmer compare` and the jobs of its kind do: several experiments through one backend, one ledger,
-one table."""
+"""`distmer compare`: several experiments through one backend and one ledger, into one table."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
+from distmer.config_layers import Layer, load_settings, origin
 from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
@@ -50,13 +49,11 @@ def run_comparison(
 ) -> tuple[Comparison, Place]:
     """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
 
-    A row that does not fit its data is a row that says so. Stopped, it keeps what is finished: the same
-    command goes on. With ``retry_failed``, clips whose failure is stored are extracted again, once for all
-    rows that share them.
+    A row that does not fit its data says so. After Ctrl-C the same command goes on. With ``retry_failed``,
+    clips whose failure is stored are extracted again, once for all rows that share them.
     """
     place = Workspace.find(workspace, environ)
-    layers = load_layers(path, overrides, workspace=place.root)
-    tree = with_environment(merge_layers(layers), environ)
+    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
     section, rows = expand(tree, origin(path))
     if not tree.get("compare"):
         _log.warning(
@@ -76,15 +73,16 @@ def run_comparison(
                 Session(row.config, place).try_code()
     entries: list[Entry] = []
     with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
-        stopped, tried = False, list[Config]()
+        stopped, tried = False, []  # (data, features) of the rows that are done
         for row in rows:
             if stopped:
                 entries.append(Entry(row.label, row.on, NOT_REACHED))
                 continue
-            again = retry_failed and not any(_share_features(row.config, config) for config in tried)
+            own = row.config and (row.config.data, row.config.features)
+            again = retry_failed and own not in tried
             entry, stopped = _entry(row, place, backend, live, retry_failed=again)
             entries.append(entry)
-            tried += [row.config] if row.config else []
+            tried.append(own)
     comparison = conclude_comparison(
         base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
     )
@@ -93,7 +91,7 @@ def run_comparison(
 
 
 def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each with the folders of its own data sets alone: all may share one ``data.roots``."""
+    """The rows, each with the folders of its own data sets alone, for all may share one ``data.roots``."""
     data = iter(with_own_roots([row.config.data for row in rows if row.config]))
     return [
         replace(row, config=row.config.model_copy(update={"data": next(data)})) if row.config else row
@@ -111,14 +109,13 @@ def compare_runs(
     """Finished runs side by side, from their folders alone; a file of predictions that other code made may
     stand beside them (`distmer score`). ``labels`` are the names of rows that have one of the caller's."""
     files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
-    first = next((place for place in run_dirs if place not in files), run_dirs[0])
-    base = Session.open(None, overrides, workspace or str(first.resolve().parent.parent), environ)
+    runs = [place for place in run_dirs if place not in files]
+    beside = [*runs, *files][0].resolve().parent.parent
+    base = Session.open(None, overrides, workspace or str(beside), environ)
     base.require()
     entries: list[Entry] = []
     own = labels or {}
-    for run_dir in run_dirs:
-        if run_dir in files:
-            continue
+    for run_dir in runs:
         results, predictions = read_folder(run_dir)
         mode = f"{results.mode} sweep " if results.mode else ""
         label = own.get(run_dir) or f"{results.model} {mode}{results.digest[:6]}"
@@ -137,10 +134,9 @@ def compare_runs(
     )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
-    own_runs = [place for place in run_dirs if place not in files]  # the entries begin with theirs
     sessions = {
         entry.on: partial(Session.reopen, run_dir, workspace, environ)
-        for run_dir, entry in zip(own_runs, entries, strict=False)
+        for run_dir, entry in zip(runs, entries, strict=False)  # the entries begin with those of the runs
         if (run_dir / "config.yaml").exists()
     }
     return _keep(_with_motion(comparison, sessions), base)
@@ -161,13 +157,8 @@ def _entry(
     return Entry(row.label, row.on, note, result.results, result.predictions), result.stopped
 
 
-def _share_features(one: Config | None, other: Config) -> bool:
-    return one is not None and (one.data, one.features) == (other.data, other.features)
-
-
 def _with_motion(comparison: Comparison, sessions: Mapping[str, Callable[[], Session]]) -> Comparison:
-    """The comparison with the motion in its always-wrong clips. ``sessions``: one of each data that is
-    compared."""
+    """The comparison with the motion in its always-wrong clips. ``sessions``: one for each of the data."""
     hard, _ = always_wrong(comparison.entries)
     motion: dict[tuple[str, str], float] = {}
     for on in dict.fromkeys(clip.on for clip in hard if clip.on in sessions):

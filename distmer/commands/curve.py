@@ -14,8 +14,8 @@ import yaml
 from distmer.commands.run import prepared
 from distmer.commands.session import Session, keep_environment, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
-from distmer.experiment.curve import CurvePlan, conclude_curve, plan_curve, read_curve
+from distmer.config_layers import load_settings, origin, warn_of_unused
+from distmer.experiment.curve import CurveConfig, CurvePlan, conclude_curve, plan_curve
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
@@ -39,24 +39,23 @@ def draw_learning_curve(
     *,
     local: bool = False,
     retry_failed: bool = False,
-    progress: bool = True,
 ) -> tuple[dict[str, Any], Place]:
     """The curve of a configuration as ``curve.json`` holds it, and its folder.
 
-    Finished trainings are in the ledger: after Ctrl-C the same command goes on from there. Raises BadInput
-    before anything is trained where the configuration does not fit.
+    Finished trainings are in the ledger: after Ctrl-C the same command goes on from there. BadInput, before
+    anything is trained, where the configuration does not fit.
     """
     place = Workspace.find(workspace, environ)
-    layers = load_layers(path, overrides, workspace=place.root)
-    tree = with_environment(merge_layers(layers), environ)
-    section, rest = read_curve(tree, origin(path, overrides))
-    session = Session(parse(Config, rest, origin(path, overrides), also=["curve"]), place)
+    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
+    where = origin(path, overrides)
+    section = parse(CurveConfig, tree.get("curve") or {}, where, prefix="curve")
+    rest = {key: value for key, value in tree.items() if key != "curve"}
+    session = Session(parse(Config, rest, where, also=["curve"]), place)
     warn_of_unused(layers, [rest], is_network)
     session.model()
     session.workspace.require()
     remove_leftovers_of(session)
-    watching = [LiveProgress()] if progress else []
-    with Observers(watching) as live, closing(session.backend(local)) as backend:
+    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
         backend.require(session.config.cluster)
         run, features = prepared(session, backend, live, retry_failed=retry_failed)
         plan = plan_curve(run, features.keys, section)

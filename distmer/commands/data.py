@@ -1,5 +1,4 @@
-"""`distmer data check`, `list`, `lock` and `export`: what a protocol finds on this disk, and its features as
-files."""
+"""`distmer data check`, `list`, `lock` and `export`: the clips of a protocol, and their features as files."""
 
 from __future__ import annotations
 
@@ -11,7 +10,6 @@ from distmer.datasets import check_report
 from distmer.datasets.check import aligned
 from distmer.datasets.lists import content_of, table_of
 from distmer.datasets.map_scaling import scaling_text
-from distmer.experiment.prepare import Features
 from distmer.storage import csv_text, place, write
 from distmer.types import BadInput
 
@@ -27,10 +25,8 @@ def check_data(session: Session) -> str:
 def export_features(
     session: Session, folder: Path, form: Literal["maps", "npy"], size: int | None, *, local: bool
 ) -> str:
-    """The features of the protocol's clips as files; those that are missing are extracted first.
-
-    ``size`` in px, else that of the features.
-    """
+    """The features of the protocol's clips as files; those that are missing are extracted first. ``size`` in
+    px, else that of the features."""
     from distmer.commands.run import extracted  # it brings what a run needs
     from distmer.features import export
 
@@ -39,7 +35,9 @@ def export_features(
     if form == "maps":
         export.require_layout(manifest.clips, manifest.classes)
     manifest, _, features = extracted(session, local=local)
-    usable = [(clip.id, features.keys[clip.id]) for clip in manifest.clips if _is_ok(features, clip.id)]
+    stored = features.stored
+    there = [clip.id for clip in manifest.clips if clip.id in stored and stored[clip.id].status == "ok"]
+    usable = [(clip, features.keys[clip]) for clip in there]
     if not usable:
         raise BadInput(f"{folder}: no clip has features; see distmer features for the reasons.")
     parts = (features.store.load(usable[n : n + _AT_A_TIME]) for n in range(0, len(usable), _AT_A_TIME))
@@ -56,14 +54,8 @@ def export_features(
     return "\n".join(lines)
 
 
-def _is_ok(features: Features, clip: str) -> bool:
-    key = features.keys.get(clip)
-    return key is not None and features.store.index[key].status == "ok"
-
-
 def list_clips(session: Session, csv: bool) -> str:
-    """Every usable clip with its files as seen from the data root, its label, its apex's policy and its
-    errata."""
+    """Every usable clip: its files below the data root, its label, the policy of its apex, its errata."""
     rows = table_of(session.manifest(), session.config.data.root)
     return csv_text(rows) if csv else "\n".join(aligned(rows)) + "\n"
 

@@ -10,16 +10,8 @@ from dataclasses import replace
 from distmer.code import code_of
 from distmer.commands.session import Session
 from distmer.config import Config
-from distmer.experiment.health import (
-    UNFIT,
-    Check,
-    Probe,
-    examine,
-    judge,
-    judge_machine,
-    place_probe,
-    remove_probe,
-)
+from distmer.experiment import health
+from distmer.experiment.health import Check
 from distmer.features.methods import acting_methods
 from distmer.functions import of_training
 from distmer.models import resolve
@@ -29,24 +21,19 @@ from distmer.types import BadInput, RunError
 def check_up(
     session: Session, *, gpus: int = 0, wait: float = 600.0, timeout: float = 60.0
 ) -> Iterator[Check]:
-    """Checks as they are made: the driver, the tracking server, then every node. ``wait``: s for ``gpus`` to
-    join the cluster, ``timeout``: s for all nodes to answer."""
+    """Checks of the driver, of the tracking server, and of every node. ``wait``: s for ``gpus`` to join the
+    cluster; ``timeout``: s for all nodes to answer."""
     config = session.config
     store = str(session.workspace.root)
     roots = (config.data.root, *config.data.roots.values())
-    probe = Probe(
-        store,
-        f"doctor-{secrets.token_hex(4)}",
-        tuple(root for root in roots if root),
-        config.features.landmarks,
-        code_behind(config),
-    )
+    data, key = tuple(root for root in roots if root), f"doctor-{secrets.token_hex(4)}"
+    probe = health.Probe(store, key, data, config.features.landmarks, code_behind(config))
     try:
-        unwritten = place_probe(probe)
-        here = examine(probe, "here")
+        unwritten = health.place_probe(probe)
+        here = health.examine(probe, "here")
         if unwritten:  # the reason, where the driver itself would only miss what it wrote
             here = replace(here, storage=unwritten)
-        yield from judge_machine("driver", here, here, shared=True)
+        yield from health.judge_machine("driver", here, here, shared=True)
         yield _tracking(session)
         shared = "://" in store or config.cluster.workers_per_fold not in (0, "auto")
         # Ray is looked at last, and loads its environment then
@@ -59,17 +46,16 @@ def check_up(
                 if gpus:
                     yield _joined(wait_for_gpus(gpus, wait), gpus, wait)
                 for answer in ask_nodes(probe, timeout):
-                    yield from judge(here, answer, shared=shared)
+                    yield from health.judge(here, answer, shared=shared)
         except RunError as error:
             yield Check("driver", "ray", False, str(error))
     finally:
-        with suppress(*UNFIT):
-            remove_probe(probe)
+        with suppress(*health.UNFIT):
+            health.remove_probe(probe)
 
 
 def code_behind(config: Config) -> dict[str, str]:
-    """The digests of all code that a fold of this configuration and its features come from, the user's own
-    included."""
+    """The digests of all code behind a fold of this configuration, its features and user code included."""
     model = resolve(config.model)
     functions = list(of_training(config.train)) if model.info.kind == "torch" else []
     if found := acting_methods(config):
@@ -79,9 +65,7 @@ def code_behind(config: Config) -> dict[str, str]:
 
 def _joined(there: float, wanted: int, wait: float) -> Check:
     trouble = f"{there:g} of {wanted} GPUs in the cluster after {wait:g} s" if there < wanted else ""
-    remedy = (
-        "`ray monitor cluster.yaml` says why no node came: a quota, no spot machine to be had, or max_workers"
-    )
+    remedy = "`ray monitor cluster.yaml` says why no node came: a quota, no spot machine, or max_workers"
     return Check.of("cluster", "gpus", trouble, f"{there:g} in the cluster", remedy)
 
 
@@ -95,6 +79,5 @@ def _tracking(session: Session) -> Check:
     except BadInput as error:  # a run would be refused; the nodes are to be looked at all the same
         return Check("driver", "tracking", False, str(error))
     found, trouble = reach(uri)
-    return Check.of(
-        "driver", "tracking", trouble, found, "runs go on without it, and `distmer track` writes them later"
-    )
+    remedy = "runs go on without it, and `distmer track` writes them later"
+    return Check.of("driver", "tracking", trouble, found, remedy)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 
 from distmer.commands.run import prepared
 from distmer.commands.session import Session, remove_leftovers_of
 from distmer.config import Config, parse
-from distmer.config_layers import load_layers, merge_layers, origin, warn_of_unused, with_environment
+from distmer.config_layers import load_settings, origin, warn_of_unused
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer, Observers
@@ -35,85 +36,69 @@ def price_habits(
     environ: Mapping[str, str],
     *,
     local: bool = False,
-    progress: bool = True,
 ) -> tuple[PriceList, Place]:
     """The price list of a configuration with a ``habits:`` section, and its folder.
 
     Finished folds are in the ledger; the same command goes on from there. Nothing is written into a run
-    folder or to MLflow. Raises BadInput before anything is trained where the configuration does not fit.
+    folder or to MLflow. BadInput, before anything is trained, where the configuration does not fit.
     """
     place = Workspace.find(workspace, environ)
-    layers = load_layers(path, overrides, workspace=place.root)
-    tree = with_environment(merge_layers(layers), environ)
+    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
     section, cases = expand(tree, origin(path, overrides))
     finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
     warn_of_unused(layers, finals, is_network)
-    base_tree = {key: value for key, value in tree.items() if key != "habits"}
-    base = Session(parse(Config, base_tree, origin(path, overrides)), place)
+    rest = {key: value for key, value in tree.items() if key != "habits"}
+    base = Session(parse(Config, rest, origin(path, overrides)), place)
     base.workspace.require()
     remove_leftovers_of(base)
     prices: list[Price] = []
     unpriced: list[tuple[str, str, str]] = []
-    digests: list[str] = []
+    digests: set[str] = set()
     plan: Plan | None = None
-    watching = [LiveProgress()] if progress else []
-    with Observers(watching) as live, closing(base.backend(local)) as backend:
+    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
         backend.require(base.config.cluster)
         for case in cases:  # the models share one connection to Ray, which takes the code of all along
             Session(case.config, place).try_code()
         for case in cases:
             session = Session(case.config, place)
             plan, features = prepared(session, backend, live)
-            fit = _Fit(session, features, [clip.id for clip in plan.clips], backend, live, digests)
+            fit = partial(_fit, session, features, [clip.id for clip in plan.clips], backend, live, digests)
             for found in Pricing(case, section, plan, features.keys, fit).prices():
                 if isinstance(found, Price):
                     prices.append(found)
                 else:
                     unpriced.append((case.label, *found))
     assert plan is not None  # `expand` gives at least one model
-    subjects = {clip.subject_key for clip in plan.clips}
-    listed = PriceList(
-        plan.manifest.protocol,
-        len(plan.clips),
-        len(subjects),
-        base.config.evaluation.confidence,
-        tuple(prices),
-        tuple(unpriced),
-        digest({"jobs": sorted(set(digests)), "habits": section.model_dump(mode="json")}),
-    )
+    of_data = (plan.manifest.protocol, len(plan.clips), len({clip.subject_key for clip in plan.clips}))
+    identity = digest({"jobs": sorted(digests), "habits": section.model_dump(mode="json")})
+    confidence = base.config.evaluation.confidence
+    listed = PriceList(*of_data, confidence, tuple(prices), tuple(unpriced), identity)
     folder = base.workspace.habits_dir(listed.digest)
     write(folder / "habits.md", habits_report(listed).markdown().encode())
     write(folder / "habits.csv", habits_csv(listed).encode())
     return listed, folder
 
 
-class _Fit:
-    """Trains the folds that a habit asks for, on a backend that serves all of them."""
+def _fit(
+    session: Session,
+    features: Features,
+    clips: Sequence[str],
+    backend: Backend,
+    live: Observer,
+    digests: set[str],
+    own: Trainings,
+    what: str,
+) -> list[FoldResult]:
+    """The folds that a habit asks for, in the order of their jobs; their digests are added to ``digests``.
+    BadInput where one failed."""
 
-    def __init__(
-        self,
-        session: Session,
-        features: Features,
-        clips: list[str],
-        backend: Backend,
-        live: Observer,
-        digests: list[str],
-    ) -> None:
-        self._session, self._features, self._clips = session, features, clips
-        self._backend, self._live, self._digests = backend, live, digests
+    def inputs() -> Inputs:
+        return own.inputs(features.inputs(clips, resolve(own.config.model), own.config.inputs))
 
-    def __call__(self, own: Trainings, what: str) -> list[FoldResult]:
-        """The folds in the order of their jobs. BadInput where one failed."""
-        model = resolve(own.config.model)
-
-        def inputs() -> Inputs:
-            return own.inputs(self._features.inputs(self._clips, model, own.config.inputs))
-
-        ledger, jobs = self._session.ledger, own.jobs
-        found, failures = train_jobs(jobs, self._backend.train, inputs, ledger, [self._live], what)
-        if failures:
-            first = failures[0]
-            reason = f"{len(failures)} of {len(jobs)} folds failed, the first of them {first.fold_id}"
-            raise BadInput(f"{reason}: {first.reason}")
-        self._digests += [job.digest for job in jobs]
-        return [found[job.digest] for job in jobs]
+    found, failures = train_jobs(own.jobs, backend.train, inputs, session.ledger, [live], what)
+    if failures:
+        first = failures[0]
+        reason = f"{len(failures)} of {len(own.jobs)} folds failed, the first of them {first.fold_id}"
+        raise BadInput(f"{reason}: {first.reason}")
+    digests |= found.keys()
+    return [found[job.digest] for job in own.jobs]

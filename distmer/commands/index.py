@@ -11,8 +11,7 @@ from distmer.workspace import Workspace
 
 
 def write_index(workspace: str | None, environ: Mapping[str, str]) -> Place:
-    """Write ``index.html`` into the workspace, and return its place. BadInput where there is no
-    workspace."""
+    """Write ``index.html`` into the workspace, and return its place. BadInput: there is no workspace."""
     place = Workspace.find(workspace, environ)
     if not place.root.is_dir():
         raise BadInput(

@@ -11,10 +11,7 @@ from distmer.types import BadInput
 
 
 def list_models(
-    size: int | None = None,
-    only: str | None = None,
-    *,
-    timed: bool = False,
+    size: int | None = None, only: str | None = None, *, timed: bool = False
 ) -> list[dict[str, Any]]:
     """Every variant of every model: what it is and what it costs.
 
@@ -26,9 +23,7 @@ def list_models(
 
     A model that cannot take the size has a row whose ``note`` says so.
     """
-    known = models()
-    if only is not None:
-        known = {only: resolve(ModelConfig(name=only)).info}
+    known = models() if only is None else {only: resolve(ModelConfig(name=only)).info}
     infos = [info for _, info in sorted(known.items())]
     return [
         _model_row(info, name, size or info.native_size, timed) for info in infos for name in info.variants
@@ -51,9 +46,7 @@ def _model_row(info: ModelInfo, variant: str, size: int, timed: bool) -> dict[st
         "note": "",
         "inputs": list(native.inputs),
         "options": native.spec["options"],
-        "cost": None,
-        "measured": None,
-        "printed": None,
+        **dict.fromkeys(("cost", "measured", "printed")),
     }
     try:
         resolved = resolve(ModelConfig.model_validate({"name": info.name, "size": size, **choice}))

@@ -18,33 +18,25 @@ from distmer.report.document import Document
 from distmer.report.table import Column, Row, Table
 from distmer.types import BadInput, JsonValue
 
-_FUNCTIONS = {
-    "losses": LOSS,
-    "augmentations": AUGMENTATION,
-    "metrics": METRIC,
-    "flows": FLOW,
-    "strains": STRAIN,
-}
+_FUNCTIONS = {"losses": LOSS, "augmentations": AUGMENTATION, "metrics": METRIC}
+_FUNCTIONS |= {"flows": FLOW, "strains": STRAIN}
 _COLUMNS = tuple(Column(name) for name in ("name", "from", "what", "options"))
 
 
 def list_plugins(kind: str | None = None) -> Document:
-    """A table for each kind (or for the one that is named): each name, where it comes from, what it is, and
+    """A table for each kind, or for the one that is named: each name, where it comes from, what it is, and
     its options with their defaults. BadInput for an unknown kind.
 
-    What an installed package announces and cannot be used is a row that says why.
+    An announced name that cannot be used is a row that says why.
     """
     kinds: dict[str, Kind | None] = {"models": None}
     kinds |= {name: of for name, of in _FUNCTIONS.items() if of.setting in plugin_settings()}
     if kind is not None:
         kinds = {kind: lookup(kinds, kind, "kind of plug-in")}
-    tables = [Table(_COLUMNS, _rows(of), _title(name, of)) for name, of in kinds.items()]
+    settings = {name: "model" if of is None else of.setting for name, of in kinds.items()}
+    tables = [Table(_COLUMNS, _rows(of), f"{name}, for {settings[name]}:") for name, of in kinds.items()]
     title = "What a configuration can name. Your own: package.module:NAME or ./file.py:NAME"
     return Document(title, parts=tables)
-
-
-def _title(name: str, kind: Kind | None) -> str:
-    return f"{name}, for {'model' if kind is None else kind.setting}:"
 
 
 def _rows(kind: Kind | None) -> list[Row]:

@@ -1,5 +1,4 @@
-"""`distmer run`, `distmer features` and `distmer plan`: one experiment, from clips to scores, or a part of
-it."""
+"""`distmer run`, `distmer features` and `distmer plan`: an experiment, or a part of it."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ def run_experiment(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Clips to scores. Raises BadInput before anything is started where the input allows to tell."""
+    """Clips to scores. BadInput comes before anything is started, where it can be told then."""
     session.model()
     session.require()
     remove_leftovers_of(session)
@@ -75,8 +74,8 @@ def run_with(
 def planned(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Callable[[], Inputs], Place]:
-    """The plan of a session, whose features are extracted now where they are missing; the model's inputs; and
-    the run's folder, begun."""
+    """The plan of a session, whose missing features are extracted now; the model's inputs; and the run's
+    folder, begun."""
     plan, features = prepared(session, backend, live, retry_failed=retry_failed)
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
@@ -88,10 +87,8 @@ def planned(
 def prepared(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Features]:
-    """The plan of a session, and the features of its clips, which are extracted now where they are
-    missing."""
-    # an unknown model or option, and broken code, is told before a clip is touched
-    session.try_code()
+    """The plan of a session, and the features of its clips, which are extracted now if they are missing."""
+    session.try_code()  # before a clip is touched
     manifest = session.manifest([live], backend)
     session.require_evaluation(manifest)  # before an hour of extraction
     found = session.features(manifest, retry_failed=retry_failed)
@@ -102,8 +99,7 @@ def prepared(
 def extracted(
     session: Session, *, local: bool = False, retry_failed: bool = False
 ) -> tuple[Manifest, Features, Features]:
-    """The clips of the protocol, and their features before and after those that were missing were
-    extracted."""
+    """The clips of the protocol, and their features before and after the missing ones were extracted."""
     session.try_methods()
     session.workspace.require()
     remove_leftovers_of(session)
@@ -114,23 +110,19 @@ def extracted(
 
 
 def extract_features(session: Session, *, local: bool = False, retry_failed: bool = False) -> str:
-    """Features of the protocol's clips into the store; with ``retry_failed`` also of those whose failure is
-    stored."""
+    """Features of the protocol's clips into the store. With ``retry_failed``, clips whose failure is stored
+    are extracted again."""
     manifest, before, after = extracted(session, local=local, retry_failed=retry_failed)
-    lines = [
-        f"{len(after.keys)} clips: {len(before.missing)} extracted,"
-        f" {len(before.keys) - len(before.missing)} were there."
-    ]
-    lines += [
-        f"not usable: {failure.clip}: {failure.reason}" for failure in (*manifest.failures, *after.failures)
-    ]
+    new = len(before.missing)
+    lines = [f"{len(after.keys)} clips: {new} extracted, {len(before.keys) - new} were there."]
+    lines += [f"not usable: {f.clip}: {f.reason}" for f in (*manifest.failures, *after.failures)]
     lines += [f"note: {clip}: {row.note}" for clip, row in after.stored.items() if row.note]
     lines += [f"apex chosen: {clip}: {row.apex_file}" for clip, row in after.stored.items() if row.apex_file]
     return "\n".join([*lines, f"store: {after.store.folder}"])
 
 
 def describe_plan(session: Session) -> str:
-    """What a run would do, as text. Nothing is extracted or trained; a step or two is timed."""
+    """What a run would do, as text. Nothing is extracted or trained; a few steps are timed."""
     from distmer.report.tables import plan_text
 
     session.try_code()

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,11 +55,8 @@ class Session:
     clips: Manifest | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self,
-            "workspace",
-            replace(self.workspace, elsewhere=self.config.storage.model_dump(exclude_none=True)),
-        )
+        elsewhere = self.config.storage.model_dump(exclude_none=True)
+        object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=elsewhere))
 
     @classmethod
     def open(
@@ -72,36 +70,30 @@ class Session:
         clips: Manifest | None = None,
     ) -> Session:
         """The session of a configuration: ``overrides`` are those of a command line, or the keyword arguments
-        of a call in Python. ``kept``: it is one that distmer wrote, with every setting spelled out."""
+        of a call in Python. ``kept``: distmer wrote the file, with all settings in it."""
         place = Workspace.find(workspace, environ)
-        return cls(
-            load_config(
-                path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
-            ),
-            place,
-            lambda setting: anchor_rule(setting, path, overrides, workspace=place.root, environ=environ),
-            clips,
+        config = load_config(
+            path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
         )
+        rule = partial(anchor_rule, path=path, overrides=overrides, workspace=place.root, environ=environ)
+        return cls(config, place, rule, clips)
 
     @classmethod
     def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
-        """The session of a run folder, from the configuration it keeps; its workspace is two folders up, or
-        else the usual one."""
+        """The session of a run folder, from the configuration in it. The workspace is two folders up, or the
+        usual one."""
         if not (run_dir / "config.yaml").exists():
             what = why_not(run_dir, "no config.yaml in it, so it is no run folder")
             raise BadInput(f"{run_dir}: {what}; give one below <workspace>/runs.")
         session = cls.open(
             run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True
         )
-        return (
-            cls(session.config, Workspace.find(workspace, environ))
-            if session.config.storage.runs
-            else session
-        )
+        if session.config.storage.runs:
+            return cls(session.config, Workspace.find(workspace, environ))
+        return session
 
     def require(self) -> None:
-        """BadInput if something that the whole run will need is not to be had: a place to write, one for
-        MLflow, a metric."""
+        """BadInput if the run will lack something: a place to write, one for MLflow, a metric."""
         self.workspace.require()
         for metric in self.config.evaluation.metrics:
             functions.resolve(functions.METRIC, metric)
@@ -124,11 +116,8 @@ class Session:
         return model
 
     def try_code(self) -> None:
-        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
-
-        This comes before Ray is joined, for a user's own code is sent there with the connection. BadInput
-        where it is unknown or broken.
-        """
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain. Do
+        so before Ray is joined: the connection takes a user's own code along. BadInput if it is broken."""
         try_out(self.model(), self.config.train)
         self.try_methods()
 
@@ -140,8 +129,8 @@ class Session:
     def manifest(
         self, observers: Sequence[Observer] = (), backend: Backend | None = None, *, folds: bool = True
     ) -> Manifest:
-        """The clips. While the embedded data set is being generated, ``backend`` is started if clips will
-        surely be extracted: no features are stored yet. ``folds``: whether folds will be trained, too."""
+        """The clips. While the embedded data set is generated, ``backend`` is started if no features are
+        stored yet, so that clips must be extracted. ``folds``: whether folds will be trained, too."""
         if self.clips is not None:
             return self.clips
         notify = Observers(observers)
@@ -181,16 +170,14 @@ class Session:
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is, and the folder for its files where that is ours to say: below the workspace, or
-        else beside SQLite's file."""
+        """Where MLflow is; and the folder for its files, if it is SQLite: in the workspace, or, if that is
+        remote, beside SQLite's file."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
         if not uri.startswith("sqlite:"):
             return uri, None
         root = self.workspace.root
-        return uri, str(
-            (root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent)
-            / "mlartifacts"
-        )
+        beside = root if isinstance(root, Path) else Path(uri.removeprefix("sqlite:///")).absolute().parent
+        return uri, str(beside / "mlartifacts")
 
     def backend(self, local: bool) -> Backend:
         if local:
@@ -201,11 +188,12 @@ class Session:
 
 
 def remove_leftovers_of(session: Session) -> None:
-    """Remove what killed runs left, in the workspace and in this machine's folder for temporary files; say
-    how much."""
+    """Remove what killed runs left in the workspace and in the system's temporary folder; say how much."""
     workspace, ledger = session.workspace, session.ledger
-    written = (workspace.features, workspace.ledger, workspace.runs, workspace.sweeps, workspace.comparisons)
-    written += (workspace.models,)
+    written = (
+        *(workspace.features, workspace.ledger, workspace.models),
+        *(workspace.runs, workspace.sweeps, workspace.comparisons),
+    )
     removed = remove_leftovers(
         [place for place in written if isinstance(place, Path)],
         [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],

@@ -1,5 +1,4 @@
-"""What `distmer sweep` and jobs/tune.py do: features of every searched setting, the searches, the refits, the
-folder, MLflow."""
+"""`distmer sweep`: features of every searched setting, the searches, the refits, the folder, MLflow."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 from distmer.cluster.backend import RayBackend
 from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import Layer, load_layers, merge_layers, origin, with_environment
+from distmer.config_layers import Layer, load_settings, origin
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -60,8 +60,8 @@ def run_sweep(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> SweepResult:
-    """Search, refit, score. What is done already is not done again: finished searches are kept, and all
-    trainings are in the ledger. With ``retry_failed``, clips whose failure is stored are extracted again."""
+    """Search, refit, score. Finished searches are kept, and trainings are in the ledger: what is done is not
+    done again. With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(path, overrides, workspace, environ)
     session = replace(session, clips=clips)
     session.require()
@@ -81,10 +81,8 @@ def run_sweep(
         _begin(folder, plan)
         keep_environment(folder)
         with tracking_of(session) as tracker:
-            result = _sweep(
-                session, plan, features, backend, [live, *tracker.observers], folder, _keep(folder)
-            )
-            result = tracker.signed(result)
+            observers = [live, *tracker.observers]
+            result = tracker.signed(_sweep(session, plan, features, backend, observers, folder))
     write_results(folder, result.results, sweep_report(result))
     return result
 
@@ -99,13 +97,12 @@ def plan_of_sweep(
     speedup: float,
     price: float,
 ) -> str:
-    """What a sweep would do, and about how long it would take and cost. Nothing is extracted or trained; a
-    step or two is timed."""
+    """What a sweep would do, take and cost. Nothing is extracted or trained; a few steps are timed."""
     session, space = open_sweep(path, overrides, workspace, environ)
     for config, _ in space.with_each_name():
         Session(config, session.workspace).try_code()
     manifest = session.manifest()
-    plan, _ = _plan(session, space, manifest, lambda own, features: features)
+    plan, _ = _plan(session, space, manifest)
     folder = session.workspace.sweep_dir(plan.digest)
     recorded = read_records(folder, plan.searches)
     jobs = _foreseen(plan)
@@ -126,7 +123,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     if session.config.storage.sweeps:
         session = Session(session.config, Workspace.find(workspace, environ))
     manifest = session.manifest()
-    plan, features = _plan(session, space, manifest, lambda own, features: features)
+    plan, features = _plan(session, space, manifest)
     if planned_digest(folder) != plan.digest:
         raise BadInput(
             f"{folder}: the clips, the code or the settings have changed since this sweep was"
@@ -140,8 +137,7 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
         raise BadInput(f"{folder}: this sweep is not finished; run the same `distmer sweep` command again.")
     with tracking_of(session) as tracker:
         backend = _backend(session)
-        ended = _sweep(session, plan, features, backend, tracker.observers, folder, _keep(folder))
-        result = tracker.signed(ended)
+        result = tracker.signed(_sweep(session, plan, features, backend, tracker.observers, folder))
     write_results(folder, result.results, sweep_report(result))
     tracker.require_written()
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
@@ -155,11 +151,10 @@ def open_sweep(
     *,
     kept: bool = False,
 ) -> tuple[Session, Space]:
-    """The base configuration's session and the space. BadInput before anything is started. ``kept``: distmer
-    wrote the file."""
+    """The base configuration's session, and the space. ``kept``: distmer wrote the file."""
     place = Workspace.find(workspace, environ)
-    layers = load_layers(path, overrides, workspace=place.root)
-    space = Space.read(with_environment(merge_layers(layers), environ), origin(path, overrides))
+    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
+    space = Space.read(tree, origin(path, overrides))
     if space.base().train.keep_weights:
         raise BadInput(
             f"{space.origin}: a sweep keeps no weights; leave train.keep_weights out, and run the chosen"
@@ -172,25 +167,25 @@ def open_sweep(
 
 
 def _plan(
-    session: Session, space: Space, manifest: Manifest, extract: Extract, *, retry_failed: bool = False
+    session: Session,
+    space: Space,
+    manifest: Manifest,
+    extract: Extract = lambda own, features: features,
+    *,
+    retry_failed: bool = False,
 ) -> tuple[SweepPlan, dict[str, Features]]:
-    """The sweep's plan on the clips that every searched feature setting can use, and the features by
-    setting."""
-    settings = [space.config(setting)[0].features for setting in space.feature_settings()]
-    frames = session.frames(manifest, settings)  # once for all settings
+    """The plan on the clips that every searched feature setting can use, and the features by setting."""
+    # without searched features, the base alone
+    choices = [space.config(setting) for setting in space.feature_settings()]
+    frames = session.frames(manifest, [config.features for config, _ in choices])  # once for all settings
     found: dict[str, Features] = {}
-    first: tuple[Config, ResolvedModel, Features] | None = None
-    for setting in space.feature_settings():
-        config, model = space.config(setting)
+    for config, _ in choices:
         own = Session(config, session.workspace)
-        features = found[feature_digest(config.features)] = extract(
-            own, own.features(manifest, frames, retry_failed=retry_failed)
-        )
-        first = first or (config, model, features)
-    assert first is not None  # with nothing searched there, the base's own setting
-    config, model, features = first
-    # settings that do not fit the maps are told before a fold is begun
-    features.inputs((), model, config.inputs)
+        located = own.features(manifest, frames, retry_failed=retry_failed)
+        found[feature_digest(config.features)] = extract(own, located)
+    config, model = choices[0]
+    features = found[feature_digest(config.features)]
+    features.inputs((), model, config.inputs)  # settings that do not fit the maps are told here
     lost = {failure.clip: failure for some in found.values() for failure in some.failures}
     unusable = [ClipFailure(clip, failure.reason) for clip, failure in sorted(lost.items())]
     base = build_plan(config, manifest, model, features.keys, unusable, features.notes)
@@ -204,7 +199,6 @@ def _sweep(
     backend: RayBackend,
     observers: Sequence[Any],
     folder: Place,
-    keep: Callable[[SweepEvent], None] = lambda event: None,
 ) -> SweepResult:
     ids = [clip.id for clip in plan.base.clips]
 
@@ -213,13 +207,10 @@ def _sweep(
 
     cluster = session.config.cluster
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
-    busy = (
-        cluster.in_flight
-        if cluster.address or os.environ.get("RAY_ADDRESS")
-        else min(cluster.in_flight, 4 * lanes(cluster))
-    )
+    busy = cluster.in_flight if cluster.named(os.environ) else min(cluster.in_flight, 4 * lanes(cluster))
     at_once = max(1, -(-busy // plan.sweep.concurrent))
-    sweep = Sweep(plan, lambda: backend.search(plan.space), session.ledger, inputs, observers, at_once, keep)
+    search = partial(backend.search, plan.space)
+    sweep = Sweep(plan, search, session.ledger, inputs, observers, at_once, _keep(folder))
     return sweep.run(read_records(folder, plan.searches), str(folder), earlier_seconds(folder))
 
 
@@ -231,12 +222,8 @@ def _backend(session: Session) -> RayBackend:
 
 def _begin(folder: Place, plan: SweepPlan) -> None:
     write(folder / "sweep.yaml", yaml.safe_dump(plan.settings, sort_keys=False, allow_unicode=True).encode())
-    digests = {
-        "digest": plan.digest,
-        "data": plan.base.data_digest,
-        "data_by_features": plan.data_by_features,
-    }
-    write(folder / "plan.json", json.dumps(digests, indent=1).encode())
+    data = {"data": plan.base.data_digest, "data_by_features": plan.data_by_features}
+    write(folder / "plan.json", json.dumps({"digest": plan.digest, **data}, indent=1).encode())
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:
@@ -252,13 +239,12 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
 
 def _worth_keeping(outcome: Outcome) -> bool:
-    """A search that lost a worker is made again by the next run, and so is one with nothing to choose: the
-    rest is in the ledger."""
+    """The next run makes a search again that has lost a worker, or that has nothing to choose."""
     return outcome.chosen is not None and not any(trial.lost for trial in outcome.trials)
 
 
 def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
-    """The trainings that take place whatever is learnt: of a scheduler, those before it may stop a trial."""
+    """The trainings that take place in any case: with a scheduler, those before it may stop a trial."""
     jobs: dict[str, FoldJob] = {}
     for setting in plan.space.foreseen():
         for search in plan.searches:
@@ -277,11 +263,9 @@ def _hours(
     config, settings = plan.base.config, plan.space.foreseen()
     few = settings[:: max(1, len(settings) // _TIMED)][:_TIMED]
     timed = [seconds for setting in few if (seconds := _whole_fold(plan, setting)) is not None]
-    impossible = (
-        f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be"
-        if len(timed) < len(few)
-        else ""
-    )
+    impossible = ""
+    if len(timed) < len(few):
+        impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be"
     if not timed:
         return {"estimate": f"none{impossible}: the warnings above say why"}
     each = fmean(timed)

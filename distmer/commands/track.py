@@ -17,19 +17,15 @@ from distmer.types import BadInput, FoldFailure
 
 
 def track_run(run_dir: Place, session: Session) -> str:
-    """Write a run to MLflow from the ledger; what is there already stays as it is. Raises as
-    `write_again`."""
+    """Write a run to MLflow from the ledger; what is there stays as it is. BadInput as `write_again`."""
     result, tracker = write_again(run_dir, session)
     tracker.require_written()
     return f"{len(result.folds)} of {len(result.plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
 
 
 def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
-    """Write a run's folder again from the ledger, and to MLflow if tracking is on.
-
-    The plan is made again from the clips: BadInput where these, or the code, are no longer what the run was
-    made of.
-    """
+    """Write a run's folder again from the ledger, and to MLflow if tracking is on. The plan is made again
+    from the clips: BadInput where these, or the code, are no longer what the run was made of."""
     plan, _ = plan_again(run_dir, session)
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
@@ -55,7 +51,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
 
 
 def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
-    """The plan of a run's folder, made again from the clips, and their features. Raises as `write_again`."""
+    """The plan of a run's folder, made again from the clips, and their features. BadInput: it is another."""
     manifest = session.manifest()
     features = session.features(manifest)
     plan = session.plan(manifest, features)
@@ -68,8 +64,8 @@ def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
 
 
 def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:
-    """The folds that failed, of those that the last run left out, without those that the ledger has by now
-    (``known`` digests). One that was merely not reached is no failure."""
+    """Of the folds that the last run left out, those that failed and are not in the ledger by now (``known``
+    digests). One that was not reached is no failure."""
     left_out = [row for row in left_out if row.reason not in {NOT_REACHED, NOT_ASKED}]
     reasons = {(row.fold, row.seed): row.reason for row in left_out}
     open_jobs = [job for job in plan.jobs if job.digest not in known]

@@ -19,18 +19,8 @@ def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> in
         raise BadInput(
             "MLFLOW_TRACKING_URI names a server, which has pages of its own: open its address in a browser."
         )
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     if isinstance(place.root, Path):
         place.root.mkdir(parents=True, exist_ok=True)
     return subprocess.call(command, cwd=place.root if isinstance(place.root, Path) else None)  # noqa: S603  # our own interpreter, no shell

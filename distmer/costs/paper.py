@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """One row of the table: the costs of one variant of a model for maps of ``size`` px.
-
-    ``mflops`` are millions of operations; ``memory_mb`` is the memory traffic in MB of 2^20 bytes.
-    """
+    """One row of the table: the costs of one variant of a model for maps of ``size`` px. ``mflops`` are
+    millions of operations; ``memory_mb`` is the memory traffic in MB of 2^20 bytes."""
 
     parameters: str
     mflops: str

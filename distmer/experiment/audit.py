@@ -1,7 +1,4 @@
-"""The audit of a run: some of its folds, tried for leaks, and the verdict that stands beside its scores.
-
-The verdict lies in the run's folder as ``audit.json``, and every later report of the run shows it.
-"""
+"""The verdict of an audit: ``audit.json`` in the run's folder, which each report of the run shows."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distmer.storage import Place, write
-from distmer.training.leaks import FoldAudit
-from distmer.types import BadInput, FoldJob
+from distmer.types import BadInput, FoldAudit, FoldJob
 
 _FILE = "audit.json"
 
@@ -29,7 +25,7 @@ class LeakFound(BaseModel):
 
 
 class Audit(BaseModel):
-    """What an audit came to. ``digest`` is the plan's: the audit of another plan says nothing of this one."""
+    """The result of an audit. ``digest`` is that of the plan that was audited."""
 
     model_config = ConfigDict(frozen=True)
     digest: str
@@ -53,12 +49,12 @@ class Audit(BaseModel):
 
     @property
     def stamps(self) -> tuple[str, ...]:
-        """A run that leaks is no headline."""
+        """A run that leaks is stamped."""
         return tuple(f"leak:{leak.name}" for leak in self.leaks)
 
 
 def gather(digest: str, found: Sequence[FoldAudit], seconds: float) -> Audit:
-    """The verdict on a plan of that digest, of which these folds were audited."""
+    """The verdict on the plan of that digest, from the audits of its folds."""
     first = {leak.name: leak.sentence for one in reversed(found) for leak in reversed(one.leaks)}
     counted = {name: sum(any(leak.name == name for leak in one.leaks) for one in found) for name in first}
     return Audit(
@@ -72,7 +68,7 @@ def gather(digest: str, found: Sequence[FoldAudit], seconds: float) -> Audit:
 
 
 def drawn(jobs: Sequence[FoldJob], folds: int, seed: int) -> list[FoldJob]:
-    """So many of the jobs, drawn from a seed, in the order of the plan; as one process trains them."""
+    """So many of the jobs, drawn with a seed, in the plan's order, each for one process."""
     rows_N = np.random.default_rng(seed).permutation(len(jobs))[:folds]
     chosen = [jobs[row] for row in sorted(rows_N.tolist())]
     return [replace(job, spec={**job.spec, "workers": 1}) for job in chosen]
@@ -84,10 +80,7 @@ def write_audit(run_dir: Place, verdict: Audit) -> None:
 
 
 def read_audit(run_dir: Place, digest: str) -> Audit | None:
-    """The verdict in a run's folder on the plan of that digest; None where there is none.
-
-    BadInput where the file cannot be read.
-    """
+    """The verdict in a run's folder on the plan of that digest, if any. BadInput for a damaged file."""
     try:
         found = Audit.model_validate_json((run_dir / _FILE).read_bytes())
     except FileNotFoundError:

@@ -1,12 +1,10 @@
-"""Where the work is done: features of many clips and many folds, behind one interface.
-
-`distmer.experiment.local` does it in this process, `distmer.cluster.backend` on Ray.
-"""
+"""Who extracts features and trains folds: `distmer.experiment.local` in this process, or
+`distmer.cluster.backend` on Ray."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from typing import Protocol
 
 from distmer.config import ClusterConfig, FeatureConfig
 from distmer.experiment.run import Report
@@ -16,34 +14,28 @@ from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldJob
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """Something that extracts features and trains folds. It starts nothing before that is needed."""
 
     def starting(self, clips: int) -> str:
-        """What the first of so many clips of frames still has to wait for, in words; "" if for nothing."""
-        ...
+        """What must start before the first of so many clips of frames is extracted, in words; else ""."""
+        return ""
 
-    def require(self, config: ClusterConfig) -> None:
+    def require(self, config: ClusterConfig) -> None:  # noqa: B027
         """BadInput where it cannot train folds as these settings say."""
-        ...
 
-    def start(self, clips: int, *, folds: bool) -> None:
-        """Start now what will be needed: for a caller who knows that so many ``clips`` will be extracted, and
-        whether ``folds`` will be trained after them."""
-        ...
+    def start(self, clips: int, *, folds: bool) -> None:  # noqa: B027
+        """Start now what is needed to extract so many ``clips``, and, if ``folds``, to train after that."""
 
+    @abstractmethod
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig
     ) -> Generator[list[FeatureRow]]:
-        """Features of clips, in batches as they come, in any order. Closing the generator stops what is under
-        way."""
-        ...
+        """Features of clips, in batches and in any order. Closing the generator stops the extraction."""
 
+    @abstractmethod
     def train(self, jobs: Sequence[FoldJob], inputs: Inputs) -> Generator[Report]:
-        """Folds as they begin and as they end, in any order. Closing the generator stops what is under
-        way."""
-        ...
+        """Folds as they begin and as they end, in any order. Closing the generator stops the training."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End what was started."""
-        ...

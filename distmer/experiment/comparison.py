@@ -1,7 +1,7 @@
-"""Several experiments side by side: a base configuration and, a row each, what is different in it.
+"""Several experiments side by side: a base configuration, and rows that each change something in it.
 
-One form serves both questions. Models against each other: ``models: all`` (every registered one) or a list.
-An ablation: ``rows`` that each change a setting, and the ``reference`` row that the others are held against.
+To compare models: ``models: all`` (every registered one) or a list. For an ablation: ``rows`` that each
+change a setting, and the ``reference`` row that the others are tested against.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from pydantic import Field, model_validator
 
 from distmer import functions
 from distmer.config import ActsIf, Config, ModelConfig, Named, Section, parse
-from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
+from distmer.config_layers import Layer, merge, merge_layers, nested, unused_settings
 from distmer.digests import digest
 from distmer.evaluation.named import HEADLINE, chosen
 from distmer.evaluation.paired import Difference, compare, holm
 from distmer.experiment.results_file import Results
-from distmer.idle import given, refuse_idle, why_idle
-from distmer.models import is_network, model_info, models
+from distmer.idle import given, why_idle
+from distmer.models import is_network, model_info, models, resolve
 from distmer.registry import lookup
 from distmer.types import BadInput, JsonValue, Predictions
 
 NOT_REACHED = "not reached: the comparison was stopped before it"
-
-
+_LEVEL = 0.05  # of a corrected p-value
 _OF_MODELS = ActsIf("models", "models are named", bool)
 
 
@@ -73,8 +72,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A finished line. Without results it was not applicable or not reached, and ``note`` says why; without
-    predictions no fold of it finished."""
+    """A finished line. Without results, ``note`` says why: not applicable, or not reached. Without
+    predictions, no fold of it finished."""
 
     label: str
     on: str
@@ -89,14 +88,14 @@ class Entry:
 
     @property
     def scored(self) -> Results | None:
-        """The results, where any fold finished: they have a score then."""
+        """The results, if they have a score: any fold finished."""
         return None if self.predictions is None else self.results
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two lines on the same clips. ``uar_holm``, ``uf1_holm`` and, for further metrics, ``metrics_holm`` are
-    p-values corrected over all pairs of the comparison, each metric for itself."""
+    """A paired test of two lines on the same clips. The fields ``…_holm`` are p-values, for each metric
+    corrected over all pairs of the comparison."""
 
     a: str
     b: str
@@ -106,16 +105,15 @@ class Pair:
     uf1_holm: float
     metrics_holm: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def verdict(self, level: float = 0.05) -> str:
+    def verdict(self) -> str:
         """Which one is better, and in which score, where a corrected test says so."""
-        tests = {"UAR": (self.difference.uar, self.uar_holm), "UF1": (self.difference.uf1, self.uf1_holm)}
-        tests |= {
-            name: (tested.value, self.metrics_holm[name]) for name, tested in self.difference.metrics.items()
-        }
+        found = self.difference
+        tests = {"UAR": (found.uar, self.uar_holm), "UF1": (found.uf1, self.uf1_holm)}
+        tests |= {name: (one.value, self.metrics_holm[name]) for name, one in found.metrics.items()}
         better = {
             score: self.a if difference > 0 else self.b
             for score, (difference, p) in tests.items()
-            if p < level
+            if p < _LEVEL
         }
         if not better:
             return "no difference shown"
@@ -125,14 +123,14 @@ class Pair:
 
     @property
     def on_part(self) -> str:
-        """Words for a test on some of the clips: its difference is not that of the two scores."""
+        """Words for a test on some of the clips, whose difference is not that of the two scores."""
         clips, apart = self.difference.clips, self.difference.unpaired
         return f"on the {clips} clips that both predicted; {apart} more are in one only" if apart else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Untested:
-    """Two lines on the same data that cannot be tested against each other, and why."""
+    """Two lines on the same data, and why they cannot be tested against each other."""
 
     a: str
     b: str
@@ -157,8 +155,7 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """0 where every applicable row is complete, 3 where one is partial or was not reached, 1 where none
-        has a score."""
+        """0: every applicable row is complete; 3: one is partial or was not reached; 1: none has a score."""
         if all(entry.predictions is None for entry in self.entries):
             return 1
         reached = all(not entry.note.startswith(NOT_REACHED) for entry in self.entries)
@@ -166,8 +163,7 @@ class Comparison:
 
     @property
     def digest(self) -> str:
-        """Of what is compared, by the runs' own digests, wherever they lie. A row without a run is its
-        label."""
+        """The identity of what is compared: the runs' own digests; of a row without a run, its label."""
         rows = sorted([e.label, e.on, e.results.digest if e.results else ""] for e in self.entries)
         how: dict[str, JsonValue] = {"reference": self.reference, "resamples": self.resamples}
         if self.metrics:
@@ -176,8 +172,7 @@ class Comparison:
 
 
 def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
-    """The rows of a configuration tree with a ``compare:`` section. BadInput for a reference that is no row,
-    or no row at all."""
+    """The rows of a tree with a ``compare:`` section. BadInput where there is none, or no such reference."""
     base = {key: value for key, value in tree.items() if key != "compare"}
     section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
     settings: dict[str, tuple[dict[str, Any], str]] = {}
@@ -216,13 +211,8 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
 def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
     """A sentence for each given setting that no row uses. BadInput for one that is asked for in vain."""
     finals = [row.config.model_dump() for row in rows if row.config is not None]
-    trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-    stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-    notes = [*unused_options(layers), *refuse_idle(trees, stacks, finals, is_network)]
-    options = {
-        key: value for key, value in (merge_layers(layers).get("model") or {}).items() if key != "name"
-    }
-    for key, value in options.items():
+    notes = unused_settings(layers, finals, is_network)
+    for key, value in (merge_layers(layers).get("model") or {}).items():
         without = list(dict.fromkeys(row.label for row in rows if row.left and key in row.left))
         if without:
             notes.append(
@@ -239,11 +229,11 @@ def conclude_comparison(
     resamples: int,
     metrics: tuple[Named, ...] = (),
 ) -> Comparison:
-    """Test every pair of lines on the same data, or every line against the reference; corrected over all
-    tests made. ``metrics`` are tested beside UAR and UF1.
+    """Test every pair of lines on the same data, or every line against the reference; p-values are corrected
+    over all these tests. ``metrics`` are tested beside UAR and UF1.
 
-    A pair is listed as untested if it has not the same classes, or not the same truth for the same clips, or
-    too few subjects in common.
+    A pair that differs in classes or in the truth of a clip, or that has too few subjects in common, is
+    listed as untested.
     """
     found: list[tuple[Entry, Entry, Difference]] = []
     untested: list[Untested] = []
@@ -274,14 +264,8 @@ def _difference(a: Entry, b: Entry, resamples: int, metrics: Sequence[Named]) ->
             f"{a.label} and {b.label} tell different classes apart; compare runs of one label table."
         )
     k = len(a.results.classes)
-    return compare(
-        a.predictions,
-        b.predictions,
-        k,
-        resamples,
-        names=(a.label, b.label),
-        metrics=chosen(metrics, k)[len(HEADLINE) :],
-    )
+    further, names = chosen(metrics, k)[len(HEADLINE) :], (a.label, b.label)
+    return compare(a.predictions, b.predictions, k, resamples, names=names, metrics=further)
 
 
 def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:
@@ -301,10 +285,7 @@ def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:
 def _row(
     label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any], note: str, origin: str
 ) -> Row:
-    """A row's configuration; a model that does not know an option, say, is a row with its reason, not the
-    end."""
-    from distmer.models import resolve
-
+    """A row with its configuration, or with the reason why it cannot be: an unknown option, say."""
     tree = merge(base, changes, origin)
     try:
         config = parse(Config, tree, f"{origin}, row {label}")

@@ -1,14 +1,14 @@
 """A learning curve: the same folds, trained on a growing share of their training subjects.
 
-It answers whether more subjects would help: where the curve still rises at its end, a lab lacks subjects.
-Subjects are drawn at random, and a larger share holds all subjects of a smaller one of the same draw.
+If it still rises at its end, more subjects would help. Subjects are drawn at random. A larger share has all
+subjects of a smaller one of the same draw.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from distmer.config import Section, parse
+from distmer.config import Section
 from distmer.digests import digest
 from distmer.evaluation.paired import Difference, compare
 from distmer.evaluation.summary import Summary, summarise
@@ -72,9 +72,8 @@ class Point:
     """The curve at one share.
 
     ``subjects`` and ``clips``: how many a fold is trained on, the mean over folds and draws. ``summary`` and
-    ``predictions`` are of ``whole`` repetitions (draws × seeds) out of ``wanted``: those with every fold
-    finished. A repetition stands in the predictions as a seed, so that spread and interval are over all of
-    them. None where no repetition is whole.
+    ``predictions`` are of the ``whole`` repetitions (draws × seeds; every fold finished) out of ``wanted``,
+    or None. Each repetition is a seed of the predictions, so spread and interval are over all of them.
     """
 
     share: float
@@ -88,7 +87,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rise:
-    """What the step from one share to the next gained, tested on the same held-out subjects."""
+    """The gain from one share to the next, tested on the same held-out subjects."""
 
     low: float
     high: float
@@ -97,7 +96,7 @@ class Rise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A learning curve that has ended, or was stopped: then ``missing`` trainings were not reached."""
+    """A learning curve; ``missing`` trainings were not reached, because it was stopped."""
 
     plan: CurvePlan
     points: tuple[Point, ...]
@@ -107,18 +106,10 @@ class Curve:
 
     @property
     def status(self) -> str:
-        """complete; partial (trainings failed or were not reached); failed (all ended, and no share has a
-        score)."""
+        """complete, partial (trainings failed or were not reached), or failed (no share has a score)."""
         if not self.missing and not any(point.summary for point in self.points):
             return "failed"
         return "partial" if self.failures or self.missing else "complete"
-
-
-def read_curve(tree: Mapping[str, object], origin: str) -> tuple[CurveConfig, dict[str, object]]:
-    """The ``curve:`` section of a configuration tree (without one: its defaults), and the rest of the
-    tree."""
-    section = parse(CurveConfig, tree.get("curve") or {}, origin, prefix="curve")  # type: ignore[arg-type]
-    return section, {key: value for key, value in tree.items() if key != "curve"}
 
 
 def plan_curve(plan: Plan, keys: Mapping[str, str], section: CurveConfig) -> CurvePlan:
@@ -183,8 +174,7 @@ def _smaller(fold: Fold, plan: Plan, section: CurveConfig, share: float, draw: i
 def _order(
     fold: Fold, subjects: Sequence[SubjectKey], plan: Plan, section: CurveConfig, draw: int
 ) -> list[SubjectKey]:
-    """The subjects in the order in which shares take them: one in which the smallest share shows two
-    classes, for nothing can be learned of one."""
+    """The order in which shares take the subjects. The smallest share shows two classes or more."""
     rng = np.random.default_rng(derive(section.seed, "curve", draw, fold.id))
     first = _count(section.shares[0], len(subjects))
     for _ in range(_TRIES):
@@ -213,17 +203,11 @@ def _point(plan: CurvePlan, share: float, folds: Mapping[str, FoldResult]) -> Po
     whole = {pair: n for n, pair in enumerate(p for p in wanted if finished[p] == len(plan.plan.folds))}
     if not whole:
         return Point(share, subjects, clips, 0, len(wanted), None, None)
-    predictions = Predictions.concat(list(_repetitions(own, whole, folds)))
-    one = plan.plan
-    summary = summarise(predictions, one.folds, one.labels, one.classes, one.config.evaluation)
+    repetitions: list[Predictions] = []
+    for part in own:
+        if (number := whole.get((part.draw, part.job.seed))) is not None:
+            found = folds[part.job.digest].predictions
+            repetitions.append(replace(found, seed_N=np.full(len(found), number)))
+    predictions, run = Predictions.concat(repetitions), plan.plan
+    summary = summarise(predictions, run.folds, run.labels, run.classes, run.config.evaluation)
     return Point(share, subjects, clips, len(whole), len(wanted), summary, predictions)
-
-
-def _repetitions(
-    parts: Sequence[Part], whole: Mapping[tuple[int, int], int], folds: Mapping[str, FoldResult]
-) -> Iterator[Predictions]:
-    """The predictions of whole repetitions, the number of the repetition in place of the seed."""
-    for part in parts:
-        if (n := whole.get((part.draw, part.job.seed))) is not None:
-            own = folds[part.job.digest].predictions
-            yield replace(own, seed_N=np.full(len(own), n))

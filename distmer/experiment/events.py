@@ -1,4 +1,7 @@
-"""What happens during a run, as values. Live table, log lines and tracker are functions of these."""
+"""What happens during a run, as values, and who is told of it: the progress display, the log, the tracker.
+
+A fold begins with `FoldBegun`. It ends with `FoldFinished`, or with `FoldFailure`, and then the run goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from distmer.types import FoldBegun, FoldFailure, FoldResult
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step before the folds is under way: ``done`` of ``total`` clips, ``cached`` of which needed
-    nothing."""
+    """A step before the folds: ``done`` of ``total`` clips, ``cached`` of which were there already."""
 
     what: str  # "generating the embedded data set", "starting Ray", "extracting features"
     done: int
@@ -28,22 +30,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come.
-
-    Where some folds alone were asked for, the two are not all of the plan's.
-    """
+    """The plan stands; ``cached`` of its folds are in the ledger already, and ``to_train`` are to come. Where
+    some folds alone were asked for, the two are not all of the plan's."""
 
     plan: Plan
     run_dir: str
     cached: int
     to_train: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoldStarted:
-    """A worker has taken a fold up: it runs until it is told finished or failed."""
-
-    fold: FoldBegun
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +48,13 @@ class FoldFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldFailed:
-    """A fold's code raised; the run goes on."""
-
-    failure: FoldFailure
-
-
-@dataclass(frozen=True, slots=True)
 class RunEnded:
     """All folds finished or failed, or the run was stopped."""
 
     result: RunResult
 
 
-Event = Step | RunStarted | FoldStarted | FoldFinished | FoldFailed | RunEnded
+Event = Step | RunStarted | FoldBegun | FoldFinished | FoldFailure | RunEnded
 Observer = Callable[[Event], None]
 
 _log = logging.getLogger(__name__)

@@ -1,5 +1,4 @@
-"""What a machine says about itself, and what is wrong with it: `examine` runs on every node, `judge` is a
-pure comparison."""
+"""`distmer doctor`: what a machine says about itself (`examine`), and what is wrong with it (`judge`)."""
 
 from __future__ import annotations
 
@@ -26,8 +25,7 @@ UNFIT = (OSError, BadInput, RunError)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line: what was looked at, where, whether it is well, what was found, and, if it is not well, what
-    to mend."""
+    """One line: what was looked at, where, whether it is in order, what was found, and what to mend."""
 
     where: str
     what: str
@@ -37,7 +35,7 @@ class Check:
 
     @classmethod
     def of(cls, where: str, what: str, trouble: str, found: str, remedy: str) -> Check:
-        """Well unless there is ``trouble``."""
+        """In order, with what was ``found``, unless there is ``trouble``."""
         return cls(where, what, False, trouble, remedy) if trouble else cls(where, what, True, found)
 
     @property
@@ -49,8 +47,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a node is to look for: the store, the folder in it that the driver has put a key into, the data
-    roots, the landmark model, and the code of the experiment (module → digest, see `distmer.code`)."""
+    """What a node looks for: the store, the folder in it into which the driver has written, the data roots,
+    the landmark model, and the code of the experiment (module → digest, see `distmer.code`)."""
 
     store: str
     key: str
@@ -61,7 +59,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a machine found. Of ``storage``, ``data``, ``landmarks`` and ``code``: the trouble, or nothing."""
+    """What a machine found. ``storage``, ``data``, ``landmarks`` and ``code``: the trouble, or ""."""
 
     versions: dict[str, str]
     gpus: int  # that torch sees
@@ -75,7 +73,7 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A node's report and Ray's word on it; without a report, why there is none."""
+    """A node's report, and what Ray says of the node; without a report, why there is none."""
 
     where: str
     gpus: float  # that Ray counts
@@ -85,7 +83,7 @@ class Answer:
 
 
 def examine(probe: Probe, name: str) -> NodeReport:
-    """Look at this machine; ``name`` is its own among those that look at the same store."""
+    """Look at this machine. ``name`` tells it from the others that look at the same store."""
     import torch  # seconds; not needed by the driver, which judges
 
     packages = {package: importlib.metadata.version(package) for package in ("ray", "torch")}
@@ -102,7 +100,7 @@ def examine(probe: Probe, name: str) -> NodeReport:
 
 
 def place_probe(probe: Probe) -> str:
-    """Write the driver's key, that every node is to find; what keeps it from that, if anything does."""
+    """Write the file that every node must find. The answer is why it cannot be written, or ""."""
     try:
         write(place(probe.store) / probe.key / "driver", _PROBE)
     except UNFIT as error:
@@ -111,6 +109,7 @@ def place_probe(probe: Probe) -> str:
 
 
 def remove_probe(probe: Probe) -> None:
+    """Remove what the driver and the nodes have written."""
     delete(place(probe.store) / probe.key)
 
 
@@ -129,7 +128,7 @@ def _storage(probe: Probe, name: str) -> str:
 
 
 def _lacking(root: str) -> str:
-    """What keeps the data sets in this place from being read; nothing if something is there."""
+    """Why no data set can be read in this place; "" if something is there."""
     try:
         folder = place(root, still=True)
         if not folder.is_dir():
@@ -155,7 +154,7 @@ def _landmarks(configured: str | None) -> str:
 
 
 def differences(planned: Mapping[str, str]) -> str:
-    """Which modules of the experiment cannot be imported here, or are another version."""
+    """Which modules of the experiment cannot be imported here, or have another version."""
     found, troubles = {}, []
     for module in planned:
         try:
@@ -167,61 +166,47 @@ def differences(planned: Mapping[str, str]) -> str:
 
 
 def judge(driver: NodeReport, answer: Answer, *, shared: bool) -> Iterator[Check]:
-    """What is to be said of a node. ``shared``: nodes, too, have to reach the store."""
+    """The checks of a node. ``shared``: the nodes, too, must reach the store."""
     where, report = answer.where, answer.report
     if report is None:
-        yield Check(
-            where,
-            "answer",
-            False,
-            answer.why,
-            "look at the node's log in the dashboard, or take the node out",
-        )
+        remedy = "look at the node's log in the dashboard, or take the node out"
+        yield Check(where, "answer", False, answer.why, remedy)
         return
     yield from judge_machine(where, report, driver, shared=shared)
     seen = f"Ray counts {answer.gpus:g}, torch sees {report.gpus}"
-    missing = report.gpus < answer.gpus
     remedy = (
         "look at the GPU's driver: it is missing, or too old for this build of torch, or the container was"
         " not given it"
     )
-    yield Check.of(where, "gpus", missing * seen, seen, remedy)
+    yield Check.of(where, "gpus", seen if report.gpus < answer.gpus else "", seen, remedy)
     late = f"{answer.skew:+.1f} s from the driver's"
-    yield Check.of(where, "clock", (abs(answer.skew) > SKEW) * late, late, "keep the time by NTP")
+    yield Check.of(where, "clock", late if abs(answer.skew) > SKEW else "", late, "keep the time by NTP")
 
 
 def judge_machine(where: str, report: NodeReport, driver: NodeReport, *, shared: bool) -> Iterator[Check]:
-    """What can be said of a machine that is no node, such as the driver's."""
+    """The checks of any machine, also of the driver's, which is no node."""
     others = [
         name
         for name, version in report.versions.items()
         if _series(name, version) != _series(name, driver.versions[name])
     ]
     found = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    remedy = f"the driver has another {' and '.join(others)}: use one image on all nodes"
-    yield Check.of(where, "versions", bool(others) * found, found, remedy)
-    note = (
-        f"{report.storage}; nor need it be: the driver alone writes"
-        if report.storage
-        else "written, read and deleted"
-    )
-    remedy = "mount it there, or name storage that all nodes reach; look at the permissions"
-    yield Check.of(where, "storage", shared * report.storage, note, remedy)
-    yield Check.of(
-        where,
-        "data",
-        report.data,
-        "there",
-        "mount the data sets at the same path on every node, or name an address",
-    )
-    yield Check.of(
-        where, "landmarks", report.landmarks, "loaded", "install the packages of requirements.lock"
-    )
-    yield Check.of(
-        where, "code", report.code, "as on the driver", "install it there, or use one image on all nodes"
-    )
+    same = f"the driver has another {' and '.join(others)}: use one image on all nodes"
+    stored, there = "written, read and deleted", report.storage if shared else ""
+    if report.storage:
+        stored = f"{report.storage}; nor need it be: the driver alone writes"
+    reach = "mount it there, or name storage that all nodes reach; look at the permissions"
+    mount = "mount the data sets at the same path on every node, or name an address"
     free = f"{report.free / 2**30:.1f} GB free for temporary files"
-    yield Check.of(where, "disk", (report.free < FREE) * free, free, f"free {FREE / 2**30:g} GB")
+    checks = (  # what, trouble, found, remedy
+        ("versions", found if others else "", found, same),
+        ("storage", there, stored, reach),
+        ("data", report.data, "there", mount),
+        ("landmarks", report.landmarks, "loaded", "install the packages of requirements.lock"),
+        ("code", report.code, "as on the driver", "install it there, or use one image on all nodes"),
+        ("disk", free if report.free < FREE else "", free, f"free {FREE / 2**30:g} GB"),
+    )
+    yield from (Check.of(where, *check) for check in checks)
 
 
 def _series(package: str, version: str) -> str:

@@ -1,8 +1,8 @@
-"""The ledger: every finished fold, written at once and whole, under its content digest. The truth of distmer.
+"""The ledger: every finished fold, written at once and whole, under its content digest.
 
-One Parquet file a fold: its predictions as rows (clip_id, dataset, subject, y_true, y_pred, prob_*, fold,
-seed), and in the file's metadata what else is known of it. Under ``oracle: global_epoch`` a column holds the
-probabilities of every epoch. Weights, where they are kept, lie beside it, and the entry holds their SHA-256.
+An entry is one Parquet file: the fold's predictions as rows, and in the file's metadata what else is known of
+it. Under ``oracle: global_epoch`` a column holds the probabilities of every epoch. Weights that are kept lie
+beside the entry, which holds their SHA-256.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from distmer.types import BadInput, FoldResult, Predictions, RunError, SubjectKe
 _log = logging.getLogger(__name__)
 _WEEK = 7 * 24 * 3600.0  # s
 _META, _SUM = b"distmer", b"sha256"
+# of a FoldResult, in an entry's metadata
+_FIELDS = ("digest", "fold_id", "seed", "epochs", "curves", "seconds", "device")
 
 
 class Ledger:
@@ -45,9 +47,7 @@ class Ledger:
 
     def put(self, result: FoldResult) -> FoldResult:
         """Keep a finished fold and the weights that came with it, and return it as it is kept, without them.
-
-        RunError in one sentence when the place cannot take it.
-        """
+        RunError in one sentence when the place cannot take it."""
         entry = self.entry(result.digest)
         found = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(result.weights.items())}
         kept = replace(result, weights={}, kept=found or result.kept)
@@ -63,14 +63,13 @@ class Ledger:
         return kept
 
     def get(self, digest: str) -> FoldResult | None:
-        """The fold, or None. A file that is no whole entry counts as absent, and is said so: the fold is
-        trained again."""
+        """The fold, or None. A damaged file counts as absent, with a warning: the fold is trained again."""
         entry = self.entry(digest)
         try:
             data = entry.read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:  # no word on the entry: training it again would hide that the place is away
+        except OSError as error:  # to train the fold again would hide that the place is away
             raise RunError(
                 f"{entry}: the ledger cannot be read ({error.strerror or error}); finished folds are kept."
                 " Fix the place (permissions, connection) and run again."
@@ -87,10 +86,8 @@ class Ledger:
         return result
 
     def weights(self, result: FoldResult) -> dict[str, bytes]:
-        """The files of what a fold has trained, by name; none where they were not kept.
-
-        BadInput where one of them is not there or is damaged.
-        """
+        """The files of what a fold has trained, by name; none where they were not kept. BadInput where one
+        is missing or damaged."""
         contents: dict[str, bytes] = {}
         for name, sha256 in result.kept.items():
             path = _beside(self.entry(result.digest), name)
@@ -122,7 +119,7 @@ def _beside(entry: Place, name: str) -> Place:
 
 
 def predictions_table(predictions: Predictions) -> pa.Table:
-    """Predictions as an Arrow table, one row a clip: what the ledger, the run folder and MLflow hold."""
+    """Predictions as an Arrow table, one row a clip, as the ledger, the run folder and MLflow keep them."""
     keys = [SubjectKey.of(c) for c in predictions.clip_ids]
     columns: dict[str, pa.Array] = {
         "clip_id": pa.array(predictions.clip_ids, pa.string()),
@@ -157,26 +154,17 @@ def to_parquet(result: FoldResult) -> bytes:
     if result.epoch_prob_ENK is not None:
         epoch_prob_NX = result.epoch_prob_ENK.transpose(1, 0, 2).reshape(len(result.predictions), -1)
         table = table.append_column("epoch_prob", pa.array(epoch_prob_NX.tolist(), pa.list_(pa.float64())))
-    meta = {
-        "version": __version__,
-        "digest": result.digest,
-        "fold_id": result.fold_id,
-        "seed": result.seed,
-        "epochs": result.epochs,
-        "curves": {name: list(values) for name, values in result.curves.items()},
-        "seconds": result.seconds,
-        "device": result.device,
-        **({"weights": dict(result.kept)} if result.kept else {}),
-    }
+    meta = {"version": __version__, **{name: getattr(result, name) for name in _FIELDS}}
+    if result.kept:
+        meta["weights"] = dict(result.kept)
     sink = io.BytesIO()
-    text = json.dumps(meta).encode()
+    text = json.dumps({**meta, "curves": dict(result.curves)}).encode()
     pq.write_table(table.replace_schema_metadata({_META: text, _SUM: _sum(text, table)}), sink)
     return sink.getvalue()
 
 
 def from_parquet(data: bytes) -> FoldResult:
-    """The inverse of `to_parquet`; ArrowException, OSError, KeyError, ValueError or TypeError on anything
-    else."""
+    """The inverse of `to_parquet`. Raises ArrowException, OSError, KeyError, ValueError or TypeError."""
     table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # a few kB
     metadata = table.schema.metadata or {}
     text = metadata[_META]
@@ -188,17 +176,10 @@ def from_parquet(data: bytes) -> FoldResult:
     epochs_NX = np.array(table["epoch_prob"].to_pylist()) if "epoch_prob" in table.column_names else None
     if epochs_NX is not None:
         epochs_NX = epochs_NX.reshape(len(predictions), -1, predictions.prob_NK.shape[1]).transpose(1, 0, 2)
+    fields = {name: meta[name] for name in _FIELDS}
+    fields["curves"] = {name: tuple(values) for name, values in meta["curves"].items()}
     return FoldResult(
-        digest=meta["digest"],
-        fold_id=meta["fold_id"],
-        seed=meta["seed"],
-        predictions=predictions,
-        epochs=meta["epochs"],
-        curves={name: tuple(values) for name, values in meta["curves"].items()},
-        seconds=meta["seconds"],
-        device=meta["device"],
-        epoch_prob_ENK=epochs_NX,
-        kept=meta.get("weights", {}),
+        **fields, predictions=predictions, epoch_prob_ENK=epochs_NX, kept=meta.get("weights", {})
     )
 
 
@@ -208,11 +189,8 @@ def _sum(meta: bytes, table: pa.Table) -> bytes:
 
 
 def remove_checkpoints(scratch: Place, ledger: Ledger) -> Removed:
-    """Remove the checkpoints of worker groups whose fold is in the ledger.
-
-    Others are what a fold goes on from. On a local disk they are removed a week after the last one was
-    written.
-    """
+    """Remove the checkpoints of worker groups whose fold is in the ledger. A fold goes on from the others;
+    on a local disk they are removed a week after the last one was written."""
     removed = Removed()
     for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
         if not re.fullmatch(r"[0-9a-f]{64}", folder.name):

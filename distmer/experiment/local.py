@@ -1,5 +1,4 @@
-"""Folds and clips one after the other in this process, without Ray: for a debugger, and to compare with
-Ray."""
+"""Folds and clips one after the other in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from distmer.config import ClusterConfig, FeatureConfig
+from distmer.experiment.backend import Backend
 from distmer.experiment.run import Report
 from distmer.features.pipeline import FeatureRequest, extract, one_thread
 from distmer.features.row import FeatureRow
@@ -18,25 +18,19 @@ from distmer.training.runtime import Runtime, SingleProcess
 from distmer.training.weights import pack_fold
 from distmer.types import BadInput, FlowMap, FoldBegun, FoldFailure, FoldJob, FoldResult, OtherCode, RunError
 
+_MAPS = 64  # that are decoded at a time
 
-class LocalBackend:
-    """This process, one thing after the other."""
 
-    def starting(self, clips: int) -> str:
-        """Nothing has to start."""
-        return ""
+class LocalBackend(Backend):
+    """This process: for a debugger, and to compare with Ray."""
 
     def require(self, config: ClusterConfig) -> None:
         """BadInput where a fold is to be trained by several workers."""
         if config.workers > 1:
             raise BadInput(
-                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and"
-                " its numbers"
-                " would be others; leave --local out, or set cluster.workers_per_fold=1."
+                f"cluster.workers_per_fold={config.workers}: with --local one process trains a fold, and its"
+                " numbers would be others; leave --local out, or set cluster.workers_per_fold=1."
             )
-
-    def start(self, clips: int, *, folds: bool) -> None:
-        """This process is running already."""
 
     def extract(
         self, requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 4
@@ -51,15 +45,10 @@ class LocalBackend:
             yield FoldBegun(job.digest, job.fold.id, job.seed)
             yield attempt(job, inputs, SingleProcess(gpu=job.spec["device"] == "cuda"))
 
-    def close(self) -> None:
-        """Nothing was started."""
-
 
 def attempt(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldResult | FoldFailure:
-    """The fold, with its weights if the job wants them, or why its code raised.
-
-    Any exception of a model is a row in the failure list, never the end of a run.
-    """
+    """The fold, with its weights if the job wants them, or why its code raised. Any exception of a model is a
+    row in the failure list, never the end of a run."""
     try:
         result, fitted = fit_and_keep(job, inputs, runtime)
         if not job.keep_weights or fitted is None:
@@ -83,14 +72,10 @@ def all_maps(requests: Sequence[FeatureRequest]) -> bool:
     return all(isinstance(request.source, FlowMap) for request in requests)
 
 
-def decode_maps(
-    requests: Sequence[FeatureRequest], config: FeatureConfig, batch: int = 64
-) -> Generator[list[FeatureRow]]:
-    """Ready-made maps, decoded in this process: done before a pool of actors has begun.
-
-    Reading files that are elsewhere is mostly waiting, so several are read at once.
-    """
+def decode_maps(requests: Sequence[FeatureRequest], config: FeatureConfig) -> Generator[list[FeatureRow]]:
+    """Ready-made maps, decoded in this process: done before a pool of actors has begun. Reading files that
+    are elsewhere is mostly waiting, so several are read at once."""
     # OpenCV's number of threads is set once for all threads of the pool: each would put back another number.
     with one_thread(), ThreadPoolExecutor(8) as pool:
-        for start in range(0, len(requests), batch):
-            yield list(pool.map(lambda request: extract(request, config), requests[start : start + batch]))
+        for start in range(0, len(requests), _MAPS):
+            yield list(pool.map(lambda request: extract(request, config), requests[start : start + _MAPS]))

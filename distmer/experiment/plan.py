@@ -1,5 +1,4 @@
-"""What is to be done, before anything is: an experiment × its folds × its seeds, as a flat list of jobs with
-identities."""
+"""The plan of a run: folds × seeds as a flat list of jobs, each with its identity."""
 
 from __future__ import annotations
 
@@ -22,15 +21,13 @@ from distmer.types import BadInput, Clip, ClipFailure, Fold, FoldJob, JsonValue,
 
 _log = logging.getLogger(__name__)
 
-# Raised by hand whenever code that `distmer.code` does not list (a worker group's, say) changes results: what
-# the ledger holds then no longer answers for the new code.
+# Raised by hand when code that `distmer.code` does not list (a worker group's, say) changes results.
 RESULT_EPOCH = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A run, complete and identified: the same plan has the same digest, and the same run folder, for
-    ever."""
+    """A run, complete and identified: the same plan always has the same digest and run folder."""
 
     digest: str
     config: Config
@@ -74,11 +71,9 @@ def build_plan(
     clips = tuple(sorted((c for c in manifest.clips if c.id not in dropped), key=lambda c: c.id))
     labels = {c.id: c.label for c in clips}
     if len(set(labels.values())) < 2:
-        lost = (
-            f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}"
-            if unusable
-            else ""
-        )
+        lost = ""
+        if unusable:
+            lost = f" The first of {len(unusable)} that failed: {unusable[0].clip}: {unusable[0].reason}"
         what = f"the {len(clips)} usable clips show one class only" if clips else "not one clip can be used"
         raise BadInput(f"protocol {manifest.protocol}: {what}; there is nothing to tell apart.{lost}")
     if config.evaluation.permute_labels is not None:
@@ -86,7 +81,6 @@ def build_plan(
     folds = make_folds(clips, config.evaluation)
     jobs = fold_jobs(config, model, folds, labels, keys, config.seeds, len(manifest.classes))
     failures = (*manifest.failures, *unusable)
-    data_digest = digest_of_data(keys, labels)
     shared = shared_frames(clips, keys)
     if shared:
         one, other = shared[0]
@@ -106,20 +100,8 @@ def build_plan(
         "stamps": list(stamps),
         **_metrics(config.evaluation),
     }
-    return Plan(
-        digest(identity),
-        config,
-        model,
-        manifest,
-        clips,
-        failures,
-        labels,
-        folds,
-        jobs,
-        data_digest,
-        stamps,
-        notes or {},
-    )
+    run, data = digest(identity), digest_of_data(keys, labels)
+    return Plan(run, config, model, manifest, clips, failures, labels, folds, jobs, data, stamps, notes or {})
 
 
 def digest_of_data(keys: Mapping[str, str], labels: Mapping[str, int]) -> str:
@@ -128,8 +110,7 @@ def digest_of_data(keys: Mapping[str, str], labels: Mapping[str, int]) -> str:
 
 
 def _metrics(evaluation: EvaluationConfig) -> dict[str, JsonValue]:
-    """The metrics beside UAR and UF1, which every run has. They are in a run's results, so they are in its
-    identity, but in that of no fold."""
+    """The metrics beside UAR and UF1: a part of the identity of a run, but of no fold."""
     headline = {named.name for named in HEADLINE}
     functions = [resolve(METRIC, named) for named in evaluation.metrics]
     functions = [f for f in functions if not (f.is_own and f.name in headline)]
@@ -151,10 +132,18 @@ def fold_jobs(
     """These folds, each with every seed, as jobs with identities; seed by seed."""
     shared = shared_spec(config, model, classes)
     written = {c: canonical([c, keys[c], label]) for c, label in labels.items()}
-    parts = [_fold_part(fold, labels, written) for fold in folds]
-    keep = config.train.keep_weights
-    pairs = list(zip(folds, parts, strict=True))
-    return tuple(_job(fold, seed, *part, shared, keep) for seed in seeds for fold, part in pairs)
+
+    def without_seed(fold: Fold) -> tuple[Fold, dict[str, JsonValue], dict[str, int]]:
+        sides = {"train_clips": fold.train, "test_clips": fold.test}
+        clips = {side: digest_of_list(written[c] for c in ids) for side, ids in sides.items()}
+        return fold, {"fold": fold.id, **clips}, {c: labels[c] for c in (*fold.train, *fold.test)}
+
+    def job(seed: int, fold: Fold, own: dict[str, JsonValue], own_labels: dict[str, int]) -> FoldJob:
+        spec = {**shared, "seed": seed, **own}
+        return FoldJob(digest(_without_place(spec)), fold, seed, own_labels, spec, config.train.keep_weights)
+
+    of_folds = [without_seed(fold) for fold in folds]
+    return tuple(job(seed, *of_fold) for seed in seeds for of_fold in of_folds)
 
 
 def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str, JsonValue]:
@@ -180,39 +169,15 @@ def shared_spec(config: Config, model: ResolvedModel, classes: int) -> dict[str,
 
 
 def acting_settings(config: Config, model: ResolvedModel) -> dict[str, Any]:
-    """The configuration without the settings that do nothing here: these must not give a fold another
-    identity."""
+    """The configuration without the settings that do nothing here and so are in no fold's identity."""
     settings = acting(config.model_dump(mode="json"), lambda name: model.info.kind == "torch")
     return {"train": {}, **settings}
 
 
 def repeatable_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that the scores depend on, of `acting_settings`: without where the data, the workspace, the
-    cluster and MLflow are."""
+    """Of `acting_settings` those that scores depend on: without places, the cluster and MLflow."""
     kept = {name: value for name, value in settings.items() if name not in ("cluster", "tracking", "storage")}
     return {**kept, "data": {k: v for k, v in kept["data"].items() if k not in ("root", "roots")}}
-
-
-def _fold_part(
-    fold: Fold, labels: Mapping[str, int], written: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, int]]:
-    """What all seeds of a fold share: the digests of its clips with their content and labels, and its own
-    labels."""
-    sides = {"train_clips": fold.train, "test_clips": fold.test}
-    clips = {side: digest_of_list(written[c] for c in ids) for side, ids in sides.items()}
-    return clips, {c: labels[c] for c in (*fold.train, *fold.test)}
-
-
-def _job(
-    fold: Fold,
-    seed: int,
-    clips: Mapping[str, str],
-    labels: Mapping[str, int],
-    shared: Mapping[str, JsonValue],
-    keep_weights: bool,
-) -> FoldJob:
-    spec = {**shared, "seed": seed, "fold": fold.id, **clips}
-    return FoldJob(digest(_without_place(spec)), fold, seed, labels, spec, keep_weights)
 
 
 def _without_place(spec: Mapping[str, JsonValue]) -> dict[str, Any]:
@@ -233,13 +198,11 @@ def shared_frames(clips: Sequence[Clip], keys: Mapping[str, str]) -> list[tuple[
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:
-    stamps: list[str] = []
-    if config.train.selection == "oracle" and model.info.kind == "torch":
-        stamps.append(f"oracle:{config.train.oracle}")
-    if config.evaluation.permute_labels is not None:
-        stamps.append("labels-permuted")
-    if mismatches(manifest):
-        stamps.append("counts-mismatch")
-    if manifest.changed:
-        stamps.append("lock-mismatch")
-    return tuple(stamps)
+    oracle = config.train.selection == "oracle" and model.info.kind == "torch"
+    stamps = {
+        f"oracle:{config.train.oracle}": oracle,
+        "labels-permuted": config.evaluation.permute_labels is not None,
+        "counts-mismatch": bool(mismatches(manifest)),
+        "lock-mismatch": bool(manifest.changed),
+    }
+    return tuple(stamp for stamp, holds in stamps.items() if holds)

@@ -31,10 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Where the clips' features are: ``keys`` by clip id, clips still ``missing``, clips that have failed.
-
-    ``implausible``: whether a pair of frames that cannot be one is noted, or counts as failed.
-    """
+    """Where the clips' features are: ``keys`` by clip id; clips still ``missing``; clips that have failed."""
 
     store: FeatureStore
     keys: dict[str, str]
@@ -64,8 +61,8 @@ class Features:
         return Inputs(features.clip_ids, model.inputs, normalisation_of(features.unit, config), x_NCHW)
 
     def motion(self, clip_ids: Sequence[str]) -> dict[str, float]:
-        """Clip id → how far the face moves from onset to apex, px: the mean length of the stored flow. Empty
-        for published maps, which have lost their scale; without clips whose features are not stored."""
+        """Clip id → how far the face moves from onset to apex: the mean length of the stored flow, px. Clips
+        without stored features are left out, and so are published maps, which have lost their scale."""
         if self.store.unit != "px":
             return {}
         stored = self.stored
@@ -103,19 +100,17 @@ def locate(
         try_methods(config)
     store = FeatureStore(place, config, unit)
     frames = frames or hash_frames(manifest.clips, place, config)
-    outcomes = [_key_or_reason(clip, config, frames) for clip in manifest.clips]
-    keys = {clip.id: key for clip, (key, _) in zip(manifest.clips, outcomes, strict=True) if key}
-    unreadable = [
-        ClipFailure(clip.id, f"{clip.where}: {why}")
-        for clip, (key, why) in zip(manifest.clips, outcomes, strict=True)
-        if not key
-    ]
+    keys: dict[str, str] = {}
+    unreadable: list[ClipFailure] = []
+    for clip in manifest.clips:
+        try:
+            keys[clip.id] = clip_key(clip.source, config, frames.digest)
+        except ClipError as error:
+            unreadable.append(ClipFailure(clip.id, str(error)))
     known = {key for key, row in store.index.items() if row.status == "ok" or not retry_failed}
     missing = tuple(clip for clip in manifest.clips if clip.id in keys and keys[clip.id] not in known)
-    there = [
-        (clip.id, keys[clip.id]) for clip in manifest.clips if clip.id in keys and keys[clip.id] in known
-    ]
-    failures = (*unreadable, *_named(_failed(store, there, implausible), manifest))
+    there = [(clip, key) for clip, key in keys.items() if key in known]
+    failures = tuple(_named([*unreadable, *_failed(store, there, implausible)], manifest))
     return Features(store, keys, missing, failures, implausible)
 
 
@@ -127,8 +122,8 @@ def extract_missing(
     observers: Sequence[Observer],
 ) -> Features:
     """Extract what is missing, storing batch after batch; then make few parts of many small ones."""
-    total, done, failed = len(features.keys), len(features.keys) - len(features.missing), 0
-    cached = done
+    total, failed = len(features.keys), 0
+    cached = done = total - len(features.missing)
     observe = Observers(observers)
 
     def report_progress() -> None:
@@ -199,9 +194,8 @@ def _store(store: FeatureStore, rows: list[FeatureRow]) -> None:
         store.write(rows)
     except OSError as error:
         raise RunError(
-            f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is"
-            " stored is"
-            " kept. Fix the cause (free space, permissions) and run again."
+            f"{store.folder}: the feature store cannot be written ({error.strerror or error}); what is stored"
+            " is kept. Fix the cause (free space, permissions) and run again."
         ) from error
 
 
@@ -213,13 +207,6 @@ def _compact(store: FeatureStore) -> None:
             "%s: its small parts cannot be merged (%s); the features are all there, and the run goes on."
         )
         log.warning(message, store.folder, error)
-
-
-def _key_or_reason(clip: Clip, config: FeatureConfig, frames: Frames) -> tuple[str, str]:
-    try:
-        return clip_key(clip.source, config, frames.digest), ""
-    except ClipError as error:
-        return "", str(error)
 
 
 def _named(failures: Sequence[ClipFailure], manifest: Manifest) -> list[ClipFailure]:

@@ -1,4 +1,4 @@
-"""Features of a few clips in processes of this machine: begun in a second, where Ray's actors take ten."""
+"""Features of a few clips in processes of this machine, which start in a second; Ray's actors take ten."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ FEW = 100  # clips: two processes are done with so many when Ray's actors have b
 
 
 def stays_here(clips: int, cluster: ClusterConfig, environ: Mapping[str, str]) -> bool:
-    """Whether so many clips are extracted by processes of this machine: they are few, and no cluster is
-    named."""
-    return clips < FEW and (cluster.address or environ.get("RAY_ADDRESS")) in (None, "", "local")
+    """Whether processes of this machine extract so many clips: they are few, and no cluster is named."""
+    return clips < FEW and cluster.named(environ) is None
 
 
 def workers_for(clips: int, cluster: ClusterConfig) -> int:
@@ -107,7 +106,7 @@ class _Worker:
         return FeatureRow(request.clip_id, "", unit_of(request.source), "failed", error=failure)
 
     def end(self) -> None:
-        """Whatever it is doing. It cannot be used again."""
+        """End the process, whatever it is doing. It cannot be used again."""
         with self._lock:
             self._ended = True
             process = self._process

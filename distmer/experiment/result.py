@@ -19,7 +19,7 @@ from distmer.features.plausible import doubt_in
 from distmer.models import parameters
 from distmer.types import FoldFailure, FoldJob, FoldResult, JsonValue, Predictions
 
-# The keys of `Summary.to_json` that are there, as null, where nothing was scored.
+# The keys of `Summary.to_json` that are null where nothing was scored.
 _SCORES = ("uar", "uar_ci", "uf1", "uf1_ci", "uar_foldmean", "uf1_foldmean")
 _SCORES += ("floors", "per_dataset", "confusion")
 MIXED_DEVICES = "mixed-devices"
@@ -81,8 +81,7 @@ def _counted(plan: Plan) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RunResult(Scored):
-    """A run's end. ``only``: the ids of the folds that were asked for, where it was not all of them.
-    ``audit``: its verdict, where it has been audited.
+    """A run's end. ``only``: the ids of the folds that were asked for, if not all. ``audit``: its verdict.
 
     ``status`` is complete; some-folds (all that were asked for are done, and others are not); partial (folds
     failed or were not reached); or failed (no fold at all).
@@ -100,12 +99,12 @@ class RunResult(Scored):
 
     @property
     def missing(self) -> int:
-        """Folds that were asked for and are neither finished nor failed: the run was stopped before them."""
+        """Folds that were asked for and were not reached."""
         return sum(self._asked(job) for job in self._open)
 
     @property
     def stopped(self) -> bool:
-        """It did not come to its end: somebody stopped it."""
+        """Whether somebody stopped it before its end."""
         return self.missing > 0
 
     @property
@@ -152,8 +151,7 @@ class RunResult(Scored):
 
 
 def mixed_devices(folds: Sequence[FoldResult]) -> tuple[str, ...]:
-    """The stamp of a score whose folds were trained on several kinds of device: a GPU is another type of
-    machine."""
+    """The stamp of a score whose folds were trained on several kinds of device."""
     return (MIXED_DEVICES,) if len({fold.device for fold in folds}) > 1 else ()
 
 
@@ -174,8 +172,7 @@ def conclude(
     only: Collection[str] = (),
     audit: Audit | None = None,
 ) -> RunResult:
-    """Gather folds (in any order) into the run's result, in the plan's order. For ``only`` and ``audit`` see
-    `RunResult`."""
+    """The run's result from its folds, in any order. For ``only`` and ``audit`` see `RunResult`."""
     by_digest = {fold.digest: fold for fold in folds}
     ordered = tuple(by_digest[job.digest] for job in plan.jobs if job.digest in by_digest)
     if plan.selection == "oracle:global_epoch":
@@ -195,8 +192,7 @@ def conclude(
 
 
 def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldResult, ...]:
-    """The oracle that much published work is: one epoch for all folds of a seed, chosen by the pooled UAR on
-    the test folds."""
+    """The oracle of much published work: for all folds of a seed the epoch with the best pooled test UAR."""
     chosen: dict[str, FoldResult] = {}
     for seed in {fold.seed for fold in folds}:
         of_seed = [fold for fold in folds if fold.seed == seed]

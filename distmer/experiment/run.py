@@ -11,16 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from distmer.experiment.audit import Audit
-from distmer.experiment.events import (
-    FoldFailed,
-    FoldFinished,
-    FoldStarted,
-    Observer,
-    Observers,
-    RunEnded,
-    RunStarted,
-    Step,
-)
+from distmer.experiment.events import FoldFinished, Observer, Observers, RunEnded, RunStarted, Step
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.result import RunResult, conclude
@@ -46,12 +37,11 @@ def run(
     audit: Audit | None = None,
 ) -> RunResult:
     """Train what the ledger lacks (of ``only`` these folds, if any are named), and ``keep`` the result.
-    ``audit`` is the verdict on the plan, if there is one. A fold whose weights are wanted, and that is in the
-    ledger without them, is trained again; what it has answered stays as it is.
+    ``audit`` is the verdict on the plan, if there is one. A fold that is in the ledger without the weights
+    that are wanted is trained again for them; its predictions stay as they are.
 
-    Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers are told of
-    everything, and last of the end, when the result is kept: a user who stops us may not wait for a tracker.
-    BadInput for a fold that is none.
+    Ctrl-C ends the run cleanly: what is finished is kept, the result is partial. Observers hear of the end
+    when the result is kept, because a user who stops us may not wait for a tracker. BadInput: unknown fold.
     """
     started = time.perf_counter()
     ids = {fold.id: fold for fold in plan.folds}
@@ -78,9 +68,9 @@ def run(
                     notify(FoldFinished(kept, cached=False))
                 case FoldFailure():
                     failures.append(report)
-                    notify(FoldFailed(report))
+                    notify(report)
                 case FoldBegun():
-                    notify(FoldStarted(report))
+                    notify(report)
     except KeyboardInterrupt:
         _log.warning(
             "Stopped: %d of %d folds are finished and kept; the same command goes on from there.",
@@ -124,9 +114,7 @@ def train_jobs(
     what: str,
 ) -> tuple[dict[str, FoldResult], list[FoldFailure]]:
     """Folds that are not one run, by digest, and those that failed: what the ledger lacks is trained.
-
-    ``what`` names them on the progress display. Ctrl-C is passed on; what is finished is kept.
-    """
+    ``what`` names them on the progress display. Ctrl-C is passed on; what is finished is kept."""
     unique = {job.digest: job for job in jobs}
     found = ledger.known(unique)
     missing = [job for digest, job in unique.items() if digest not in found]

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
+from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted, Step
 from distmer.storage import Place, write
-from distmer.types import JsonValue, RunError
+from distmer.types import FoldBegun, FoldFailure, JsonValue, RunError
 
 _log = logging.getLogger(__name__)
 
@@ -101,15 +101,15 @@ def event_json(event: Event) -> dict[str, JsonValue]:
             "seconds": round(fold.seconds, 3),
             "device": fold.device,
         }
-    if isinstance(event, FoldStarted):
+    if isinstance(event, FoldBegun):
         return {
             "event": "fold_started",
-            "fold": event.fold.fold_id,
-            "seed": event.fold.seed,
-            "digest": event.fold.digest,
+            "fold": event.fold_id,
+            "seed": event.seed,
+            "digest": event.digest,
         }
-    if isinstance(event, FoldFailed):
-        return {"event": "fold_failed", **asdict(event.failure)}
+    if isinstance(event, FoldFailure):
+        return {"event": "fold_failed", **asdict(event)}
     assert isinstance(event, RunEnded)
     result = event.result
     done = {"folds": len(result.folds), "failed": len(result.failures), "missing": result.missing}

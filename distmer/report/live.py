@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from rich.console import Console
 
-from distmer.experiment.events import Event, FoldFailed, FoldFinished, FoldStarted, RunEnded, RunStarted, Step
+from distmer.experiment.events import Event, FoldFinished, RunEnded, RunStarted, Step
 from distmer.report.bar import bar_for, time_left
 from distmer.report.tables import clock
-from distmer.types import IntArray
+from distmer.types import FoldBegun, FoldFailure, IntArray
 
 _FEW = 12  # folds: each has a line of its own
 _REASONS = 3  # failures shown at once; the others are counted, and listed at the end
@@ -40,11 +40,11 @@ class LiveProgress:
                 self._step(event)
             case RunStarted():
                 self._run_started(event)
-            case FoldStarted():
+            case FoldBegun():
                 self._fold_started(event)
             case FoldFinished():
                 self._fold_finished(event)
-            case FoldFailed():
+            case FoldFailure():
                 self._fold_failed(event)
             case RunEnded():
                 self._run_ended(event)
@@ -86,8 +86,8 @@ class LiveProgress:
         )
         self._begin("folds", wanted)
 
-    def _fold_started(self, event: FoldStarted) -> None:
-        self._running.add(event.fold.digest)
+    def _fold_started(self, fold: FoldBegun) -> None:
+        self._running.add(fold.digest)
         self._show()
 
     def _fold_finished(self, event: FoldFinished) -> None:
@@ -99,8 +99,7 @@ class LiveProgress:
         if not event.cached or self.bar.is_live:
             self._show(at_once=self._total <= _FEW)
 
-    def _fold_failed(self, event: FoldFailed) -> None:
-        failure = event.failure
+    def _fold_failed(self, failure: FoldFailure) -> None:
         self._running.discard(failure.digest)
         self._counts.update(("ended", "fresh", "failed"))
         if self._counts["failed"] <= _REASONS:

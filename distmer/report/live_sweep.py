@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Step
+from distmer.experiment.events import FoldFinished, Step
 from distmer.report.bar import time_left
 from distmer.report.live import LiveProgress
-from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialBegan, TrialEnded
+from distmer.sweep.events import SearchEnded, SweepEnded, SweepEvent, SweepStarted, TrialEnded
 from distmer.sweep.plan import SweepPlan
+from distmer.sweep.workers import Proposed
+from distmer.types import FoldBegun, FoldFailure
 
 _REASONS = 3  # failures shown at once; the others are counted
 
@@ -49,20 +51,20 @@ class SweepProgress:
             case SweepStarted():
                 self._begin(event)
                 return
-            case TrialBegan():
+            case Proposed():
                 self._states["running"] += 1
             case TrialEnded():
                 self._trial_ended(event)
             case SearchEnded():
                 self._search_ended(event)
-            case FoldStarted():
-                self._running.add(event.fold.digest)
+            case FoldBegun():
+                self._running.add(event.digest)
             case FoldFinished():
                 self._folds["cached" if event.cached else "trained"] += 1
                 self._first = self._first or self._bar.now()
                 self._running.discard(event.result.digest)
-            case FoldFailed():
-                self._running.discard(event.failure.digest)
+            case FoldFailure():
+                self._running.discard(event.digest)
             case SweepEnded():
                 self.close()
                 return

@@ -29,7 +29,8 @@ def page_of(folder: Place) -> str:
     return run_page(kept)
 
 
-def write_page(folder: Place) -> Place:
-    """Write the page into its folder, and return its place."""
-    write(folder / NAME, page_of(folder).encode())
-    return folder / NAME
+def write_page(folder: Place, output: Place | None = None) -> Place:
+    """Write the page into its folder, or to ``output``, and return its place."""
+    page, where = page_of(folder), output or folder / NAME
+    write(where, page.encode())
+    return where

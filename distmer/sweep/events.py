@@ -1,14 +1,15 @@
-"""What happens during a sweep, as values; folds begin and end as in a run."""
+"""What happens during a sweep, as values. Trials begin as `Proposed`; folds begin and end as in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted
+from distmer.experiment.events import FoldFinished
 from distmer.sweep.plan import RungScore, SweepPlan, Trial
 from distmer.sweep.result import Outcome, SweepResult
-from distmer.sweep.space import Setting
+from distmer.sweep.workers import Proposed
+from distmer.types import FoldBegun, FoldFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +19,6 @@ class SweepStarted:
     plan: SweepPlan
     folder: str
     recorded: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrialBegan:
-    """A searcher has proposed a setting."""
-
-    search: str
-    index: int
-    setting: Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +56,13 @@ class SweepEnded:
 
 SweepEvent = (
     SweepStarted
-    | TrialBegan
+    | Proposed
     | TrialReported
     | TrialEnded
     | SearchEnded
-    | FoldStarted
+    | FoldBegun
     | FoldFinished
-    | FoldFailed
+    | FoldFailure
     | SweepEnded
 )
 SweepObserver = Callable[[SweepEvent], None]

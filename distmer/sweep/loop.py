@@ -1,11 +1,8 @@
-"""Running a sweep: trials propose settings, rungs become folds, scores go back, and a choice is refitted and
-scored.
+"""The loop of a sweep: settings are proposed, rungs become folds, scores go back, a choice is refitted.
 
-Two things are kept apart. Folds train in any order, as many at once as there is room. Reports reach a
-search's searcher and scheduler in one order only, whatever trained first: the trial that has reported least
-comes first, the older of equals. So what a sweep finds follows from its configuration alone, on one core or
-on a thousand, and a sweep that was killed comes to the same choice by being run again: the ledger has its
-folds, and nothing else need be kept.
+Folds train in any order, as many at once as there is room. Reports reach a search's searcher and scheduler in
+one order only: first the trial that has reported least, of equals the older one. So a sweep finds the same on
+one core and on a thousand, and a killed sweep is run again: the ledger has its folds.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from typing import Any
 
 from distmer.config import Config
 from distmer.digests import digest
-from distmer.experiment.events import FoldFailed, FoldFinished, FoldStarted, Observers
+from distmer.experiment.events import FoldFinished, Observers
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.run import Report
 from distmer.models import ResolvedModel
@@ -29,14 +26,13 @@ from distmer.sweep.events import (
     SweepEnded,
     SweepObserver,
     SweepStarted,
-    TrialBegan,
     TrialEnded,
     TrialReported,
 )
 from distmer.sweep.plan import RungScore, Search, SweepPlan, Trial
-from distmer.sweep.result import Outcome, SweepCounts, SweepResult, conclude_sweep
+from distmer.sweep.result import Outcome, SweepResult, conclude_sweep
 from distmer.sweep.space import Setting
-from distmer.sweep.workers import Decision, Proposed, Tuner, WentOn, Workers
+from distmer.sweep.workers import Decision, Ended, Proposed, Tuner, Workers
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldBegun, FoldFailure, FoldJob, FoldResult, RunError
 
@@ -44,8 +40,6 @@ _log = logging.getLogger(__name__)
 
 _TABLES = 4  # input tables kept for trials to come: a searched feature setting has one each
 _LULL = 0.02  # seconds
-
-
 InputsOf = Callable[[Config, ResolvedModel], Inputs]
 
 
@@ -80,8 +74,7 @@ class _SearchRun:
         return trial
 
     def turn(self) -> _Running | None:
-        """The trial whose report is due, once it is ready; None while a decision, a proposal or the report is
-        awaited."""
+        """The trial whose report is due; None while a decision, a proposal or that report is awaited."""
         vacant = len(self.live) < self._places and self._left > 0
         if self.asked_about is not None or vacant or not self.live:
             return None
@@ -99,9 +92,9 @@ class _SearchRun:
 
 
 class Sweep:
-    """The loop over a plan. ``connect`` is called when the first trial or training needs it; ``at_once``:
-    searches under way at the same time, which changes no result; ``keep`` is called with each event, before
-    the observers hear of it."""
+    """The loop over a plan. ``connect`` is called when the first trial or training needs it. ``at_once``:
+    searches under way at the same time; it changes no result. ``keep`` gets each event before the observers.
+    """
 
     def __init__(
         self,
@@ -115,7 +108,8 @@ class Sweep:
     ) -> None:
         self._plan, self._connect, self._ledger = plan, connect, ledger
         self._inputs, self._observers, self._at_once, self._keep = inputs, Observers(observers), at_once, keep
-        self._counts = SweepCounts()
+        self._outcomes: dict[str, Outcome] = {}
+        self._trained = 0
         self._waiting = list(reversed(plan.searches))
         self._running: dict[str, _SearchRun] = {}
         # a heap: refits first, then searches in their order
@@ -124,20 +118,17 @@ class Sweep:
         self._asked: set[str] = set()  # digests of trainings ordered and not ended
         self._done: dict[str, FoldResult | FoldFailure] = {}
         self._tables: dict[str, Any] = {}
-        self._refits: dict[str, FoldJob] = {}
+        self._refits: list[str] = []  # digests
         self._moved_at = time.monotonic()
 
     def run(self, recorded: Mapping[str, Outcome], folder: str, earlier: float | None = None) -> SweepResult:
         """Search what is not ``recorded`` from an earlier run, refit every choice. Ctrl-C keeps what is
-        finished.
-
-        ``earlier``: the seconds that an earlier run took; they stay where this one finds nothing to train.
-        """
+        finished. ``earlier``: the seconds of an earlier run, which stay if this one trains nothing."""
         started = time.perf_counter()
         self._tell(SweepStarted(self._plan, folder, len(recorded)))
         try:
-            for search_id in list(recorded):
-                self._conclude(recorded[search_id], recorded=True)
+            for outcome in recorded.values():
+                self._conclude(outcome, recorded=True)
             self._waiting = [search for search in self._waiting if search.id not in recorded]
             # a sweep that is all in its records and the ledger starts nothing
             if self._waiting or self._asked:
@@ -147,8 +138,9 @@ class Sweep:
                 self._step()
         except KeyboardInterrupt:
             _log.warning("Stopped: every finished training is kept; the same command goes on from there.")
-        spent = time.perf_counter() - started if self._counts.trained or earlier is None else earlier
-        result = conclude_sweep(self._plan, self._counts, spent, folder)
+        spent = time.perf_counter() - started if self._trained or earlier is None else earlier
+        refits = [self._done[digest] for digest in self._refits if digest in self._done]
+        result = conclude_sweep(self._plan, self._outcomes, refits, self._trained, spent, folder)
         self._tell(SweepEnded(result))
         return result
 
@@ -177,10 +169,9 @@ class Sweep:
         patience = self._plan.base.config.cluster.patience
         if not self._asked and time.monotonic() - self._moved_at > patience:
             raise RunError(
-                f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find"
-                " no room (see `ray status`; lower"
-                " sweep.concurrent or cluster.in_flight); finished trainings are kept: give the same"
-                " command again."
+                f"nothing trains and Ray Tune has said nothing for {patience:.0f} s: its trials may find no"
+                " room (see `ray status`; lower sweep.concurrent or cluster.in_flight); finished trainings"
+                " are kept: give the same command again."
             )
 
     def _decided(self, decision: Decision) -> None:
@@ -188,21 +179,17 @@ class Sweep:
         if running is None:
             return  # of a search that is over
         if isinstance(decision, Proposed):
-            trial = running.propose(decision.index, decision.setting)
-            self._tell(TrialBegan(decision.search, decision.index, decision.setting))
-            self._order_rung(running, trial)
+            self._tell(decision)
+            self._order_rung(running, running.propose(decision.index, decision.setting))
+        elif (trial := running.live.get(decision.index)) is None:
             return
-        trial = running.live.get(decision.index)
-        if trial is None:
-            return
-        if isinstance(decision, WentOn):
-            if running.asked_about != trial.index or decision.budget != trial.scores[-1].budget:
-                return  # a driver that was lost and started again repeats its reports
+        elif isinstance(decision, Ended):
+            self._end(running, trial, lost=decision.lost)
+        # a driver that was lost and started again repeats its reports
+        elif running.asked_about == trial.index and decision.budget == trial.scores[-1].budget:
             running.asked_about = None
             trial.rung, trial.clock, trial.report = trial.rung + 1, trial.clock + 1, None
             self._order_rung(running, trial)
-            return
-        self._end(running, trial, lost=decision.lost)
 
     def _order_rung(self, running: _SearchRun, trial: _Running) -> None:
         try:
@@ -229,13 +216,8 @@ class Sweep:
 
     def _table(self, setting: Setting) -> Any:
         config, model = self._plan.space.config(setting)
-        parts = [
-            config.features.model_dump(mode="json"),
-            config.inputs.model_dump(mode="json"),
-            list(model.inputs),
-            model.size,
-        ]
-        key = digest(parts)
+        sections = config.model_dump(mode="json", include={"features", "inputs"})
+        key = digest([sections, list(model.inputs), model.size])
         if key not in self._tables:
             if len(self._tables) >= _TABLES:
                 del self._tables[next(iter(self._tables))]
@@ -244,17 +226,16 @@ class Sweep:
 
     def _arrived(self, report: Report) -> None:
         if isinstance(report, FoldBegun):
-            self._tell(FoldStarted(report))
+            self._tell(report)
             return
-        if isinstance(report, FoldResult):
-            self._ledger.put(report)
-            self._counts.trained += 1
         self._asked.discard(report.digest)
         self._done[report.digest] = report
-        self._tell(
-            FoldFinished(report, cached=False) if isinstance(report, FoldResult) else FoldFailed(report)
-        )
-        self._gather_refits()
+        if isinstance(report, FoldResult):
+            self._ledger.put(report)
+            self._trained += 1
+            self._tell(FoldFinished(report, cached=False))
+        else:
+            self._tell(report)
 
     def _advance(self, running: _SearchRun) -> None:
         for trial in running.live.values():
@@ -268,12 +249,11 @@ class Sweep:
                 self._conclude(Outcome(running.search, trials, self._plan.choose(trials)), recorded=False)
             return
         running.asked_about, running.clock = trial.index, trial.clock
-        if isinstance(trial.report, RungScore):
-            trial.scores.append(trial.report)
-            self._tell(TrialReported(running.search.id, trial.index, trial.report))
-        self._tuner.deliver(
-            running.search.id, trial.index, trial.report if isinstance(trial.report, RungScore) else None
-        )
+        score = trial.report if isinstance(trial.report, RungScore) else None
+        if score is not None:
+            trial.scores.append(score)
+            self._tell(TrialReported(running.search.id, trial.index, score))
+        self._tuner.deliver(running.search.id, trial.index, score)
 
     def _score(self, search: Search, trial: _Running) -> RungScore | FoldFailure:
         ended = [self._done[job.digest] for job in trial.jobs]
@@ -281,61 +261,49 @@ class Sweep:
         if rung.epochs is not None:
             ended = ended[-len(rung.folds) :]  # every rung of epochs trains all its folds anew
         failure = next((report for report in ended if isinstance(report, FoldFailure)), None)
-        if failure is not None:
-            return failure
-        return self._plan.validation(
-            [report for report in ended if isinstance(report, FoldResult)], rung.budget
-        )
+        return failure or self._plan.validation(_finished(ended), rung.budget)
 
     def _end(self, running: _SearchRun, trial: _Running, *, lost: bool) -> None:
         running.asked_about = None if running.asked_about == trial.index else running.asked_about
         del running.live[trial.index]
-        gone = (
-            FoldFailure(
-                "", "", 0, "the process of the trial was lost, and its retries are used up", lost=True
-            )
-            if lost
-            else None
-        )
-        failure = trial.report if isinstance(trial.report, FoldFailure) else gone
+        failure = trial.report if isinstance(trial.report, FoldFailure) else None
+        if failure is None and lost:
+            why = "the process of the trial was lost, and its retries are used up"
+            failure = FoldFailure("", "", 0, why, lost=True)
         last = trial.rung == len(running.search.rungs) - 1
-        ended = [self._done[job.digest] for job in trial.jobs if job.digest in self._done]
+        folds = _finished([self._done[job.digest] for job in trial.jobs if job.digest in self._done])
         kept = Trial(
             search=running.search.id,
             index=trial.index,
             setting=trial.setting,
             state="failed" if failure else "complete" if last else "stopped",
             rungs=tuple(trial.scores),
-            folds=tuple(report.digest for report in ended if isinstance(report, FoldResult)),
-            epochs=sum(report.epochs for report in ended if isinstance(report, FoldResult)),
+            folds=tuple(fold.digest for fold in folds),
+            epochs=sum(fold.epochs for fold in folds),
             reason=f"fold {failure.fold_id}: {failure.reason}".removeprefix("fold : ") if failure else "",
             lost=failure is not None and failure.lost,
         )
-        interval = None
-        if running.is_best(kept, self._plan.sweep.metric):
-            folds = [report for report in ended if isinstance(report, FoldResult)]
-            interval = self._plan.interval(folds[-running.search.trainings :])
+        best = running.is_best(kept, self._plan.sweep.metric)
+        interval = self._plan.interval(folds[-running.search.trainings :]) if best else None
         running.trials.append(kept)
         self._tell(TrialEnded(kept, interval))
 
     def _conclude(self, outcome: Outcome, *, recorded: bool) -> None:
-        """A search is over: say so, and have its choice refitted on the subjects it is to be scored on."""
-        self._counts.outcomes[outcome.search.id] = outcome
+        """A search is over: say so, and have its choice refitted on its outer folds."""
+        self._outcomes[outcome.search.id] = outcome
         self._tell(SearchEnded(outcome, recorded))
         for done in {fold for trial in outcome.trials for fold in trial.folds} & self._done.keys():
             del self._done[done]  # in the ledger, should it be asked for again; here it would only add up
         if outcome.chosen is None:
             return
         for job in self._plan.refits(outcome.search, outcome.chosen.setting):
-            self._refits[job.digest] = job
+            self._refits.append(job.digest)
             self._order(job, outcome.chosen.setting, 0)
-        self._gather_refits()
-
-    def _gather_refits(self) -> None:
-        for key in [key for key in self._refits if key in self._done]:
-            del self._refits[key]
-            self._counts.refits[key] = self._done[key]
 
     def _tell(self, event: Any) -> None:
         self._keep(event)  # the sweep's own work, which must not fail in silence
         self._observers(event)
+
+
+def _finished(reports: Sequence[FoldResult | FoldFailure]) -> list[FoldResult]:
+    return [report for report in reports if isinstance(report, FoldResult)]

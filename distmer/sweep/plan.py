@@ -1,10 +1,9 @@
-"""A sweep before it runs, and what came of it: who searches on which subjects, what a trial is scored on,
-which setting is chosen.
+"""The plan of a sweep: who searches on which subjects, what a trial is scored on, which setting is chosen.
 
-`nested`: one search an outer fold, on that fold's training subjects alone; its choice is refitted on them and
-scored once on the subjects it has never seen. `flat`: one search whose trials are scored on the inner folds
-of all outer folds: every subject has a say in the choice. `oracle`: one search on the test folds themselves.
-The last two are stamped, and never a headline.
+`nested`: one search for each outer fold, on its training subjects alone; the choice is refitted on them and
+scored once on the held-out subjects. `flat`: one search whose trials are scored on the inner folds of all
+outer folds, so every subject has a say in the choice. `oracle`: one search on the test folds themselves. The
+last two are stamped.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from distmer.evaluation.metrics import scores
 from distmer.evaluation.stats import bootstrap
 from distmer.experiment.plan import Plan, digest_of_data, fold_jobs
 from distmer.functions import of_training
-from distmer.models import resolve
+from distmer.models import ResolvedModel, resolve
 from distmer.sweep.space import SEARCHABLE, Setting, Space, SweepConfig
 from distmer.types import Fold, FoldJob, FoldResult, JsonValue, Predictions
 
@@ -30,7 +29,7 @@ State = Literal["complete", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """What a trial does before it reports again. ``budget``: folds, or epochs, behind it by then."""
+    """What a trial trains before its next report. ``budget``: the folds, or epochs, that it has then done."""
 
     budget: int
     folds: tuple[Fold, ...]
@@ -39,7 +38,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One searcher's world. ``outer``: the folds its choice is refitted and scored on."""
+    """What one searcher works on. ``outer``: the folds on which its choice is refitted and scored."""
 
     id: str
     rungs: tuple[Rung, ...]
@@ -52,7 +51,7 @@ class Search:
 
     @property
     def most(self) -> int:
-        """Trainings of a trial that nobody stops; every rung of epochs trains its folds anew."""
+        """Trainings of a trial that is not stopped; every rung of epochs trains its folds anew."""
         return sum(len(rung.folds) for rung in self.rungs)
 
 
@@ -67,8 +66,7 @@ class RungScore:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting, tried: ``complete`` through every rung, ``stopped`` by the scheduler, or ``failed`` for a
-    reason."""
+    """One setting, tried: ``complete`` (every rung), ``stopped`` by the scheduler, or ``failed``."""
 
     search: str
     index: int
@@ -82,13 +80,8 @@ class Trial:
 
     @classmethod
     def of_json(cls, tree: Mapping[str, JsonValue]) -> Trial:
-        return cls(
-            **{
-                **tree,
-                "rungs": tuple(RungScore(**rung) for rung in tree["rungs"]),
-                "folds": tuple(tree["folds"]),
-            }
-        )
+        rungs = tuple(RungScore(**rung) for rung in tree["rungs"])
+        return cls(**{**tree, "rungs": rungs, "folds": tuple(tree["folds"])})
 
     def to_json(self) -> dict[str, JsonValue]:
         return asdict(self)
@@ -116,21 +109,18 @@ class SweepPlan:
     @property
     def stamps(self) -> tuple[str, ...]:
         """What a reader of the outer score must know."""
-        own = {"nested": (), "flat": ("selection-optimistic",), "oracle": ("oracle:setting",)}[
-            self.sweep.mode
-        ]
-        return (*own, *self.base.stamps)
+        of_mode = {"nested": (), "flat": ("selection-optimistic",), "oracle": ("oracle:setting",)}
+        return (*of_mode[self.sweep.mode], *self.base.stamps)
 
     @property
     def settings(self) -> dict[str, JsonValue]:
-        """The configuration that the same sweep can be made from again: as given, for what was left out may
-        be no option of the mode."""
+        """A configuration that gives the same sweep again. Its section is as given, because what was left out
+        may be no option of the mode."""
         return {**self.space.acting(), "sweep": self.sweep.model_dump(mode="json", exclude_unset=True)}
 
     @property
     def data_by_features(self) -> dict[str, str]:
-        """The digest of the clips with their content and labels, by that of the searched settings of their
-        features (see `features_of`)."""
+        """The digest of the clips, their content and labels, for each of `features_of` a setting."""
         labels = self.base.labels
         return {
             features_of(setting): digest_of_data(self._keys(self.space.config(setting)[0]), labels)
@@ -143,31 +133,23 @@ class SweepPlan:
         return self.sweep.wanted * sum(search.most for search in self.searches)
 
     def jobs(self, setting: Setting, rung: Rung) -> tuple[FoldJob, ...]:
-        """A trial's trainings for a rung, with the first of the seeds. BadInput where the setting cannot
-        be."""
+        """A trial's trainings for a rung, with the first seed. BadInput where the setting cannot be."""
         config, model = self.space.config(setting)
         if rung.epochs is not None:
-            config = config.model_copy(
-                update={"train": config.train.model_copy(update={"epochs": rung.epochs})}
-            )
-        classes = len(self.base.classes)
-        return fold_jobs(
-            config, model, rung.folds, self.base.labels, self._keys(config), config.seeds[:1], classes
-        )
+            train = config.train.model_copy(update={"epochs": rung.epochs})
+            config = config.model_copy(update={"train": train})
+        return self._jobs(config, model, rung.folds, config.seeds[:1])
 
     def refits(self, search: Search, setting: Setting) -> tuple[FoldJob, ...]:
-        """The chosen setting on a search's outer folds, with every seed: the same jobs as of a run of that
-        configuration."""
+        """The chosen setting on a search's outer folds, with every seed: the same jobs as of a run."""
         config, model = self.space.config(setting)
-        return fold_jobs(
-            config,
-            model,
-            search.outer,
-            self.base.labels,
-            self._keys(config),
-            config.seeds,
-            len(self.base.classes),
-        )
+        return self._jobs(config, model, search.outer, config.seeds)
+
+    def _jobs(
+        self, config: Config, model: ResolvedModel, folds: Sequence[Fold], seeds: Sequence[int]
+    ) -> tuple[FoldJob, ...]:
+        labels, classes = self.base.labels, len(self.base.classes)
+        return fold_jobs(config, model, folds, labels, self._keys(config), seeds, classes)
 
     def _keys(self, config: Config) -> Mapping[str, str]:
         return self.keys[feature_digest(config.features)]
@@ -180,7 +162,7 @@ class SweepPlan:
 
     def interval(self, folds: Sequence[FoldResult]) -> tuple[float, float] | None:
         """The 95 % interval of a trial's validation score over the subjects of its folds; None for fewer than
-        two of them. From 500 resamples: it is shown while the sweep is under way, and kept nowhere."""
+        two subjects. It is for the progress display, so 500 resamples are enough."""
         pooled = Predictions.concat([fold.predictions for fold in folds])
         if len(set(pooled.subjects)) < 2:
             return None
@@ -188,12 +170,10 @@ class SweepPlan:
         return ends.lo, ends.hi
 
     def choose(self, trials: Sequence[Trial]) -> Trial | None:
-        """The trial of best validation score among those that went through every rung; the first of equals.
-        None if none did."""
+        """The complete trial with the best validation score, the first of equals, if any is complete."""
         whole = [trial for trial in trials if trial.state == "complete"]
-        return max(
-            whole, key=lambda trial: (trial.score(self.sweep.metric) or 0.0, -trial.index), default=None
-        )
+        metric = self.sweep.metric
+        return max(whole, key=lambda trial: (trial.score(metric) or 0.0, -trial.index), default=None)
 
 
 def features_of(setting: Setting) -> str:
@@ -207,11 +187,8 @@ def feature_digest(features: FeatureConfig) -> str:
 
 def plan_sweep(space: Space, base: Plan, keys: Mapping[str, Mapping[str, str]]) -> SweepPlan:
     """The searches of a sweep. BadInput where a fold's training subjects are too few to be split again."""
-    names = (
-        space.sweep.space["model.name"].countable
-        if "model.name" in space.sweep.space
-        else (base.model.info.name,)
-    )
+    searched = space.sweep.space.get("model.name")
+    names = searched.countable if searched else (base.model.info.name,)
     models = [resolve(base.config.model.model_validate({"name": name})) for name in names]
     settings = base.config.model_dump(
         mode="json", include=set(SEARCHABLE), exclude={"features": {"landmarks"}}
@@ -236,13 +213,13 @@ def _functions(space: Space) -> list[str]:
 
 def _searches(sweep: SweepConfig, base: Plan) -> list[Search]:
     if sweep.mode == "oracle":
-        return [
-            Search("all", tuple(Rung(n, (fold,)) for n, fold in enumerate(base.folds, start=1)), base.folds)
-        ]
-    inner = {outer.id: _inner(outer, base, sweep.inner_folds) for outer in base.folds}
-    if sweep.mode == "nested":
-        return [Search(outer.id, _rungs(sweep, base, [inner[outer.id]]), (outer,)) for outer in base.folds]
-    return [Search("all", _rungs(sweep, base, list(inner.values())), base.folds)]
+        rungs = tuple(Rung(n, (fold,)) for n, fold in enumerate(base.folds, start=1))
+        return [Search("all", rungs, base.folds)]
+    inner = [_inner(outer, base, sweep.inner_folds) for outer in base.folds]
+    if sweep.mode == "flat":
+        return [Search("all", _rungs(sweep, base, inner), base.folds)]
+    pairs = zip(base.folds, inner, strict=True)
+    return [Search(outer.id, _rungs(sweep, base, [own]), (outer,)) for outer, own in pairs]
 
 
 def _inner(outer: Fold, base: Plan, k: int) -> list[Fold]:
@@ -253,7 +230,7 @@ def _inner(outer: Fold, base: Plan, k: int) -> list[Fold]:
 
 
 def _rungs(sweep: SweepConfig, base: Plan, inner: Sequence[Sequence[Fold]]) -> tuple[Rung, ...]:
-    """After every inner fold (the same one of each outer fold), or after so many epochs of all of them."""
+    """A rung for every inner fold (the same one of each outer fold), or for some epochs of all of them."""
     if sweep.rungs == "epochs":
         folds = tuple(fold for some in inner for fold in some)
         return tuple(Rung(epochs, folds, epochs) for epochs in budgets(sweep, base.config.train.epochs))
@@ -267,8 +244,7 @@ def grace_of(sweep: SweepConfig, most: int) -> int:
 
 
 def budgets(sweep: SweepConfig, epochs: int) -> list[int]:
-    """The epochs after which a trial reports: ASHA's rungs, and all of them. Every rung is a training of its
-    own, from the start."""
+    """The epochs after which a trial reports: ASHA's rungs, and all epochs. Each rung trains anew."""
     if sweep.scheduler == "none":
         return [epochs]
     steps = [grace_of(sweep, epochs)]

@@ -1,14 +1,15 @@
-"""What came of a sweep: each search's trials and choice, the refits on the outer folds, their score, and how
-far it was flattered."""
+"""The result of a sweep: each search's trials and choice, the refits on the outer folds, and their score."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import get_args
 
 from distmer.experiment.result import Scored, mixed_devices, score_folds
 from distmer.experiment.results_file import ClipLeftOut, FoldLeftOut, InnerScores, LeftOut, Results
-from distmer.sweep.plan import Search, SweepPlan, Trial
+from distmer.sweep.plan import Search, State, SweepPlan, Trial
 from distmer.types import FoldFailure, FoldResult
 
 _NOT_REACHED = "not reached: the sweep was stopped before it"
@@ -51,13 +52,13 @@ class SweepResult(Scored):
 
     @property
     def stopped(self) -> bool:
-        """It did not come to its end: somebody stopped it."""
+        """Whether somebody stopped it before its end."""
         unfinished = len(self.outcomes) < len(self.plan.searches)
         return unfinished or any(row.reason == _NOT_REACHED for row in self.left_out)
 
     @property
     def inner(self) -> InnerScores | None:
-        """The chosen settings' validation scores, the mean over searches: what the search believes."""
+        """The validation scores of the chosen settings, the mean over searches."""
         chosen = [outcome.chosen.rungs[-1] for outcome in self.outcomes if outcome.chosen]
         if not chosen:
             return None
@@ -66,8 +67,7 @@ class SweepResult(Scored):
 
     @property
     def optimism(self) -> InnerScores | None:
-        """Validation score of the chosen less the outer score: how much better the search looks from the
-        inside."""
+        """The validation score of the chosen settings minus the outer score."""
         if self.summary is None or self.inner is None or self.status != "complete":
             return None
         return InnerScores(uar=self.inner.uar - self.summary.uar, uf1=self.inner.uf1 - self.summary.uf1)
@@ -75,20 +75,15 @@ class SweepResult(Scored):
     @property
     def model(self) -> str:
         """The chosen models' names: one, unless the sweep searched among them."""
-        chosen = {
-            str(outcome.chosen.setting.get("model.name", "")) for outcome in self.outcomes if outcome.chosen
-        }
+        chosen = {str(o.chosen.setting.get("model.name", "")) for o in self.outcomes if o.chosen}
         return ", ".join(sorted(filter(None, chosen))) or self.plan.base.model.info.name
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials by state; their trainings (one that trials share counts once) and epochs, against those
-        without a scheduler."""
+        """Trials by state; their trainings (a shared one counts once) and epochs, and those without
+        stopping."""
         trials = [trial for outcome in self.outcomes for trial in outcome.trials]
-        states = {
-            state: sum(trial.state == state for trial in trials)
-            for state in ("complete", "stopped", "failed")
-        }
+        states = {state: sum(trial.state == state for trial in trials) for state in get_args(State)}
         done = len({fold for trial in trials for fold in trial.folds})
         whole = {o.search.id: o.search.trainings for o in self.outcomes}
         epochs = [
@@ -109,9 +104,8 @@ class SweepResult(Scored):
     def left_out(self) -> list[LeftOut]:
         """Everything that is not in the score, with its reason."""
         clips = [ClipLeftOut(clip=f.clip, reason=f.reason) for f in self.plan.base.failures]
-        known = {(f.fold_id, f.seed): f.reason for f in self.failures} | {
-            (f.fold_id, f.seed): "" for f in self.folds
-        }
+        known = {(f.fold_id, f.seed): f.reason for f in self.failures}
+        known |= {(f.fold_id, f.seed): "" for f in self.folds}
         ended = {outcome.search.id: outcome for outcome in self.outcomes}
         folds: list[FoldLeftOut] = []
         for search in self.plan.searches:
@@ -122,8 +116,7 @@ class SweepResult(Scored):
 
     @property
     def results(self) -> Results:
-        """``results.json`` of a sweep; its score fields are those of a run's, so that both can be
-        compared."""
+        """``results.json`` of a sweep. Its scores have the same keys as those of a run."""
         chosen = [
             {
                 "search": o.search.id,
@@ -161,34 +154,29 @@ def _unscored(outcome: Outcome | None) -> str:
     return f"its search has no setting to choose: {why}"
 
 
-@dataclass(slots=True)
-class SweepCounts:
-    """What a running sweep gathers; `conclude_sweep` makes its result of it."""
-
-    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
-    refits: dict[str, FoldResult | FoldFailure] = field(default_factory=dict[str, "FoldResult | FoldFailure"])
-    trained: int = 0
-
-
-def conclude_sweep(plan: SweepPlan, counts: SweepCounts, seconds: float, folder: str) -> SweepResult:
-    """The result, in the plan's order whatever the order of arrival."""
-    outcomes = tuple(counts.outcomes[search.id] for search in plan.searches if search.id in counts.outcomes)
-    order = {
-        (fold.id, seed): n
-        for n, (seed, fold) in enumerate((s, f) for s in plan.base.config.seeds for f in plan.base.folds)
-    }
-    ended = sorted(counts.refits.values(), key=lambda report: order[report.fold_id, report.seed])
+def conclude_sweep(
+    plan: SweepPlan,
+    outcomes: Mapping[str, Outcome],
+    refits: Iterable[FoldResult | FoldFailure],
+    trained: int,
+    seconds: float,
+    folder: str,
+) -> SweepResult:
+    """The result, in the plan's order. ``outcomes`` by search; ``trained``: the trainings of this run."""
+    of_fold = {(report.fold_id, report.seed): report for report in refits}
+    order = [(fold.id, seed) for seed in plan.base.config.seeds for fold in plan.base.folds]
+    ended = [of_fold[pair] for pair in order if pair in of_fold]
     folds = tuple(report for report in ended if isinstance(report, FoldResult))
     failures = tuple(report for report in ended if isinstance(report, FoldFailure))
     predictions, summary = score_folds(plan.base, folds)
     return SweepResult(
         plan=plan,
-        outcomes=outcomes,
+        outcomes=tuple(outcomes[search.id] for search in plan.searches if search.id in outcomes),
         folds=folds,
         failures=failures,
         predictions=predictions,
         summary=summary,
         seconds=seconds,
         run_dir=folder,
-        trained=counts.trained,
+        trained=trained,
     )

@@ -1,6 +1,6 @@
-"""What a sweep searches: settings of features, inputs, model and training, and the values they may take.
+"""What a sweep searches: settings of features, inputs, model and training, and their values.
 
-A setting is a mapping, dotted name → value, laid upon the base configuration. The searcher is Optuna's.
+A `Setting` is a mapping, dotted name → value, that is laid upon the base configuration.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import Field, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
-from distmer.config_layers import Layer, merge, merge_layers, nested, unused_options
+from distmer.config_layers import Layer, merge, nested, unused_settings
 from distmer.config_places import plugin_group
 from distmer.features.methods import acting_methods
 from distmer.features.sequence import require_frames
 from distmer.functions import of_training
-from distmer.idle import CHANGES_NOTHING, acting, refuse_idle, why_idle
+from distmer.idle import CHANGES_NOTHING, acting, why_idle
 from distmer.models import ResolvedModel, is_network, resolve
 from distmer.process import only_errors_of
 from distmer.registry import nearest
@@ -72,15 +72,13 @@ class Domain(Section):
         """The domain as Optuna knows it."""
         if self.choice is not None:
             return CategoricalDistribution([_label(value) for value in self.choice])
-        if (ends := self.uniform or self.loguniform) is not None:
-            return FloatDistribution(*ends, log=self.loguniform is not None)
-        ends = self.integer or self.loginteger
-        assert ends is not None
-        return IntDistribution(*ends, log=self.loginteger is not None)
+        kind = FloatDistribution if self.uniform or self.loguniform else IntDistribution
+        low, high = self.landmarks
+        return kind(low, high, log=bool(self.loguniform or self.loginteger))
 
     @property
     def landmarks(self) -> tuple[JsonValue, ...]:
-        """The values a check must see: every choice, or both ends."""
+        """The values that a check must try: every choice, or both ends."""
         return self.choice or self.uniform or self.loguniform or self.integer or self.loginteger or ()
 
     @property
@@ -94,7 +92,7 @@ class Domain(Section):
         return _label(value)
 
     def value(self, drawn: JsonValue) -> JsonValue:
-        """The value behind what Optuna drew: a list (of streams, say) is known to it by its JSON."""
+        """The value that Optuna drew. It knows a list (of streams, say) by its JSON."""
         return next((value for value in self.choice or () if _label(value) == drawn), drawn)
 
 
@@ -160,8 +158,7 @@ class Space:
 
     @classmethod
     def read(cls, tree: Mapping[str, Any], origin: str) -> Space:
-        """The space of a configuration with a ``sweep:`` section, checked: BadInput names an unknown setting
-        and its nearest."""
+        """The space of a configuration with a ``sweep:`` section. BadInput where it is no valid one."""
         if "sweep" not in tree:
             raise BadInput(f"{origin}: it has no sweep section; add one, or give it to `distmer run`.")
         if "compare" in tree:
@@ -177,8 +174,7 @@ class Space:
         return parse(Config, self.tree, self.origin)
 
     def config(self, setting: Setting) -> tuple[Config, ResolvedModel]:
-        """The full configuration of a setting. BadInput where it cannot be: a kernel too large for the map,
-        say."""
+        """The full configuration of a setting. BadInput where it cannot be (a kernel larger than the map)."""
         config = parse(Config, merge(self.tree, nested(setting, self.origin), self.origin), self.origin)
         model = resolve(config.model)
         if model.info.kind == "torch":
@@ -201,11 +197,8 @@ class Space:
         return {name: domain.landmarks for name, domain in self.sweep.space.items()}
 
     def unused(self, layers: Sequence[Layer]) -> list[str]:
-        """A sentence for each given setting that no trial uses, or not every model. BadInput: see
-        `refuse_idle`."""
-        trees = [(layer.origin, layer.tree, layer.override) for layer in layers]
-        stacks = [merge_layers(layers[: n + 1]) for n in range(len(layers))]
-        notes = [*unused_options(layers), *refuse_idle(trees, stacks, [self.tree], is_network, self.searched)]
+        """As `unused_settings`, and a sentence on options that not every searched model has."""
+        notes = unused_settings(layers, [self.tree], is_network, self.searched)
         model = self.base().model
         others = [str(name) for name in self.searched.get("model.name", ()) if name != model.name]
         if others and model.options:
@@ -221,11 +214,9 @@ class Space:
         return acting(self.base().model_dump(mode="json"), is_network, self.searched)
 
     def study(self) -> optuna.Study:
-        """A fresh study: what it draws follows from ``sweep.seed`` and from what it is told, and from nothing
-        else."""
-        sampler = (
-            optuna.samplers.TPESampler if self.sweep.searcher == "tpe" else optuna.samplers.RandomSampler
-        )
+        """A new study. It draws by ``sweep.seed`` and by what it is told, and by nothing else."""
+        samplers = optuna.samplers
+        sampler = samplers.TPESampler if self.sweep.searcher == "tpe" else samplers.RandomSampler
         study = _new_study(sampler(seed=self.sweep.seed))
         if self.sweep.searcher == "grid":
             values = [[_label(value) for value in domain.countable] for domain in self.sweep.space.values()]
@@ -240,18 +231,15 @@ class Space:
         return trial, {name: space[name].value(drawn) for name, drawn in trial.params.items()}
 
     def foreseen(self) -> list[dict[str, JsonValue]]:
-        """The settings that will be tried in any case: all, except what TPE draws from what it has learnt."""
+        """The settings that will be tried in any case: all, except those that TPE learns to draw."""
         count = min(self.sweep.wanted, _TPE_RANDOM) if self.sweep.searcher == "tpe" else self.sweep.wanted
         study = self.study()
         return [self.ask(study)[1] for _ in range(count)]
 
     def feature_settings(self) -> Iterator[dict[str, JsonValue]]:
-        """Every combination of searched feature settings; the store computes each once."""
-        searched = {
-            name: domain.choice or ()
-            for name, domain in self.sweep.space.items()
-            if name.startswith("features.")
-        }
+        """Every combination of searched feature settings."""
+        space = self.sweep.space.items()
+        searched = {name: domain.choice or () for name, domain in space if name.startswith("features.")}
         for values in itertools.product(*searched.values()):
             yield dict(zip(searched, values, strict=True))
 
@@ -263,67 +251,49 @@ class Space:
                 f"{self.origin}: train.selection is oracle; to choose on the test folds, ask"
                 " for sweep.mode: oracle by name."
             )
-        for name in self.sweep.space:
-            self._check_name(name)
-        if self.sweep.rungs == "epochs":
-            self._check_epochs(base)
+        problem = next(filter(None, map(self._problem_of_name, self.sweep.space)), None)
+        if problem is None and self.sweep.rungs == "epochs":
+            problem = self._problem_of_epochs(base)
+        if problem is not None:
+            raise BadInput(f"{self.origin}: {problem}")
         for name, domain in self.sweep.space.items():
             for value in domain.landmarks:
                 self._check_value(name, value)
 
-    def _check_name(self, name: str) -> None:
-        section = name.split(".")[0]
+    def _problem_of_name(self, name: str) -> str | None:
+        """Why a setting cannot be searched."""
+        at, section = f"sweep.space.{name}", name.split(".")[0]
         if inside := next((other for other in self.sweep.space if other.startswith(f"{name}.")), None):
-            raise BadInput(
-                f"{self.origin}: sweep.space.{inside} lies within sweep.space.{name}; search one of them."
-            )
+            return f"sweep.space.{inside} lies within {at}; search one of them."
         if section in SEARCHABLE and section == name:
-            raise BadInput(
-                f"{self.origin}: sweep.space.{name} is a whole section; name a setting of it, {name}.…."
-            )
+            return f"{at} is a whole section; name a setting of it, {name}.…."
         if section not in SEARCHABLE:
-            known = "" if section in Config.model_fields else f"; {nearest(section, SEARCHABLE)}"
-            raise BadInput(
-                f"{self.origin}: sweep.space.{name} cannot be searched, only"
-                f" {', '.join(SEARCHABLE)}{known or '; leave it out.'}"
-            )
+            remedy = "leave it out." if section in Config.model_fields else nearest(section, SEARCHABLE)
+            return f"{at} cannot be searched, only {', '.join(SEARCHABLE)}; {remedy}"
         if section == "features" and self.sweep.space[name].choice is None:
-            raise BadInput(
-                f"{self.origin}: sweep.space.{name} must be a choice: every value is extracted"
-                " once, before the search."
-            )
+            return f"{at} must be a choice: every value is extracted once, before the search."
         told = dict.fromkeys(CHANGES_NOTHING, "it changes no number")
         told["train.selection"] = "it is how an epoch is chosen, not a setting of it"
-        if reason := told.get(name) or why_idle(name, self.tree, is_network, self.searched):
-            raise BadInput(f"{self.origin}: sweep.space.{name} cannot be searched: {reason}.")
+        reason = told.get(name) or why_idle(name, self.tree, is_network, self.searched)
+        return f"{at} cannot be searched: {reason}." if reason else None
 
-    def _check_epochs(self, base: Config) -> None:
+    def _problem_of_epochs(self, base: Config) -> str | None:
+        """Why trials cannot report after epochs."""
+        rungs, grace, epochs = "sweep.rungs is epochs", self.sweep.grace, base.train.epochs
         if "train.epochs" in self.sweep.space:
-            raise BadInput(
-                f"{self.origin}: sweep.rungs is epochs, so sweep.space.train.epochs cannot be"
-                " searched too; use rungs: folds."
-            )
+            return f"{rungs}, so sweep.space.train.epochs cannot be searched too; use rungs: folds."
         if self.sweep.mode == "oracle":
-            raise BadInput(
-                f"{self.origin}: sweep.rungs: epochs goes with nested or flat; under oracle it"
-                " reports after outer folds."
-            )
+            return "sweep.rungs: epochs goes with nested or flat; under oracle it reports after outer folds."
         searched = self.sweep.space.get("model.name")
         for model in searched.countable if searched else (base.model.name,):
             if resolve(ModelConfig(name=str(model))).info.kind == "classical":
-                raise BadInput(
-                    f"{self.origin}: sweep.rungs is epochs, but {model} is fitted in one go;"
-                    " use rungs: folds."
-                )
-        if (self.sweep.grace or 1) > base.train.epochs:
-            raise BadInput(
-                f"{self.origin}: sweep.grace is {self.sweep.grace} epochs, but train.epochs is"
-                f" {base.train.epochs}; lower it."
-            )
+                return f"{rungs}, but {model} is fitted in one go; use rungs: folds."
+        if (grace or 1) > epochs:
+            return f"sweep.grace is {grace} epochs, but train.epochs is {epochs}; lower it."
+        return None
 
     def _check_value(self, name: str, value: JsonValue) -> None:
-        """BadInput unless the value goes with some values of the others: an option of one model, where models
-        are searched too."""
+        """BadInput unless the value goes with some values of the other settings."""
         study = _new_study(optuna.samplers.RandomSampler(seed=0))
         problem: BadInput | None = None
         for attempt in range(_TRIES if len(self.sweep.space) > 1 else 1):

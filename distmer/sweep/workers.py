@@ -1,5 +1,4 @@
-"""What a sweep needs: searchers and schedulers, which decide, and workers, which train folds. Ray's are in
-`distmer.cluster`."""
+"""What a sweep needs: a tuner, which decides, and workers, which train folds. Ray's: `distmer.cluster`."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ class WentOn:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The trial is over: it was stopped, or has reported its last, or failed. ``lost``: its actor is gone for
-    good."""
+    """The trial was stopped, has reported its last, or failed. ``lost``: its actor will not come back."""
 
     search: str
     index: int
@@ -46,7 +44,7 @@ Decision = Proposed | WentOn | Ended
 
 
 class Tuner(Protocol):
-    """Searchers and schedulers, one of each a search; none ever hears of another search."""
+    """A searcher and a scheduler for each search; none hears of another search."""
 
     @property
     def most(self) -> int:
@@ -56,7 +54,7 @@ class Tuner(Protocol):
     def begin(self, search: Search) -> None: ...
 
     def decisions(self) -> Sequence[Decision]:
-        """What they have decided since last asked, in order."""
+        """The decisions since the last call, in order."""
         ...
 
     def deliver(self, search: str, index: int, report: RungScore | None) -> None:
@@ -81,7 +79,7 @@ class Workers(Protocol):
     def submit(self, job: FoldJob, shared: Any) -> None: ...
 
     def reports(self, seconds: float) -> list[Report]:
-        """What has begun or ended, waiting at most so long for the first."""
+        """What has begun or ended, after a wait of at most so many seconds for the first."""
         ...
 
     def close(self) -> None: ...

@@ -1,9 +1,9 @@
-"""Whether a fold's result can depend on its held-out clips where it must not: tried out, for any model.
+"""Whether a fold's result depends on its held-out clips where it must not, tried with any model.
 
 A fold is trained. Then another fold is trained, in which its held-out clips are training clips, as happens in
-every run. Then the fold is trained again, with other pixels and other labels in its held-out clips. What it
-learned must be the same to the bit. And the trained model answers for the held-out clips in other company:
-its answer for a clip must not depend on the clips beside it.
+every run. Then the first fold is trained again, with other pixels and labels in its held-out clips. It must
+learn the same to the bit. And the answer of the trained model for a held-out clip must not depend on the
+clips beside it.
 """
 
 from __future__ import annotations
@@ -18,59 +18,54 @@ import numpy as np
 from distmer.config import TrainConfig
 from distmer.training.fit import Fitted, fit_and_keep
 from distmer.training.fold_inputs import Inputs
-from distmer.training.leaks import FoldAudit, Leak
-from distmer.training.runtime import Runtime, repeatable
-from distmer.types import FloatArray, FoldJob, FoldResult, SubjectKey
+from distmer.training.runtime import repeatable
+from distmer.types import FloatArray, FoldAudit, FoldJob, FoldResult, Leak, SubjectKey
 
-# Probabilities of a clip alone and of the same clip among others: arithmetic on a batch of another size may
-# take sums in another order.
+# Of a probability: arithmetic on a batch of another size may take sums in another order.
 ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """What a training came to, in a form that can be compared to the bit."""
+    """A training, and the digest of what was learned in it."""
 
     result: FoldResult
     fitted: Fitted | None
-    learned: str  # digest
+    learned: str
 
 
-def audit_fold(job: FoldJob, inputs: Inputs, runtime: Runtime | None = None) -> FoldAudit:
-    """Audit one fold: three trainings where nothing leaks, up to six to find out what does.
-
-    Raises what `fit_fold` raises.
-    """
+def audit_fold(job: FoldJob, inputs: Inputs) -> FoldAudit:
+    """Audit one fold: three trainings where nothing leaks, up to six to find out what does. Raises what
+    `fit_fold` raises."""
     trainings = 0
 
     def train(pixels: bool = False, labels: bool = False) -> _Trained:
         nonlocal trainings
         trainings += 1
         other = _other_pixels(inputs, job) if pixels else inputs
-        return _train(_other_labels(job) if labels else job, other, inputs, runtime)
+        return _train(_other_labels(job) if labels else job, other, inputs)
 
     first = train()
     leaks = list(_leaks_of_answers(first, job, inputs))
     if [leak.name for leak in leaks] == ["learns"]:  # then nothing else can be told apart
-        return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, 0.0)
-    difference = 0.0 if first.fitted is None else _regrouped(first.fitted, first.result, job, inputs)
-    if difference > ROUNDING and not any(leak.name == "transductive" for leak in leaks):
-        leaks.append(_transductive(first.fitted, difference))
+        return FoldAudit(job.fold.id, tuple(leaks), trainings, 0.0)
+    difference = 0.0
+    if first.fitted is not None:
+        difference = _regrouped(first.fitted, first.result, job, inputs)
+        if difference > ROUNDING and not leaks:
+            leaks.append(_transductive(first.fitted, difference))
     if not _is_oracle(job):
         trainings += 1
-        fit_and_keep(_neighbour(job), inputs, runtime)  # what it keeps of the held-out clips must not show
+        fit_and_keep(_neighbour(job), inputs)  # what it keeps of the held-out clips must not show
     if train(pixels=True, labels=True).learned != first.learned:
         if train().learned != first.learned:
-            leaks.append(_MEMORY)
+            leaks.append(_leak("memory"))
         elif _is_oracle(job):
-            leaks.append(_EPOCH)
+            leaks.append(_leak("epoch"))
         else:
-            leaks += [
-                leak
-                for leak, changed in ((_PIXELS, train(pixels=True)), (_LABELS, train(labels=True)))
-                if changed.learned != first.learned
-            ]
-    return FoldAudit(job.fold.id, job.seed, tuple(leaks), trainings, min(difference, ROUNDING))
+            changed = {"pixels": train(pixels=True), "labels": train(labels=True)}
+            leaks += [_leak(name) for name, one in changed.items() if one.learned != first.learned]
+    return FoldAudit(job.fold.id, tuple(leaks), trainings, min(difference, ROUNDING))
 
 
 def _is_oracle(job: FoldJob) -> bool:
@@ -88,53 +83,42 @@ def _neighbour(job: FoldJob) -> FoldJob:
     return replace(_other_labels(job), fold=fold)
 
 
-_MEMORY = Leak(
-    "memory",
-    "the same training gives another model the second time, so the code keeps something from one training or"
-    " answer to the next: held-out clips of one fold are training clips of another",
-)
-_EPOCH = Leak(
-    "epoch",
-    "the number of epochs is chosen on the held-out clips (train.selection: oracle), as it was asked for",
-)
-_PIXELS = Leak(
-    "pixels", "other pixels in the held-out clips give another model, so the training has seen them"
-)
-_LABELS = Leak(
-    "labels", "other labels of the held-out clips give another model, so the training has seen them"
-)
+_LEAKS = {
+    "memory": "the same training gives another model the second time, so the code keeps something from one"
+    " training or answer to the next: held-out clips of one fold are training clips of another",
+    "epoch": "the number of epochs is chosen on the held-out clips (train.selection: oracle), as it was asked"
+    " for",
+    "pixels": "other pixels in the held-out clips give another model, so the training has seen them",
+    "labels": "other labels of the held-out clips give another model, so the training has seen them",
+    "learns": "the model changes while it answers: the second answer for the same clips is another one",
+}
 
 
-def _transductive(fitted: Fitted | None, difference: float) -> Leak:
-    layers = list(_batch_statistics(fitted.model)) if fitted else []
-    why = (
-        f" Its layers {', '.join(layers)} take their statistics from the batch they answer for."
-        if layers
-        else ""
-    )
-    return Leak(
-        "transductive",
+def _leak(name: str) -> Leak:
+    return Leak(name, _LEAKS[name])
+
+
+def _transductive(fitted: Fitted, difference: float) -> Leak:
+    told = (
         f"the answer for a held-out clip depends on the other held-out clips (by up to {difference:.2g} of a"
-        f" probability).{why}",
+        " probability)."
     )
+    if layers := list(_batch_statistics(fitted.model)):
+        told += f" Its layers {', '.join(layers)} take their statistics from the batch they answer for."
+    return Leak("transductive", told)
 
 
 def _leaks_of_answers(trained: _Trained, job: FoldJob, inputs: Inputs) -> Iterator[Leak]:
-    """What shows when the same batch is answered again, with other neighbours of the same number."""
+    """The leaks that show when the same batch is answered again, and with other clips beside each clip."""
     fitted = trained.fitted
     if fitted is None:
         return
     x_NCHW = inputs.take(job.fold.test)
     prob_NK = trained.result.predictions.prob_NK
     again_NK = _answer(fitted, job, x_NCHW)
-    if (
-        not np.array_equal(prob_NK, again_NK)
-        or _learned(trained.result, fitted, job, inputs) != trained.learned
-    ):
-        yield Leak(
-            "learns",
-            "the model changes while it answers: the second answer for the same clips is another one",
-        )
+    same = _learned(trained.result, fitted, job, inputs) == trained.learned
+    if not same or not np.array_equal(prob_NK, again_NK):
+        yield _leak("learns")
         return
     changed_NCHW = _other_pixels(inputs, job).take(job.fold.test)
     for kept in (0, 1):
@@ -147,8 +131,7 @@ def _leaks_of_answers(trained: _Trained, job: FoldJob, inputs: Inputs) -> Iterat
 
 
 def _regrouped(fitted: Fitted, result: FoldResult, job: FoldJob, inputs: Inputs) -> float:
-    """The largest difference of a probability when the held-out clips are reordered, or taken alone, or when
-    half of them are removed."""
+    """The largest difference of a probability when the held-out clips are reordered, alone, or only half."""
     x_NCHW, prob_NK = inputs.take(job.fold.test), result.predictions.prob_NK
     half = (len(x_NCHW) + 1) // 2
     alone = [_answer(fitted, job, x_NCHW[i : i + 1]) for i in range(len(x_NCHW))]
@@ -157,18 +140,16 @@ def _regrouped(fitted: Fitted, result: FoldResult, job: FoldJob, inputs: Inputs)
     return float(max(*differences, np.abs(_answer(fitted, job, x_NCHW[:half]) - prob_NK[:half]).max()))
 
 
-def _train(job: FoldJob, changed: Inputs, original: Inputs, runtime: Runtime | None) -> _Trained:
-    result, fitted = fit_and_keep(job, changed, runtime)
+def _train(job: FoldJob, changed: Inputs, original: Inputs) -> _Trained:
+    result, fitted = fit_and_keep(job, changed)
     return _Trained(result, fitted, _learned(result, fitted, job, original))
 
 
 def _learned(result: FoldResult, fitted: Fitted | None, job: FoldJob, inputs: Inputs) -> str:
-    """A digest of what was learned: the curves, the weights, and the answers for all clips of the fold.
+    """A digest of what was learned: the curves, the weights, and the answers for all clips of the fold, the
+    held-out ones as they are in ``inputs``.
 
-    The held-out clips are those of ``inputs``, whatever was there while it was trained.
-
-    Where the epoch was chosen on the held-out clips there is no single model: then of the curves, and of how
-    many epochs were kept.
+    If the epoch was chosen on held-out clips there is no single model, and only curves and epochs count.
     """
     found = hashlib.sha256(repr((result.epochs, sorted(result.curves.items()))).encode())
     if fitted is not None:
@@ -207,10 +188,8 @@ def _other_pixels(inputs: Inputs, job: FoldJob) -> Inputs:
     held_out = set(job.fold.test)
     for i, clip in enumerate(inputs.clip_ids):
         if clip in held_out:
-            mean_C11, std_C11 = (
-                x_NCHW[i].mean(axis=(1, 2), keepdims=True),
-                x_NCHW[i].std(axis=(1, 2), keepdims=True),
-            )
+            mean_C11 = x_NCHW[i].mean(axis=(1, 2), keepdims=True)
+            std_C11 = x_NCHW[i].std(axis=(1, 2), keepdims=True)
             x_NCHW[i] = mean_C11 + (std_C11 + 0.1) * rng.standard_normal(x_NCHW[i].shape, dtype=np.float32)
     return replace(inputs, x_NCHW=x_NCHW)
 

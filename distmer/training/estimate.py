@@ -1,8 +1,5 @@
-"""How long a fold will take on this machine, and whether Ray therefore trains it as a task or in a worker
-group.
-
-The estimate comes from a few timed steps on noise of the fold's shape.
-"""
+"""How long a fold takes on this machine, by a few timed steps on noise of the fold's shape; and whether Ray
+therefore trains it as a task or in a worker group."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -26,11 +22,8 @@ _SECONDS_A_PIXEL = 2e-5  # of a clip in an epoch: twice what the slowest of our 
 
 
 def estimate_seconds(job: FoldJob) -> float:
-    """Seconds that one fold of this job's kind takes in one process of this machine, within a factor of about
-    1.5.
-
-    A process times the steps of each kind of job (its model, batch and optimiser) only once.
-    """
+    """Seconds that a fold takes in one process of this machine, within a factor of about 1.5. A process times
+    the steps of each kind of job (its model, batch and optimiser) only once."""
     model = json.dumps(job.spec["model"], sort_keys=True)
     if _resolved(model).info.kind == "classical":
         return _CLASSICAL_SECONDS
@@ -44,27 +37,20 @@ def estimate_seconds(job: FoldJob) -> float:
     return step * len(batch_bounds(clips, train.batch_size)) * train.epochs * trainings * train.ensemble
 
 
-def checkpoints_reachable(cluster: ClusterConfig, scratch: str, environ: Mapping[str, str]) -> bool:
-    """Whether every node can read the checkpoints below ``scratch``.
-
-    That is known where they are on an object store, or where all nodes are this machine.
-    """
-    return "://" in scratch or (cluster.address or environ.get("RAY_ADDRESS")) in (None, "", "local")
-
-
 def uses_worker_group(job: FoldJob, cluster: ClusterConfig, scratch: str) -> bool:
     """Whether Ray trains the fold in a worker group with checkpoints, and not as one task.
 
     With ``workers_per_fold: auto`` these are the folds on a CPU that are estimated above
-    `cluster.checkpoint_after`, if every node can read ``scratch``. How long a fold takes on a GPU cannot be
-    told from this machine's CPU, so it is a task unless a group is asked for. A classical model has no
-    checkpoints.
+    `cluster.checkpoint_after`, if every node can read ``scratch``: it is on an object store, or all nodes are
+    this machine. A fold on a GPU is a task, because this CPU does not show how long it takes. A classical
+    model has no checkpoints.
     """
     if _resolved(json.dumps(job.spec["model"], sort_keys=True)).info.kind == "classical":
         return False
     if cluster.workers_per_fold != "auto":
         return cluster.workers_per_fold > 0
-    if job.spec["device"] != "cpu" or not checkpoints_reachable(cluster, scratch, os.environ):
+    reachable = "://" in scratch or cluster.named(os.environ) is None
+    if job.spec["device"] != "cpu" or not reachable:
         return False
     try:
         longest = _upper_bound_seconds(job)
@@ -74,8 +60,7 @@ def uses_worker_group(job: FoldJob, cluster: ClusterConfig, scratch: str) -> boo
 
 
 def describe_executor(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str:
-    """For the plan's text: whether Ray trains a fold as a task or in a group, and about how long that takes
-    here."""
+    """For the plan's text: whether Ray trains a fold as a task or in a group, and how long it takes here."""
     seconds = estimate_seconds(job)
     duration = f"{seconds:.0f} s"
     if seconds >= 120:
@@ -87,8 +72,7 @@ def describe_executor(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str
 
 
 def _upper_bound_seconds(job: FoldJob) -> float:
-    """More seconds than the fold takes, without timing: the first optimiser of a process takes seconds to
-    load."""
+    """More seconds than the fold takes, without timing: a process's first optimiser loads slowly."""
     train = TrainConfig.model_validate(job.spec["train"])
     size = _resolved(json.dumps(job.spec["model"], sort_keys=True)).size
     trainings = (train.inner_folds if train.selection == "inner" else 1) * train.ensemble
@@ -104,8 +88,7 @@ def _resolved(model: str) -> ResolvedModel:
 
 @functools.lru_cache(maxsize=256)
 def _step_seconds(model: str, train_config: str, classes: int, batch: int) -> float:
-    """Seconds of one training step on ``batch`` clips of noise; the arguments are JSON, so that they can be
-    cached."""
+    """Seconds of one training step on ``batch`` clips of noise. The arguments are JSON, for the cache."""
     resolved, train = _resolved(model), TrainConfig.model_validate_json(train_config)
     rng = np.random.default_rng(0)
     x_NCHW = rng.normal(size=(batch, len(resolved.inputs), resolved.size, resolved.size)).astype(np.float32)

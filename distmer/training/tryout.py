@@ -17,19 +17,18 @@ from distmer.plugins import raised
 from distmer.types import BadInput, FloatArray
 
 T = TypeVar("T")
+_CLASSES = 3
 
 
-def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
+def try_out(model: ResolvedModel, train: TrainConfig) -> None:
     """Let the model learn from, and answer for, a few random clips, with its loss and its augmentations.
 
     Raises
     ------
     BadInput
-        If the user's code raises (with its file and line). If a model answers with another shape than one
-        number for each clip and class, with something that is no number, or cannot answer for one clip alone.
-        If a loss is not one number for each clip, or has weights of its own, which nobody would train. If an
-        augmentation changes the shape of the clips, or their labels without saying so. If weights are to be
-        kept of a model that cannot be saved, or of an epoch that is chosen on held-out clips.
+        The user's code raises (with its file and line), or it does not keep to what a model, a loss or an
+        augmentation must do. Or weights are to be kept of a model that cannot be saved, or of an epoch that
+        is chosen on held-out clips.
     """
     if train.keep_weights and train.selection == "oracle" and model.info.kind == "torch":
         raise BadInput(
@@ -39,21 +38,24 @@ def try_out(model: ResolvedModel, train: TrainConfig, classes: int = 3) -> None:
     if model.info.kind == "torch":
         for function in of_training(train):
             if not function.is_own:
-                (_try_loss if function.kind is LOSS else _try_augmentation)(function, model, classes)
+                if function.kind is LOSS:
+                    _try_loss(function)
+                else:
+                    _try_augmentation(function, model)
     if not model.module.startswith("distmer.") or "package" in type(model.options).model_fields:
-        _try_model(model, classes, keep_weights=train.keep_weights)
+        _try_model(model, keep_weights=train.keep_weights)
 
 
-def _try_model(model: ResolvedModel, classes: int, *, keep_weights: bool) -> None:
+def _try_model(model: ResolvedModel, *, keep_weights: bool) -> None:
     name = f"model {model.info.name}"
-    x_NCHW = _random_maps(model, 2 * classes)
-    built = _guarded(name, "building it", lambda: model.build(classes))
+    x_NCHW = _random_maps(model, 2 * _CLASSES)
+    built = _guarded(name, "building it", lambda: model.build(_CLASSES))
     answers = _network_answers if model.info.kind == "torch" else _classical_answers
-    for clips, answer_NK in answers(name, built, x_NCHW, classes):
-        if answer_NK.shape != (clips, classes):
+    for clips, answer_NK in answers(name, built, x_NCHW):
+        if answer_NK.shape != (clips, _CLASSES):
             raise BadInput(
-                f"{name}: for {clips} clips and {classes} classes it answered with the shape"
-                f" {answer_NK.shape}, not ({clips}, {classes}); return one number for each clip and class."
+                f"{name}: for {clips} clips and {_CLASSES} classes it answered with the shape"
+                f" {answer_NK.shape}, not ({clips}, {_CLASSES}); return one number for each clip and class."
             )
         if not np.isfinite(answer_NK).all():
             raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
@@ -61,12 +63,10 @@ def _try_model(model: ResolvedModel, classes: int, *, keep_weights: bool) -> Non
         from distmer.training.fit import Fitted
         from distmer.training.weights import modules_of, packed
 
-        packed(Fitted(built, None, 0, {}), model, classes, modules_of(model), {})
+        packed(Fitted(built, None, 0, {}), model, _CLASSES, modules_of(model), {})
 
 
-def _network_answers(
-    name: str, net: Any, x_NCHW: FloatArray, classes: int
-) -> Iterator[tuple[int, FloatArray]]:
+def _network_answers(name: str, net: Any, x_NCHW: FloatArray) -> Iterator[tuple[int, FloatArray]]:
     import torch
 
     def answer(clips: int) -> Any:
@@ -93,10 +93,8 @@ def _network_answers(
         yield 1, _guarded(name, "predicting one clip", lambda: held_out(1))
 
 
-def _classical_answers(
-    name: str, classifier: Any, x_NCHW: FloatArray, classes: int
-) -> Iterator[tuple[int, FloatArray]]:
-    y_N = np.arange(len(x_NCHW)) % classes
+def _classical_answers(name: str, classifier: Any, x_NCHW: FloatArray) -> Iterator[tuple[int, FloatArray]]:
+    y_N = np.arange(len(x_NCHW)) % _CLASSES
     fitted = _guarded(name, "fitting it", lambda: classifier.fit(x_NCHW, y_N, 0))
     for clips in (2, 1):
         some_NCHW = x_NCHW[:clips]
@@ -104,17 +102,16 @@ def _classical_answers(
         yield clips, _guarded(name, what, lambda x=some_NCHW: np.asarray(fitted.predict_proba(x)))
 
 
-def _try_loss(function: Function, model: ResolvedModel, classes: int) -> None:
+def _try_loss(function: Function) -> None:
     import torch
 
-    name, clips = f"loss {function.name}", 2 * classes
-    y_B = torch.arange(clips) % classes
-    loss = _guarded(
-        name, "making it", lambda: function.bound(count_K=np.bincount(y_B.numpy(), minlength=classes))
-    )
+    name, clips = f"loss {function.name}", 2 * _CLASSES
+    y_B = torch.arange(clips) % _CLASSES
+    count_K = np.bincount(y_B.numpy(), minlength=_CLASSES)
+    loss = _guarded(name, "making it", lambda: function.bound(count_K=count_K))
     if isinstance(loss, torch.nn.Module) and any(True for _ in loss.parameters()):
         raise BadInput(f"{name}: only a model's weights are trained, and it has some; make them buffers.")
-    logits_BK = torch.linspace(-1, 1, clips * classes).reshape(clips, classes).requires_grad_()
+    logits_BK = torch.linspace(-1, 1, clips * _CLASSES).reshape(clips, _CLASSES).requires_grad_()
     value = _guarded(name, f"{clips} clips", lambda: loss(logits_BK, y_B))
     if not torch.is_tensor(value) or value.shape not in {(), (clips,)}:
         found = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
@@ -125,15 +122,15 @@ def _try_loss(function: Function, model: ResolvedModel, classes: int) -> None:
         raise BadInput(f"{name}: its answer does not follow from the logits; compute it with torch.")
 
 
-def _try_augmentation(function: Function, model: ResolvedModel, classes: int) -> None:
+def _try_augmentation(function: Function, model: ResolvedModel) -> None:
     import torch
 
     from distmer.training.augmentations import Clips
 
     name = f"{AUGMENTATION.what} {function.name}"
-    x_NCHW = torch.from_numpy(_random_maps(model, 2 * classes))
-    y_N = torch.arange(2 * classes) % classes
-    before = Clips(x_NCHW.clone(), y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), classes)
+    x_NCHW = torch.from_numpy(_random_maps(model, 2 * _CLASSES))
+    y_N = torch.arange(2 * _CLASSES) % _CLASSES
+    before = Clips(x_NCHW.clone(), y_N.clone(), model.inputs, torch.zeros(len(model.inputs)), _CLASSES)
     augment = _guarded(name, "making it", function.bound)
     after = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))
     again = _guarded(name, f"{len(y_N)} clips", lambda: augment(before, np.random.default_rng(0)))

@@ -1,8 +1,7 @@
-"""What training has made, as bytes, and back: a network's arrays as safetensors, a classical model's state as
-skops. Never pickle.
+"""What was trained, as bytes and back: a network's arrays as safetensors, a classical model's state as skops.
 
-A classical model is built again from its settings, and given the attributes that fitting has changed. skops
-makes objects of types that it knows to be harmless, and of those named here.
+A classical model is built again from its settings, and gets the attributes that fitting has changed. skops
+makes objects only of types that it knows to be harmless, and of those named here.
 """
 
 from __future__ import annotations
@@ -46,11 +45,8 @@ _NET, _SCALE, _MIRROR = "net.", "scale.", "mirror."
 
 
 def pack_fold(job: FoldJob, fitted: Fitted, x_NCHW: FloatArray, prob_NK: FloatArray) -> dict[str, bytes]:
-    """The files of what a fold has trained, by name.
-
-    ``x_NCHW`` are its held-out clips and ``prob_NK`` its answers. BadInput where the model cannot be saved,
-    or would answer otherwise once it is loaded.
-    """
+    """The files of what a fold has trained, by name. ``x_NCHW`` are its held-out clips and ``prob_NK`` its
+    answers. BadInput where the model cannot be saved, or would give other answers once it is loaded."""
     model = _model_of(job)
     contents = packed(fitted, model, int(job.spec["classes"]), modules_of(model), {})
     if job.spec["device"] == "cpu":  # a GPU has other last digits than the CPU, which loads them
@@ -78,7 +74,7 @@ def modules_of(resolved: ResolvedModel) -> list[str]:
 
 
 def require_same_answers(resolved: ResolvedModel, before_NK: FloatArray, after_NK: FloatArray) -> None:
-    """BadInput unless a model that was loaded again gives the same probabilities as before, to the bit."""
+    """BadInput unless a model gives the same probabilities, to the bit, after it was loaded again."""
     if np.array_equal(before_NK, after_NK):
         return
     where = "buffers or parameters" if resolved.info.kind == "torch" else "attributes"
@@ -109,7 +105,8 @@ def packed(
     if resolved.info.kind == "classical":
         model = fitted.model
         if isinstance(model, SymmetricClassical):
-            arrays[f"{_MIRROR}zero_C"] = _zero_of(model)
+            mirror: Mirror = vars(model)["_mirror"]
+            arrays[f"{_MIRROR}zero_C"] = mirror.zero_C.numpy()
             model = model.model
         state = _state(model, resolved.build(classes), resolved)
         return {CLASSICAL: _dumped(state, resolved, own), ARRAYS: save(arrays)}
@@ -128,10 +125,8 @@ def unpacked(
     members: int = 1,
     symmetric: bool = False,
 ) -> tuple[Fitted, dict[str, FloatArray]]:
-    """What `packed` has written, on the CPU: the model, and the arrays that were kept with it.
-
-    ``members`` and ``symmetric`` are the settings ``train.ensemble`` and ``inputs.symmetric``.
-    """
+    """What `packed` has written, on the CPU: the model, and the arrays that were kept with it. ``members``
+    and ``symmetric`` are the settings ``train.ensemble`` and ``inputs.symmetric``."""
     from safetensors.numpy import load
 
     arrays = load(contents[ARRAYS])
@@ -156,17 +151,12 @@ def unpacked(
     return Fitted(model, scale, epochs, {}), rest
 
 
-def _zero_of(model: SymmetricClassical) -> FloatArray:
-    mirror: Mirror = vars(model)["_mirror"]
-    return mirror.zero_C.numpy()
-
-
 def _below(arrays: Mapping[str, FloatArray], prefix: str) -> dict[str, FloatArray]:
     return {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
 
 
 def _state(fitted: Any, fresh: Any, resolved: ResolvedModel) -> dict[str, Any]:
-    """The attributes that fitting has changed. What a fresh model has of itself, it need not be given."""
+    """The attributes that fitting has changed, without those that a fresh model has by itself."""
     if not hasattr(fitted, "__dict__"):
         raise BadInput(
             f"model {resolved.info.name}: it keeps its state in no attributes; it cannot be saved."

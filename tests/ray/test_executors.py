@@ -46,10 +46,10 @@ def ended(reports: Iterable[Report]) -> dict[str, FoldResult | FoldFailure]:
 def on_ray(
     cluster: ClusterConfig, scratch: Path, model: str = "atscnn", body: Any = attempt, **sections: object
 ) -> dict[str, FoldResult | FoldFailure]:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cfg = toy.config(model, cluster=cluster.model_dump(), **sections)
-    return ended(RayFoldExecutor(cluster, str(scratch), body).run(toy.jobs(cfg, CLIPS), INPUTS))
+    return ended(RayWorkers(cluster, str(scratch), body).run(toy.jobs(cfg, CLIPS), INPUTS))
 
 
 def here(model: str = "atscnn", **sections: object) -> dict[str, FoldResult | FoldFailure]:
@@ -92,11 +92,11 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
     there is waits, and the numbers are the same."""
     import ray
 
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(gpus_per_fold=0.5, cpus_per_fold=0.1, in_flight=8)
     long = toy.jobs(toy.config(train={"epochs": 150}, cluster=cluster.model_dump()), CLIPS)
-    running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(long, INPUTS)
+    running = RayWorkers(cluster, str(tmp_path), on_the_cpu).run(long, INPUTS)
     begun = [next(running) for _ in range(4)]
     assert all(isinstance(report, FoldBegun) for report in begun)
     deadline = time.monotonic() + command.PATIENCE
@@ -130,14 +130,14 @@ class Where:
 
 
 def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) -> None:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, in_flight=2)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)
     many = [replace(job, digest=f"{n}{job.digest[1:]}", seed=n) for n in range(4) for job in jobs]
     results = [
         r
-        for r in RayFoldExecutor(cluster, str(tmp_path), Where()).run(many, INPUTS)
+        for r in RayWorkers(cluster, str(tmp_path), Where()).run(many, INPUTS)
         if not isinstance(r, FoldBegun)
     ]
     assert len(results) == 16
@@ -149,14 +149,14 @@ def test_a_process_on_a_gpu_is_kept_and_its_gpu_never_changes(tmp_path: Path) ->
 
 def test_a_group_whose_second_worker_raises_is_a_failure_in_the_codes_own_words(tmp_path: Path) -> None:
     """The first worker waits for the gradients of the second: it must not wait, nor be tried again."""
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5, retries=2)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
     broken = OfTheFirstOnly(
         INPUTS.clip_ids, INPUTS.channels, INPUTS.normalised_as, INPUTS.x_NCHW, str(tmp_path)
     )
-    (failure,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, broken)).values()
+    (failure,) = ended(RayWorkers(cluster, str(tmp_path)).run(jobs, broken)).values()
     assert isinstance(failure, FoldFailure)
     assert failure.reason == "ValueError: this worker has no clips"
     assert not failure.lost and "\x1b" not in failure.traceback
@@ -183,11 +183,11 @@ class OfTheFirstOnly(Inputs):
 
 @pytest.mark.parametrize("workers", ["auto", 2])
 def test_a_fold_as_a_worker_group(workers: int | Literal["auto"], tmp_path: Path) -> None:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(workers_per_fold=workers, cpus_per_fold=0.5, checkpoint_after=1e-6)
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
-    (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
+    (result,) = ended(RayWorkers(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
     assert isinstance(result, FoldResult), result
     alone = here()[result.fold_id]
     assert isinstance(alone, FoldResult)
@@ -203,24 +203,24 @@ def test_a_fold_as_a_worker_group(workers: int | Literal["auto"], tmp_path: Path
 def test_workers_of_a_group_agree_on_the_epoch_that_inner_folds_chose(tmp_path: Path) -> None:
     """Each has its own batch statistics, and so its own validation scores: were each to go by its own, one
     would wait for ever."""
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(workers_per_fold=2, cpus_per_fold=0.5)
     noisy = toy.inputs(CLIPS, noise=3)
     jobs = toy.jobs(
         toy.config(cluster=cluster.model_dump(), train={"selection": "inner", "inner_folds": 2}), CLIPS
     )[:1]
-    (result,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, noisy)).values()
+    (result,) = ended(RayWorkers(cluster, str(tmp_path)).run(jobs, noisy)).values()
     assert isinstance(result, FoldResult), result
     assert len(result.curves["train_loss"]) == result.epochs
 
 
 def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path) -> None:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     jobs = toy.jobs(toy.config(), CLIPS)
     broken = replace(jobs[0], spec={**jobs[0].spec, "train": {**jobs[0].spec["train"], "epochs": "many"}})
-    results = ended(RayFoldExecutor(ClusterConfig(), str(tmp_path)).run([broken, *jobs[1:]], INPUTS))
+    results = ended(RayWorkers(ClusterConfig(), str(tmp_path)).run([broken, *jobs[1:]], INPUTS))
     failure = results.pop(jobs[0].fold.id)
     assert isinstance(failure, FoldFailure)
     assert "ValidationError" in failure.reason
@@ -232,12 +232,12 @@ def test_an_exception_in_a_model_is_a_failure_with_its_traceback(tmp_path: Path)
 def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path: Path) -> None:
     import psutil
 
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     undisturbed = here(train={"epochs": 100})
     cluster = ClusterConfig(in_flight=2, **share)
     jobs = toy.jobs(toy.config(train={"epochs": 100}, cluster=cluster.model_dump()), CLIPS)
-    running = RayFoldExecutor(cluster, str(tmp_path), on_the_cpu).run(jobs, INPUTS)
+    running = RayWorkers(cluster, str(tmp_path), on_the_cpu).run(jobs, INPUTS)
     first = next(running)
     victims: list[int] = []
     deadline = time.monotonic() + command.PATIENCE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distmer.config import Config, parse
-from distmer.config_layers import load_config, load_tree
+from distmer.config_layers import load_config, load_settings
 from distmer.digests import digest
 from distmer.types import BadInput
 
@@ -118,7 +118,7 @@ def test_a_digest_is_of_the_content_alone() -> None:
 def test_every_named_configuration_loads_and_says_how_to_run_it(path: Path) -> None:
     from distmer.models import resolve
 
-    tree = load_tree(path, (), workspace=Path("/ws"), environ={})
+    _, tree = load_settings(path, (), workspace=Path("/ws"), environ={})
     for rows in ("compare", "habits", "curve"):  # what is in them: tests of their own
         tree.pop(rows, None)
     if "sweep" in tree:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from distmer import config as settings_module
 from distmer.config import Config
-from distmer.config_layers import load_config, load_layers, load_tree, merge, nested
+from distmer.config_layers import anchor_rule, load_config, load_layers, load_settings, merge, nested
 from distmer.config_places import path_settings
 from distmer.experiment.comparison import expand, unused
 from distmer.idle import acting, sections
@@ -98,14 +99,14 @@ def test_a_setting_whose_key_has_dots_can_be_named() -> None:
         "sweep.space.train.lr={uniform: [0.1, 0.2]}",
         "sweep.trials=3",
     ]
-    tree = load_tree(None, words, workspace=Path("/ws"), environ={})
+    _, tree = load_settings(None, words, workspace=Path("/ws"), environ={})
     assert tree["sweep"]["space"] == {
         "model.attention": {"choice": ["cbam", "none"]},
         "train.lr": {"uniform": [0.1, 0.2]},
     }
     assert Space.read(tree, "c.yaml").sweep.trials == 3
     words = ["compare.rows.relu.model.activation=relu", "compare.over.large.features.size=64"]
-    rows = expand(load_tree(None, words, workspace=Path("/ws"), environ={}), "c.yaml")[1]
+    rows = expand(load_settings(None, words, workspace=Path("/ws"), environ={})[1], "c.yaml")[1]
     assert [(row.label, row.on, row.config and row.config.model.options) for row in rows] == [
         ("relu", "large", {"activation": "relu"})
     ]
@@ -119,12 +120,12 @@ def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
     written(tmp_path / "lab", "data: {root: maps, protocol: flowmaps}\nname: base\n", "base.yaml")
     rows = "net: {extends: lab/net.yaml, train.epochs: 3}, b: {extends: lab/base.yaml, model.name: atscnn}"
     path = written(tmp_path, f"train: {{batch_size: 8}}\ncompare: {{rows: {{{rows}}}}}\n")
-    net, atscnn = expand(load_tree(path, (), workspace=Path("/ws"), environ={}), str(path))[1]
+    net, atscnn = expand(load_settings(path, (), workspace=Path("/ws"), environ={})[1], str(path))[1]
     assert net.note.startswith("not applicable") and str(tmp_path / "lab" / "net.py") in net.note
     assert atscnn.config is not None and atscnn.config.data.root == "/ws/maps"
     written(tmp_path / "lab", "model: {name: linear}\nseeds: [4]\n", "net.yaml")
     words = ["compare.rows.net.seeds=[5]", "compare.rows.b.train.epochs=4"]
-    net, atscnn = expand(load_tree(path, words, workspace=Path("/ws"), environ={}), str(path))[1]
+    net, atscnn = expand(load_settings(path, words, workspace=Path("/ws"), environ={})[1], str(path))[1]
     assert "train.epochs" in net.note  # linear has none: the row says so
     assert atscnn.config is not None
     assert (atscnn.config.train.epochs, atscnn.config.train.batch_size) == (4, 8)
@@ -143,7 +144,7 @@ def test_a_row_that_extends_no_file_of_one_experiment_is_refused(
 ) -> None:
     path = written(tmp_path, f"compare: {{rows: {{a: {row}}}}}\n")
     with pytest.raises(BadInput, match=re.escape(words)):
-        load_tree(path, (), workspace=Path("/ws"), environ={})
+        load_settings(path, (), workspace=Path("/ws"), environ={})
     with pytest.raises(BadInput, match=r"row a: extends belongs in a file"):
         expand({"compare": {"rows": {"a": {"extends": "c.yaml"}}}}, "call")
 
@@ -254,7 +255,7 @@ sweep: {space: {features.landmarks: {choice: [one.dat, /abs/two.dat]}}}
 
 
 def test_every_path_of_a_configuration_is_anchored_wherever_it_stands(tmp_path: Path) -> None:
-    tree = load_tree(written(tmp_path, PATHS), (), workspace=Path("/ws"), environ={})
+    _, tree = load_settings(written(tmp_path, PATHS), (), workspace=Path("/ws"), environ={})
     assert tree["data"] == {
         "protocol": "/ws/mine/own.yaml",
         "root": "/ws/sets",
@@ -284,3 +285,11 @@ def test_no_setting_that_is_a_path_lacks_its_mark() -> None:
     assert named <= marked and marked >= {
         f"storage.{name}" for name in settings_module.StorageConfig.model_fields
     }
+
+
+def test_the_folder_of_a_relative_path_is_told(tmp_path: Path) -> None:
+    told = partial(anchor_rule, "data.root", workspace=Path("/ws"), environ={})
+    own = written(tmp_path, "data: {root: maps}\n")
+    assert told(own, []) == f" The relative path 'maps' in {own} is below the workspace, /ws."
+    below = told(Path("demo"), ["data.root=x"])  # found by its name, as by `distmer run demo`
+    assert below == f" The relative path 'x' of --set is below the current folder, {Path.cwd()}."

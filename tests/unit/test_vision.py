@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from distmer.config import ModelConfig, TrainConfig
-from distmer.config_layers import load_config, load_tree
+from distmer.config_layers import load_config, load_settings
 from distmer.experiment.plan import fold_jobs
 from distmer.models import ResolvedModel, models, parameters, resolve
 from distmer.training.tryout import try_out
@@ -63,7 +63,7 @@ def test_a_path_of_weights_lies_beside_the_file_that_names_it(tmp_path: Path) ->
         "compare: {rows: {a: {model.weights: ./r.pth}}}\n"
         "sweep: {space: {model.weights: {choice: [./r.pth]}}}\n"
     )
-    tree = load_tree(lab / "c.yaml", (), workspace=tmp_path, environ={})
+    _, tree = load_settings(lab / "c.yaml", (), workspace=tmp_path, environ={})
     assert tree["compare"]["rows"]["a"] == {"model.weights": str(lab / "r.pth")}
     assert tree["sweep"]["space"] == {"model.weights": {"choice": [str(lab / "r.pth")]}}
     (lab / "c.yaml").write_text("model: {name: ./mine.py:Net, weights: balanced}\n")
