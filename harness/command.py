@@ -74,9 +74,9 @@ def loso(*arguments: str, home: Path, cwd: Path = ROOT, **env: str) -> Ended:
     return finish(start(*arguments, home=home, cwd=cwd, **env))
 
 
-def stopped(*arguments: str, at: str, home: Path) -> Ended:
+def stopped(*arguments: str, at: str, home: Path, **env: str) -> Ended:
     """A command that stops itself: ``at`` is a signal's name and a moment (`harness/scripts/stopped.py`)."""
-    return finish(start(*arguments, home=home, script=STOPPED, STOP=at))
+    return finish(start(*arguments, home=home, script=STOPPED, STOP=at, **env))
 
 
 def distmer(*arguments: str, home: Path, **env: str) -> Ended:

@@ -3,6 +3,7 @@ not answer."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -23,10 +24,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[nodes.Nodes]:
+def cluster(one_token: None) -> Iterator[nodes.Nodes]:
     # a node that stands still is for us to find, not for Ray
     patient = {"RAY_health_check_failure_threshold": "1000"}
-    with nodes.Nodes(("--num-cpus=1",), patient) as started:
+    with nodes.Nodes(("--num-cpus=1",), patient, token=os.environ["RAY_AUTH_TOKEN"]) as started:
         started.add()
         yield started
 
@@ -35,7 +36,7 @@ def look(
     cluster: nodes.Nodes, home: Path, *arguments: str, **env: str
 ) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
     """The exit status, and the checks by where and what."""
-    ended = command.distmer("doctor", "--json", *arguments, home=home, **cluster.driver, **env)
+    ended = within("doctor", "--json", *arguments, home=home, **cluster.driver, **env)
     assert "Traceback" not in ended.err, ended.err
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for check in ended.json["checks"]:
@@ -140,7 +141,7 @@ def test_a_run_that_no_machine_takes_up_says_so(cluster: nodes.Nodes, tmp_path: 
     else at once."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3)
     asks = [*toy.settings(maps, "tracking.enabled=false", "cluster.gpus_per_fold=8")]
-    ended = command.loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.driver)
+    ended = loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.driver)
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err
     assert "a fold asks for 1 CPU and 8 GPU, the cluster has" in ended.err
