@@ -4,6 +4,7 @@ elsewhere, to the bit."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[nodes.Nodes]:
-    with nodes.Nodes() as cluster:
+def cluster(one_token: None) -> Iterator[nodes.Nodes]:
+    with nodes.Nodes(token=os.environ["RAY_AUTH_TOKEN"]) as cluster:
         for _ in range(2):
             cluster.add(gpus=1)
         yield cluster
@@ -61,7 +62,7 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     assert command.predictions(there) == command.predictions(here)
 
 
-def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
+def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     path, tune = toy.sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
     process = command.start(str(path), "--json", home=there, script=tune, **cluster.driver)
@@ -70,7 +71,7 @@ def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: 
     ended = command.finish(process)
     assert ended.code == 0, ended.err
     assert "its process was lost; it is begun again" in ended.err
-    calm = within("sweep", str(path), "--json", home=here, RAY_ADDRESS=one_ray)
+    calm = within("sweep", str(path), "--json", home=here, **cluster.driver)
     assert calm.code == 0, calm.err
     assert searched(there) == searched(here)
 
@@ -97,13 +98,15 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
     assert features(there) == features(here)
 
 
-def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: Path) -> None:
+def test_every_node_lost_and_none_that_comes_ends_the_run(
+    cluster: nodes.Nodes, maps: Path, tmp_path: Path
+) -> None:
     settings = toy.settings(maps, "tracking.enabled=false", "cluster.patience=40", epochs=20000)
-    with nodes.Nodes() as cluster:
-        cluster.add()
-        process = command.start(*settings, "--json", home=tmp_path, **cluster.driver)
-        cluster.lose_one(process, lambda: bool(cluster.workers[0].work(nodes.FOLD)), nodes.FOLD)
-        ended = command.finish(process)
+    while len(cluster.workers) > 1:
+        cluster.kill(cluster.workers[-1])
+    process = command.start(*settings, "--json", home=tmp_path, **cluster.driver)
+    cluster.lose_one(process, lambda: bool(cluster.workers[0].work(nodes.FOLD)), nodes.FOLD)
+    ended = command.finish(process)
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err and "finished folds are kept" in ended.err
 
