@@ -29,14 +29,16 @@ def pytest_configure() -> None:
 # The files that take longest, so that no process is left alone with one at the end (`--dist loadfile
 # --no-loadscope-reorder`).
 LONG = (
+    "test_executors",
     "test_sweep",
-    "test_kill_and_resume",
-    "test_demo",
     "test_node_loss",
-    "test_remote_storage",
     "test_doctor",
-    "test_service",
+    "test_demo",
+    "test_kill_and_resume",
+    "test_remote_storage",
     "test_mlflow",
+    "test_own_code",
+    "test_service",
 )
 
 

@@ -42,7 +42,8 @@ def test_a_network_of_ones_own_travels_to_the_workers(
     config = str(lab / "own-model.yaml")
     alone = loso(config, *settings, "--local", home=here)
     # In a process of its own: what another test has imported must not stand in for what was not sent.
-    sent = command.distmer("run", config, *settings, "--json", home=there, RAY_ADDRESS=one_ray)
+    one = ["--set", "cluster.in_flight=1"]  # one worker: each takes seconds to start
+    sent = command.distmer("run", config, *settings, *one, "--json", home=there, RAY_ADDRESS=one_ray)
     assert (alone.code, sent.code) == (0, 0), alone.err + sent.err
     assert sent.json["model"] == "lab_nets:SmallNet" and sent.json["failed"] == []
     assert command.predictions(here) == command.predictions(there)

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 
 Tune = Callable[..., command.Ended]
 
+ALONE: dict[str, Any] = {"cluster": {"in_flight": 1}}  # one process that trains: each takes seconds to start
+
 
 @pytest.fixture(scope="module")
 def tune(one_ray: str) -> Tune:
@@ -142,7 +144,7 @@ def test_the_outer_subjects_have_no_say_in_the_search(
             cv2.imwrite(str(target), rng.integers(0, 255, size=(28, 28, 3), dtype=np.uint8))
         shutil.rmtree(altered / subject / "u_test")
         (altered / subject / "u_moved").rename(altered / subject / "u_test")
-    ended = tune(toy.sweep_file(tmp_path, altered), tmp_path)
+    ended = tune(toy.sweep_file(tmp_path, altered, **ALONE), tmp_path)
     assert ended.code == 0, ended.err
     after = trials(tmp_path)
     assert scored(after["group-1"]) == scored(before["group-1"])
@@ -158,7 +160,8 @@ def test_what_is_chosen_on_its_subjects_is_stamped(
 ) -> None:
     # the same inner folds and settings: mostly there
     shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")
-    ended = tune(toy.sweep_file(tmp_path, maps, mode="oracle", searcher="random", trials=3), tmp_path)
+    random = {"mode": "oracle", "searcher": "random", "trials": 3}
+    ended = tune(toy.sweep_file(tmp_path, maps, **random, **ALONE), tmp_path)
     stamped(ended, "oracle:setting", tmp_path)
     assert ended.json["optimism"]["uar"] == pytest.approx(0)  # what it believes is what it was chosen by
 
@@ -168,7 +171,7 @@ def test_a_choice_for_all_subjects_is_stamped_and_a_setting_that_cannot_be_fails
 ) -> None:
     space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
     grid: dict[str, Any] = {"searcher": "grid", "scheduler": "none", "trials": None}
-    ended = tune(toy.sweep_file(tmp_path, maps, mode="flat", space=space, **grid), tmp_path)
+    ended = tune(toy.sweep_file(tmp_path, maps, mode="flat", space=space, **grid, **ALONE), tmp_path)
     stamped(ended, "selection-optimistic", tmp_path)
     assert (ended.json["counts"]["complete"], ended.json["counts"]["failed"]) == (3, 1)
     assert "size must be at least 32 px for 5 stages" in ended.err
@@ -187,8 +190,8 @@ def stamped(ended: command.Ended, stamp: str, home: Path) -> None:
 
 def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path, tmp_path: Path) -> None:
     space = {"train.lr": {"choice": [1e-7, 1e-2]}, "inputs.standardise": {"choice": [True, False]}}
-    path = toy.sweep_file(tmp_path, maps, rungs="epochs", grace=3, space=space, searcher="random", trials=5)
-    ended = tune(path, tmp_path)
+    rungs = {"rungs": "epochs", "grace": 3, "space": space, "searcher": "random", "trials": 5}
+    ended = tune(toy.sweep_file(tmp_path, maps, **rungs, **ALONE), tmp_path)
     assert ended.code == 0, ended.err
     searches = trials(tmp_path).values()
     assert {rung["budget"] for s in searches for t in s["trials"] for rung in t["rungs"]} == {3, 6, 12}
