@@ -47,10 +47,7 @@ def settings(maps: Path) -> list[str]:
 def test_the_same_command_goes_on(
     one_ray: str, moment: int | str, first: str, then: str, maps: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    def how(place: str) -> tuple[list[str], dict[str, str]]:
-        return ["--local"] * (place == "local"), {"RAY_ADDRESS": one_ray} if place == "cluster" else {}
-
-    alone, env = how(first)
+    alone, env = trained(first, one_ray)
     killed = command.stopped("run", *settings(maps), *alone, at=f"SIGKILL {moment}", home=tmp_path, **env)
     assert killed.code == -signal.SIGKILL, killed.err
     if moment == "within":
@@ -58,7 +55,7 @@ def test_the_same_command_goes_on(
     before = command.ledger(tmp_path)
     parts = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")}
     assert len(before) == (2 if moment == "within" else moment)
-    alone, env = how(then)
+    alone, env = trained(then, one_ray)
     ended = loso(*settings(maps), *alone, "--json", home=tmp_path, **env)
     assert ended.code == 0, ended.err
     assert ended.json["status"] == "complete"
@@ -93,16 +90,25 @@ def test_a_fold_run_alone_is_the_fold_of_the_whole_run(maps: Path, undisturbed: 
     assert "unknown fold 'flowmaps/sub99'; did you mean" in wrong.err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "places"),
+    [(signal.SIGINT, ("own Ray", "cluster")), (signal.SIGTERM, ("cluster", "local"))],
+    ids=["SIGINT", "SIGTERM"],
+)
 def test_stopping_keeps_what_is_finished_and_calls_it_partial(
-    one_ray: str, how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path
+    one_ray: str,
+    how: signal.Signals,
+    places: tuple[str, str],
+    maps: Path,
+    undisturbed: Path,
+    tmp_path: Path,
 ) -> None:
     kept = 0
-    # The second time from a ledger and features that are there, and Ray is not started but joined.
-    for more, env in ((1, {}), (2, {"RAY_ADDRESS": one_ray})):
-        ended = command.stopped(
-            "run", *settings(maps), "--json", at=f"{how.name} {more}", home=tmp_path, **env
-        )
+    # The second time from a ledger and features that are there: Ray is joined at another moment then.
+    for more, place in enumerate(places, start=1):
+        alone, env = trained(place, one_ray)
+        at = f"{how.name} {more}"
+        ended = command.stopped("run", *settings(maps), *alone, "--json", at=at, home=tmp_path, **env)
         assert ended.code == 3, ended.err
         assert ended.json["status"] == "partial"
         kept += more
@@ -112,3 +118,8 @@ def test_stopping_keeps_what_is_finished_and_calls_it_partial(
     ended = loso(*settings(maps), "--local", home=tmp_path)
     assert ended.code == 0
     assert command.predictions(tmp_path) == command.predictions(undisturbed)
+
+
+def trained(place: str, one_ray: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the environment of a run that trains there."""
+    return ["--local"] * (place == "local"), {"RAY_ADDRESS": one_ray} if place == "cluster" else {}
