@@ -67,5 +67,5 @@ def one_ray(one_token: None) -> Iterator[str]:
 
     It is begun by `ray start`, as a person begins one, so that commands join and leave it."""
     given = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # as `connect.session` gives a Ray of its own
-    with nodes.Nodes(("--num-cpus=2", "--num-gpus=0"), given, token=os.environ["RAY_AUTH_TOKEN"]) as cluster:
+    with nodes.Nodes(("--num-cpus=2", "--num-gpus=0"), given) as cluster:
         yield cluster.address

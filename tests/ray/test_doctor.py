@@ -3,7 +3,6 @@ not answer."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -24,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(one_token: None) -> Iterator[nodes.Nodes]:
+def cluster() -> Iterator[nodes.Nodes]:
     # a node that stands still is for us to find, not for Ray
     patient = {"RAY_health_check_failure_threshold": "1000"}
-    with nodes.Nodes(("--num-cpus=1",), patient, token=os.environ["RAY_AUTH_TOKEN"]) as started:
+    with nodes.Nodes(("--num-cpus=1",), patient) as started:
         started.add()
         yield started
 

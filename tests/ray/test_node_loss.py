@@ -4,7 +4,6 @@ elsewhere, to the bit."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(one_token: None) -> Iterator[nodes.Nodes]:
-    with nodes.Nodes(token=os.environ["RAY_AUTH_TOKEN"]) as cluster:
+def cluster() -> Iterator[nodes.Nodes]:
+    with nodes.Nodes() as cluster:
         for _ in range(2):
             cluster.add(gpus=1)
         yield cluster
