@@ -239,6 +239,7 @@ def test_a_killed_worker_costs_its_folds_retry(share: dict[str, float], tmp_path
     victims: list[int] = []
     deadline = time.monotonic() + command.PATIENCE
     while not victims and time.monotonic() < deadline:
+        time.sleep(0.02)  # a look at all processes is work, too
         for process in psutil.Process().children(recursive=True):
             if process.name().startswith(("ray::fold", "ray::_Lane.train")) or any(
                 "ray::fold" in part for part in process.cmdline()[:1]
