@@ -118,12 +118,12 @@ def test_four_folds_share_two_declared_gpus(tmp_path: Path) -> None:
 
 
 def test_a_promised_gpu_that_is_not_there_is_a_failure_and_no_cpu_training(tmp_path: Path) -> None:
-    from distmer.cluster.folds import RayFoldExecutor
+    from distmer.cluster.folds import RayWorkers
 
     cluster = ClusterConfig(gpus_per_fold=1, cpus_per_fold=0.1, retries=0)
     # one fold: each that fails costs its process
     jobs = toy.jobs(toy.config(cluster=cluster.model_dump()), CLIPS)[:1]
-    (failure,) = ended(RayFoldExecutor(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
+    (failure,) = ended(RayWorkers(cluster, str(tmp_path)).run(jobs, INPUTS)).values()
     assert isinstance(failure, FoldFailure)
     assert f"node {platform.node()}: the fold was promised a GPU" in failure.reason
     # it needs none, and takes none
