@@ -74,9 +74,9 @@ def loso(*arguments: str, home: Path, cwd: Path = ROOT, **env: str) -> Ended:
     return finish(start(*arguments, home=home, cwd=cwd, **env))
 
 
-def stopped(*arguments: str, at: str, home: Path) -> Ended:
+def stopped(*arguments: str, at: str, home: Path, **env: str) -> Ended:
     """A command that stops itself: ``at`` is a signal's name and a moment (`harness/scripts/stopped.py`)."""
-    return finish(start(*arguments, home=home, script=STOPPED, STOP=at))
+    return finish(start(*arguments, home=home, script=STOPPED, STOP=at, **env))
 
 
 def distmer(*arguments: str, home: Path, **env: str) -> Ended:
@@ -91,11 +91,15 @@ def wait_for(
     condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE
 ) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        looked = time.monotonic()
+        if condition():
+            return
         if process.poll() is not None:
             raise EndedFirstError(f"it ended first: {process.communicate()}")
         assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.01)
+        # a look that costs much (all processes, a request) is rarer: the machine is for what is waited for
+        time.sleep(max(0.01, 4 * (time.monotonic() - looked)))
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ added."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -80,12 +81,12 @@ class Node:
 @dataclass
 class Nodes:
     """A context: the head runs within it, and every node that is left ends with it. Token authentication is
-    on."""
+    on, with this process's token if it has one: then a command in this process can join."""
 
     head_args: tuple[str, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=command.free_port)
-    token: str = field(default_factory=lambda: secrets.token_hex(32))
+    token: str = field(default_factory=lambda: os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32))
 
     def __enter__(self) -> Self:
         # Ray's sockets lie below it, and a socket's path ends at 107 bytes

@@ -106,7 +106,8 @@ def settings(root: Path, *more: str, epochs: int = 3) -> list[str]:
 
 
 def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
-    """A sweep of 4 trials a search over 2 groups of 3 subjects each, seconds in all."""
+    """A sweep of 4 trials a search over 2 groups of 3 subjects each, seconds in all. None: without that
+    setting."""
     sweep: dict[str, Any] = {
         "trials": 4,
         "inner_folds": 3,
@@ -133,6 +134,7 @@ def sweep_file(folder: Path, maps: Path, **changes: Any) -> Path:
         )
     if sweep.get("mode") == "oracle":
         del sweep["inner_folds"]
+    tree["sweep"] = {name: value for name, value in sweep.items() if value is not None}
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump({**tree, "sweep": sweep}))
+    path.write_text(yaml.safe_dump(tree))
     return path

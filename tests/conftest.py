@@ -1,5 +1,4 @@
-"""What all tests share: one token, one Ray for those that kill nothing of it, and an end that leaves no
-process behind.
+"""What all tests share: one token, an order, and an end that leaves no process behind.
 
 It also puts the repository on the import path (pytest does so for a conftest in a package), so that tests can
 share ``tests.fixtures``.
@@ -10,11 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-from harness import guard, nodes
+from harness import guard
 
 
 def pytest_configure() -> None:
@@ -29,22 +27,28 @@ def pytest_configure() -> None:
 # The files that take longest, so that no process is left alone with one at the end (`--dist loadfile
 # --no-loadscope-reorder`).
 LONG = (
+    "test_executors",
     "test_sweep",
-    "test_kill_and_resume",
-    "test_demo",
     "test_node_loss",
-    "test_remote_storage",
     "test_doctor",
-    "test_service",
-    "test_mlflow",
+    "test_demo",
+    "test_kill_and_resume",
+    "test_remote_storage",
+    "test_own_code",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, then whatever is slow, then the rest: else in the order given."""
+    """Long files first, then whatever else needs Ray, whatever is slow, and the rest: else in the order
+    given."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG) + (item.path not in slow)))
+
+    def place(item: pytest.Item) -> int:
+        if item.path.stem in LONG:
+            return LONG.index(item.path.stem)
+        return len(LONG) + (0 if item.path.parent.name == "ray" else 1 if item.path in slow else 2)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,14 +60,3 @@ def one_token() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # MLflow's telemetry keeps its session in the environment, which every process started here would inherit.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-
-@pytest.fixture(scope="session")
-def one_ray(one_token: None) -> Iterator[str]:
-    """The address of a Ray of two CPUs that lives as long as the tests of this process, for all that kill
-    nothing of it.
-
-    It is begun by `ray start`, as a person begins one, so that commands join and leave it."""
-    given = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # as `connect.session` gives a Ray of its own
-    with nodes.Nodes(("--num-cpus=2", "--num-gpus=0"), given, token=os.environ["RAY_AUTH_TOKEN"]) as cluster:
-        yield cluster.address

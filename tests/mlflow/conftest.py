@@ -15,7 +15,7 @@ import pytest
 from harness import command
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tracking server of its own, in a process group of its own, with a folder that it serves artifacts
     from."""

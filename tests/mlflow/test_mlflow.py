@@ -523,56 +523,30 @@ def test_a_refusal_is_told_from_silence_and_ends_the_run(server: str, experiment
     assert_whole(server, experiment, result.plan)
 
 
-def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
-        "sys.stdin.readline()\n"
-        "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3], folds='runs')\n"
-        "[t(e) for e in"
-        " factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
-        "print(t.error)\n"
-    )
-    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    starts = [
-        [sys.executable, "-c", code, str(Path(__file__).parents[2]), uri, str(tmp_path / "files"), str(n)]
-        for n in range(3)
-    ]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    processes = [subprocess.Popen(start, text=True, **pipes) for start in starts]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate(timeout=command.PATIENCE) for process in processes]
-    assert [out.strip() for out, _ in told] == ["None"] * 3, told
-    assert {run.info.status for run in runs(uri, "x", "tags.`distmer.kind` = 'run'")} == {"FINISHED"}
-    assert len(runs(uri, "x", "tags.`distmer.kind` = 'run'")) == 3
-
-
-def test_the_first_use_of_a_store_says_nothing(tmp_path: Path) -> None:
-    """In a fresh process, as a user runs it: no line of migration on stderr, no address on stdout."""
+def test_runs_that_begin_at_once_on_a_fresh_workspace_are_all_tracked_and_say_nothing(tmp_path: Path) -> None:
+    """In fresh processes, as users run them: no line of migration on stderr, no address on stdout."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from tests import factories\nfrom distmer.tracking.mlflow_tracker import MlflowTracker\n"
         "assert 'mlflow' not in sys.modules\n"
+        "sys.stdin.readline()\n"
         "t = MlflowTracker(sys.argv[2], 'x', artifacts=sys.argv[3], folds='runs')\n"
-        "[t(e) for e in factories.events(factories.result(factories.plan()))]\nassert t.error is None and"
-        " t.run_id\n"
+        "[t(e) for e in"
+        " factories.events(factories.result(factories.plan(seeds=(int(sys.argv[4]),))))]\nt.close()\n"
+        "assert t.error is None and t.run_id\n"
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            str(root),
-            f"sqlite:///{tmp_path}/new/mlflow.db",
-            str(tmp_path / "files"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=command.PATIENCE,
-        cwd=tmp_path,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    starts = [
+        [sys.executable, "-c", code, str(command.ROOT), uri, str(tmp_path / "files"), str(n)]
+        for n in range(2)
+    ]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(start, text=True, cwd=tmp_path, **pipes) for start in starts]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [(*process.communicate(timeout=command.PATIENCE), process.returncode) for process in processes]
+    assert told == [("", "", 0)] * 2
+    assert {run.info.status for run in runs(uri, "x", "tags.`distmer.kind` = 'run'")} == {"FINISHED"}
+    assert len(runs(uri, "x", "tags.`distmer.kind` = 'run'")) == 2

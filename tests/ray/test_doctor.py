@@ -35,7 +35,7 @@ def look(
     cluster: nodes.Nodes, home: Path, *arguments: str, **env: str
 ) -> tuple[int, dict[str, dict[str, dict[str, Any]]]]:
     """The exit status, and the checks by where and what."""
-    ended = command.distmer("doctor", "--json", *arguments, home=home, **cluster.driver, **env)
+    ended = within("doctor", "--json", *arguments, home=home, **cluster.driver, **env)
     assert "Traceback" not in ended.err, ended.err
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for check in ended.json["checks"]:
@@ -140,7 +140,7 @@ def test_a_run_that_no_machine_takes_up_says_so(cluster: nodes.Nodes, tmp_path: 
     else at once."""
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3)
     asks = [*toy.settings(maps, "tracking.enabled=false", "cluster.gpus_per_fold=8")]
-    ended = command.loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.driver)
+    ended = loso(*asks, "--set", "cluster.patience=8", home=tmp_path, **cluster.driver)
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err
     assert "a fold asks for 1 CPU and 8 GPU, the cluster has" in ended.err

@@ -162,8 +162,11 @@ def test_other_clips_are_refused_where_features_were_searched_too(
             "space": {"features.flow": {"choice": ["farneback", "dis"]}},
         },
     }
-    path = tmp_path / "sweep.yaml"
+    path, before = tmp_path / "sweep.yaml", tmp_path / "features.yaml"
     path.write_text(yaml.safe_dump(tree))
+    before.write_text(yaml.safe_dump({name: tree[name] for name in ("data", "features", "tracking")}))
+    for flow in ("farneback", "dis"):  # stored already, the sweep needs no actors for them
+        assert within("features", str(before), f"--set=features.flow={flow}", "--local", home=home).code == 0
     ended = within("sweep", str(path), "--json", home=home, RAY_ADDRESS=one_ray)
     assert ended.code == 0, ended.err
     folder = ended.json["run_dir"]

@@ -5,73 +5,32 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from harness import command, toy
+from harness import command, nodes, toy
 from tests.within import loso
 
 pytestmark = pytest.mark.slow
 
-RAY = str(Path(sys.executable).with_name("ray"))
-
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A head node of this test's own, ended by its process ids; yields the environment in which to talk to
-    it."""
-    environ = command.environment(
-        tmp_path_factory.mktemp("head"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32)
-    )
-    environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
-    port, dashboard = command.free_port(), command.free_port()
-    start = [
-        RAY,
-        "start",
-        "--head",
-        "--block",
-        "--num-cpus=2",
-        f"--port={port}",
-        "--node-ip-address=127.0.0.1",
-    ]
-    short = tempfile.mkdtemp(prefix="r")  # Ray's sockets lie below it, and a socket's path ends at 107 bytes
-    start += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={short}"]
-    # Beside another Ray on this machine the agent's usual port is taken, and a head without an agent takes no
-    # job.
-    start += [f"--dashboard-agent-listen-port={command.free_port()}"]
-    log = (tmp_path_factory.mktemp("log") / "head").open("w+")
-    node = subprocess.Popen(start, env=environ, stdout=log, stderr=log, start_new_session=True)
-    try:
-        time.sleep(5)
-        log.seek(0)
-        assert node.poll() is None, log.read()
-        yield {**environ, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-    finally:
-        family = (
-            [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
-            if node.poll() is None
-            else []
-        )
-        for process in family:
-            process.terminate()
-        for process in psutil.wait_procs(family, timeout=10)[1]:
-            process.kill()
-        node.wait()
-        shutil.rmtree(short, ignore_errors=True)
+def head() -> Iterator[dict[str, str]]:
+    """The environment in which to talk to a head node with a dashboard, which takes jobs."""
+    dashboard = command.free_port()
+    where = ("--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
+    with nodes.Nodes(("--num-cpus=2", *where)) as started:
+        yield {**started.environ, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
 
 
 def submit(environ: dict[str, str], home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     runtime = f'{{"env_vars": {{"DISTMER_HOME": "{home}"}}}}'
     job = [
-        RAY,
+        nodes.RAY,
         "job",
         "submit",
         "--working-dir",
@@ -112,7 +71,7 @@ def test_a_submitted_job_gives_the_bits_of_the_command(head: dict[str, str], tmp
 def test_without_the_token_nothing_is_submitted(head: dict[str, str], tmp_path: Path) -> None:
     stranger = {**head, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     done = subprocess.run(
-        [RAY, "job", "list"], env=stranger, text=True, capture_output=True, timeout=command.PATIENCE
+        [nodes.RAY, "job", "list"], env=stranger, text=True, capture_output=True, timeout=command.PATIENCE
     )
     assert done.returncode != 0
     assert "auth" in (done.stdout + done.stderr).lower()

@@ -33,20 +33,30 @@ def settings(maps: Path) -> list[str]:
 
 
 # Moments of the run: before a fold is filed, after some folds; "within": in the middle of writing an entry of
-# the ledger.
-@pytest.mark.parametrize("moment", [0, 2, 4, "within"])
+# the ledger. What is killed trains on a Ray of its own, on a cluster that lives on, or without Ray. It files
+# the folds itself, wherever they are trained.
+@pytest.mark.parametrize(
+    ("moment", "first", "then"),
+    [
+        (0, "own Ray", "local"),
+        (2, "cluster", "local"),
+        (4, "local", "local"),
+        ("within", "local", "cluster"),
+    ],
+)
 def test_the_same_command_goes_on(
-    one_ray: str, moment: int | str, maps: Path, undisturbed: Path, tmp_path: Path
+    one_ray: str, moment: int | str, first: str, then: str, maps: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    alone = ["--local"] if moment == "within" else []
-    killed = command.stopped("run", *settings(maps), *alone, at=f"SIGKILL {moment}", home=tmp_path)
+    alone, env = trained(first, one_ray)
+    killed = command.stopped("run", *settings(maps), *alone, at=f"SIGKILL {moment}", home=tmp_path, **env)
     assert killed.code == -signal.SIGKILL, killed.err
     if moment == "within":
         assert list((tmp_path / "ledger").glob("*/.*.tmp")), "it was not killed within a write"
     before = command.ledger(tmp_path)
     parts = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("features/*/parts/*")}
     assert len(before) == (2 if moment == "within" else moment)
-    ended = loso(*settings(maps), "--json", home=tmp_path, RAY_ADDRESS=one_ray)
+    alone, env = trained(then, one_ray)
+    ended = loso(*settings(maps), *alone, "--json", home=tmp_path, **env)
     assert ended.code == 0, ended.err
     assert ended.json["status"] == "complete"
     after = command.ledger(tmp_path)
@@ -80,20 +90,36 @@ def test_a_fold_run_alone_is_the_fold_of_the_whole_run(maps: Path, undisturbed: 
     assert "unknown fold 'flowmaps/sub99'; did you mean" in wrong.err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("how", "places"),
+    [(signal.SIGINT, ("own Ray", "cluster")), (signal.SIGTERM, ("cluster", "local"))],
+    ids=["SIGINT", "SIGTERM"],
+)
 def test_stopping_keeps_what_is_finished_and_calls_it_partial(
-    one_ray: str, how: signal.Signals, maps: Path, undisturbed: Path, tmp_path: Path
+    one_ray: str,
+    how: signal.Signals,
+    places: tuple[str, str],
+    maps: Path,
+    undisturbed: Path,
+    tmp_path: Path,
 ) -> None:
     kept = 0
-    # The second time from a ledger and features that are there: Ray is started at another moment then.
-    for more in (1, 2):
-        ended = command.stopped("run", *settings(maps), "--json", at=f"{how.name} {more}", home=tmp_path)
+    # The second time from a ledger and features that are there: Ray is joined at another moment then.
+    for more, place in enumerate(places, start=1):
+        alone, env = trained(place, one_ray)
+        at = f"{how.name} {more}"
+        ended = command.stopped("run", *settings(maps), *alone, "--json", at=at, home=tmp_path, **env)
         assert ended.code == 3, ended.err
         assert ended.json["status"] == "partial"
         kept += more
         assert len(command.ledger(tmp_path)) == kept
         assert len([f for f in ended.json["failed"] if f["reason"].startswith("not reached")]) == 6 - kept
         assert "Traceback" not in ended.err
-    ended = loso(*settings(maps), home=tmp_path, RAY_ADDRESS=one_ray)
+    ended = loso(*settings(maps), "--local", home=tmp_path)
     assert ended.code == 0
     assert command.predictions(tmp_path) == command.predictions(undisturbed)
+
+
+def trained(place: str, one_ray: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the environment of a run that trains there."""
+    return ["--local"] * (place == "local"), {"RAY_ADDRESS": one_ray} if place == "cluster" else {}

@@ -31,15 +31,25 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy.write_flowmaps(tmp_path_factory.mktemp("maps"), subjects=6)
 
 
+def settings(maps: Path, epochs: int, *more: str) -> list[str]:
+    return toy.settings(maps, "tracking.enabled=false", *more, epochs=epochs)
+
+
+@pytest.fixture(scope="module")
+def calm(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a run from which nothing was lost."""
+    home = tmp_path_factory.mktemp("calm")
+    assert loso(*settings(maps, 12), "--local", home=home).code == 0
+    return home
+
+
 @pytest.mark.parametrize("gpus", [0, 1], ids=["CPU", "declared GPU"])
-def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
+def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, calm: Path, tmp_path: Path) -> None:
     """Decided on what distmer itself tells: which folds it began, how often, and how the ledger ends.
 
     The folds on both nodes are held at a gate, and distmer has told of both, when one node is lost."""
-    settings = toy.settings(maps, "tracking.enabled=false", epochs=12)
-    here, there, gate = tmp_path / "here", tmp_path / "there", tmp_path / "gate"
-    assert loso(*settings, "--local", home=here).code == 0
-    how = [*settings, "--set", f"cluster.gpus_per_fold={gpus}", "--set", "cluster.patience=600"]
+    there, gate = tmp_path / "there", tmp_path / "gate"
+    how = settings(maps, 12, f"cluster.gpus_per_fold={gpus}", "cluster.patience=600")
     process = command.start(*how, home=there, script=command.DECLARED, GATE=str(gate), **cluster.driver)
     command.wait_for(lambda: len(command.ledger(there)) >= 1, process)
     gate.touch()
@@ -58,10 +68,10 @@ def test_in_mid_loso(gpus: int, cluster: nodes.Nodes, maps: Path, tmp_path: Path
     # what was lost with the node was begun again, by its name
     assert len(begun) > len(set(begun)) == len(command.ledger(there))
     assert kept.items() <= command.ledger(there).items()  # and what was finished was not
-    assert command.predictions(there) == command.predictions(here)
+    assert command.predictions(there) == command.predictions(calm)
 
 
-def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
+def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     path, tune = toy.sweep_file(tmp_path, maps), command.ROOT / "jobs" / "tune.py"
     process = command.start(str(path), "--json", home=there, script=tune, **cluster.driver)
@@ -70,7 +80,7 @@ def test_in_mid_sweep(one_ray: str, cluster: nodes.Nodes, maps: Path, tmp_path: 
     ended = command.finish(process)
     assert ended.code == 0, ended.err
     assert "its process was lost; it is begun again" in ended.err
-    calm = within("sweep", str(path), "--json", home=here, RAY_ADDRESS=one_ray)
+    calm = within("sweep", str(path), "--json", home=here, **cluster.driver)
     assert calm.code == 0, calm.err
     assert searched(there) == searched(here)
 
@@ -82,13 +92,13 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
         "data.synthetic.clips_per_subject=6",
         "cluster.extract_batch=1",
     ]
-    settings = [part for setting in tree for part in ("--set", setting)]
+    chosen = [part for setting in tree for part in ("--set", setting)]
     here, there = tmp_path / "here", tmp_path / "there"
     extract = command.ROOT / "jobs" / "extract.py"
-    assert within("features", *settings, "--local", home=here).code == 0
+    assert within("features", *chosen, "--local", home=here).code == 0
     shutil.copytree(here / "data", there / "data")
     before = sum(cluster.repeated().values())
-    process = command.start(*settings, home=there, script=extract, **cluster.driver)
+    process = command.start(*chosen, home=there, script=extract, **cluster.driver)
     cluster.lose_one(process, lambda: bool(list(there.glob("features/*/parts/*"))), nodes.CLIPS)
     cluster.add(gpus=1)
     ended = command.finish(process)
@@ -97,13 +107,15 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
     assert features(there) == features(here)
 
 
-def test_every_node_lost_and_none_that_comes_ends_the_run(maps: Path, tmp_path: Path) -> None:
-    settings = toy.settings(maps, "tracking.enabled=false", "cluster.patience=40", epochs=20000)
-    with nodes.Nodes() as cluster:
-        cluster.add()
-        process = command.start(*settings, "--json", home=tmp_path, **cluster.driver)
-        cluster.lose_one(process, lambda: bool(cluster.workers[0].work(nodes.FOLD)), nodes.FOLD)
-        ended = command.finish(process)
+def test_every_node_lost_and_none_that_comes_ends_the_run(
+    cluster: nodes.Nodes, maps: Path, tmp_path: Path
+) -> None:
+    long = settings(maps, 20000, "cluster.patience=40")
+    while len(cluster.workers) > 1:
+        cluster.kill(cluster.workers[-1])
+    process = command.start(*long, "--json", home=tmp_path, **cluster.driver)
+    cluster.lose_one(process, lambda: bool(cluster.workers[0].work(nodes.FOLD)), nodes.FOLD)
+    ended = command.finish(process)
     assert ended.code == 1
     assert "no machine has taken up a fold for" in ended.err and "finished folds are kept" in ended.err
 

@@ -40,9 +40,10 @@ def test_a_network_of_ones_own_travels_to_the_workers(
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     config = str(lab / "own-model.yaml")
-    # In processes of their own: what another test has imported must not stand in for what was not sent.
-    alone = command.distmer("run", config, *settings, "--local", "--json", home=here)
-    sent = command.distmer("run", config, *settings, "--json", home=there, RAY_ADDRESS=one_ray)
+    alone = loso(config, *settings, "--local", home=here)
+    # In a process of its own: what another test has imported must not stand in for what was not sent.
+    one = ["--set", "cluster.in_flight=1"]  # one worker: each takes seconds to start
+    sent = command.distmer("run", config, *settings, *one, "--json", home=there, RAY_ADDRESS=one_ray)
     assert (alone.code, sent.code) == (0, 0), alone.err + sent.err
     assert sent.json["model"] == "lab_nets:SmallNet" and sent.json["failed"] == []
     assert command.predictions(here) == command.predictions(there)
@@ -88,7 +89,7 @@ def test_a_flow_of_ones_own_travels_to_the_actors_and_a_sequence_back(one_ray: s
     flow = f"features.flow={{name: {lab}/lab_flow.py:difference, gain: 0.2}}"
     options = [part for setting in (*small, flow) for part in ("--set", setting)]
     here, there = tmp_path / "here", tmp_path / "there"
-    alone = command.distmer("features", *options, "--local", home=here)
+    alone = within("features", *options, "--local", home=here)
     sent = command.distmer("features", *options, home=there, RAY_ADDRESS=one_ray)
     assert (alone.code, sent.code) == (0, 0), alone.err + sent.err
     assert "6 extracted" in sent.out and "not usable" not in sent.out

@@ -8,7 +8,6 @@ import json
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +71,12 @@ def events(home: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("how", ["ray", "local"])
 def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(
-    how: str, far_maps: str, on_disk: Path, tmp_path: Path
+    how: str, far_maps: str, on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = objects.fresh()
     words = [*settings(far_maps), "--workspace", home, "--json", *(["--local"] if how == "local" else [])]
-    run = loso if how == "local" else partial(command.loso, cwd=tmp_path)
-    ended = run(*words, home=tmp_path / "unused")
+    monkeypatch.chdir(tmp_path)
+    ended = loso(*words, home=tmp_path / "unused")
     assert (ended.code, ended.json["status"]) == (0, "complete"), ended.err
     assert ended.json["run_dir"].startswith(f"{home}/runs/")
     assert predictions(home) == command.predictions(on_disk)
@@ -98,12 +97,12 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(
 
 def test_a_run_on_s3_that_was_killed_goes_on(far_maps: str, on_disk: Path, tmp_path: Path) -> None:
     home = objects.fresh()
-    words = [*settings(far_maps), "--workspace", home, "--json"]
+    words = [*settings(far_maps), "--workspace", home, "--local", "--json"]
     killed = command.stopped("run", *words, at="SIGKILL 2", home=tmp_path)
     assert killed.code == -signal.SIGKILL, killed.err
     before = ledger(home)
     assert len(before) == 2
-    ended = loso(*words, "--local", home=tmp_path)
+    ended = loso(*words, home=tmp_path)
     assert (ended.code, ended.json["status"]) == (0, "complete"), ended.err
     after = ledger(home)
     assert len(after) == 5 and {digest: after[digest] for digest in before} == before

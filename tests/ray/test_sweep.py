@@ -14,17 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from harness import command, toy
 from tests.within import loso, within
 
 pytestmark = pytest.mark.slow
 
-TUNE = command.ROOT / "jobs" / "tune.py"
-
-
 Tune = Callable[..., command.Ended]
+
+ALONE: dict[str, Any] = {"cluster": {"in_flight": 1}}  # one process that trains: each takes seconds to start
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +31,6 @@ def tune(one_ray: str) -> Tune:
     return lambda path, home, *more: within(
         "sweep", str(path), "--json", *more, home=home, RAY_ADDRESS=one_ray
     )
-
-
-def tune_alone(path: Path, home: Path, *more: str) -> command.Ended:
-    """A sweep as a process, with a Ray of its own."""
-    return command.finish(command.start(str(path), "--json", *more, home=home, script=TUNE))
 
 
 def found(ended: command.Ended) -> dict[str, Any]:
@@ -71,12 +64,13 @@ def undisturbed(
 
 
 def test_a_sweep_killed_twice_goes_on_and_chooses_the_same(
-    tune: Tune, maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
+    one_ray: str, tune: Tune, maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
     path = toy.sweep_file(tmp_path, maps)
+    words = ["sweep", str(path), "--json"]
     kept: dict[str, int] = {}
     for more in (3, 8):
-        killed = command.stopped("sweep", str(path), "--json", at=f"SIGKILL {more}", home=tmp_path)
+        killed = command.stopped(*words, at=f"SIGKILL {more}", home=tmp_path, RAY_ADDRESS=one_ray)
         assert killed.code == -signal.SIGKILL, killed.err
         now = command.ledger(tmp_path)
         assert len(now) == len(kept) + more
@@ -92,17 +86,12 @@ def test_a_sweep_killed_twice_goes_on_and_chooses_the_same(
     assert trials(tmp_path) == trials(home)
 
 
-@pytest.mark.parametrize(
-    "cluster",
-    [["local_cpus=1"], ["in_flight=1"]],
-    ids=["1 CPU", "1 in flight"],
-)
 def test_the_machine_changes_nothing(
-    tune: Tune, cluster: list[str], maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
+    maps: Path, undisturbed: tuple[Path, command.Ended], tmp_path: Path
 ) -> None:
-    settings = [part for setting in cluster for part in ("--set", f"cluster.{setting}")]
-    of_its_own = cluster != ["in_flight=1"]  # another machine than the one that tests share
-    ended = (tune_alone if of_its_own else tune)(toy.sweep_file(tmp_path, maps), tmp_path, *settings)
+    """A Ray of its own, of one CPU, and one fold at a time."""
+    alone = ["--set", "cluster.local_cpus=1", "--set", "cluster.in_flight=1"]
+    ended = within("sweep", str(toy.sweep_file(tmp_path, maps)), "--json", *alone, home=tmp_path)
     assert found(ended) == found(undisturbed[1])
     assert trials(tmp_path) == trials(undisturbed[0])
 
@@ -155,7 +144,7 @@ def test_the_outer_subjects_have_no_say_in_the_search(
             cv2.imwrite(str(target), rng.integers(0, 255, size=(28, 28, 3), dtype=np.uint8))
         shutil.rmtree(altered / subject / "u_test")
         (altered / subject / "u_moved").rename(altered / subject / "u_test")
-    ended = tune(toy.sweep_file(tmp_path, altered), tmp_path)
+    ended = tune(toy.sweep_file(tmp_path, altered, **ALONE), tmp_path)
     assert ended.code == 0, ended.err
     after = trials(tmp_path)
     assert scored(after["group-1"]) == scored(before["group-1"])
@@ -166,29 +155,43 @@ def scored(search: dict[str, Any]) -> list[Any]:
     return [search["chosen"], *((t["index"], t["setting"], t["state"], t["rungs"]) for t in search["trials"])]
 
 
-@pytest.mark.parametrize(("mode", "stamp"), [("flat", "selection-optimistic"), ("oracle", "oracle:setting")])
-def test_what_has_seen_its_subjects_is_stamped(
-    tune: Tune, mode: str, stamp: str, maps: Path, undisturbed: tuple[Path, Any], tmp_path: Path
+def test_what_is_chosen_on_its_subjects_is_stamped(
+    tune: Tune, maps: Path, undisturbed: tuple[Path, Any], tmp_path: Path
 ) -> None:
     # the same inner folds and settings: mostly there
     shutil.copytree(undisturbed[0] / "ledger", tmp_path / "ledger")
-    path = toy.sweep_file(tmp_path, maps, mode=mode, searcher="random", trials=3)
-    ended = tune(path, tmp_path)
+    random = {"mode": "oracle", "searcher": "random", "trials": 3}
+    ended = tune(toy.sweep_file(tmp_path, maps, **random, **ALONE), tmp_path)
+    stamped(ended, "oracle:setting", tmp_path)
+    assert ended.json["optimism"]["uar"] == pytest.approx(0)  # what it believes is what it was chosen by
+
+
+def test_a_choice_for_all_subjects_is_stamped_and_a_setting_that_cannot_be_fails_alone(
+    tune: Tune, maps: Path, tmp_path: Path
+) -> None:
+    space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
+    grid: dict[str, Any] = {"searcher": "grid", "scheduler": "none", "trials": None}
+    ended = tune(toy.sweep_file(tmp_path, maps, mode="flat", space=space, **grid, **ALONE), tmp_path)
+    stamped(ended, "selection-optimistic", tmp_path)
+    assert (ended.json["counts"]["complete"], ended.json["counts"]["failed"]) == (3, 1)
+    assert "size must be at least 32 px for 5 stages" in ended.err
+
+
+def stamped(ended: command.Ended, stamp: str, home: Path) -> None:
+    """The sweep says what it is not, and its choice gives the sweep's score when it runs as it stands."""
     assert ended.code == 0, ended.err
     assert ended.json["stamps"] == [stamp]
     assert f"NOT A HEADLINE: {stamp}" in ended.out
     assert ended.json["optimism"]["uar"] == pytest.approx(ended.json["inner"]["uar"] - ended.json["uar"])
-    if mode == "oracle":
-        assert ended.json["optimism"]["uar"] == pytest.approx(0)  # what it believes is what it was chosen by
-    (chosen,) = tmp_path.glob("sweeps/*/chosen/all.yaml")
-    ran = loso(str(chosen), "--json", "--local", home=tmp_path)
+    (chosen,) = home.glob("sweeps/*/chosen/all.yaml")
+    ran = loso(str(chosen), "--json", "--local", home=home)
     assert (ran.code, ran.json["uar"], ran.json["uf1"]) == (0, ended.json["uar"], ended.json["uf1"])
 
 
 def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path, tmp_path: Path) -> None:
     space = {"train.lr": {"choice": [1e-7, 1e-2]}, "inputs.standardise": {"choice": [True, False]}}
-    path = toy.sweep_file(tmp_path, maps, rungs="epochs", grace=3, space=space, searcher="random", trials=5)
-    ended = tune(path, tmp_path)
+    rungs = {"rungs": "epochs", "grace": 3, "space": space, "searcher": "random", "trials": 5}
+    ended = tune(toy.sweep_file(tmp_path, maps, **rungs, **ALONE), tmp_path)
     assert ended.code == 0, ended.err
     searches = trials(tmp_path).values()
     assert {rung["budget"] for s in searches for t in s["trials"] for rung in t["rungs"]} == {3, 6, 12}
@@ -197,26 +200,6 @@ def test_rungs_of_epochs_and_features_among_the_settings(tune: Tune, maps: Path,
     assert counts["epochs_without_stopping"] == 2 * 5 * 3 * 12
     done = [sum(rung["budget"] for rung in t["rungs"]) * 3 for s in searches for t in s["trials"]]
     assert counts["epochs"] == sum(done)
-
-
-def test_a_setting_that_cannot_be_fails_alone(tune: Tune, maps: Path, tmp_path: Path) -> None:
-    space = {"model.size": {"choice": [16, 32]}, "model.channels": {"choice": [[4, 8], [4, 8, 8, 8, 16]]}}
-    path = toy.sweep_file(
-        tmp_path,
-        maps,
-        searcher="grid",
-        space=space,
-        trials=None,
-        scheduler="none",
-        evaluation={"folds": "group_kfold", "k": 2},
-    )
-    tree = yaml.safe_load(path.read_text())
-    del tree["sweep"]["trials"]
-    path.write_text(yaml.safe_dump(tree))
-    ended = tune(path, tmp_path)
-    assert ended.code == 0, ended.err
-    assert (ended.json["counts"]["complete"], ended.json["counts"]["failed"]) == (6, 2)
-    assert "size must be at least 32 px for 5 stages" in ended.err
 
 
 def test_the_tracker_has_the_sweep_and_its_trials(undisturbed: tuple[Path, command.Ended]) -> None:
@@ -260,11 +243,8 @@ def test_plan_tells_what_is_there_and_what_it_costs(undisturbed: tuple[Path, com
     assert ended.json["run_dir"] in told.out
 
 
-@pytest.mark.parametrize(("job", "said"), [("loso.py", "give it to `distmer sweep` or jobs/tune.py")])
-def test_the_wrong_command_names_the_right_one(
-    tune: Tune, job: str, said: str, maps: Path, tmp_path: Path
-) -> None:
+def test_the_wrong_command_names_the_right_one(tune: Tune, maps: Path, tmp_path: Path) -> None:
     ended = loso(str(toy.sweep_file(tmp_path, maps)), home=tmp_path)
-    assert (ended.code, said in ended.err) == (2, True)
+    assert (ended.code, "give it to `distmer sweep` or jobs/tune.py" in ended.err) == (2, True)
     ended = tune(command.ROOT / "configs" / "demo.yaml", tmp_path)
     assert (ended.code, "has no sweep section" in ended.err) == (2, True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,50 +39,72 @@ def lab(tmp_path: Path) -> Path:
     return Path(shutil.copytree(command.ROOT / "examples" / "own-model", tmp_path / "lab"))
 
 
-def distmer(installed: Path, lab: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+# The commands of one test in one process, as in a notebook: each process of its own would load torch again.
+COMMANDS = """
+import contextlib, io, json, logging, sys
+import distmer
+from distmer.cli import main
+
+ended = []
+for words in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as end:
+            code = int(str(end.code or 0))
+    logging.getLogger().handlers.clear()
+    ended.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps({"from": distmer.__file__, "ended": ended}))
+"""
+
+
+def distmer(installed: Path, lab: Path, *commands: Sequence[str]) -> list[command.Ended]:
     # The wheel's folder comes before the checkout that the tests' own environment points to.
     environ = command.environment(lab.parent / "home") | {"PYTHONPATH": str(installed)}
-    code = "import sys; from distmer.cli import main; main(sys.argv[1:])"
-    words = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(
+    words = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    done = subprocess.run(
         words, cwd=lab, env=environ, text=True, capture_output=True, timeout=command.PATIENCE
     )
+    assert done.returncode == 0, done.stderr
+    told = command.Ended(0, done.stdout, done.stderr).json
+    assert told["from"].startswith(str(installed))
+    return [command.Ended(*ended) for ended in told["ended"]]
 
 
 def test_a_laboratory_runs_its_own_code_from_the_wheel(installed: Path, lab: Path) -> None:
     maps = toy.write_flowmaps(lab.parent / "maps", subjects=4)
     emotions = ("disgust", "happiness", "surprise")
-    rows = [
+    listed = [
         f"{image.relative_to(maps)},{image.parts[-4]},{emotions[int(image.parts[-2])]}"
         for image in sorted(maps.rglob("*.png"))
     ]
-    (maps / "clips.csv").write_text("\n".join(["file,subject,emotion", *rows, "gone.png,s9,anger"]))
+    (maps / "clips.csv").write_text("\n".join(["file,subject,emotion", *listed, "gone.png,s9,anger"]))
     chosen = [f"data.root={maps}", "data.protocol=lab_protocol.yaml", "inputs.normalise=minmax"]
     chosen += ["train.epochs=2", "tracking.enabled=false", "evaluation.bootstrap=100"]
-    settings = [part for one in chosen for part in ("--set", one)]
-    run = distmer(installed, lab, "run", "own-model.yaml", *settings, "--local")
-    assert run.returncode == 0, run.stderr
-    assert "lab_nets:SmallNet on lab_protocol, 4 folds" in run.stdout
-    assert "clips.csv row 26: there is no file gone.png" in run.stdout
-    audit = distmer(installed, lab, "audit", "own-model.yaml", *settings, "--folds=1", "--local")
-    assert audit.returncode == 0, audit.stderr
-    assert "passed 1 fold" in audit.stdout
+    settings = ["own-model.yaml", *(part for one in chosen for part in ("--set", one)), "--local"]
     rows = ["--set", "compare.models=[linear]", "--set", "compare.rows.mine={}"]
-    compared = distmer(installed, lab, "compare", "own-model.yaml", *settings, *rows, "--local")
-    assert compared.returncode == 0, compared.stderr
-    assert "mine" in compared.stdout and "linear" in compared.stdout
+    run, audit, compared = distmer(
+        installed, lab, ["run", *settings], ["audit", *settings, "--folds=1"], ["compare", *settings, *rows]
+    )
+    assert run.code == 0, run.err
+    assert "lab_nets:SmallNet on lab_protocol, 4 folds" in run.out
+    assert "clips.csv row 26: there is no file gone.png" in run.out
+    assert audit.code == 0, audit.err
+    assert "passed 1 fold" in audit.out
+    assert compared.code == 0, compared.err
+    assert "mine" in compared.out and "linear" in compared.out
 
 
 def test_the_configurations_and_the_data_tables_are_in_the_wheel(installed: Path, lab: Path) -> None:
-    planned = distmer(installed, lab, "plan", "ablations", "--set", "data.synthetic.subjects=3")
-    assert "compare" in planned.stderr  # it was found, and is one for another command
-    unknown = distmer(installed, lab, "plan", "demmo")
-    assert unknown.returncode == 2
-    assert "or one that comes with distmer; did you mean 'demo'?" in unknown.stderr
-    checked = distmer(installed, lab, "data", "check", "megc2019", "--set", f"data.root={lab}")
-    assert "no module" not in checked.stderr.lower() and str(lab) in checked.stderr
-    where = subprocess.run(
-        [sys.executable, "-c", "import distmer; print(distmer.__file__)"],
-        env={**os.environ, "PYTHONPATH": str(installed)}, text=True, capture_output=True, cwd=lab,
-    )  # fmt: skip
-    assert where.stdout.startswith(str(installed))
+    planned, unknown, checked = distmer(
+        installed,
+        lab,
+        ["plan", "ablations", "--set", "data.synthetic.subjects=3"],
+        ["plan", "demmo"],
+        ["data", "check", "megc2019", "--set", f"data.root={lab}"],
+    )
+    assert "compare" in planned.err  # it was found, and is one for another command
+    assert unknown.code == 2
+    assert "or one that comes with distmer; did you mean 'demo'?" in unknown.err
+    assert "no module" not in checked.err.lower() and str(lab) in checked.err

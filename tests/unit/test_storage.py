@@ -154,8 +154,11 @@ def test_a_data_set_on_s3_is_the_one_on_disk(name: str, layout: str, tmp_path: P
         (tmp_path, remote) if layout == "among others" else (root, f"{remote}/{root.relative_to(tmp_path)}")
     )
 
+    # the search for an apex reads all frames of a clip, wherever they lie, and takes seconds: once is enough
+    missing = "max-flow" if layout == "alone" else "midpoint"
+
     def load(root: object) -> Manifest:
-        return load_manifest(DataConfig(protocol=name, root=str(root), missing_apex="max-flow"), tmp_path)
+        return load_manifest(DataConfig(protocol=name, root=str(root), missing_apex=missing), tmp_path)
 
     near, far = (load(root) for root in given)
     assert repr(far.clips).replace(remote, str(tmp_path)) == repr(near.clips)
