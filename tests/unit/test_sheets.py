@@ -92,11 +92,12 @@ def old_workbook() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("make", [new_workbook, old_workbook])
 def test_every_kind_of_cell_says_what_it_said(make: Any, tmp_path: Path) -> None:
     (tmp_path / "sheet").write_bytes(make())
-    grids = worksheets(tmp_path / "sheet")
+    # Here alone: what earlier tests left may be collected, and warn, at any time.
+    with warnings.catch_warnings(action="error"):
+        grids = worksheets(tmp_path / "sheet")
     assert grids == before(make())
     (cells,) = [grid[2] for grid in grids.values() if len(grid) > 2]
     assert (
