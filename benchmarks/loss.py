@@ -45,7 +45,9 @@ _FINISHED = {
     "folds": "ledger/*/*.parquet",
     "searches": "sweeps/*/searches/*.json",
 }
-_OF_OTHERS = ("ray", "torchinductor")  # folders of sessions, a cache
+# Folders of Ray's sessions, a cache, and an empty folder that each start of Ray's dashboard leaves, also
+# without a kill.
+_OF_OTHERS = ("ray", "torchinductor", "pymp-")
 # Seconds for what a killed driver had started to end by itself.
 _PATIENCE = 180.0
 _WHOLE = 900.0  # s for a command that is left alone
