@@ -21,7 +21,7 @@ from distmer.config_places import anchoring, change_settings, declaring, plugin_
 from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
 from distmer.shipped import located, names
-from distmer.storage import Place, anchored
+from distmer.storage import Place, anchored, place
 from distmer.types import BadInput
 
 _log = logging.getLogger(__name__)
@@ -91,13 +91,7 @@ def load_layers(
     if above.tree:
         change_settings(above.tree, anchoring(Path.cwd(), Path.cwd()))
         layers.append(above)
-    for layer in layers:
-        change_settings(layer.tree, with_names)
-    if modules := merge_layers(layers).get("plugins"):
-        if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
-            raise BadInput(f"plugins is {modules!r}; give a list of modules and files: [./my_code.py].")
-        for layer in layers:
-            change_settings(layer.tree, declaring(modules))
+    _name_code(layers)
     return tuple(layers)
 
 
@@ -137,14 +131,14 @@ def merge(
     base: Mapping[str, Any], over: Mapping[str, Any], origin: str = "configuration", at: str = ""
 ) -> dict[str, Any]:
     """``over`` laid upon ``base``: mappings merge, everything else is replaced. A model or a loss of another
-    name starts without the options of the old one.
+    name starts without the options of the old one. So does a row of ``compare`` that extends another file.
 
     BadInput, which names ``origin``, where ``base`` has a single value and ``over`` has settings below it.
     """
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
-        if not isinstance(value, Mapping) or old is None:
+        if not isinstance(value, Mapping) or old is None or key == "extends":
             result[key] = value
         elif not isinstance(old, Mapping):
             below = f", but {at}{key}.{next(iter(value))} is set" if value else ""
@@ -262,6 +256,17 @@ def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     return [*_files(target, (*seen, path.resolve())), Layer(str(path), tree)]
 
 
+def _name_code(layers: Sequence[Layer]) -> None:
+    """Write names of code as mappings, and those that only the layers' ``plugins`` define as references."""
+    for layer in layers:
+        change_settings(layer.tree, with_names)
+    if modules := merge_layers(layers).get("plugins"):
+        if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+            raise BadInput(f"plugins is {modules!r}; give a list of modules and files: [./my_code.py].")
+        for layer in layers:
+            change_settings(layer.tree, declaring(modules))
+
+
 def _read_rows(layer: Layer, workspace: Place) -> None:
     """Put the settings of the file that a row of ``compare`` extends in the place of its name.
 
@@ -275,9 +280,10 @@ def _read_rows(layer: Layer, workspace: Place) -> None:
         where, parent = f"{layer.origin}, row {label}", row["extends"]
         if not isinstance(parent, str):
             raise BadInput(f"{where}: extends names one configuration file, not {parent!r}.")
-        layers = _files((Path(layer.origin).parent / parent).resolve(), ())
+        layers = _files((place(layer.origin).parent / parent).resolve(), ())
         for below in layers:
             change_settings(below.tree, anchoring(workspace, Path(below.origin).parent))
+        _name_code(layers)
         row["extends"] = merge_layers(layers)
         for other, what, _ in _OF_OTHERS:
             if other in row["extends"]:

@@ -94,8 +94,9 @@ class Workspace:
             if (kind / name).is_dir():
                 return kind / name
         raise BadInput(
-            f"{name}: nothing in the workspace {self.root} has these digits; give the path of its folder, or"
-            " name its workspace in the environment variable DISTMER_HOME."
+            f"{name}: nothing in the workspace {self.root} has these digits; give the path of its folder"
+            " (also if storage.runs has put it elsewhere), or name its workspace in the environment variable"
+            " DISTMER_HOME."
         )
 
     def comparison_dir(self, digest: str) -> Place:

@@ -186,7 +186,7 @@ def load(
     given = layer("dm.load", data={"protocol": protocol, **where, **data})
     session = Session.open(None, given, None if workspace is None else str(workspace), os.environ)
     with Observers([LiveProgress()] if progress else []) as live:
-        manifest = session.manifest([live])
+        manifest = session.manifest([live], folds=False)
     return Clips(manifest, given.tree["data"], str(session.workspace.root))
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from distmer.commands.session import Session
     from distmer.storage import Place
 
@@ -22,6 +24,11 @@ class _PlaceType(click.ParamType):
         from distmer.storage import place
 
         return place(value) if isinstance(value, str) else value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return click.Path().shell_complete(ctx, param, incomplete)
 
 
 PLACE = _PlaceType()

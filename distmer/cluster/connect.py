@@ -36,7 +36,7 @@ def _settings(config: ClusterConfig, address: str | None) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a task that asked for no GPU sees none
-        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",  # s; 60 are too few on a busy machine
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "120",  # s; 60 are too few on a busy machine
         "RAY_task_oom_retries": str(config.retries),  # Ray's own default is for ever: the run would never end
     }
     own_token = address is None and os.environ.get("RAY_AUTH_MODE", "token") == "token"

@@ -18,7 +18,7 @@ _AT_A_TIME = 64  # clips whose features are held at once
 
 def check_data(session: Session) -> str:
     """Counts of a protocol against the published ones, and every row that cannot be used."""
-    manifest = session.manifest()
+    manifest = session.manifest(folds=False)
     return check_report(manifest) + scaling_text(manifest.clips)
 
 
@@ -31,7 +31,7 @@ def export_features(
     from distmer.features import export
 
     export.require_empty(folder)
-    manifest = session.manifest()
+    manifest = session.manifest(folds=False)
     if form == "maps":
         export.require_layout(manifest.clips, manifest.classes)
     manifest, _, features = extracted(session, local=local)
@@ -56,7 +56,7 @@ def export_features(
 
 def list_clips(session: Session, csv: bool) -> str:
     """Every usable clip: its files below the data root, its label, the policy of its apex, its errata."""
-    rows = table_of(session.manifest(), session.config.data.root)
+    rows = table_of(session.manifest(folds=False), session.config.data.root)
     return csv_text(rows) if csv else "\n".join(aligned(rows)) + "\n"
 
 
@@ -64,7 +64,7 @@ def lock_clips(session: Session, to: Path) -> str:
     """Write the list of clips with the digest of each one's images to ``to``; say what it holds."""
     if place(str(to)).exists():
         raise BadInput(f"{to} is there already, and is not overwritten; name another file by --to.")
-    manifest = session.manifest()
+    manifest = session.manifest(folds=False)
     frames = session.frames(manifest, [session.config.features])
     content: dict[str, str] = {}
     for clip in manifest.clips:

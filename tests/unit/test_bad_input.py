@@ -19,7 +19,7 @@ from distmer.datasets import load_manifest, synthetic
 from distmer.types import KeyFrames
 from harness import command, toy
 from tests.fixtures import dataset_layouts as layouts
-from tests.saying import Said, Say, home, on_maps, run, settings
+from tests.saying import Said, Say, home, on_maps, overrides, run, settings
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +395,8 @@ def test_one_class_only(say: Say, own: Path) -> None:
         "protocol folder: all 6 usable clips are 'happy'; training needs two classes or more."
         in said.sentence
     )
+    checked = say("data", "check", *overrides(*on_own(own)))  # it trains nothing
+    assert checked.code == 0 and "happy" in checked.out, checked.err
     # the other class is lost in the loading …
     add_rows(own, f"p9,c,sad,{sound_frame(own).relative_to(own)},bad.png")
     assert run(say, *on_own(own)).code == 2

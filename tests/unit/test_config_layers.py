@@ -131,6 +131,24 @@ def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
     assert (atscnn.config.train.epochs, atscnn.config.train.batch_size) == (4, 8)
 
 
+def test_a_row_s_file_is_read_as_it_is_alone(tmp_path: Path) -> None:
+    """Names become mappings before its layers are merged, its plugins define its names, and a row of a higher
+    file that extends another file has nothing of the first."""
+    (tmp_path / "mine.py").write_text("def own_loss(logits_NK, y_N, **_):\n    return logits_NK.mean()\n")
+    written(tmp_path, "plugins: [./mine.py]\nmodel: ststnet\ntrain: {loss: own_loss, lr: 0.1}\n", "one.yaml")
+    written(tmp_path, "extends: one.yaml\nmodel: {size: 28}\ntrain: {epochs: 7}\n", "two.yaml")
+    written(tmp_path, "train: {epochs: 9}\n", "three.yaml")
+    low = "compare: {rows: {a: {extends: two.yaml}, b: {extends: two.yaml}}}\n"
+    written(tmp_path, low, "low.yaml")
+    path = written(tmp_path, "extends: low.yaml\ncompare: {rows: {b: {extends: three.yaml}}}\n", "top.yaml")
+    rows = load_settings(path, (), workspace=Path("/ws"), environ={})[1]["compare"]["rows"]
+    _, alone = load_settings(tmp_path / "two.yaml", (), workspace=Path("/ws"), environ={})
+    assert rows["a"]["extends"] == alone
+    assert alone["model"] == {"name": "ststnet", "size": 28}
+    assert alone["train"]["loss"]["name"].endswith("mine.py:own_loss")
+    assert rows["b"]["extends"] == {"train": {"epochs": 9}}
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
