@@ -83,12 +83,13 @@ def resolve(
         raise BadInput(f"{path}: the list of data.include is empty; name the clips, one id a line.")
     names = _by_names(rows)
     there = {clip_id(dataset, row) for dataset, own in rows.items() for row in own}
+    usable = {id for ids in names.values() for id in ids}  # without rows that are set aside
     datasets = {*rows, *(name.split("/")[0] for name in there)}
     found: dict[str, Listed] = {}
     lost: list[ClipFailure] = []
     for entry in listed:
         name = entry.name
-        if name not in there:
+        if name not in usable:
             ids = names.get(clip_spelling(entry.subject, entry.clip), [])
             ids = [id for id in ids if not entry.dataset or id.startswith(f"{entry.dataset}/")]
             if len(ids) > 1:

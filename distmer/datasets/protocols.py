@@ -33,7 +33,7 @@ def _quoted(name: Any) -> Any:
 
 
 _Name = Annotated[str, BeforeValidator(_quoted)]
-_Cell = Annotated[str, BeforeValidator(lambda cell: str(cell) if isinstance(cell, int) else cell)]
+_Cell = Annotated[str, BeforeValidator(lambda cell: str(cell) if type(cell) is int else cell)]
 
 
 class NamedSubject(Section):

@@ -20,8 +20,8 @@ from distmer.report.explanation import (
     Inside,
     Share,
 )
-from distmer.report.table import csv_text
 from distmer.saved.measured import MaskArray, regions_of
+from distmer.storage import csv_text
 from distmer.training.fit import Fitted
 from distmer.types import FloatArray, IntArray, SubjectKey
 
@@ -222,4 +222,4 @@ def _csv(
             parts = [*masks.values(), *((moved[one.clip],) if moved else ())]
             row += [f"{map_HW[mask_HW].sum():.4f}" if map_HW.any() else "" for mask_HW in parts]
         rows.append(row)
-    return csv_text(columns, rows)
+    return csv_text([columns, *rows])

@@ -11,8 +11,9 @@ from distmer.evaluation.stats import Interval, confusions_by_subject
 from distmer.experiment.curve import Curve, Point, Rise
 from distmer.report.axes import place_axes, plain_axes
 from distmer.report.document import Document, Facts, Lines
-from distmer.report.table import Column, Row, Table, csv_text
+from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
+from distmer.storage import csv_text
 from distmer.types import JsonValue
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def curve_csv(tree: Mapping[str, Any]) -> str:
             own = (point["share"], point["subjects"], point["clips"], point["whole"], name)
             rows.append((*own, point[key], lo, hi, point[f"{key}_sd"], each))
     head = ("share", "subjects", "clips", "repetitions", "score", "mean", "lo", "hi", "sd", "each")
-    return csv_text(head, rows)
+    return csv_text([head, *rows])
 
 
 def draw_curve(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from distmer.habits.prices import Price
 from distmer.report.document import Document, Lines
-from distmer.report.table import Column, Row, Table, csv_text
+from distmer.report.table import Column, Row, Table
 from distmer.report.tables import interval_text
+from distmer.storage import csv_text
 from distmer.types import JsonValue
 
 
@@ -47,7 +48,7 @@ def habits_csv(found: PriceList) -> str:
         numbers = [f"{value:.6f}" for value in values]
         rows.append((found.protocol, one.model, one.habit, one.score, *numbers, one.stamp))
     head = ("protocol", "model", "habit", "score", "honest", "reported", "gain", "lo", "hi", "stamp")
-    return csv_text(head, rows)
+    return csv_text([head, *rows])
 
 
 def habits_json(found: PriceList) -> JsonValue:

@@ -23,9 +23,8 @@ from distmer.report.document import Document
 from distmer.report.explanation import looks
 from distmer.report.fonts import legible
 from distmer.report.shown import content_of, is_shown, keep_shown
-from distmer.report.table import csv_text
 from distmer.report.tables import run_report
-from distmer.storage import Place, write
+from distmer.storage import Place, csv_text, write
 from distmer.types import BadInput, Predictions
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _clips_csv(plan: Plan, stored: Mapping[str, Stored]) -> str:
         )
         for clip in plan.clips
     ]
-    return csv_text(("clip", "subject", "label", "note", "apex"), rows)
+    return csv_text([("clip", "subject", "label", "note", "apex"), *rows])
 
 
 def finish_folder(run_dir: Place, result: RunResult) -> None:

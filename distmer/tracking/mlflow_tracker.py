@@ -260,10 +260,9 @@ def track_comparison(
 ) -> str | None:
     """Write one MLflow run that groups the compared ones. Returns the address of MLflow's page with these
     side by side; None without a server, and after a warning where MLflow cannot be reached."""
+    from distmer.tracking import items, view  # here: a broken installation is no server that is away
 
     def write(store: MlflowStore) -> str | None:
-        from distmer.tracking import items, view
-
         ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]
         members = [run_id for run_id in ids if run_id]
         written = items.comparison_items(comparison, folder)
