@@ -170,7 +170,8 @@ def _of_frames(
         view = replace(view, troubles=(*view.troubles, ("apex", weak)))
     if face is not None and spot and (found_apex := spotted_apex(clip, onset_HW, face)):
         frame, distance = found_apex
-        side = f"{abs(distance)} frames {'after' if distance > 0 else 'before'} the annotated apex"
+        frames = "1 frame" if abs(distance) == 1 else f"{abs(distance)} frames"
+        side = f"{frames} {'after' if distance > 0 else 'before'} the annotated apex"
         note = (
             f"frame {frame} has moved most, {side}" if distance else "no frame has moved more than the apex"
         )

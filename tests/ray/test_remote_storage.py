@@ -97,12 +97,12 @@ def test_a_run_on_s3_is_the_run_on_disk_and_goes_on(
 
 def test_a_run_on_s3_that_was_killed_goes_on(far_maps: str, on_disk: Path, tmp_path: Path) -> None:
     home = objects.fresh()
-    words = [*settings(far_maps), "--workspace", home, "--local", "--json"]
+    words = [*settings(far_maps), "--workspace", home, "--json"]
     killed = command.stopped("run", *words, at="SIGKILL 2", home=tmp_path)
     assert killed.code == -signal.SIGKILL, killed.err
     before = ledger(home)
     assert len(before) == 2
-    ended = loso(*words, home=tmp_path)
+    ended = loso(*words, "--local", home=tmp_path)
     assert (ended.code, ended.json["status"]) == (0, "complete"), ended.err
     after = ledger(home)
     assert len(after) == 5 and {digest: after[digest] for digest in before} == before
