@@ -26,10 +26,10 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-import pyarrow.parquet as pq
 
 from benchmarks.common import ROOT, Row, keep, machine, paired, wall
 from distmer.commands.session import Session
+from distmer.config import ClusterConfig
 from distmer.types import KeyFrames
 
 SIZES = {"640×480": None, "2040×1088": (2040, 1088)}
@@ -100,13 +100,11 @@ def rate(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, size:
 
     def ours() -> float:
         with tempfile.TemporaryDirectory(prefix="features-") as home:
-            seconds, _ = wall(*command(root, Path(home), flow))
-            parts = sorted(
-                (part.stat().st_mtime, pq.read_metadata(part).num_rows)
-                for part in Path(home).glob("features/*/parts/*.parquet")
-            )
+            seconds, stored = _stored(command(root, Path(home), flow), Path(home))
         # From the moment on at which each of the two actors has stored a batch.
-        steady.append(sum(rows for _, rows in parts[2:]) / (parts[-1][0] - parts[1][0]))
+        warm = [(at, batches) for at, batches in stored if batches >= 2]
+        clips_stored = (warm[-1][1] - warm[0][1]) * ClusterConfig().extract_batch
+        steady.append(clips_stored / (warm[-1][0] - warm[0][0]))
         return seconds
 
     figures = paired(rounds, plain, ours)
@@ -120,6 +118,23 @@ def rate(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, size:
         "ours, once begun": warm,
         "so": f"{warm / np.median(looped):.2f}",
     }
+
+
+def _stored(words: list[str], home: Path) -> tuple[float, list[tuple[float, int]]]:
+    """Seconds of a whole extraction, and the moments at which the number of stored batches had grown.
+
+    The moments are seen from outside and while it runs, because its last act is to merge the batches' files.
+    """
+    begun, seen = time.perf_counter(), list[tuple[float, int]]()
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            batches = len(list(home.glob("features/*/parts/*.parquet")))
+            if not seen or batches > seen[-1][1]:
+                seen.append((time.perf_counter(), batches))
+            time.sleep(0.05)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return time.perf_counter() - begun, seen
 
 
 def few(known: list[tuple[str, str]], clips: int, rounds: int, flow: str, work: Path) -> Row:
