@@ -4,7 +4,6 @@ says so."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text
+from distmer.report.tables import headline, interval_text
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -33,38 +32,17 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
     record: dict[str, JsonValue] = {"on": entry.on, "row": entry.label, "note": _note(entry)}
     if r is None:
         return record
-    for score in _SCORES:
-        names = (score, f"{score}_ci", f"{score}_sd", f"{score}_foldmean")
-        value, ends, spread, mean = (getattr(r, name) for name in names)
-        floors = {name: getattr(floor, score) for name, floor in (r.floors or {}).items()}
-        record |= _score_columns(score, value, ends, spread, mean, floors)
-        record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
-    for name, of in r.metrics.items():
-        floors = {floor: value.pooled for floor, value in of.floors.items()}
-        record |= _score_columns(name, of.pooled, of.pooled_ci, of.pooled_sd, of.foldmean, floors)
+    for name, of in {**headline(r), **r.metrics}.items():
+        lo, hi = of.pooled_ci or (None, None)
+        record |= {name: of.pooled, f"{name}_lo": lo, f"{name}_hi": hi}
+        record |= {f"{name}_sd_seeds": of.pooled_sd, f"{name}_foldmean": of.foldmean}
+        record |= {f"{name}_floor_{floor}": value.pooled for floor, value in of.floors.items()}
+        if name in _SCORES:
+            record |= {f"{name}_{part}": getattr(own, name) for part, own in (r.per_dataset or {}).items()}
     record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
     record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
     record |= {"parameters": r.parameters}
     return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
-
-
-def _score_columns(
-    name: str,
-    value: float | None,
-    ends: tuple[float, float] | None,
-    spread: float | None,
-    foldmean: float | None,
-    floors: Mapping[str, float],
-) -> dict[str, JsonValue]:
-    lo, hi = ends or (None, None)
-    return {
-        name: value,
-        f"{name}_lo": lo,
-        f"{name}_hi": hi,
-        f"{name}_sd_seeds": spread,
-        f"{name}_foldmean": foldmean,
-        **{f"{name}_floor_{floor}": score for floor, score in floors.items()},
-    }
 
 
 def _note(entry: Entry) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from distmer.evaluation.stats import confusions_by_subject
-from distmer.experiment.results_file import ClipLeftOut, Ends, Results
+from distmer.experiment.results_file import ClipLeftOut, Results
 from distmer.report.citations import citations
 from distmer.report.document import Facts
 from distmer.report.explanation import Explanation, caption, drawings_svg, tables
@@ -18,28 +18,8 @@ from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.settings import settings_of
 from distmer.report.svg import curves_svg
-from distmer.report.tables import run_report, what_is_left_out
+from distmer.report.tables import headline, run_report, what_is_left_out
 from distmer.types import Predictions
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreCard:
-    """A headline score with its spread, interval, floors and mean over folds."""
-
-    name: str
-    value: float
-    sd: float | None
-    ends: Ends | None
-    confidence: str
-    floors: Sequence[tuple[str, float]]
-    foldmean: float
-    foldmean_floors: Sequence[tuple[str, float]]
-
-    @property
-    def words(self) -> str:
-        within = f", interval from {self.ends[0]:.3f} to {self.ends[1]:.3f}" if self.ends else ""
-        floors = "".join(f", floor {name} {value:.3f}" for name, value in self.floors)
-        return f"{self.name} {self.value:.3f}{within}{floors}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +66,8 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "pills": _pills(kept),
         "warnings": report.warnings,
         "stamped": bool(results.stamps),
-        "cards": cards(results),
+        "headline": headline(results),
+        "confidence": f"{results.confidence:.0%}",
         "facts": [*_times(kept), *facts],
         "per_dataset": results.per_dataset or {},
         "per_class": results.per_class or {},
@@ -106,26 +87,6 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "citations": citations(results.model.split(", "), results.dataset, results.per_dataset or ()),
         "embedded": results.dataset == "synthetic",
     }
-
-
-def cards(results: Results) -> list[ScoreCard]:
-    """UAR and UF1; none where nothing was scored."""
-    if results.uar is None:
-        return []
-    floors = (results.floors or {}).items()
-    return [
-        ScoreCard(
-            name=score.upper(),
-            value=getattr(results, score),
-            sd=getattr(results, f"{score}_sd"),
-            ends=getattr(results, f"{score}_ci"),
-            confidence=f"{results.confidence:.0%}",
-            floors=[(name, getattr(floor, score)) for name, floor in floors],
-            foldmean=getattr(results, f"{score}_foldmean"),
-            foldmean_floors=[(name, getattr(floor, f"{score}_foldmean")) for name, floor in floors],
-        )
-        for score in ("uar", "uf1")
-    ]
 
 
 def subjects(results: Results, predictions: Predictions | None) -> list[SubjectView]:

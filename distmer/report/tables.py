@@ -14,7 +14,7 @@ from typing import Any
 from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
 from distmer.evaluation.stats import Interval
 from distmer.experiment.plan import Plan
-from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, Results
+from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, MetricFloor, MetricScores, Results
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
 
@@ -74,6 +74,26 @@ def score_table(results: Results) -> Table:
     interval = Column("interval" if r.uar_ci else "")
     columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
     return Table(columns, rows)
+
+
+def headline(results: Results) -> dict[str, MetricScores]:
+    """``uar`` and ``uf1`` in the form of the further metrics; empty where nothing was scored."""
+    if results.uar is None:
+        return {}
+    found: dict[str, MetricScores] = {}
+    for name in ("uar", "uf1"):
+        floors = {
+            floor: MetricFloor(pooled=getattr(of, name), foldmean=getattr(of, f"{name}_foldmean"))
+            for floor, of in (results.floors or {}).items()
+        }
+        found[name] = MetricScores(
+            pooled=getattr(results, name),
+            pooled_ci=getattr(results, f"{name}_ci"),
+            pooled_sd=getattr(results, f"{name}_sd"),
+            foldmean=getattr(results, f"{name}_foldmean"),
+            floors=floors,
+        )
+    return found
 
 
 def _further_metrics(results: Results) -> list[MetricRow]:
