@@ -34,6 +34,11 @@ _OF_OTHERS = (
 _FOUND: set[str] = set()  # the modules that references of this process led to
 
 
+def _of(module: str, *names: str) -> dict[str, str]:
+    """Names in a configuration → references. A hyphen in a name is an underscore in Python."""
+    return {name: f"{module}:{name.replace('-', '_')}" for name in names}
+
+
 # What distmer itself brings of each group. Its models are found by walking their folder: `distmer.models`.
 _SHIPPED: Mapping[str, Mapping[str, str]] = {
     "distmer.losses": {
@@ -41,40 +46,21 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "balanced": "distmer.training.losses:Balanced",
         "focal": "distmer.training.losses:focal",
     },
-    "distmer.augmentations": {
-        "mirror": "distmer.training.augmentations:mirror",
-        "shift": "distmer.training.augmentations:shift",
-        "noise": "distmer.training.augmentations:noise",
-        "mixup": "distmer.training.augmentations:mixup",
-    },
-    "distmer.metrics": {
-        "uar": "distmer.evaluation.named:uar",
-        "uf1": "distmer.evaluation.named:uf1",
-        "accuracy": "distmer.evaluation.named:accuracy",
-        "weighted_f1": "distmer.evaluation.named:weighted_f1",
-        "mcc": "distmer.evaluation.named:mcc",
-    },
+    "distmer.augmentations": _of("distmer.training.augmentations", "mirror", "shift", "noise", "mixup"),
+    "distmer.metrics": _of("distmer.evaluation.named", "uar", "uf1", "accuracy", "weighted_f1", "mcc"),
     "distmer.flows": {
-        "tvl1": "distmer.features.flow:tvl1",
-        "tvl1-fast": "distmer.features.flow:tvl1_fast",
-        "tvl1-numpy": "distmer.features.tvl1:tvl1_numpy",
-        "dis": "distmer.features.flow:dis",
-        "farneback": "distmer.features.flow:farneback",
+        **_of("distmer.features.flow", "tvl1", "tvl1-fast"),
+        **_of("distmer.features.tvl1", "tvl1-numpy"),
+        **_of("distmer.features.flow", "dis", "farneback"),
     },
-    "distmer.strains": {
-        "standard": "distmer.features.strain:standard",
-        "smooth": "distmer.features.strain:smooth",
-        "half-shear": "distmer.features.strain:half_shear",
-        "meb": "distmer.features.strain:meb",
-        "ecnu": "distmer.features.strain:ecnu",
-    },
+    "distmer.strains": _of("distmer.features.strain", "standard", "smooth", "half-shear", "meb", "ecnu"),
 }
 _NAMES = {reference: name for group in _SHIPPED.values() for name, reference in group.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An object that lives outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
+    """An object from outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
     is the installed package and its version, ``mylab 1.2``, or empty for a file."""
 
     reference: str
@@ -92,7 +78,7 @@ def anchored_reference(reference: str, folder: Path) -> str:
 
 
 def require_name(name: str) -> None:
-    """BadInput for a file without the name of what it defines."""
+    """BadInput for a Python file that is given without the name of something in it."""
     if name.endswith(".py"):
         raise BadInput(f"{name} is a file; say what of it is meant: {name}:NAME.")
 

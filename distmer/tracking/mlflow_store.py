@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from distmer.report.fonts import legible
-from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
+from distmer.tracking.items import Child, Data, Figure, LogItem, Metric, Params, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
 from distmer.tracking.view import experiment_tags
@@ -229,8 +229,14 @@ class MlflowStore:
             Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params
         ]
         tags = [RunTag(legal(item.name), cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
-        points = _chunks(_points(items, start), _METRICS)
-        for batch in zip_longest(points, _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[]):
+        points = (
+            Point(legal(item.name), item.value, start + item.step, item.step)
+            for item in items
+            if isinstance(item, Metric)
+        )
+        for batch in zip_longest(
+            _chunks(points, _METRICS), _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[]
+        ):
             self.client.log_batch(run.info.run_id, *batch)
         for item in items:
             if isinstance(item, Data):
@@ -241,11 +247,8 @@ class MlflowStore:
     def _write_file(self, run_id: str, item: LogItem) -> None:
         self._answered()  # a figure is drawn here, which may take longer than an answer
         if isinstance(item, Text):
+            # Tables too: log_table would append to the file of an earlier writing.
             self.client.log_text(run_id, item.text, legal(item.path))
-        elif isinstance(item, Table):
-            # As text, not with log_table, which appends to what is there: a run written twice would count its
-            # clips twice.
-            self.client.log_text(run_id, item.frame.to_csv(index=False), legal(item.path))
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
 
@@ -271,16 +274,6 @@ def cut(value: str, limit: int) -> str:
         return value
     note = f" … [cut: {len(value)} characters; the whole is in config.yaml or summary.md]"
     return value[: limit - len(note)] + note
-
-
-def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
-    for item in items:
-        if isinstance(item, Metric):
-            yield Point(legal(item.name), item.value, start + item.step, item.step)
-        elif isinstance(item, Curve):
-            name = legal(item.name)
-            for step, value in enumerate(item.values, start=1):
-                yield Point(name, value, start + step, step)
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:
