@@ -101,7 +101,7 @@ def rows_below(header: Header, table: Table) -> Iterator[tuple[int, list[str], d
 
 
 def letter(index: int) -> str:
-    """Excel's name of a column: 0 is A, 26 is AA."""
+    """Excel's name of a column: 0 is A, 25 is Z, 26 is AA."""
     return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 

@@ -158,14 +158,9 @@ def drawings_svg(found: Explanation) -> list[tuple[str, str]]:
 
 def tables(about: About) -> list[Table]:
     """Every table that there is: where the face really moved, by region, and CBAM's channel attention."""
-    found = []
-    if about.inside and about.area is not None:
-        found.append(_inside_table(about, about.area))
-    if about.regions:
-        found.append(_regions_table(about))
-    if about.channels:
-        found.append(_channels_table(about))
-    return found
+    found = [_inside_table(about, about.area)] if about.inside and about.area is not None else []
+    found += [_regions_table(about)] if about.regions else []
+    return found + ([_channels_table(about)] if about.channels else [])
 
 
 def _inside_table(about: About, area: Share) -> Table:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from distmer.datasets.columns import letter
 from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.page import NAME
@@ -144,7 +145,7 @@ def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[
         clips = (family, tuple(sorted((one.subject, one.n) for one in results.per_subject or ())))
         clips += (tuple((name, of.n) for name, of in (results.per_class or {}).items()),)
         clips += ("labels-permuted" in results.stamps,)
-        letter = same.setdefault(clips, _letters(len(same))) if results.uar is not None else ""
+        own_letter = same.setdefault(clips, letter(len(same))) if results.uar is not None else ""
         names = varied[results.model]
         own = {name: value for name, value in (results.options or {}).items() if name in names}
         rows.append(
@@ -157,7 +158,7 @@ def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[
                 options=short_settings(own),
                 written=_written(folder),
                 kin=kin.setdefault(family, len(kin)),
-                letter=letter,
+                letter=own_letter,
             )
         )
     return rows
@@ -174,13 +175,3 @@ def _written(folder: Place) -> str:
         return ""
     moment = (folder / "results.json").stat().st_mtime
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _letters(n: int) -> str:
-    """A, B, …, Z, AA, AB, …"""
-    text = ""
-    n += 1
-    while n:
-        n, place = divmod(n - 1, 26)
-        text = chr(ord("A") + place) + text
-    return text
