@@ -65,14 +65,10 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "title": report.title,
         "pills": _pills(kept),
         "warnings": report.warnings,
-        "stamped": bool(results.stamps),
+        "results": results,
         "headline": headline(results),
-        "confidence": f"{results.confidence:.0%}",
         "facts": [*_times(kept), *facts],
-        "per_dataset": results.per_dataset or {},
-        "per_class": results.per_class or {},
         "confusion": _shares(results),
-        "classes": results.classes,
         "subjects": subjects(results, kept.predictions),
         "curves": curves_svg(kept.curves) if kept.curves else "",
         "trained": bool(kept.settings.get("train")) and results.uar is not None,
@@ -85,7 +81,6 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "command": _command(kept),
         "configuration": yaml.safe_dump(dict(kept.settings), sort_keys=False, allow_unicode=True),
         "citations": citations(results.model.split(", "), results.dataset, results.per_dataset or ()),
-        "embedded": results.dataset == "synthetic",
     }
 
 
