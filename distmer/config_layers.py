@@ -270,7 +270,7 @@ def _name_code(layers: Sequence[Layer]) -> None:
 def _read_rows(layer: Layer, workspace: Place) -> None:
     """Put the settings of the file that a row of ``compare`` extends in the place of its name.
 
-    BadInput where it is no file of one experiment.
+    BadInput if that file does not describe one experiment.
     """
     section = layer.tree.get("compare")
     rows = section.get("rows") if isinstance(section, dict) else None

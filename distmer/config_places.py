@@ -88,7 +88,7 @@ def with_names(name: str, value: Any, searched: bool) -> Any:
     """``focal`` as ``{name: focal}``, so that settings of several layers can be merged."""
     if searched or name not in plugin_settings():
         return value
-    if isinstance(value_at({}, name), tuple):  # a list, of which a single one may be given alone
+    if isinstance(value_at({}, name), tuple):  # a list; a single item may be given without brackets
         several = value if isinstance(value, list) else [value]
         return [{"name": one} if isinstance(one, str) else one for one in several]
     return {"name": value} if isinstance(value, str) else value

@@ -1,6 +1,6 @@
 """Settings that do nothing under the others; the conditions stand beside the fields, as `ActsIf`.
 
-Such a setting is refused where somebody asks for it, and is no part of a fold's identity.
+Such a setting is refused if the user asks for it. It is not part of a fold's identity.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -52,7 +52,7 @@ def why_idle(
     ``searched``: setting → the values that a sweep tries. A setting that acts under one of them is not idle.
     """
     known, named = conditions(root), name.rpartition(".")[0]
-    # the options of something that is chosen by its name are no fields: they act where the choice does
+    # options of a thing that is chosen by name have no field: they act where the choice acts
     for condition in known.get(name, known[named] if f"{named}.name" in known else ()):
         values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
         if not any(
@@ -69,8 +69,8 @@ def refuse_idle(
     is_network: IsNetwork,
     searched: Searched | None = None,
 ) -> list[str]:
-    """BadInput for a setting that somebody asked for and that does nothing in any of ``finals``; a sentence
-    for each one that nobody asked for. ``stacks``: what each layer makes of those below it.
+    """BadInput if a setting that the user asked for does nothing in any of ``finals``. Else a sentence for
+    each other given setting that does nothing. ``stacks``: what each layer makes of those below it.
 
     A setting of a file is not asked for if it only repeats the default (the folder of a run and many recipes
     list all settings), or if a higher layer has made it do nothing.

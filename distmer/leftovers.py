@@ -1,10 +1,10 @@
 """Temporary files and folders that say who made them, so that what a killed process left can be removed.
 
 A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
-``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns: that of an ended
-process of this machine at once; that of another machine which shares the disk, or of an older version, which
-wrote no owner, after a day. An object store has no temporaries: an object is there when its upload is
-complete.
+``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns. What a process of
+this machine left is removed at once. What another machine on the same disk left, or an older version, which
+wrote no owner, is removed after a day. An object store has no temporaries: an object is there when its upload
+is complete.
 """
 
 from __future__ import annotations

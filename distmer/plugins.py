@@ -89,7 +89,7 @@ def is_reference(name: str) -> bool:
 
 
 def find(reference: str) -> Plugin:
-    """Import what a reference points to. distmer's own things have one name, by whatever reference.
+    """Import what a reference points to. What distmer itself brings has one name, whatever the reference.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def names_announced(group: str) -> list[str]:
 
 def import_file(path: Path) -> ModuleType:
     """The module of a Python file, imported under the file's own name. BadInput if there is no such file, if
-    its name is no module's name, or if another module has the name."""
+    its name cannot be that of a module, or if another module has the name."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; correct the path.")

@@ -139,7 +139,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def _list(self) -> dict[str, fs.FileType]:
-        """What lies directly in this folder; nothing if it is none."""
+        """What lies directly in this folder; nothing if it is not a folder."""
         if self.listed is not None and self.key in self.listed:
             return self.listed[self.key]
         listings: dict[str, dict[str, fs.FileType]] = {self.key: {}}
@@ -294,7 +294,8 @@ def _google() -> fs.FileSystem:
 
 
 def _infos(folder: Place, *, recursive: bool) -> list[fs.FileInfo]:
-    """What lies below a folder; nothing if it is none. RunError if S3, but not Google, has no such bucket."""
+    """What lies below a folder; nothing if it is not one. RunError if S3 has no such bucket; Google does not
+    say so."""
     filesystem, key = arrow(folder)
     # With `allow_not_found`, pyarrow takes an S3 bucket that is not there for an empty folder. Without it,
     # its error for Google has no reason in it.
@@ -309,7 +310,7 @@ def _infos(folder: Place, *, recursive: bool) -> list[fs.FileInfo]:
 @contextmanager
 def _explained(path: Place | str) -> Iterator[None]:
     """What pyarrow raises within, as one sentence: RunError where the object store is away or refuses,
-    FileNotFoundError where there is nothing of this name. Other errors pass: bytes that are no Parquet are an
+    FileNotFoundError where there is nothing of this name. Other errors pass: damaged Parquet is an
     OSError too."""
     try:
         yield

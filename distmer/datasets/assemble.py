@@ -16,7 +16,7 @@ from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
 class Excluded(ClipFailure):
-    """A row that is no part of the protocol, and why."""
+    """A row that does not belong to the protocol, and why."""
 
     __slots__ = ()
 
@@ -86,7 +86,7 @@ def _judge_of(
         left_out = {}
 
     def judge(row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
-        # Whether it belongs is asked before whether it can be used: only then is it counted as lost.
+        # First ask whether the clip belongs to the protocol: only a clip that belongs counts as lost.
         name = clip_id(dataset, row)
         if row.aside:
             return Excluded(row.where if not row.clip else name, row.aside)

@@ -79,8 +79,9 @@ def image_folder(
 ) -> Place:
     """The first of the named folders that holds a subject's folder. BadInput says what was looked for.
 
-    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: if
-    the sheet lies in the common root, its frames lie in one of them.
+    Upper and lower case are alike. A folder may lie in a folder of the same name, as some archives unpack.
+    ``folders`` are the names of the set's own folder: if the sheet lies in the common root, the frames lie
+    there.
     """
     starts = [root, *(folder for own in folders for folder in _children(root, own))]
     for start, name in product(starts, names):
@@ -103,8 +104,8 @@ def with_frames(
     """A sheet's row with its errata applied and its key frames found, or with the problem.
 
     The row's subject, clip and emotion are spelled as in the folders' names; the rest is as typed. ``folder``
-    says where the frames of a row lie; it is asked only of names that are safe. ``images`` is the folder of
-    all frames, which no row may lead out of.
+    says where the frames of a row lie; it is called only if the names are safe. ``images`` is the folder of
+    all frames; no row may lead out of it.
     """
     if row.problem or row.aside:
         return row
@@ -130,8 +131,8 @@ def with_frames(
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
-    data root."""
+    """``value`` if it can be the name of one folder, else Unusable: text from a sheet must not lead out of
+    the data root."""
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):

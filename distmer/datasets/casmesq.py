@@ -36,7 +36,7 @@ _LAYOUT = SheetLayout(
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every row of the sheet; macro-expressions are no clips."""
+    """Every row of the sheet. Macro-expressions are set aside."""
     sheet = find_sheet(root, _LAYOUT.names)
     codes = _codes(sheet)
     if codes:

@@ -40,7 +40,7 @@ class Columns:
         return (*self.needed, *self.optional)
 
     def mapped(self, given: Mapping[str, str]) -> Columns:
-        """With the headings of ``data.columns`` in place of the accepted ones, and wanted for sure."""
+        """The same, but each field of ``data.columns`` is needed and has the given heading alone."""
         own = {field: (heading,) for field, heading in given.items() if field in self.fields}
         rest = {field: names for field, names in self.optional.items() if field not in own}
         return Columns({**self.needed, **own}, rest, self.order if not own else (), self.settable)
@@ -81,7 +81,7 @@ def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> He
 
 
 def described(path: Place, header: Header, table: Table) -> str:
-    """What was taken for what, for `distmer data check`."""
+    """Which column was read as which field, for `distmer data check`."""
     cells = table[header.row] if header.row >= 0 else []
     taken = ", ".join(
         f"{field} = {' '.join(cells[at].split()) if cells else 'column'} ({letter(at)})"

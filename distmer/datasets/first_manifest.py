@@ -59,7 +59,7 @@ def write_first_manifest(folder: Place) -> str:
     BadInput for a folder that is not on this machine, that has a manifest.csv, or that holds no clip.
     """
     if not isinstance(folder, Path) or not folder.is_dir():
-        what = "this is a file" if folder.is_file() else "this is no folder on this machine"
+        what = "this is a file" if folder.is_file() else "this is not a folder on this machine"
         raise BadInput(f"{folder}: {what}; name the folder that holds the clips.")
     target = folder / MANIFEST
     if target.exists():

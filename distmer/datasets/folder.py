@@ -158,7 +158,7 @@ def _in_folder(frames: Mapping[int, str], folder: Place, cell: str, what: str) -
             " file name."
         )
     if number is None:
-        raise Unusable(f"the {what} {cell!r} is no frame of {folder}; {nearest(text.lower(), names)}")
+        raise Unusable(f"the {what} {cell!r} is not a frame of {folder}; {nearest(text.lower(), names)}")
     return number
 
 
@@ -197,7 +197,7 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
 
 
 def frames_of_video(path: Place) -> Index:
-    """The frames of a video. Unusable for what is none, or cannot be read."""
+    """The frames of a video. Unusable for a file that is not a video or cannot be read."""
     from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
     from distmer.features.video import index
 
@@ -220,7 +220,7 @@ def span_of(text: str | float, what: str) -> float:
     try:
         return float(text) if seconds is None else seconds
     except ValueError as error:
-        raise BadInput(f"{what} {text!r} is no time; write seconds, or 0.5s or 500ms.") from error
+        raise BadInput(f"{what} {text!r} is not a time; write seconds, or 0.5s or 500ms.") from error
 
 
 def frame_at(video: Index, seconds: float, what: str, name: str) -> int:

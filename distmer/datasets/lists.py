@@ -110,7 +110,7 @@ def resolve(
         if entry.dataset and entry.dataset not in datasets:
             hint = nearest(entry.dataset, datasets)
             raise BadInput(
-                f"{path} line {entry.line}: {entry.dataset!r} is no data set of the protocol; {hint}"
+                f"{path} line {entry.line}: {entry.dataset!r} is not a data set of the protocol; {hint}"
             )
         if name not in there:
             reason = f"{path} line {entry.line}: no row or folder describes {name}"

@@ -82,7 +82,7 @@ class ProtocolPart(PublishedCounts):
         try:
             re.compile(subjects)
         except re.error as error:
-            raise ValueError(f"subjects is no regular expression ({error})") from error
+            raise ValueError(f"subjects is not a regular expression ({error})") from error
         return subjects
 
 
@@ -183,7 +183,7 @@ def load_protocol(
     protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
     for dataset, part in protocol.sets.items():
         if dataset not in known_sets:
-            raise BadInput(f"{path}: sets.{dataset} is no data set; {nearest(dataset, known_sets)}")
+            raise BadInput(f"{path}: sets.{dataset} is not a data set; {nearest(dataset, known_sets)}")
         for emotion, label in label_table(protocol, dataset).items():
             if label not in protocol.classes:
                 raise BadInput(
@@ -266,8 +266,8 @@ def published_lists(name: str, protocol: Protocol) -> dict[str, frozenset[str]]:
 
 
 def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
-    """The clips of a published list, ``subject/clip`` each. BadInput names the line that is none, or that is
-    another one in another spelling."""
+    """The clips of a published list, ``subject/clip`` each. BadInput names a line that is not one, or
+    that repeats another in another spelling."""
     found: dict[tuple[int | str, str], tuple[int, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not (name := line.partition("#")[0].strip()):
@@ -275,7 +275,7 @@ def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
         parts = name.split("/")
         if len(parts) != 2 or not all(parts):
             raise BadInput(
-                f"{path} line {number}: {name!r} is no clip of a published list; write subject/clip."
+                f"{path} line {number}: {name!r} is not a clip of a published list; write subject/clip."
             )
         first, _ = found.setdefault(clip_spelling(*parts), (number, name))
         if first != number:

@@ -57,7 +57,7 @@ def tables(path: Place) -> dict[str, Table]:
 
 def worksheets(path: Place, *, fill: bool = False) -> dict[str, Table]:
     """Every worksheet as text cells, by its name; row i of a table is Excel's row i + 1. ``fill``: of cells
-    that are merged downwards, each row has the value. BadInput for what is no sheet."""
+    that are merged downwards, each row has the value. BadInput for a file that is not a sheet."""
     try:
         data = path.read_bytes()
         if data.startswith(biff2.MAGIC):  # calamine does not read it; it has no merged cells

@@ -17,7 +17,8 @@ _AGAIN = 0.2  # s between two states of the bar in a notebook
 
 
 class Stderr(Console):
-    """The console of progress. If its reader goes away it becomes silent; rich would end the process."""
+    """The console that shows progress. When nothing reads stderr any more, it becomes silent. Rich by itself
+    would end the process."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
@@ -135,6 +136,6 @@ def bar_for(console: Console | None, every: float, now: Callable[[], float]) -> 
 
 
 def time_left(spent: float, done: int, left: int) -> str:
-    """How long the rest takes in words, if ``done`` took ``spent`` seconds; "" before anything is done. What
-    was in the ledger is not to be counted: it took no time."""
+    """How long the rest takes, in words, if ``done`` took ``spent`` seconds; "" before anything is done. Do
+    not count what was in the ledger: it took no time."""
     return f"about {clock(spent / done * left)} left" if done and left else ""

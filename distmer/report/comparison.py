@@ -53,8 +53,8 @@ def _note(entry: Entry) -> str:
 
 
 def pair_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and what may
-    be said. Then one row a pair that could not be tested."""
+    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and the
+    verdict. Then one row a pair that could not be tested."""
     rows: list[dict[str, JsonValue]] = [
         {
             "on": pair.on,
@@ -231,7 +231,7 @@ def at(on: Any) -> str:
 
 
 def _number(value: Any, form: str) -> str:
-    """A number, formatted; nothing where there is none."""
+    """A number, formatted; "" if there is none."""
     return form.format(float(value)) if pd.notna(value) else ""
 
 

@@ -50,7 +50,7 @@ def curve_json(curve: Curve) -> dict[str, JsonValue]:
 
 
 def curve_report(tree: Mapping[str, Any]) -> Document:
-    """The curve at each share, what each step gained, and what may be said."""
+    """The curve at each share, what each step gained, and what can be concluded."""
     warnings = [f"NOT A HEADLINE: {', '.join(tree['stamps'])}"] if tree["stamps"] else []
     if tree["missing"]:
         warnings.append(f"{tree['missing']} trainings were not reached; the same command goes on from there")

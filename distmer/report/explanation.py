@@ -89,7 +89,7 @@ class Explanation:
     arrays: Mapping[str, FloatArray]
 
     def map(self, side: str, method: str, k: int) -> FloatArray | None:
-        """The mean map of a class; None where there is none."""
+        """The mean map of a class, if it has one."""
         maps_KHW = self.arrays.get(f"{side}/{method}")
         return None if maps_KHW is None or not maps_KHW[k].any() else maps_KHW[k]
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Parts of the names of fonts that are looked at first: to read the characters of every installed font takes
-# seconds.
+# Parts of the names of fonts that are tried first, because reading all installed fonts takes seconds.
 _LIKELY = (
     "notosanscjk", "notosanssc", "sourcehansans", "wqy", "wenquanyi", "msyh", "yahei", "simhei", "pingfang",
     "heitisc", "hiraginosans", "arialunicode", "notosans", "droidsansfallback", "sans",
@@ -23,9 +22,9 @@ _BOX = "□"
 
 
 def legible(figure: Figure) -> Figure:
-    """The figure, with a font for every text that the usual one has no characters for.
+    """Give each text of a figure a font that has its characters, if the usual font lacks them.
 
-    Where no installed font has them, they are drawn as boxes, and one warning names the remedy.
+    If no installed font has them, they are drawn as boxes, and one warning names the remedy.
     """
     from matplotlib.text import Text
 

@@ -59,7 +59,7 @@ class KeptRun:
 
 
 def kind_of(folder: Place) -> Kind:
-    """What lies in a folder. BadInput where it is not there, or is none of the four."""
+    """What a folder holds. BadInput if it is not there, or holds none of the four."""
     if not folder.is_dir():
         beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
         names = [other.name for other in beside if any((other / mark).is_file() for mark in _MARKS)]
@@ -69,8 +69,8 @@ def kind_of(folder: Place) -> Kind:
         if (folder / name).is_file():
             return kind
     raise BadInput(
-        f"{folder}: it holds none of {', '.join(_MARKS)}, so it is no run, sweep, comparison or curve; give a"
-        f" folder below <workspace>/{_KEPT}."
+        f"{folder}: it holds none of {', '.join(_MARKS)}, so it is not a run, sweep, comparison or curve;"
+        f" give a folder below <workspace>/{_KEPT}."
     )
 
 
@@ -80,7 +80,7 @@ def read_run(folder: Place) -> KeptRun:
     results = read_results(folder)
     if results is None:
         raise BadInput(
-            f"{folder}: there is no results.json, so no run has come to its end here; give the folder of one,"
+            f"{folder}: there is no results.json, so no run has ended here; give the folder of one,"
             " or run the same command again, which keeps what was finished."
         )
     trials, chosen = _trials(folder) if kind == "sweep" else ((), frozenset())
@@ -102,17 +102,17 @@ def read_run(folder: Place) -> KeptRun:
 
 
 def read_text(path: Place) -> str:
-    """The text of a file; nothing where it is not there."""
+    """The text of a file; "" if it is not there."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} cannot be read (it is no text); run the same command again.") from error
+        raise BadInput(f"{path} cannot be read (it is not text); run the same command again.") from error
 
 
 def read_mapping(path: Place) -> dict[str, Any]:
-    """A YAML or JSON file; nothing where it is not there. BadInput where it holds something else."""
+    """A mapping in a YAML or JSON file; empty if there is no file. BadInput if it holds something else."""
     text = read_text(path) or "{}"
     with _readable(path):
         tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -170,8 +170,8 @@ def _notes(path: Place) -> dict[str, str]:
 
 
 def _events(folder: Place) -> tuple[tuple[str, str], dict[tuple[str, str], str]]:
-    """When the first and the last event were, and the tracebacks of folds that failed. A line that is no
-    event is passed over: a machine that failed may have left half of one."""
+    """When the first and the last event were, and the tracebacks of folds that failed. A line that is not
+    an event is skipped: a machine that failed may have left half a line."""
     lines = read_text(folder / "events.jsonl").splitlines()
     tracebacks: dict[tuple[str, str], str] = {}
     events = [tree for line in (*lines[:1], *lines[-1:]) if (tree := _event(line))]
@@ -202,7 +202,7 @@ def _trials(folder: Place) -> tuple[tuple[Trial, ...], frozenset[tuple[str, int]
         try:
             own = [Trial.of_json(trial) for trial in tree["trials"]]
         except (KeyError, TypeError) as error:
-            raise BadInput(f"{path} is no record of a search ({error}); run the sweep again.") from error
+            raise BadInput(f"{path} is not a record of a search ({error}); run the sweep again.") from error
         trials += own
         chosen |= {(trial.search, trial.index) for trial in own if trial.index == tree.get("chosen")}
     return tuple(trials), frozenset(chosen)

@@ -131,7 +131,8 @@ class LiveProgress:
 
 
 def score_so_far(confusion_KK: IntArray) -> str:
-    """``UAR so far 0.612``; a class that no held-out clip has shown yet cannot count, and is said."""
+    """``UAR so far 0.612``: over the classes that have had a held-out clip. If some have had none, the text
+    says so."""
     n_K = confusion_KK.sum(1)
     if not n_K.any():
         return ""

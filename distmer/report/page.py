@@ -9,7 +9,7 @@ NAME = "report.html"
 
 
 def page_of(folder: Place) -> str:
-    """The page as HTML. BadInput where the folder is none of the four, or has no result yet."""
+    """The page as HTML. BadInput if the folder holds none of the four, or has no result yet."""
     kind = kind_of(folder)
     if kind == "comparison":
         from distmer.report.page_comparison import comparison_page

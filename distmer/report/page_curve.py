@@ -21,7 +21,7 @@ def curve_page(folder: Place) -> str:
     tree = read_mapping(folder / "curve.json")
     if not isinstance(tree.get("points"), list):
         raise BadInput(
-            f"{folder}: there is no learning curve in curve.json, so none has come to its end here; run the"
+            f"{folder}: there is no learning curve in curve.json, so none has been finished here; run the"
             " same `distmer curve` command again, which keeps what was finished."
         )
     report = curve_report(tree)

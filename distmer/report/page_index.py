@@ -131,7 +131,7 @@ def _read(folder: Place) -> Results | str | None:
     except BadInput as error:
         return str(error)
     except NotADirectoryError:
-        return f"{folder}: it is no folder."
+        return f"{folder}: it is not a folder."
 
 
 def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:

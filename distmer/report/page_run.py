@@ -96,7 +96,7 @@ def subjects(results: Results, predictions: Predictions | None) -> list[SubjectV
 
 
 def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | None]]:
-    """Subject → the recall of each class over all seeds; None for a class of which there is no clip."""
+    """Subject → the recall of each class over all seeds; None for a class without a clip."""
     subjects, confusion_SPKK = confusions_by_subject(predictions, classes)
     found: dict[str, list[float | None]] = {}
     for subject, own_KK in zip(subjects, confusion_SPKK.sum(0), strict=True):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def read_results(run_dir: Place) -> Results | None:
-    """``results.json`` of a run or a sweep; None where there is none. BadInput where it cannot be read."""
+    """``results.json`` of a run or a sweep; None if it is not there. BadInput if it cannot be read."""
     try:
         results = Results.model_validate_json((run_dir / "results.json").read_bytes())
     except FileNotFoundError:
@@ -140,18 +140,18 @@ def write_results(folder: Place, results: Results, report: Document | None = Non
 
 
 def planned_digest(run_dir: Place) -> str:
-    """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
+    """The digest of the plan that a run's folder was made for. BadInput if it keeps none."""
     return str(planned(run_dir)["digest"])
 
 
 def planned(run_dir: Place) -> Mapping[str, Any]:
-    """``plan.json``, of which ``digest`` is the plan's. BadInput where there is none."""
+    """``plan.json``; its ``digest`` is that of the plan. BadInput if the folder has none."""
     try:
         tree: dict[str, Any] = json.loads((run_dir / "plan.json").read_bytes())
         _ = tree["digest"]
         return tree
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"
+            f"{run_dir}: no readable plan.json in it, so it is not a run folder; give one below"
             " <workspace>/runs."
         ) from error

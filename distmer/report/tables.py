@@ -46,7 +46,7 @@ def run_report(results: Results) -> Document:
     from them."""
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
-    # folds that nobody asked for are no failures
+    # folds that nobody asked for are not failures
     left_out = [row for row in results.failed if _undone(row) != "not asked for"]
     reasons = [f"{what_is_left_out(row)}: {row.reason}" for row in left_out]
     parts = (
@@ -139,7 +139,7 @@ def _floor(name: str, uar: float, uf1: float) -> Row:
 
 
 def interval_text(ends: Ends | None, digits: int = 3) -> str:
-    """An interval with so many decimal places; nothing where there is none."""
+    """An interval with so many decimal places; "" if there is none."""
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
 
 
