@@ -21,34 +21,17 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a loader reads.
+    """How a loader reads."""
 
-    Attributes
-    ----------
-    missing_apex : {"error", "midpoint", "max-flow"}
-    errata : mapping
-        (subject, clip) → corrections.
-    columns : mapping
-        Field → heading, for what a reader cannot guess (``data.columns``).
-    bounds : path or remote place, optional
-        A link of the data may lead anywhere below it (``data.root``); None: nowhere out of the images.
-    allow_links : bool
-        A link of the data may lead anywhere.
-    say : callable
-        Is told what was read, and which columns were taken for what.
-    settable : bool
-        Whether there is a configuration that says all this. Without one, no message proposes a setting.
-    """
-
-    missing_apex: str = "error"
+    missing_apex: str = "error"  # or "midpoint", "max-flow"
     errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(
         default_factory=dict[tuple[str, str], tuple[Erratum, ...]]
-    )
-    columns: Mapping[str, str] = field(default_factory=dict[str, str])
-    bounds: Place | None = None
-    allow_links: bool = False
-    say: Callable[[str], None] = lambda line: None
-    settable: bool = True
+    )  # (subject, clip) → corrections
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])  # field → heading (``data.columns``)
+    bounds: Place | None = None  # below it (``data.root``) a link may lead anywhere; None: only to the images
+    allow_links: bool = False  # a link may lead anywhere
+    say: Callable[[str], None] = lambda line: None  # is told what was read, and which columns as what
+    settable: bool = True  # False: there is no configuration, so no message proposes a setting
 
 
 @dataclass(frozen=True, slots=True)

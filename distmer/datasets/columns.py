@@ -17,23 +17,16 @@ _LETTERS = re.compile(r"column ([a-z]{1,2})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that a reader wants of a sheet.
+    """The columns that a reader wants of a sheet: field → accepted headings.
 
-    Attributes
-    ----------
-    needed, optional : mapping
-        Field → accepted headings; blanks, punctuation and case do not count.
-    order : tuple of str
-        The fields by position, of a sheet that is published without a header; "" is a column that is not
-        read. Empty: there must be a header.
-    settable : bool
-        Whether there is a configuration, in which ``data.columns`` can map other headings.
+    Blanks, punctuation and case of a heading do not count.
     """
 
     needed: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    # the fields by position, of a sheet that is published without a header; "" is a column that is not read
     order: tuple[str, ...] = ()
-    settable: bool = True
+    settable: bool = True  # False: there is no configuration, so no message proposes ``data.columns``
 
     @property
     def fields(self) -> tuple[str, ...]:

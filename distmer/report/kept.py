@@ -148,16 +148,16 @@ def _readable(path: Place, remedy: str = "run the same command again") -> Iterat
     """BadInput where the text or the bytes of a file are not what they should be."""
     try:
         yield
-    except (pa.ArrowException, yaml.YAMLError, KeyError, ValueError) as error:
-        why = " ".join(str(error).split())[:160]
+    except (pa.ArrowException, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        lacking = isinstance(error, KeyError)
+        why = f"it lacks {error}" if lacking else " ".join(str(error).split())[:160]
         raise BadInput(f"{path} cannot be read ({why}); {remedy}.") from error
 
 
 def _curves(path: Place) -> dict[str, Curve]:
-    try:
-        return read_curves(read_mapping(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} holds no curves ({error!r}); run the same command again.") from error
+    tree = read_mapping(path)
+    with _readable(path):
+        return read_curves(tree)
 
 
 def _notes(path: Place) -> dict[str, str]:
@@ -199,10 +199,8 @@ def _trials(folder: Place) -> tuple[tuple[Trial, ...], frozenset[tuple[str, int]
     records = folder / "searches"
     for path in sorted(records.iterdir(), key=lambda path: path.name) if records.is_dir() else ():
         tree = read_mapping(path)
-        try:
+        with _readable(path, "run the sweep again"):
             own = [Trial.of_json(trial) for trial in tree["trials"]]
-        except (KeyError, TypeError) as error:
-            raise BadInput(f"{path} is not a record of a search ({error}); run the sweep again.") from error
         trials += own
         chosen |= {(trial.search, trial.index) for trial in own if trial.index == tree.get("chosen")}
     return tuple(trials), frozenset(chosen)
