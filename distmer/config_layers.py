@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from distmer.config import Config, Layer, Named, parse
+from distmer.config_base import read_yaml
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
 from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
@@ -228,21 +229,8 @@ def _as_given(path: Place | None, overrides: Iterable[str] | Layer) -> tuple[lis
 
 def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     """The layers of a file: first those of the one that it extends."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise BadInput(
-            f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file, or one"
-            f" that comes with distmer; {nearest(path.stem, names())}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8."
-        ) from error
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not valid YAML ({_first_line(error)}).") from error
+    there = f"name an existing YAML file, or one that comes with distmer; {nearest(path.stem, names())}"
+    tree = read_yaml(path, "configuration", there) or {}
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a configuration is a mapping of settings, not a {type(tree).__name__}.")
     parent = tree.pop("extends", None)
@@ -300,7 +288,8 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise BadInput(f"--set {override}: the value is not YAML ({_first_line(error)}).") from error
+            why = " ".join(str(error).split())[:160]
+            raise BadInput(f"--set {override}: the value is not YAML ({why}).") from error
         items.append((_keys(key.strip(), value), value, f"--set {override.strip()}"))
     return _grown(items, "")
 
@@ -338,7 +327,3 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
             node = node.setdefault(key, {})
         node[keys[-1]] = value
     return tree
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

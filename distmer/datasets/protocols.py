@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
+from distmer.config_base import read_yaml
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import clip_spelling
 from distmer.registry import nearest
@@ -294,15 +294,7 @@ def _own(name: str) -> dict[str, Any]:
 
 
 def _mapping(path: Place) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML"
-            " file in data.protocol."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
+    tree = read_yaml(path, "protocol", "name an existing YAML file in data.protocol.")
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a protocol is a mapping (classes, sets, …), not a {type(tree).__name__}.")
     return tree
