@@ -77,7 +77,7 @@ class Layer:
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and refusing keys that it does not know."""
+    """A part of the configuration. It is frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -45,8 +45,8 @@ def load_config(
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
 
-    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file,
-    so nothing is said of settings that do nothing. BadInput names the file, and the nearest known key.
+    ``is_network``: model name → whether the model is trained by epochs. ``kept``: distmer wrote the file, so
+    there is no warning about settings that do nothing. BadInput names the file, and the nearest known key.
     """
     layers, tree = load_settings(path, overrides, workspace=workspace, environ=environ)
     for section, what, where in _OF_OTHERS:
@@ -59,7 +59,7 @@ def load_config(
 
 
 def origin(path: Place | None, overrides: Iterable[str] | Layer = ()) -> str:
-    """How messages name where a setting comes from."""
+    """Where a setting comes from, for messages."""
     return str(path) if path else overrides.origin if isinstance(overrides, Layer) else "configuration"
 
 
@@ -120,7 +120,7 @@ def anchor_rule(
 
 
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The layers as one tree. BadInput where one has a single value for what a higher one sets parts of."""
+    """The layers as one tree. BadInput if a higher layer sets a part of what is a single value below."""
     tree: dict[str, Any] = {}
     below = "configuration"
     for layer in layers:
@@ -194,7 +194,7 @@ def _unused_options(layers: Sequence[Layer], stacks: Sequence[Mapping[str, Any]]
 
 
 def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str, Any]:
-    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``. BadInput where one name lies within another."""
+    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``. BadInput if one name is a part of another."""
     return _grown([(tuple(path.split(".")), value, path) for path, value in dotted.items()], f"{origin}: ")
 
 
@@ -256,7 +256,7 @@ def _name_code(layers: Sequence[Layer]) -> None:
 
 
 def _read_rows(layer: Layer, workspace: Place) -> None:
-    """Put the settings of the file that a row of ``compare`` extends in the place of its name.
+    """Where a row of ``compare`` extends a file, replace the file's name by its settings.
 
     BadInput if that file does not describe one experiment.
     """
@@ -279,7 +279,7 @@ def _read_rows(layer: Layer, workspace: Place) -> None:
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """All ``--set`` as one tree. BadInput where two set one thing differently, or one lies in the other."""
+    """All ``--set`` as one tree. BadInput if two contradict each other, or one is a part of another."""
     items: list[tuple[tuple[str, ...], Any, str]] = []
     for override in overrides:
         key, separator, text = override.partition("=")

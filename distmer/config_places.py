@@ -72,7 +72,7 @@ def anchoring(base: Place, beside: Path) -> Change:
 
 
 def _each_name(value: Any, change: Callable[[str], str], searched: bool) -> Any:
-    """The value of a setting that names code, with every name changed."""
+    """The value of a setting that names code, after ``change`` of every name in it."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -95,7 +95,7 @@ def with_names(name: str, value: Any, searched: bool) -> Any:
 
 
 def declaring(modules: Sequence[str]) -> Change:
-    """Gives a name that only the user's own ``plugins`` define the reference to it."""
+    """Turns a name that only the user's own ``plugins`` define into a reference to it."""
 
     def change(name: str, value: Any, searched: bool) -> Any:
         group = plugin_group(name)

@@ -32,7 +32,7 @@ def sections(root: type[BaseModel], at: str = "") -> Iterator[tuple[str, FieldIn
 
 @cache
 def conditions(root: type[BaseModel] = Config) -> dict[str, tuple[ActsIf, ...]]:
-    """What each setting needs to act, its sections' conditions first."""
+    """The conditions under which each setting acts; those of its section come first."""
     found: dict[str, tuple[ActsIf, ...]] = {}
     for name, field in sections(root):
         outer = () if APART in field.metadata else found.get(name.rpartition(".")[0], ())
@@ -47,7 +47,7 @@ def why_idle(
     searched: Searched | None = None,
     root: type[BaseModel] = Config,
 ) -> str | None:
-    """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
+    """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None if it acts.
 
     ``searched``: setting → the values that a sweep tries. A setting that acts under one of them is not idle.
     """

@@ -58,7 +58,7 @@ def temporary(folder: str | Path, name: str, kind: str = "tmp") -> Path:
 
 @contextmanager
 def temporary_folder(name: str, folder: str | Path | None = None) -> Iterator[Path]:
-    """An empty folder that is gone afterwards, in ``folder`` or where this system keeps such things."""
+    """An empty folder that is deleted afterwards, in ``folder`` or in the system's folder for such files."""
     path = temporary(folder or tempfile.gettempdir(), name, "partial")
     path.mkdir(mode=0o700)
     try:
@@ -84,7 +84,7 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
 
 
 def remove(path: Path) -> Removed:
-    """Remove a file or a folder; nothing is removed, and nothing said, where that is not allowed."""
+    """Remove a file or a folder. If that is not allowed, nothing happens."""
     size = 0
     for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
         for name in names:

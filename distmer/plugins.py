@@ -114,8 +114,8 @@ def find(reference: str) -> Plugin:
 
 
 def announced(name: str, group: str) -> Plugin | None:
-    """What an installed package announces under ``name`` in an entry-point group, if any does. BadInput where
-    two packages announce the name, or where importing it raises."""
+    """What an installed package announces under ``name`` in an entry-point group, if any does. BadInput if
+    two packages announce the name, or if importing it raises."""
     found = list(importlib.metadata.entry_points(group=group, name=name))
     if len(found) > 1:
         both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
@@ -133,8 +133,8 @@ def shipped(group: str) -> Mapping[str, str]:
 
 def declared(name: str, group: str, modules: Sequence[str]) -> str:
     """The reference to what one of the user's own ``modules`` (names or files) calls ``name``; ``name``
-    itself where distmer or an installed package knows it, or where it is a reference. BadInput where nobody
-    knows the name, and where two do."""
+    itself if distmer or an installed package knows it, or if it is a reference. BadInput if nothing
+    defines the name, or if two modules do."""
     if is_reference(name):
         return name
     require_name(name)
@@ -270,7 +270,7 @@ def _is_own(name: str, module: str) -> bool:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module is Python's, distmer's or an installed package's, which nobody edits between runs."""
+    """Whether a module is part of Python, distmer or an installed package. Nobody edits these."""
     origin = str(getattr(_spec(module), "origin", None))
     return not origin.endswith(".py") or origin.startswith(_OF_OTHERS)
 

@@ -129,8 +129,8 @@ def require_two_classes(manifest: Manifest) -> None:
 
 
 def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:
-    """The settings of several experiments, each with the folders in ``data.roots`` of its own protocol's sets
-    alone. BadInput for a folder that none of them uses."""
+    """The settings of several experiments, each with only those folders of ``data.roots`` that its protocol
+    uses. BadInput for a folder that none of them uses."""
     if not any(data.roots for data in settings):
         return list(settings)
     sets = [_protocol_of(data)[0].sets for data in settings]

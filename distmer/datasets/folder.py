@@ -1,10 +1,8 @@
 """Your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
 ``docs/data.md`` describes its columns, which ``data.columns`` maps to other headings.
 
-With ``path``, the clip's video or folder of frames, onset, apex and offset are frame numbers (of a video
-counted from 1), file names in the folder, or times in a video: a time has its unit in the cell (``0.23 s``,
-``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). Without ``path``, onset and apex are image files.
-Labels are taken as they are, in lower case.
+With a ``path`` (a video or a folder of frames), onset, apex and offset are frame numbers, file names, or
+times. Without ``path``, onset and apex are image files. Labels are taken as they are, in lower case.
 """
 
 from __future__ import annotations

@@ -29,8 +29,7 @@ PLAIN = {field: (field.capitalize(), f"{field.capitalize()}Frame") for field in 
 class SheetLayout:
     """A data set of one coding sheet and a folder of frames for each clip.
 
-    Of the image folders, the first that holds a folder like ``subject_folder`` is taken, and no clip from any
-    other.
+    Clips are read from the first image folder that holds a folder like ``subject_folder``, and from no other.
     """
 
     sheets: tuple[str, ...]  # glob patterns of the sheet's name, without its ending

@@ -131,7 +131,7 @@ def _rows(root: Place, options: ReadOptions) -> list[Annotation]:
 
 
 def _useless(row: Annotation, there: Mapping[str, Annotation], given: Mapping[str, Annotation]) -> str:
-    """Why a row of the sheet corrects no folder; "" if it does."""
+    """Why a row of the sheet does not correct a folder; "" if it does."""
     if row.aside or row.problem:
         return row.aside or row.problem
     if _key(row.clip) not in there:

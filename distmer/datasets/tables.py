@@ -20,7 +20,7 @@ EXCEL = (".xls", ".xlsx", ".xlsm")
 TEXT = (".csv", ".tsv", ".txt")
 Table = list[list[str]]
 
-# What calamine lets through when a file is cut short, locked with a password, or no Excel file at all.
+# What calamine raises for a file that is cut short, locked with a password, or not an Excel file.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", biff2.MAGIC)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "，": "full-width commas"}

@@ -46,7 +46,7 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
 
 
 def _note(entry: Entry) -> str:
-    """What must be read with the row: stamps first."""
+    """The note of a row: its stamps, then whether it is partial, then its own note."""
     r = entry.results
     stamps = f"NOT A HEADLINE: {', '.join(r.stamps)}" if r and r.stamps else ""
     return "; ".join(filter(None, (stamps, r.status if r and entry.partial else "", entry.note)))

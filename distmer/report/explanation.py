@@ -40,7 +40,7 @@ Share = tuple[float, float, float]  # a mean over clips, and the ends of its int
 
 
 class Inside(BaseModel):
-    """How much of a method's maps lies where the face really moved. ``difference`` is trained less
+    """How much of a method's maps lies where the face really moved. ``difference`` is trained minus
     untrained."""
 
     model_config = ConfigDict(frozen=True)
@@ -95,8 +95,8 @@ class Explanation:
 
 
 def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -> None:
-    """Keep it in ``folder``: a JSON file, arrays, and a table of the clips. An earlier one is replaced, and
-    its figures are deleted."""
+    """Write a JSON file, arrays, and a table of the clips into ``folder``. An earlier one is replaced,
+    and its figures are deleted."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in explanation.arrays.items()}
@@ -216,7 +216,7 @@ def _share(value: Share | None) -> str:
 
 
 def caption(about: About) -> str:
-    """What is to be seen, in words."""
+    """A caption: what the maps show, in words."""
     words = (
         "Mean maps in the aligned face frame; the lines are the mean of the clips' landmarks. A map that is"
         f" the same everywhere has one faint shade; the strongest is {_STRONGEST:.0f} times as much or more."

@@ -97,12 +97,12 @@ def _fonts() -> Iterator[tuple[str, str]]:
 
 
 def _rank(name: str, path: str = "") -> tuple[int, bool, str]:
-    """Likely families first, of a family the regular face."""
+    """A sort key: likely families first, and within a family the regular face first."""
     plain = re.sub(r"[\W_]", "", name.lower())
     place = next((n for n, part in enumerate(_LIKELY) if part in plain), len(_LIKELY))
     return place, "regular" not in f"{name}{path}".lower(), name
 
 
 def _is_last_resort(name: str) -> bool:
-    """A font that has a box for each script, and so every character: matplotlib and macOS come with one."""
+    """Whether a font only has a box for each script. matplotlib and macOS come with such a font."""
     return "lastresort" in name.lower().replace(" ", "")

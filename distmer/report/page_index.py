@@ -117,7 +117,7 @@ def _folders(place: Place) -> list[Place]:
 
 
 def _read(folder: Place) -> Results | str | None:
-    """``results.json``; a sentence where it cannot be read, None where it is not there."""
+    """``results.json``; a sentence if it cannot be read, None if it is not there."""
     try:
         return read_results(folder)
     except BadInput as error:
@@ -157,7 +157,7 @@ def index_rows(known: Sequence[Known]) -> list[IndexRow]:
 
 
 def _link(below: str, folder: Place) -> str:
-    """The link from a page to that of a folder; "" where it has none. A name may hold a blank, # or %."""
+    """The link from a page to that of a folder; "" if it has none. A name may hold a blank, # or %."""
     return quote(f"{below}/{folder.name}/{NAME}") if (folder / NAME).is_file() else ""
 
 

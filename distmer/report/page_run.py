@@ -56,7 +56,7 @@ def run_page(kept: KeptRun) -> str:
 
 
 def run_values(kept: KeptRun) -> dict[str, Any]:
-    """What the template of a run is filled with; that of a sweep adds its own."""
+    """The values for the template of a run. The page of a sweep adds its own."""
     results = kept.results
     report = run_report(results)
     facts = [row for part in report.parts if isinstance(part, Facts) for row in part.rows]
@@ -106,7 +106,7 @@ def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | N
 
 
 def clips(results: Results, predictions: Predictions | None, notes: Mapping[str, str]) -> list[ClipView]:
-    """Every clip; first those that are wrong with every seed, and of these the surest errors."""
+    """Every clip, the most often wrong first; among those, the lowest probability of the true class first."""
     if predictions is None:
         return []
     rows: dict[str, list[int]] = {}
@@ -141,14 +141,14 @@ def _shares(results: Results) -> list[tuple[str, int, list[tuple[float, int]]]]:
 
 
 def _looks(found: Explanation | None) -> dict[str, Any]:
-    """Where the models look: the drawing of each class, what is to be seen, and the numbers."""
+    """Where the models look: a drawing for each class, its caption, and the tables of numbers."""
     if found is None:
         return {}
     return {"drawings": drawings_svg(found), "caption": caption(found.about), "tables": tables(found.about)}
 
 
 def _pills(kept: KeptRun) -> list[tuple[str, bool]]:
-    """What is said in view of the title; True: it must not be overlooked."""
+    """The labels beside the title. True: the label must not be overlooked."""
     results = kept.results
     pills = [(results.status, results.status in ("partial", "failed"))]
     pills += [(stamp, True) for stamp in results.stamps]
@@ -173,7 +173,7 @@ def _left_out(kept: KeptRun) -> list[tuple[str, str, str]]:
 
 
 def _environment(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rows of ``environment.json``; what is not known is left out."""
+    """The rows of ``environment.json``, without those that are not known."""
     names = {"commit": "commit", "python": "Python", "platform": "platform", "cpus": "CPU cores"}
     names |= {"device": "processor or GPU", "requirements": "SHA-256 of requirements.lock"}
     rows = [(words, str(tree[name])) for name, words in names.items() if tree.get(name) not in (None, "")]

@@ -20,7 +20,7 @@ _ENOUGH = 20  # complete trials, below which an importance is called noise
 
 
 def sweep_page(kept: KeptRun) -> str:
-    """The page of a sweep as HTML. BadInput where its ``sweep:`` section is not one of this version."""
+    """The page of a sweep as HTML. BadInput if this version cannot read its ``sweep:`` section."""
     sweep = parse(SweepConfig, kept.settings.get("sweep") or {}, f"{kept.folder}/sweep.yaml", "sweep")
     complete = [trial for trial in kept.trials if trial.state == "complete"]
     own = {
@@ -93,7 +93,7 @@ def _place(domain: Domain, value: Any) -> float:
 
 
 def _importances(trials: Sequence[Trial], sweep: SweepConfig) -> Mapping[str, float]:
-    """The share of each setting by fANOVA; nothing where fewer than three trials differ."""
+    """The share of each setting by fANOVA; empty if fewer than three trials differ."""
     if len({trial.score(sweep.metric) for trial in trials}) < 3 or len(sweep.space) < 2:
         return {}
     import optuna

@@ -51,7 +51,7 @@ def read_results(run_dir: Place) -> Results | None:
 
 
 def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
-    """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
+    """``results.json`` and the predictions of a finished run. BadInput if one of them is not there."""
     results = read_results(run_dir)
     try:
         table = pq.read_table(io.BytesIO((run_dir / "predictions.parquet").read_bytes()))
@@ -64,8 +64,7 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
 
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
-    """Keep the run's settings, its clips with the notes of the feature store, and the digests of its
-    folds."""
+    """Write the run's settings, its clips with the feature store's notes, and the digests of its folds."""
     settings = acting_settings(plan.config, plan.model)
     write(run_dir / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
@@ -116,7 +115,7 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
 
 
 def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
-    """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
+    """Draw and write ``figures/<name>.png``. ``how``: arguments for matplotlib's ``savefig``."""
     ready_to_draw()
     for name, draw in drawings.items():
         buffer = io.BytesIO()

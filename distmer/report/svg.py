@@ -27,7 +27,8 @@ _DRAWING = threading.Lock()  # matplotlib's settings belong to the process
 
 
 def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> str:
-    """A figure of this size in inches, filled by ``draw``, as an ``svg`` element. ``name``: of its ids."""
+    """A figure of this size in inches, filled by ``draw``, as an ``svg`` element. Its ids follow from
+    ``name``."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -51,7 +52,7 @@ def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> 
 
 
 def plain_text(figure: Figure) -> None:
-    """Names may hold a dollar sign, which would begin a formula: nothing in this figure is one."""
+    """Read no text of the figure as a formula: a name may hold a dollar sign, which would begin one."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -109,7 +110,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
 
 
 def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> str:
-    """The validation score of each trial in its order, and the best so far; a line a search."""
+    """The validation score of each trial in its order, and the best so far: one line for each search."""
     from matplotlib.ticker import MaxNLocator
 
     scores = {name: values for name, values in scores.items() if any(v is not None for v in values)}

@@ -42,8 +42,8 @@ _SELECTIONS = {
 
 
 def run_report(results: Results) -> Document:
-    """The end of a run, or of a sweep's outer folds: the scores, what they are scores of, and what is missing
-    from them."""
+    """The report of a run, or of a sweep's outer folds: the scores, of which clips and folds, and what is
+    missing from them."""
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
     # folds that nobody asked for are not failures
@@ -163,7 +163,7 @@ def _not_a_headline(stamps: Sequence[str]) -> str:
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
-    """What a score is a score of, and where it lies."""
+    """What a score was computed from, and where it is kept."""
     done, total = results.fold_counts
     undone = Counter(_undone(row) for row in results.failed if not isinstance(row, ClipLeftOut))
     others = "".join(f", {undone[how]} {how}" for how in ("not reached", "not asked for") if undone[how])
@@ -191,7 +191,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _undone(row: LeftOut) -> str:
-    """How a fold came not to be done: ``not reached``, ``not asked for``, or ``failed``."""
+    """Why a fold was not done: ``not reached``, ``not asked for``, or ``failed``."""
     before, colon, _ = row.reason.partition(":")
     return before if colon and before in {"not reached", "not asked for"} else "failed"
 
@@ -202,7 +202,7 @@ def what_is_left_out(row: LeftOut) -> str:
 
 
 def _first(lines: Sequence[str], where: str) -> list[str]:
-    """The first lines, and how many more there are, and ``where``."""
+    """The first lines, then how many more there are and ``where``."""
     more = len(lines) - _FAILURES_SHOWN
     return [*lines[:_FAILURES_SHOWN], *([f"… and {more} more{where}"] if more > 0 else [])]
 
@@ -218,8 +218,8 @@ def plan_text(
     bare: int = 0,
 ) -> str:
     """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
-    ``bare`` of them without the weights that are wanted. ``seconds``: the estimate of the folds still to
-    train, one after the other; ``how``: as what each is trained."""
+    ``bare`` of them without the weights that are wanted. ``seconds``: how long the other folds take,
+    one after the other; ``how``: in which kind of process a fold is trained."""
     jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
     again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
     folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"

@@ -44,7 +44,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A word about the run that may change."""
+    """A text about the run that may change."""
 
     name: str
     value: str
@@ -80,7 +80,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing, drawn only when somebody takes it."""
+    """A drawing, drawn only when it is written."""
 
     path: str
     draw: Callable[[], Drawing]
@@ -216,7 +216,7 @@ def score_items(
 
 
 def page_items(folder: Place) -> Iterator[LogItem]:
-    """The page in the folder, which is written before the tracker is told of the end."""
+    """The page in the folder. It has been written before the tracker is told of the end."""
     try:
         page = (folder / NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -253,7 +253,7 @@ def comparison_items(comparison: Comparison, folder: Place) -> Iterator[LogItem]
 
 
 def failures_table(result: RunResult) -> Text:
-    """Everything that is not in the score. An empty table is written too, in place of an older list."""
+    """Everything that is not in the score. An empty table is written too: it replaces an older list."""
     tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
     rows = [
         ("clip", row.clip, "", row.reason, "")
