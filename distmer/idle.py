@@ -22,12 +22,18 @@ IsNetwork = Callable[[str], bool]
 Searched = Mapping[str, Sequence[JsonValue]]
 
 
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a field holds; None for a single setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def sections(root: type[BaseModel], at: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every field of a section and of the sections in it, by its dotted name."""
     for key, field in root.model_fields.items():
         yield f"{at}{key}", field
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from sections(field.annotation, f"{at}{key}.")
+        if section := section_of(field):
+            yield from sections(section, f"{at}{key}.")
 
 
 @cache
@@ -104,11 +110,11 @@ def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "")
         field = root.model_fields.get(str(key))
         if field is None:
             continue
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            if isinstance(value, Mapping):
-                yield from given(value, field.annotation, f"{at}{key}.")
-        else:
+        section = section_of(field)
+        if section is None:
             yield f"{at}{key}", value
+        elif isinstance(value, Mapping):
+            yield from given(value, section, f"{at}{key}.")
 
 
 def acting(
@@ -139,9 +145,9 @@ def value_at(tree: Mapping[str, Any], name: str, root: type[BaseModel] = Config)
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, Mapping) else None
-        field = root.model_fields[key]
-        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        root = field.annotation
+        section = section_of(root.model_fields[key])
+        assert section is not None
+        root = section
     return node[last] if isinstance(node, Mapping) and last in node else root.model_fields[last].default
 
 

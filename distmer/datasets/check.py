@@ -28,9 +28,9 @@ def counts(manifest: Manifest) -> Counts:
 
 def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Usable clips: data set → class → number; a set without any is named if something is expected of it."""
-    names = dict.fromkeys([*manifest.expected, *(clip.dataset for clip in manifest.clips)])
-    found = Counter((clip.dataset, clip.label) for clip in manifest.clips)
-    return {name: {c: found[name, k] for k, c in enumerate(manifest.classes)} for name in names}
+    table = counts(manifest)
+    rows = {name: table.get(name, {}).values() for name in (*manifest.expected, *table)}
+    return {name: {c: sum(row[c] for row in own) for c in manifest.classes} for name, own in rows.items()}
 
 
 def mismatches(manifest: Manifest) -> list[str]:

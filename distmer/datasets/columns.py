@@ -98,13 +98,16 @@ def letter(index: int) -> str:
     return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
+_NUMBERS = {letter(index): index for index in range(26 + 26 * 26)}  # of the names of one or two letters
+
+
 def _places(cells: Sequence[str], columns: Columns) -> dict[str, list[int]]:
     """Field → the columns that these cells head with it."""
     headings = [_heading(cell) for cell in cells]
     places: dict[str, list[int]] = {}
     for name, accepted in (*columns.needed.items(), *columns.optional.items()):
         if len(accepted) == 1 and (lettered := _LETTERS.fullmatch(accepted[0].strip())):
-            number = _number_of(lettered[1])
+            number = _NUMBERS[lettered[1].upper()]
             places[name] = [number] if number < len(cells) else []
         else:
             known = {_heading(title) for title in accepted}
@@ -138,13 +141,6 @@ def _refuse_doubled(
 
 def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
-
-
-def _number_of(letters: str) -> int:
-    number = 0
-    for one in letters.upper():
-        number = number * 26 + ord(one) - ord("A") + 1
-    return number - 1
 
 
 def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str:

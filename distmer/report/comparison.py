@@ -206,17 +206,10 @@ def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> 
     """The clips of a `hard_frame` (or ``most`` of them) as a table, the least motion first."""
     columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
     ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
-    rows = [
-        Row(
-            (
-                f"{row['clip']}{at(row['on'])}",
-                str(row["class"]),
-                str(row["answers"]),
-                _number(row["motion_px"], "{:.2f}"),
-            )
-        )
-        for _, row in ordered.head(most or len(ordered)).iterrows()
-    ]
+    rows: list[Row] = []
+    for _, row in ordered.head(most or len(ordered)).iterrows():
+        motion = _number(row["motion_px"], "{:.2f}")
+        rows.append(Row((f"{row['clip']}{at(row['on'])}", str(row["class"]), str(row["answers"]), motion)))
     return Table(columns, rows, title)
 
 

@@ -24,7 +24,8 @@ def comparison_page(folder: Place) -> str:
     # a folder of an earlier version has neither subjects.csv nor always_wrong.csv
     scores, pairs, subjects, hard = (read_frame(folder / file) for file in files)
     tested = pairs[pairs["uar_difference"].notna()] if "uar_difference" in pairs else pairs.iloc[:0]
-    untested = pairs.drop(tested.index)
+    untested, shown = pairs.drop(tested.index), tested.head(_SHOWN)
+    labels = [f"{row['a']} − {row['b']}{at(row['on'])}" for _, row in shown.iterrows()]
     return render(
         "comparison.html",
         title=f"Comparison: {name}",
@@ -32,8 +33,8 @@ def comparison_page(folder: Place) -> str:
         stamped=[str(note) for note in scores.get("note", ()) if "NOT A HEADLINE" in str(note)],
         tests=len(tested),
         subjects=len(subjects),
-        shown=min(_SHOWN, len(tested)),
-        forest=forest_svg(tested.head(_SHOWN)) if len(tested) else "",
+        shown=len(shown),
+        forest=forest_svg(shown, labels) if len(tested) else "",
         pairs=pair_table(tested, on_page=True),
         verdicts=[_sentence(row) for _, row in tested.iterrows()],
         untested=[

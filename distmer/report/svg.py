@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from distmer.report.axes import place_axes, plain_axes, ready_to_draw
@@ -79,11 +79,9 @@ def curves_svg(curves: Mapping[str, Curve]) -> str:
     return svg(draw, width, height, "curves")
 
 
-def forest_svg(pairs: pd.DataFrame) -> str:
+def forest_svg(pairs: pd.DataFrame, labels: Iterable[str]) -> str:
     """The differences A − B with their intervals: UAR above, UF1 below, in each row."""
-    rows = len(pairs)
-    on = [f" on {on}" if isinstance(on, str) and on else "" for on in pairs["on"]]
-    names = [_short(f"{a} − {b}{at}") for a, b, at in zip(pairs["a"], pairs["b"], on, strict=True)]
+    rows, names = len(pairs), [_short(label) for label in labels]
     width, height = 5.6, 0.95 + 0.42 * rows
 
     def draw(figure: Figure) -> None:
