@@ -52,7 +52,7 @@ class DatasetInfo:
 
 
 def emotion_name(text: str) -> str:
-    """An emotion in lower case; Other, Others and others are one."""
+    """An emotion in lower case; Other, Others and others are the same."""
     name = tidy(text).lower()
     return "others" if name == "other" else name
 

@@ -1,4 +1,4 @@
-"""Your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+"""Your own clips: a ``manifest.csv`` of one row for each clip, beside image files, frame folders or videos.
 ``docs/data.md`` describes its columns, which ``data.columns`` maps to other headings.
 
 With a ``path`` (a video or a folder of frames), onset, apex and offset are frame numbers, file names, or

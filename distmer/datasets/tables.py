@@ -1,6 +1,6 @@
-"""Files of cells: Excel workbooks and text tables, read as text. An Excel file gives one table a worksheet. A
-text file does not say how its cells are separated, so it gives one table a separator, and the reader takes
-the one that has the header."""
+"""Files of cells: Excel workbooks and text tables, read as text. An Excel file gives one table for each
+worksheet. A text file does not say how its cells are separated, so it gives one table for each separator, and
+the reader takes the one that has the header."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sheet_names(*stems: str) -> tuple[str, ...]:
 
 
 def tables(path: Place) -> dict[str, Table]:
-    """Every table of a file by what it is called in a message; row i of a table is the file's row i + 1. Of
+    """Every table of a file, by its name for messages; row i of a table is the file's row i + 1. Of
     cells that are merged downwards, each row has the value: one subject over several clips.
 
     BadInput for what is neither an Excel file nor text.

@@ -23,7 +23,7 @@ _SCORES = {"uar": "UAR", "uf1": "UF1"}
 
 
 def score_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row an entry: scores with intervals and spread, fold-means, floors, per data set, size and cost."""
+    """One row for each entry: scores with intervals and spread, means over folds, floors, size and cost."""
     return pd.DataFrame([_record(entry) for entry in comparison.entries])
 
 
@@ -53,8 +53,8 @@ def _note(entry: Entry) -> str:
 
 
 def pair_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and the
-    verdict. Then one row a pair that could not be tested."""
+    """One row for each tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and
+    the verdict. Then one row for each pair that could not be tested."""
     rows: list[dict[str, JsonValue]] = [
         {
             "on": pair.on,
@@ -89,8 +89,8 @@ def _tests(pair: Pair) -> dict[str, float]:
 
 
 def subject_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a subject of each scored entry: how many clips, and how many of them right, the mean over
-    seeds."""
+    """One row for each subject of each scored entry: its clips, and how many of them were right (the mean
+    over seeds)."""
     rows = [
         {"on": entry.on, "row": entry.label, "subject": one.subject, "n": one.n, "correct": one.correct}
         for entry in comparison.entries
@@ -101,8 +101,8 @@ def subject_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def hard_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a clip that no row and no seed of the comparison got right: its class, the answers, and how far
-    the face moves, px, where that is known."""
+    """One row for each clip that no entry and no seed got right: its class, the answers, and how far the face
+    moves, in px, if that is known."""
     rows = [
         {
             "on": clip.on,
@@ -141,14 +141,14 @@ def comparison_report(comparison: Comparison) -> Document:
 
 
 def _tested(comparison: Comparison) -> pd.DataFrame:
-    """The tested pairs; a verdict on some of the clips says on which."""
+    """The tested pairs. If a verdict is on some of the clips only, it says on which."""
     tested = pair_frame(comparison).head(len(comparison.pairs))
     verdicts = ["; ".join(filter(None, (pair.verdict(), pair.on_part))) for pair in comparison.pairs]
     return tested.assign(verdict=verdicts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
-    """Everything a comparison leaves behind, by file name; its page is made of these."""
+    """The files of a comparison, by name. Its page is made from them."""
     whole = {"name": comparison.name, "reference": comparison.reference, "resamples": comparison.resamples}
     whole |= {"digest": comparison.digest}
     return {
@@ -272,7 +272,7 @@ def _paper_table(scores: pd.DataFrame) -> Table:
 
 
 def _floor_lines(comparison: Comparison) -> list[str]:
-    """The floors under the scores, once a data set."""
+    """The floors of the scores, one line for each data set."""
     lines: dict[str, str] = {}
     for entry in comparison.entries:
         if entry.scored and entry.on not in lines:
@@ -283,7 +283,7 @@ def _floor_lines(comparison: Comparison) -> list[str]:
 
 
 def _hard_parts(comparison: Comparison) -> list[Part]:
-    """The clips that were always wrong; nothing where no clip has enough answers to say so."""
+    """The clips that were always wrong; empty if no clip has enough answers to say so."""
     _, counted = always_wrong(comparison.entries)
     if not counted:
         return []

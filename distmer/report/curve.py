@@ -24,7 +24,7 @@ _LEVEL = 0.05
 
 
 def curve_json(curve: Curve) -> dict[str, JsonValue]:
-    """``curve.json``: everything that is told of a curve."""
+    """``curve.json``: all that is reported of a curve."""
     plan = curve.plan.plan
     last = next((point.summary for point in reversed(curve.points) if point.summary), None)
     return {
@@ -84,7 +84,7 @@ def conclusions(tree: Mapping[str, Any]) -> list[str]:
 
 
 def curve_csv(tree: Mapping[str, Any]) -> str:
-    """One row a share and score."""
+    """One row for each share and score."""
     rows: list[tuple[object, ...]] = []
     for point in tree["points"]:
         for key, name in _SCORES:

@@ -230,7 +230,7 @@ def table(path: str, frame: pd.DataFrame) -> Text:
 
 
 def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Text:
-    """A row a fold and seed: its scores, its time, where it was trained."""
+    """A row for each fold and seed: its scores, its time, where it was trained."""
     rows: list[dict[str, JsonValue]] = []
     for fold in folds:
         scores = {metric.name.removeprefix("fold."): metric.value for metric in fold_metrics(fold, plan, 0)}
