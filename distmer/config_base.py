@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from distmer.registry import nearest
+from distmer.storage import Place
 from distmer.types import BadInput, JsonValue
 
 S = TypeVar("S", bound=BaseModel)
@@ -75,7 +77,7 @@ class Layer:
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and refusing keys that it does not know."""
+    """A part of the configuration. It is frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -116,6 +118,19 @@ def parse(
         given = "" if isinstance(first.get("input"), dict) else f", not {first.get('input')!r}"
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
+
+
+def read_yaml(path: Place, what: str, remedy: str) -> Any:
+    """The content of a YAML file. BadInput if it cannot be read, with ``what`` it is and the ``remedy``."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: the {what} cannot be read ({error.strerror}); {remedy}") from error
+    except UnicodeDecodeError as error:
+        problem = f"the {what} is not UTF-8 text (byte {error.start})"
+        raise BadInput(f"{path}: {problem}; save it as UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

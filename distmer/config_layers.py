@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from distmer.config import Config, Layer, Named, parse
+from distmer.config_base import read_yaml
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
 from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
@@ -44,8 +45,8 @@ def load_config(
 ) -> Config:
     """The configuration of a file (none: all defaults), with ``a.b=value`` overrides (values are YAML).
 
-    ``is_network`` tells of a model's name whether it is trained by epochs. ``kept``: distmer wrote the file,
-    so nothing is said of settings that do nothing. BadInput names the file, and the nearest known key.
+    ``is_network``: model name → whether the model is trained by epochs. ``kept``: distmer wrote the file, so
+    there is no warning about settings that do nothing. BadInput names the file, and the nearest known key.
     """
     layers, tree = load_settings(path, overrides, workspace=workspace, environ=environ)
     for section, what, where in _OF_OTHERS:
@@ -58,7 +59,7 @@ def load_config(
 
 
 def origin(path: Place | None, overrides: Iterable[str] | Layer = ()) -> str:
-    """How messages name where a setting comes from."""
+    """Where a setting comes from, for messages."""
     return str(path) if path else overrides.origin if isinstance(overrides, Layer) else "configuration"
 
 
@@ -119,7 +120,7 @@ def anchor_rule(
 
 
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The layers as one tree. BadInput where one has a single value for what a higher one sets parts of."""
+    """The layers as one tree. BadInput if a higher layer sets a part of what is a single value below."""
     tree: dict[str, Any] = {}
     below = "configuration"
     for layer in layers:
@@ -193,7 +194,7 @@ def _unused_options(layers: Sequence[Layer], stacks: Sequence[Mapping[str, Any]]
 
 
 def nested(dotted: Mapping[str, Any], origin: str = "configuration") -> dict[str, Any]:
-    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``. BadInput where one name lies within another."""
+    """``{"a.b": 1}`` as ``{"a": {"b": 1}}``. BadInput if one name is a part of another."""
     return _grown([(tuple(path.split(".")), value, path) for path, value in dotted.items()], f"{origin}: ")
 
 
@@ -228,21 +229,8 @@ def _as_given(path: Place | None, overrides: Iterable[str] | Layer) -> tuple[lis
 
 def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     """The layers of a file: first those of the one that it extends."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise BadInput(
-            f"{path}: the configuration cannot be read ({error.strerror}); name an existing YAML file, or one"
-            f" that comes with distmer; {nearest(path.stem, names())}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: the configuration is not UTF-8 text (byte {error.start}); save it as UTF-8."
-        ) from error
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise BadInput(f"{path}: not valid YAML ({_first_line(error)}).") from error
+    there = f"name an existing YAML file, or one that comes with distmer; {nearest(path.stem, names())}"
+    tree = read_yaml(path, "configuration", there) or {}
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a configuration is a mapping of settings, not a {type(tree).__name__}.")
     parent = tree.pop("extends", None)
@@ -268,9 +256,9 @@ def _name_code(layers: Sequence[Layer]) -> None:
 
 
 def _read_rows(layer: Layer, workspace: Place) -> None:
-    """Put the settings of the file that a row of ``compare`` extends in the place of its name.
+    """Where a row of ``compare`` extends a file, replace the file's name by its settings.
 
-    BadInput where it is no file of one experiment.
+    BadInput if that file does not describe one experiment.
     """
     section = layer.tree.get("compare")
     rows = section.get("rows") if isinstance(section, dict) else None
@@ -291,7 +279,7 @@ def _read_rows(layer: Layer, workspace: Place) -> None:
 
 
 def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    """All ``--set`` as one tree. BadInput where two set one thing differently, or one lies in the other."""
+    """All ``--set`` as one tree. BadInput if two contradict each other, or one is a part of another."""
     items: list[tuple[tuple[str, ...], Any, str]] = []
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -300,7 +288,8 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise BadInput(f"--set {override}: the value is not YAML ({_first_line(error)}).") from error
+            why = " ".join(str(error).split())[:160]
+            raise BadInput(f"--set {override}: the value is not YAML ({why}).") from error
         items.append((_keys(key.strip(), value), value, f"--set {override.strip()}"))
     return _grown(items, "")
 
@@ -338,7 +327,3 @@ def _grown(items: Iterable[tuple[tuple[str, ...], Any, str]], origin: str) -> di
             node = node.setdefault(key, {})
         node[keys[-1]] = value
     return tree
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -72,7 +72,7 @@ def anchoring(base: Place, beside: Path) -> Change:
 
 
 def _each_name(value: Any, change: Callable[[str], str], searched: bool) -> Any:
-    """The value of a setting that names code, with every name changed."""
+    """The value of a setting that names code, after ``change`` of every name in it."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list):
@@ -88,14 +88,14 @@ def with_names(name: str, value: Any, searched: bool) -> Any:
     """``focal`` as ``{name: focal}``, so that settings of several layers can be merged."""
     if searched or name not in plugin_settings():
         return value
-    if isinstance(value_at({}, name), tuple):  # a list, of which a single one may be given alone
+    if isinstance(value_at({}, name), tuple):  # a list; a single item may be given without brackets
         several = value if isinstance(value, list) else [value]
         return [{"name": one} if isinstance(one, str) else one for one in several]
     return {"name": value} if isinstance(value, str) else value
 
 
 def declaring(modules: Sequence[str]) -> Change:
-    """Gives a name that only the user's own ``plugins`` define the reference to it."""
+    """Turns a name that only the user's own ``plugins`` define into a reference to it."""
 
     def change(name: str, value: Any, searched: bool) -> Any:
         group = plugin_group(name)

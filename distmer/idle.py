@@ -1,6 +1,6 @@
 """Settings that do nothing under the others; the conditions stand beside the fields, as `ActsIf`.
 
-Such a setting is refused where somebody asks for it, and is no part of a fold's identity.
+Such a setting is refused if the user asks for it. It is not part of a fold's identity.
 """
 
 # What YAML gives is untyped until pydantic has read it:
@@ -22,17 +22,23 @@ IsNetwork = Callable[[str], bool]
 Searched = Mapping[str, Sequence[JsonValue]]
 
 
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a field holds; None for a single setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
 def sections(root: type[BaseModel], at: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every field of a section and of the sections in it, by its dotted name."""
     for key, field in root.model_fields.items():
         yield f"{at}{key}", field
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from sections(field.annotation, f"{at}{key}.")
+        if section := section_of(field):
+            yield from sections(section, f"{at}{key}.")
 
 
 @cache
 def conditions(root: type[BaseModel] = Config) -> dict[str, tuple[ActsIf, ...]]:
-    """What each setting needs to act, its sections' conditions first."""
+    """The conditions under which each setting acts; those of its section come first."""
     found: dict[str, tuple[ActsIf, ...]] = {}
     for name, field in sections(root):
         outer = () if APART in field.metadata else found.get(name.rpartition(".")[0], ())
@@ -47,12 +53,12 @@ def why_idle(
     searched: Searched | None = None,
     root: type[BaseModel] = Config,
 ) -> str | None:
-    """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None where it acts.
+    """Why the setting ``name`` does nothing under the settings of ``tree``, in words; None if it acts.
 
     ``searched``: setting → the values that a sweep tries. A setting that acts under one of them is not idle.
     """
     known, named = conditions(root), name.rpartition(".")[0]
-    # the options of something that is chosen by its name are no fields: they act where the choice does
+    # options of a thing that is chosen by name have no field: they act where the choice acts
     for condition in known.get(name, known[named] if f"{named}.name" in known else ()):
         values = (searched or {}).get(condition.setting) or (value_at(tree, condition.setting, root),)
         if not any(
@@ -69,8 +75,8 @@ def refuse_idle(
     is_network: IsNetwork,
     searched: Searched | None = None,
 ) -> list[str]:
-    """BadInput for a setting that somebody asked for and that does nothing in any of ``finals``; a sentence
-    for each one that nobody asked for. ``stacks``: what each layer makes of those below it.
+    """BadInput if a setting that the user asked for does nothing in any of ``finals``. Else a sentence for
+    each other given setting that does nothing. ``stacks``: what each layer makes of those below it.
 
     A setting of a file is not asked for if it only repeats the default (the folder of a run and many recipes
     list all settings), or if a higher layer has made it do nothing.
@@ -104,11 +110,11 @@ def given(tree: Mapping[str, Any], root: type[BaseModel] = Config, at: str = "")
         field = root.model_fields.get(str(key))
         if field is None:
             continue
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            if isinstance(value, Mapping):
-                yield from given(value, field.annotation, f"{at}{key}.")
-        else:
+        section = section_of(field)
+        if section is None:
             yield f"{at}{key}", value
+        elif isinstance(value, Mapping):
+            yield from given(value, section, f"{at}{key}.")
 
 
 def acting(
@@ -139,9 +145,9 @@ def value_at(tree: Mapping[str, Any], name: str, root: type[BaseModel] = Config)
     node: Any = tree
     for key in parents:
         node = node.get(key) if isinstance(node, Mapping) else None
-        field = root.model_fields[key]
-        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        root = field.annotation
+        section = section_of(root.model_fields[key])
+        assert section is not None
+        root = section
     return node[last] if isinstance(node, Mapping) and last in node else root.model_fields[last].default
 
 

@@ -1,10 +1,10 @@
 """Temporary files and folders that say who made them, so that what a killed process left can be removed.
 
 A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
-``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns: that of an ended
-process of this machine at once; that of another machine which shares the disk, or of an older version, which
-wrote no owner, after a day. An object store has no temporaries: an object is there when its upload is
-complete.
+``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns. What a process of
+this machine left is removed at once. What another machine on the same disk left, or an older version, which
+wrote no owner, is removed after a day. An object store has no temporaries: an object is there when its upload
+is complete.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def temporary(folder: str | Path, name: str, kind: str = "tmp") -> Path:
 
 @contextmanager
 def temporary_folder(name: str, folder: str | Path | None = None) -> Iterator[Path]:
-    """An empty folder that is gone afterwards, in ``folder`` or where this system keeps such things."""
+    """An empty folder that is deleted afterwards, in ``folder`` or in the system's folder for such files."""
     path = temporary(folder or tempfile.gettempdir(), name, "partial")
     path.mkdir(mode=0o700)
     try:
@@ -84,7 +84,7 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
 
 
 def remove(path: Path) -> Removed:
-    """Remove a file or a folder; nothing is removed, and nothing said, where that is not allowed."""
+    """Remove a file or a folder. If that is not allowed, nothing happens."""
     size = 0
     for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
         for name in names:

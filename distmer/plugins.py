@@ -34,6 +34,11 @@ _OF_OTHERS = (
 _FOUND: set[str] = set()  # the modules that references of this process led to
 
 
+def _of(module: str, *names: str) -> dict[str, str]:
+    """Names in a configuration → references. A hyphen in a name is an underscore in Python."""
+    return {name: f"{module}:{name.replace('-', '_')}" for name in names}
+
+
 # What distmer itself brings of each group. Its models are found by walking their folder: `distmer.models`.
 _SHIPPED: Mapping[str, Mapping[str, str]] = {
     "distmer.losses": {
@@ -41,40 +46,21 @@ _SHIPPED: Mapping[str, Mapping[str, str]] = {
         "balanced": "distmer.training.losses:Balanced",
         "focal": "distmer.training.losses:focal",
     },
-    "distmer.augmentations": {
-        "mirror": "distmer.training.augmentations:mirror",
-        "shift": "distmer.training.augmentations:shift",
-        "noise": "distmer.training.augmentations:noise",
-        "mixup": "distmer.training.augmentations:mixup",
-    },
-    "distmer.metrics": {
-        "uar": "distmer.evaluation.named:uar",
-        "uf1": "distmer.evaluation.named:uf1",
-        "accuracy": "distmer.evaluation.named:accuracy",
-        "weighted_f1": "distmer.evaluation.named:weighted_f1",
-        "mcc": "distmer.evaluation.named:mcc",
-    },
+    "distmer.augmentations": _of("distmer.training.augmentations", "mirror", "shift", "noise", "mixup"),
+    "distmer.metrics": _of("distmer.evaluation.named", "uar", "uf1", "accuracy", "weighted_f1", "mcc"),
     "distmer.flows": {
-        "tvl1": "distmer.features.flow:tvl1",
-        "tvl1-fast": "distmer.features.flow:tvl1_fast",
-        "tvl1-numpy": "distmer.features.tvl1:tvl1_numpy",
-        "dis": "distmer.features.flow:dis",
-        "farneback": "distmer.features.flow:farneback",
+        **_of("distmer.features.flow", "tvl1", "tvl1-fast"),
+        **_of("distmer.features.tvl1", "tvl1-numpy"),
+        **_of("distmer.features.flow", "dis", "farneback"),
     },
-    "distmer.strains": {
-        "standard": "distmer.features.strain:standard",
-        "smooth": "distmer.features.strain:smooth",
-        "half-shear": "distmer.features.strain:half_shear",
-        "meb": "distmer.features.strain:meb",
-        "ecnu": "distmer.features.strain:ecnu",
-    },
+    "distmer.strains": _of("distmer.features.strain", "standard", "smooth", "half-shear", "meb", "ecnu"),
 }
 _NAMES = {reference: name for group in _SHIPPED.values() for name, reference in group.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An object that lives outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
+    """An object from outside distmer. ``reference`` is ``module:NAME`` without a path. ``distribution``
     is the installed package and its version, ``mylab 1.2``, or empty for a file."""
 
     reference: str
@@ -92,7 +78,7 @@ def anchored_reference(reference: str, folder: Path) -> str:
 
 
 def require_name(name: str) -> None:
-    """BadInput for a file without the name of what it defines."""
+    """BadInput for a Python file that is given without the name of something in it."""
     if name.endswith(".py"):
         raise BadInput(f"{name} is a file; say what of it is meant: {name}:NAME.")
 
@@ -103,7 +89,7 @@ def is_reference(name: str) -> bool:
 
 
 def find(reference: str) -> Plugin:
-    """Import what a reference points to. distmer's own things have one name, by whatever reference.
+    """Import what a reference points to. What distmer itself brings has one name, whatever the reference.
 
     Raises
     ------
@@ -128,8 +114,8 @@ def find(reference: str) -> Plugin:
 
 
 def announced(name: str, group: str) -> Plugin | None:
-    """What an installed package announces under ``name`` in an entry-point group, if any does. BadInput where
-    two packages announce the name, or where importing it raises."""
+    """What an installed package announces under ``name`` in an entry-point group, if any does. BadInput if
+    two packages announce the name, or if importing it raises."""
     found = list(importlib.metadata.entry_points(group=group, name=name))
     if len(found) > 1:
         both = " and ".join(sorted(f"{entry.dist.name if entry.dist else '?'}" for entry in found))
@@ -147,8 +133,8 @@ def shipped(group: str) -> Mapping[str, str]:
 
 def declared(name: str, group: str, modules: Sequence[str]) -> str:
     """The reference to what one of the user's own ``modules`` (names or files) calls ``name``; ``name``
-    itself where distmer or an installed package knows it, or where it is a reference. BadInput where nobody
-    knows the name, and where two do."""
+    itself if distmer or an installed package knows it, or if it is a reference. BadInput if nothing
+    defines the name, or if two modules do."""
     if is_reference(name):
         return name
     require_name(name)
@@ -180,7 +166,7 @@ def names_announced(group: str) -> list[str]:
 
 def import_file(path: Path) -> ModuleType:
     """The module of a Python file, imported under the file's own name. BadInput if there is no such file, if
-    its name is no module's name, or if another module has the name."""
+    its name cannot be that of a module, or if another module has the name."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise BadInput(f"{path}: there is no such file; correct the path.")
@@ -284,7 +270,7 @@ def _is_own(name: str, module: str) -> bool:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module is Python's, distmer's or an installed package's, which nobody edits between runs."""
+    """Whether a module is part of Python, distmer or an installed package. Nobody edits these."""
     origin = str(getattr(_spec(module), "origin", None))
     return not origin.endswith(".py") or origin.startswith(_OF_OTHERS)
 

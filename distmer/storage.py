@@ -72,8 +72,9 @@ _REASONS = (
 class RemotePath:
     """A folder or file on an object store; `place` makes one.
 
-    Names are taken literally. ``..`` is worked out at once, so `below` tells what lies outside. If ``listed``
-    is a dict, each folder is listed once: the dict keeps the listing for all paths reached from this one.
+    Names are taken literally. ``..`` is resolved at once, so `below` can see what lies outside. If
+    ``listed`` is a dict, each folder is listed once: the dict keeps the listing for all paths reached from
+    this one.
     """
 
     scheme: str
@@ -127,7 +128,7 @@ class RemotePath:
 
     @contextmanager
     def open(self, mode: Literal["rb"] = "rb") -> Iterator[NativeFile]:
-        """The file for reading here and there."""
+        """The file, for reading at any position."""
         with _explained(self), self.filesystem.open_input_file(self.key) as file:
             yield file
 
@@ -139,7 +140,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def _list(self) -> dict[str, fs.FileType]:
-        """What lies directly in this folder; nothing if it is none."""
+        """What lies directly in this folder; nothing if it is not a folder."""
         if self.listed is not None and self.key in self.listed:
             return self.listed[self.key]
         listings: dict[str, dict[str, fs.FileType]] = {self.key: {}}
@@ -160,7 +161,7 @@ Place = Path | RemotePath
 
 def place(text: str, *, still: bool = False) -> Place:
     """The place that a user named: a path (``~`` is the home folder), or an address. ``still``: nothing
-    changes there while we read, so listings may be kept.
+    changes there while we read, so listings may be reused.
 
     BadInput for an address that cannot be opened, and for one that holds credentials or options.
     """
@@ -205,7 +206,7 @@ def arrow(path: Place) -> tuple[fs.FileSystem, str]:
 
 
 def why_not(folder: Place, lacking: str) -> str:
-    """Why a place is not the folder that was asked for: it is a file, or not there, or else ``lacking``."""
+    """Why a place is not the wanted folder: it is a file, it is not there, or else ``lacking``."""
     if folder.is_file():
         return "this is a file, and no folder"
     return lacking if folder.is_dir() else "there is no such folder"
@@ -294,7 +295,8 @@ def _google() -> fs.FileSystem:
 
 
 def _infos(folder: Place, *, recursive: bool) -> list[fs.FileInfo]:
-    """What lies below a folder; nothing if it is none. RunError if S3, but not Google, has no such bucket."""
+    """What lies below a folder; nothing if it is not one. RunError if S3 has no such bucket; Google does not
+    say so."""
     filesystem, key = arrow(folder)
     # With `allow_not_found`, pyarrow takes an S3 bucket that is not there for an empty folder. Without it,
     # its error for Google has no reason in it.
@@ -308,8 +310,8 @@ def _infos(folder: Place, *, recursive: bool) -> list[fs.FileInfo]:
 
 @contextmanager
 def _explained(path: Place | str) -> Iterator[None]:
-    """What pyarrow raises within, as one sentence: RunError where the object store is away or refuses,
-    FileNotFoundError where there is nothing of this name. Other errors pass: bytes that are no Parquet are an
+    """Turn an error of pyarrow into one sentence: RunError if the object store is away or refuses,
+    FileNotFoundError if there is nothing of this name. Other errors pass: damaged Parquet is an
     OSError too."""
     try:
         yield

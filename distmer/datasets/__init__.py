@@ -129,8 +129,8 @@ def require_two_classes(manifest: Manifest) -> None:
 
 
 def with_own_roots(settings: Sequence[DataConfig]) -> list[DataConfig]:
-    """The settings of several experiments, each with the folders in ``data.roots`` of its own protocol's sets
-    alone. BadInput for a folder that none of them uses."""
+    """The settings of several experiments, each with only those folders of ``data.roots`` that its protocol
+    uses. BadInput for a folder that none of them uses."""
     if not any(data.roots for data in settings):
         return list(settings)
     sets = [_protocol_of(data)[0].sets for data in settings]
@@ -156,8 +156,8 @@ def _protocol_of(data: DataConfig) -> tuple[Protocol, Mapping[str, DatasetInfo]]
 def _columns(
     data: DataConfig, protocol: Protocol, known: Mapping[str, DatasetInfo]
 ) -> dict[str, dict[str, str]]:
-    """``data.columns`` for each set of the protocol, and for the list of ``data.include``: what no reader
-    takes is refused."""
+    """``data.columns`` for each set of the protocol, and for the list of ``data.include``. BadInput for a
+    field that no reader uses."""
     fields = {name: known[name].fields for name in protocol.sets}
     fields["include"] = LIST_FIELDS if data.include else ()
     given: dict[str, dict[str, str]] = {name: {} for name in fields}
@@ -167,7 +167,7 @@ def _columns(
             for name in (name for name in protocol.sets if key in fields[name]):
                 given[name].setdefault(key, value)
         elif key not in fields:
-            raise BadInput(f"data.columns.{key} is no data set of the protocol; {nearest(key, fields)}")
+            raise BadInput(f"data.columns.{key} is not a data set of the protocol; {nearest(key, fields)}")
         else:
             for field, heading in value.items():
                 _require_field(f"data.columns.{key}.{field}", field, fields[key])
@@ -178,9 +178,9 @@ def _columns(
 def _require_field(setting: str, field: str, known: Iterable[str]) -> None:
     known = sorted(set(known))
     if not known:
-        raise BadInput(f"{setting}: there is no sheet or list of which it could name a column; leave it out.")
+        raise BadInput(f"{setting}: there is no sheet or list with columns to be named; leave it out.")
     if field not in known:
-        raise BadInput(f"{setting} is no field of a sheet; {nearest(field, known)}")
+        raise BadInput(f"{setting} is not a field of a sheet; {nearest(field, known)}")
 
 
 def _generated(

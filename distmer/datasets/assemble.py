@@ -1,6 +1,6 @@
 """From rows to a manifest: labels, named exclusions, the include list, repeated clips.
 
-Pure, once the rows are read.
+No file is read here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distmer.types import BadInput, Clip, ClipFailure, Manifest
 
 
 class Excluded(ClipFailure):
-    """A row that is no part of the protocol, and why."""
+    """A row that does not belong to the protocol, and why."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ def clip_id(dataset: str, row: Annotation) -> str:
 def _judge_of(
     protocol: Protocol, classes: tuple[str, ...], dataset: str, include: Collection[str] | None
 ) -> Callable[[Annotation, Annotation | None], Clip | ClipFailure | Excluded]:
-    """A function that says what becomes of a row, which may repeat an earlier one."""
+    """A function of a row and of the earlier row that it repeats, if any. It says what becomes of the row."""
     part = protocol.sets[dataset]
     table = label_table(protocol, dataset) or {label: label for label in classes}
     word = "label" if part.labels == AS_IS else {"objective": "objective class"}.get(part.by, part.by)
@@ -86,7 +86,7 @@ def _judge_of(
         left_out = {}
 
     def judge(row: Annotation, earlier: Annotation | None) -> Clip | ClipFailure | Excluded:
-        # Whether it belongs is asked before whether it can be used: only then is it counted as lost.
+        # First ask whether the clip belongs to the protocol: only a clip that belongs counts as lost.
         name = clip_id(dataset, row)
         if row.aside:
             return Excluded(row.where if not row.clip else name, row.aside)
@@ -120,7 +120,7 @@ def _repeated(name: str, row: Annotation, earlier: Annotation) -> ClipFailure | 
 
 
 def _labelled_by(by: str, row: Annotation) -> Annotation:
-    """The row with what a protocol's labels name in place of its emotion."""
+    """The row, with the cell that the protocol's labels name (``by``) as its emotion."""
     if by == "emotion" or row.aside:
         return row
     value = plain_number(row.extra.get(by, ""))

@@ -21,34 +21,17 @@ from distmer.types import BadInput
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a loader reads.
+    """How a loader reads."""
 
-    Attributes
-    ----------
-    missing_apex : {"error", "midpoint", "max-flow"}
-    errata : mapping
-        (subject, clip) → corrections.
-    columns : mapping
-        Field → heading, for what a reader cannot guess (``data.columns``).
-    bounds : path or remote place, optional
-        A link of the data may lead anywhere below it (``data.root``); None: nowhere out of the images.
-    allow_links : bool
-        A link of the data may lead anywhere.
-    say : callable
-        Is told what was read, and which columns were taken for what.
-    settable : bool
-        Whether there is a configuration that says all this. Without one, no message proposes a setting.
-    """
-
-    missing_apex: str = "error"
+    missing_apex: str = "error"  # or "midpoint", "max-flow"
     errata: Mapping[tuple[str, str], tuple[Erratum, ...]] = field(
         default_factory=dict[tuple[str, str], tuple[Erratum, ...]]
-    )
-    columns: Mapping[str, str] = field(default_factory=dict[str, str])
-    bounds: Place | None = None
-    allow_links: bool = False
-    say: Callable[[str], None] = lambda line: None
-    settable: bool = True
+    )  # (subject, clip) → corrections
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])  # field → heading (``data.columns``)
+    bounds: Place | None = None  # below it (``data.root``) a link may lead anywhere; None: only to the images
+    allow_links: bool = False  # a link may lead anywhere
+    say: Callable[[str], None] = lambda line: None  # is told what was read, and which columns as what
+    settable: bool = True  # False: there is no configuration, so no message proposes a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +52,7 @@ class DatasetInfo:
 
 
 def emotion_name(text: str) -> str:
-    """An emotion in lower case; Other, Others and others are one."""
+    """An emotion in lower case; Other, Others and others are the same."""
     name = tidy(text).lower()
     return "others" if name == "other" else name
 
@@ -79,8 +62,9 @@ def image_folder(
 ) -> Place:
     """The first of the named folders that holds a subject's folder. BadInput says what was looked for.
 
-    Case does not count, and a folder may be doubled, as archives unpack. ``folders`` are the set's own: if
-    the sheet lies in the common root, its frames lie in one of them.
+    Upper and lower case are alike. A folder may lie in a folder of the same name, as some archives unpack.
+    ``folders`` are the names of the set's own folder: if the sheet lies in the common root, the frames lie
+    there.
     """
     starts = [root, *(folder for own in folders for folder in _children(root, own))]
     for start, name in product(starts, names):
@@ -103,8 +87,8 @@ def with_frames(
     """A sheet's row with its errata applied and its key frames found, or with the problem.
 
     The row's subject, clip and emotion are spelled as in the folders' names; the rest is as typed. ``folder``
-    says where the frames of a row lie; it is asked only of names that are safe. ``images`` is the folder of
-    all frames, which no row may lead out of.
+    says where the frames of a row lie; it is called only if the names are safe. ``images`` is the folder of
+    all frames; no row may lead out of it.
     """
     if row.problem or row.aside:
         return row
@@ -130,8 +114,8 @@ def with_frames(
 
 
 def safe_name(value: str, what: str) -> str:
-    """``value`` if it can be one folder's name, else Unusable: text from a sheet must not lead out of the
-    data root."""
+    """``value`` if it can be the name of one folder, else Unusable: text from a sheet must not lead out of
+    the data root."""
     if not value:
         raise Unusable(f"the {what} is empty; fill it in.")
     if value in {".", ".."} or re.search(r"[/\\\x00]", value):

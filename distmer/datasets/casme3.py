@@ -1,8 +1,8 @@
 """CAS(ME)³ (Li et al. 2023): 30 fps, RGB-D; part A (elicited by videos, 100 subjects), part C (mock crime).
 
 Part A: cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx, frames part_A/spNO.1/a/color/{n}.jpg. One video has several
-clips, so a clip is named by its video and its onset: ``a_34``. In the sheet of all expressions, the rows that
-are no micro-expression are left out.
+clips, so a clip is named by its video and its onset: ``a_34``. In the sheet of all expressions, rows of
+macro-expressions are set aside.
 
 Part C: CAS(ME)3_part_C_ME.xlsx, frames part_C/{sub}/{count}/color/. It has no apex: the policy
 ``data.missing_apex`` decides.

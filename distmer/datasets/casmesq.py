@@ -36,7 +36,7 @@ _LAYOUT = SheetLayout(
 
 
 def read(root: Place, options: ReadOptions) -> list[Annotation]:
-    """Every row of the sheet; macro-expressions are no clips."""
+    """Every row of the sheet. Macro-expressions are set aside."""
     sheet = find_sheet(root, _LAYOUT.names)
     codes = _codes(sheet)
     if codes:
@@ -45,7 +45,7 @@ def read(root: Place, options: ReadOptions) -> list[Annotation]:
 
 
 def _codes(sheet: Place) -> dict[str, str]:
-    """Both ways between the cells of the worksheets of two columns."""
+    """From each cell of a worksheet of two columns to the other cell of its row."""
     codes: dict[str, str] = {}
     for table in tables(sheet).values():
         rows = [[tidy(cell) for cell in row if tidy(cell)] for row in table]

@@ -1,4 +1,4 @@
-"""What a manifest holds against what was published: values, and the text of ``distmer data check``."""
+"""A manifest compared with what was published: as values, and as the text of ``distmer data check``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def counts(manifest: Manifest) -> Counts:
 
 def by_class(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Usable clips: data set → class → number; a set without any is named if something is expected of it."""
-    names = dict.fromkeys([*manifest.expected, *(clip.dataset for clip in manifest.clips)])
-    found = Counter((clip.dataset, clip.label) for clip in manifest.clips)
-    return {name: {c: found[name, k] for k, c in enumerate(manifest.classes)} for name in names}
+    table = counts(manifest)
+    rows = {name: table.get(name, {}).values() for name in (*manifest.expected, *table)}
+    return {name: {c: sum(row[c] for row in own) for c in manifest.classes} for name, own in rows.items()}
 
 
 def mismatches(manifest: Manifest) -> list[str]:
@@ -74,7 +74,7 @@ def _against_list(manifest: Manifest, dataset: str) -> list[str]:
 
 
 def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
-    """The subjects of whom no clip can be used: they make no fold."""
+    """The subjects without a usable clip. They have no fold."""
     usable = {clip.subject_key for clip in manifest.clips}
     lost = {SubjectKey.of(failure.clip) for failure in manifest.failures}
     return sorted(key for key in lost - usable if key.subject)
@@ -146,7 +146,7 @@ def _subject_table(manifest: Manifest) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell; those of numbers flush right."""
+    """Lines of columns as wide as their widest cell. Columns of numbers are aligned to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     right = [all(row[i].isdecimal() or row[i] == "-" for row in rows[1:]) for i in range(len(widths))]
     cells = [
@@ -169,7 +169,7 @@ def _reasons(excluded: tuple[ClipFailure, ...]) -> list[str]:
 
 
 def kinds_of_note(note: str) -> list[str]:
-    """A clip's notes without what is only of that clip, so that they can be counted."""
+    """A clip's notes without their details, so that equal kinds can be counted."""
     kinds = [part if part.startswith("erratum") else part.split(",")[0] for part in note.split("; ") if part]
     for pattern, kind in _OF_ONE_CLIP.items():
         kinds = [re.sub(pattern, kind, part) for part in kinds]

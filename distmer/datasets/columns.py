@@ -17,30 +17,23 @@ _LETTERS = re.compile(r"column ([a-z]{1,2})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that a reader wants of a sheet.
+    """The columns that a reader wants of a sheet: field → accepted headings.
 
-    Attributes
-    ----------
-    needed, optional : mapping
-        Field → accepted headings; blanks, punctuation and case do not count.
-    order : tuple of str
-        The fields by position, of a sheet that is published without a header; "" is a column that is not
-        read. Empty: there must be a header.
-    settable : bool
-        Whether there is a configuration, in which ``data.columns`` can map other headings.
+    Blanks, punctuation and case of a heading do not count.
     """
 
     needed: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    # the fields by position, of a sheet that is published without a header; "" is a column that is not read
     order: tuple[str, ...] = ()
-    settable: bool = True
+    settable: bool = True  # False: there is no configuration, so no message proposes ``data.columns``
 
     @property
     def fields(self) -> tuple[str, ...]:
         return (*self.needed, *self.optional)
 
     def mapped(self, given: Mapping[str, str]) -> Columns:
-        """With the headings of ``data.columns`` in place of the accepted ones, and wanted for sure."""
+        """The same, but each field of ``data.columns`` is needed and has the given heading alone."""
         own = {field: (heading,) for field, heading in given.items() if field in self.fields}
         rest = {field: names for field, names in self.optional.items() if field not in own}
         return Columns({**self.needed, **own}, rest, self.order if not own else (), self.settable)
@@ -81,7 +74,7 @@ def find_header(path: Place, found: Mapping[str, Table], columns: Columns) -> He
 
 
 def described(path: Place, header: Header, table: Table) -> str:
-    """What was taken for what, for `distmer data check`."""
+    """Which column was read as which field, for `distmer data check`."""
     cells = table[header.row] if header.row >= 0 else []
     taken = ", ".join(
         f"{field} = {' '.join(cells[at].split()) if cells else 'column'} ({letter(at)})"
@@ -101,8 +94,11 @@ def rows_below(header: Header, table: Table) -> Iterator[tuple[int, list[str], d
 
 
 def letter(index: int) -> str:
-    """Excel's name of a column: 0 is A, 26 is AA."""
+    """Excel's name of a column: 0 is A, 25 is Z, 26 is AA."""
     return (letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
+
+
+_NUMBERS = {letter(index): index for index in range(26 + 26 * 26)}  # of the names of one or two letters
 
 
 def _places(cells: Sequence[str], columns: Columns) -> dict[str, list[int]]:
@@ -111,7 +107,7 @@ def _places(cells: Sequence[str], columns: Columns) -> dict[str, list[int]]:
     places: dict[str, list[int]] = {}
     for name, accepted in (*columns.needed.items(), *columns.optional.items()):
         if len(accepted) == 1 and (lettered := _LETTERS.fullmatch(accepted[0].strip())):
-            number = _number_of(lettered[1])
+            number = _NUMBERS[lettered[1].upper()]
             places[name] = [number] if number < len(cells) else []
         else:
             known = {_heading(title) for title in accepted}
@@ -145,13 +141,6 @@ def _refuse_doubled(
 
 def _heading(text: str) -> str:
     return re.sub(r"[\W_]+", "", tidy(text).lower())
-
-
-def _number_of(letters: str) -> int:
-    number = 0
-    for one in letters.upper():
-        number = number * 26 + ord(one) - ord("A") + 1
-    return number - 1
 
 
 def _no_header(path: Place, found: Mapping[str, Table], columns: Columns) -> str:

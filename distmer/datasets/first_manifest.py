@@ -18,8 +18,7 @@ COLUMNS = ("subject", "clip", "label", "onset", "apex", "offset", "path")
 
 @dataclass(frozen=True, slots=True)
 class FoundClip:
-    """A video or a folder of frames: whose it seems to be, its first and last frame, and what is wrong with
-    it."""
+    """A video or a folder of frames: its likely subject, first and last frame, and what is wrong."""
 
     path: str  # relative to the folder
     subject: str  # the outermost folder's name; "" where the clip lies in the folder itself
@@ -54,12 +53,12 @@ def find_clips(folder: Path) -> list[FoundClip]:
 
 
 def write_first_manifest(folder: Place) -> str:
-    """Write ``manifest.csv`` into a folder of clips; what is in it and what is to be filled in, as text.
+    """Write ``manifest.csv`` into a folder of clips. Returns a text: what it holds, and what to fill in.
 
     BadInput for a folder that is not on this machine, that has a manifest.csv, or that holds no clip.
     """
     if not isinstance(folder, Path) or not folder.is_dir():
-        what = "this is a file" if folder.is_file() else "this is no folder on this machine"
+        what = "this is a file" if folder.is_file() else "this is not a folder on this machine"
         raise BadInput(f"{folder}: {what}; name the folder that holds the clips.")
     target = folder / MANIFEST
     if target.exists():

@@ -1,10 +1,8 @@
-"""Your own clips: a ``manifest.csv`` of one row a clip, beside image files, frame folders or videos.
+"""Your own clips: a ``manifest.csv`` of one row for each clip, beside image files, frame folders or videos.
 ``docs/data.md`` describes its columns, which ``data.columns`` maps to other headings.
 
-With ``path``, the clip's video or folder of frames, onset, apex and offset are frame numbers (of a video
-counted from 1), file names in the folder, or times in a video: a time has its unit in the cell (``0.23 s``,
-``230 ms``) or in the heading (``onset_s``, ``Onset (ms)``). Without ``path``, onset and apex are image files.
-Labels are taken as they are, in lower case.
+With a ``path`` (a video or a folder of frames), onset, apex and offset are frame numbers, file names, or
+times. Without ``path``, onset and apex are image files. Labels are taken as they are, in lower case.
 """
 
 from __future__ import annotations
@@ -158,7 +156,7 @@ def _in_folder(frames: Mapping[int, str], folder: Place, cell: str, what: str) -
             " file name."
         )
     if number is None:
-        raise Unusable(f"the {what} {cell!r} is no frame of {folder}; {nearest(text.lower(), names)}")
+        raise Unusable(f"the {what} {cell!r} is not a frame of {folder}; {nearest(text.lower(), names)}")
     return number
 
 
@@ -197,7 +195,7 @@ def _in_video(path: Place, given: Mapping[str, str]) -> tuple[dict[int, str], di
 
 
 def frames_of_video(path: Place) -> Index:
-    """The frames of a video. Unusable for what is none, or cannot be read."""
+    """The frames of a video. Unusable for a file that is not a video or cannot be read."""
     from distmer.features.frames import ClipError  # OpenCV and FFmpeg, which few data sets need here
     from distmer.features.video import index
 
@@ -220,7 +218,7 @@ def span_of(text: str | float, what: str) -> float:
     try:
         return float(text) if seconds is None else seconds
     except ValueError as error:
-        raise BadInput(f"{what} {text!r} is no time; write seconds, or 0.5s or 500ms.") from error
+        raise BadInput(f"{what} {text!r} is not a time; write seconds, or 0.5s or 500ms.") from error
 
 
 def frame_at(video: Index, seconds: float, what: str, name: str) -> int:

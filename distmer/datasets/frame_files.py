@@ -31,7 +31,7 @@ def frame_number(path: Place) -> int | None:
 
 def frames_of(folder: Place) -> dict[int, str]:
     """Frame number → image file of a clip's folder, in numeric order. Other files (Thumbs.db, shortcuts) are
-    no frames. Unusable where there is no frame, or two have one number."""
+    skipped. Unusable if there is no frame, or if two have the same number."""
     if not folder.is_dir():
         raise Unusable(
             f"the frame folder {folder} is not there; unpack it, or correct the name in the sheet."

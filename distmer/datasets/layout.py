@@ -29,8 +29,7 @@ PLAIN = {field: (field.capitalize(), f"{field.capitalize()}Frame") for field in 
 class SheetLayout:
     """A data set of one coding sheet and a folder of frames for each clip.
 
-    Of the image folders, the first that holds a folder like ``subject_folder`` is taken, and no clip from any
-    other.
+    Clips are read from the first image folder that holds a folder like ``subject_folder``, and from no other.
     """
 
     sheets: tuple[str, ...]  # glob patterns of the sheet's name, without its ending
@@ -82,7 +81,7 @@ def subject_folders(images: Place) -> dict[int, Place]:
 
 
 def _there(folder: Place, images: Place, row: Annotation, named: Mapping[int, Place]) -> Place:
-    """The clip's folder, below another spelling of its subject if there is none with the right one."""
+    """The clip's folder. If the subject's folder has another spelling, the clip's folder below that one."""
     number = subject_number(row.subject)
     rest = below(folder, images / row.subject)
     if number is None or rest is None or (images / row.subject).is_dir() or number not in named:
@@ -102,7 +101,7 @@ def padded(prefix: str, width: int) -> Callable[[str], str]:
 
 
 def micro_alone(row: Annotation) -> Annotation:
-    """A row of a sheet that has macro-expressions too: these are no clips."""
+    """The row; set aside if it is a macro-expression, which some sheets hold too."""
     kind = tidy(row.extra.get("type", ""))
     if not kind or kind.lower().startswith("micro"):
         return row

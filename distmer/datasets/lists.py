@@ -110,7 +110,7 @@ def resolve(
         if entry.dataset and entry.dataset not in datasets:
             hint = nearest(entry.dataset, datasets)
             raise BadInput(
-                f"{path} line {entry.line}: {entry.dataset!r} is no data set of the protocol; {hint}"
+                f"{path} line {entry.line}: {entry.dataset!r} is not a data set of the protocol; {hint}"
             )
         if name not in there:
             reason = f"{path} line {entry.line}: no row or folder describes {name}"
@@ -131,7 +131,7 @@ def other_labels(manifest: Manifest, entries: Mapping[str, Listed]) -> list[str]
 def changed_content(manifest: Manifest, digests: Mapping[str, str]) -> list[str]:
     """The clips whose content is not what the list pins, each as a sentence.
 
-    ``digests``: image → SHA-256. A clip with an image that has none is passed over: it fails by itself.
+    ``digests``: image → SHA-256. A clip with an image that has none is skipped: it is a failed clip anyway.
     """
     return [
         f"{clip.id}: its images are not those that the list pins"

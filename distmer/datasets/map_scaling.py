@@ -38,7 +38,7 @@ def full_ranges(clips: Sequence[Clip]) -> dict[str, list[bool | None]]:
 
 
 def scaled_by_clip(maps: Sequence[bool | None]) -> bool:
-    """Whether the maps of a data set were stretched to the whole range each for itself."""
+    """Whether each map of a data set was stretched to the whole range by itself."""
     readable = len(maps) - maps.count(None)
     return readable > 0 and maps.count(True) >= _MOST * readable
 

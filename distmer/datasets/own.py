@@ -53,7 +53,7 @@ def own_sets(known: Mapping[str, DatasetInfo], found: dict[str, DatasetInfo]) ->
 
 
 def _guarded(info: DatasetInfo, key: str) -> Callable[[Place, ReadOptions], list[Annotation]]:
-    """The data set's ``read``, whose errors are one sentence with the user's own line."""
+    """The data set's ``read``. An error in it becomes one sentence that names the user's own line."""
 
     def read(root: Place, options: ReadOptions) -> list[Annotation]:
         try:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distmer.config import Section, parse
+from distmer.config_base import read_yaml
 from distmer.datasets.sheets import Annotation
 from distmer.datasets.text import clip_spelling
 from distmer.registry import nearest
@@ -82,7 +82,7 @@ class ProtocolPart(PublishedCounts):
         try:
             re.compile(subjects)
         except re.error as error:
-            raise ValueError(f"subjects is no regular expression ({error})") from error
+            raise ValueError(f"subjects is not a regular expression ({error})") from error
         return subjects
 
 
@@ -183,7 +183,7 @@ def load_protocol(
     protocol = parse(Protocol, {"name": path.stem, **tree}, str(path))
     for dataset, part in protocol.sets.items():
         if dataset not in known_sets:
-            raise BadInput(f"{path}: sets.{dataset} is no data set; {nearest(dataset, known_sets)}")
+            raise BadInput(f"{path}: sets.{dataset} is not a data set; {nearest(dataset, known_sets)}")
         for emotion, label in label_table(protocol, dataset).items():
             if label not in protocol.classes:
                 raise BadInput(
@@ -266,8 +266,8 @@ def published_lists(name: str, protocol: Protocol) -> dict[str, frozenset[str]]:
 
 
 def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
-    """The clips of a published list, ``subject/clip`` each. BadInput names the line that is none, or that is
-    another one in another spelling."""
+    """The clips of a published list, ``subject/clip`` each. BadInput names a line that is not one, or
+    that repeats another in another spelling."""
     found: dict[tuple[int | str, str], tuple[int, str]] = {}
     for number, line in enumerate(lines, start=1):
         if not (name := line.partition("#")[0].strip()):
@@ -275,7 +275,7 @@ def _names_in(path: Place, lines: Sequence[str]) -> list[str]:
         parts = name.split("/")
         if len(parts) != 2 or not all(parts):
             raise BadInput(
-                f"{path} line {number}: {name!r} is no clip of a published list; write subject/clip."
+                f"{path} line {number}: {name!r} is not a clip of a published list; write subject/clip."
             )
         first, _ = found.setdefault(clip_spelling(*parts), (number, name))
         if first != number:
@@ -294,15 +294,7 @@ def _own(name: str) -> dict[str, Any]:
 
 
 def _mapping(path: Place) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(
-            f"{path}: the protocol cannot be read ({error.strerror}); name an existing YAML"
-            " file in data.protocol."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid YAML ({' '.join(str(error).split())[:160]}).") from error
+    tree = read_yaml(path, "protocol", "name an existing YAML file in data.protocol.")
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a protocol is a mapping (classes, sets, …), not a {type(tree).__name__}.")
     return tree

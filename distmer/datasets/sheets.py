@@ -86,7 +86,7 @@ def read_sheet(
     returned with ``aside``. ``given`` maps fields to headings (``data.columns``). ``say`` is told which
     columns were taken for what.
 
-    BadInput where the file is no sheet, no row of it names all columns, or two columns have one heading.
+    BadInput if the file is not a sheet, if no row names all columns, or if two columns have one heading.
     """
     found = tables(path)
     wanted = columns.mapped(given or {})

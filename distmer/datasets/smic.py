@@ -2,7 +2,7 @@
 
 There is no apex, and the folders count: onset and offset are a clip's first and last frame, the emotion is a
 folder. A sheet in the set's folder (SMIC-HS-E_annotation.xlsx, or meb's smic.xlsx) has fewer clips than the
-folders and other names of the subjects, so it may only correct onset and offset; what it differs in is said.
+folders and other names of the subjects, so it may only correct onset and offset. Differences are reported.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _rows(root: Place, options: ReadOptions) -> list[Annotation]:
 
 
 def _useless(row: Annotation, there: Mapping[str, Annotation], given: Mapping[str, Annotation]) -> str:
-    """Why a row of the sheet corrects no folder; "" if it does."""
+    """Why a row of the sheet does not correct a folder; "" if it does."""
     if row.aside or row.problem:
         return row.aside or row.problem
     if _key(row.clip) not in there:

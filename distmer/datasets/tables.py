@@ -1,6 +1,6 @@
-"""Files of cells: Excel workbooks and text tables, read as text. An Excel file gives one table a worksheet. A
-text file does not say how its cells are separated, so it gives one table a separator, and the reader takes
-the one that has the header."""
+"""Files of cells: Excel workbooks and text tables, read as text. An Excel file gives one table for each
+worksheet. A text file does not say how its cells are separated, so it gives one table for each separator, and
+the reader takes the one that has the header."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXCEL = (".xls", ".xlsx", ".xlsm")
 TEXT = (".csv", ".tsv", ".txt")
 Table = list[list[str]]
 
-# What calamine lets through when a file is cut short, locked with a password, or no Excel file at all.
+# What calamine raises for a file that is cut short, locked with a password, or not an Excel file.
 _BROKEN = (OSError, ValueError, LookupError, TypeError, struct.error, CalamineError)
 _WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", biff2.MAGIC)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "，": "full-width commas"}
@@ -32,7 +32,7 @@ def sheet_names(*stems: str) -> tuple[str, ...]:
 
 
 def tables(path: Place) -> dict[str, Table]:
-    """Every table of a file by what it is called in a message; row i of a table is the file's row i + 1. Of
+    """Every table of a file, by its name for messages; row i of a table is the file's row i + 1. Of
     cells that are merged downwards, each row has the value: one subject over several clips.
 
     BadInput for what is neither an Excel file nor text.
@@ -57,7 +57,7 @@ def tables(path: Place) -> dict[str, Table]:
 
 def worksheets(path: Place, *, fill: bool = False) -> dict[str, Table]:
     """Every worksheet as text cells, by its name; row i of a table is Excel's row i + 1. ``fill``: of cells
-    that are merged downwards, each row has the value. BadInput for what is no sheet."""
+    that are merged downwards, each row has the value. BadInput for a file that is not a sheet."""
     try:
         data = path.read_bytes()
         if data.startswith(biff2.MAGIC):  # calamine does not read it; it has no merged cells

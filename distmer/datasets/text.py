@@ -23,7 +23,7 @@ def tidy(text: str) -> str:
 
 
 def natural(text: str) -> list[str | int]:
-    """A sort key in which "img2" comes before "img10"."""
+    """A sort key by which "img2" comes before "img10"."""
     # Python refuses to read more than some thousand digits, which a damaged cell may hold.
     return [int(part[-999:]) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", text)]
 

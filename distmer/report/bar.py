@@ -17,7 +17,8 @@ _AGAIN = 0.2  # s between two states of the bar in a notebook
 
 
 class Stderr(Console):
-    """The console of progress. If its reader goes away it becomes silent; rich would end the process."""
+    """The console that shows progress. When nothing reads stderr any more, it becomes silent. Rich by itself
+    would end the process."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)
@@ -35,7 +36,7 @@ class Bar:
         self.started = 0.0  # when the present thing began
         self._console = console or Stderr()
         self._every = every
-        self._what = ""
+        self.what, self.total = "", 0
         self._shown_at = float("-inf")
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -45,10 +46,10 @@ class Bar:
         return self._progress is not None
 
     def begin(self, what: str, total: int) -> None:
-        """Show another thing from here on, ``total`` of it."""
+        """Show another thing from here on. ``total``: how much of it there is; it may be corrected later."""
         self.close()
         self.started = self.now()
-        self._what, self._shown_at = what, float("-inf")
+        self.what, self.total, self._shown_at = what, total, float("-inf")
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -61,15 +62,15 @@ class Bar:
             self._task = self._progress.add_task(what, total=total, note="")
             self._progress.start()
 
-    def show(self, now: float, done: int, total: int, notes: Sequence[str], *, at_once: bool = False) -> None:
+    def show(self, now: float, done: int, notes: Sequence[str], *, at_once: bool = False) -> None:
         """Bring the bar up to date. In a log: a line, if the last one is old enough, or ``at_once``."""
         shown = [note for note in notes if note]
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, total=total, completed=done, note=" · ".join(shown))
+            self._progress.update(self._task, total=self.total, completed=done, note=" · ".join(shown))
         elif at_once or now - self._shown_at >= self._every:
             self._shown_at = now
             elapsed = f"{clock(now - self.started)} elapsed"
-            self.print(" · ".join([f"{self._what} {done}/{total}", elapsed, *shown]))
+            self.print(" · ".join([f"{self.what} {done}/{self.total}", elapsed, *shown]))
 
     def print(self, line: str) -> None:
         """A line above the bar that stays."""
@@ -100,12 +101,12 @@ class NotebookBar(Bar):
 
         self.close()
         self.started = self._shown_at = self.now()
-        self._what = what
-        self._cell = display(HTML(self._html(0, total, [])), display_id=True)
+        self.what, self.total = what, total
+        self._cell = display(HTML(self._html(0, [])), display_id=True)
 
-    def show(self, now: float, done: int, total: int, notes: Sequence[str], *, at_once: bool = False) -> None:
-        self._latest = self._html(done, total, [f"{clock(now - self.started)} elapsed", *notes])
-        if now - self._shown_at >= self._every or done >= total:
+    def show(self, now: float, done: int, notes: Sequence[str], *, at_once: bool = False) -> None:
+        self._latest = self._html(done, [f"{clock(now - self.started)} elapsed", *notes])
+        if now - self._shown_at >= self._every or done >= self.total:
             self._update(now)
 
     def print(self, line: str) -> None:
@@ -122,9 +123,9 @@ class NotebookBar(Bar):
             self._cell.update(HTML(self._latest))
             self._latest, self._shown_at = "", now
 
-    def _html(self, done: int, total: int, notes: Sequence[str]) -> str:
-        said = " · ".join([f"{done}/{total}", *(note for note in notes if note)])
-        return f'{escape(self._what)} <progress value="{done}" max="{total}"></progress> {escape(said)}'
+    def _html(self, done: int, notes: Sequence[str]) -> str:
+        said = " · ".join([f"{done}/{self.total}", *(note for note in notes if note)])
+        return f'{escape(self.what)} <progress value="{done}" max="{self.total}"></progress> {escape(said)}'
 
 
 def bar_for(console: Console | None, every: float, now: Callable[[], float]) -> Bar:
@@ -135,6 +136,6 @@ def bar_for(console: Console | None, every: float, now: Callable[[], float]) -> 
 
 
 def time_left(spent: float, done: int, left: int) -> str:
-    """How long the rest takes in words, if ``done`` took ``spent`` seconds; "" before anything is done. What
-    was in the ledger is not to be counted: it took no time."""
+    """How long the rest takes, in words, if ``done`` took ``spent`` seconds; "" before anything is done. Do
+    not count what was in the ledger: it took no time."""
     return f"about {clock(spent / done * left)} left" if done and left else ""

@@ -4,7 +4,6 @@ says so."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text
+from distmer.report.tables import headline, interval_text
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -24,7 +23,7 @@ _SCORES = {"uar": "UAR", "uf1": "UF1"}
 
 
 def score_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row an entry: scores with intervals and spread, fold-means, floors, per data set, size and cost."""
+    """One row for each entry: scores with intervals and spread, means over folds, floors, size and cost."""
     return pd.DataFrame([_record(entry) for entry in comparison.entries])
 
 
@@ -33,50 +32,29 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
     record: dict[str, JsonValue] = {"on": entry.on, "row": entry.label, "note": _note(entry)}
     if r is None:
         return record
-    for score in _SCORES:
-        names = (score, f"{score}_ci", f"{score}_sd", f"{score}_foldmean")
-        value, ends, spread, mean = (getattr(r, name) for name in names)
-        floors = {name: getattr(floor, score) for name, floor in (r.floors or {}).items()}
-        record |= _score_columns(score, value, ends, spread, mean, floors)
-        record |= {f"{score}_{name}": getattr(of, score) for name, of in (r.per_dataset or {}).items()}
-    for name, of in r.metrics.items():
-        floors = {floor: value.pooled for floor, value in of.floors.items()}
-        record |= _score_columns(name, of.pooled, of.pooled_ci, of.pooled_sd, of.foldmean, floors)
+    for name, of in {**headline(r), **r.metrics}.items():
+        lo, hi = of.pooled_ci or (None, None)
+        record |= {name: of.pooled, f"{name}_lo": lo, f"{name}_hi": hi}
+        record |= {f"{name}_sd_seeds": of.pooled_sd, f"{name}_foldmean": of.foldmean}
+        record |= {f"{name}_floor_{floor}": value.pooled for floor, value in of.floors.items()}
+        if name in _SCORES:
+            record |= {f"{name}_{part}": getattr(own, name) for part, own in (r.per_dataset or {}).items()}
     record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
     record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
     record |= {"parameters": r.parameters}
     return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
 
 
-def _score_columns(
-    name: str,
-    value: float | None,
-    ends: tuple[float, float] | None,
-    spread: float | None,
-    foldmean: float | None,
-    floors: Mapping[str, float],
-) -> dict[str, JsonValue]:
-    lo, hi = ends or (None, None)
-    return {
-        name: value,
-        f"{name}_lo": lo,
-        f"{name}_hi": hi,
-        f"{name}_sd_seeds": spread,
-        f"{name}_foldmean": foldmean,
-        **{f"{name}_floor_{floor}": score for floor, score in floors.items()},
-    }
-
-
 def _note(entry: Entry) -> str:
-    """What must be read with the row: stamps first."""
+    """The note of a row: its stamps, then whether it is partial, then its own note."""
     r = entry.results
     stamps = f"NOT A HEADLINE: {', '.join(r.stamps)}" if r and r.stamps else ""
     return "; ".join(filter(None, (stamps, r.status if r and entry.partial else "", entry.note)))
 
 
 def pair_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and what may
-    be said. Then one row a pair that could not be tested."""
+    """One row for each tested pair: differences A − B with intervals, raw and Holm-corrected p-values, and
+    the verdict. Then one row for each pair that could not be tested."""
     rows: list[dict[str, JsonValue]] = [
         {
             "on": pair.on,
@@ -111,8 +89,8 @@ def _tests(pair: Pair) -> dict[str, float]:
 
 
 def subject_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a subject of each scored entry: how many clips, and how many of them right, the mean over
-    seeds."""
+    """One row for each subject of each scored entry: its clips, and how many of them were right (the mean
+    over seeds)."""
     rows = [
         {"on": entry.on, "row": entry.label, "subject": one.subject, "n": one.n, "correct": one.correct}
         for entry in comparison.entries
@@ -123,8 +101,8 @@ def subject_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def hard_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row a clip that no row and no seed of the comparison got right: its class, the answers, and how far
-    the face moves, px, where that is known."""
+    """One row for each clip that no entry and no seed got right: its class, the answers, and how far the face
+    moves, in px, if that is known."""
     rows = [
         {
             "on": clip.on,
@@ -163,14 +141,14 @@ def comparison_report(comparison: Comparison) -> Document:
 
 
 def _tested(comparison: Comparison) -> pd.DataFrame:
-    """The tested pairs; a verdict on some of the clips says on which."""
+    """The tested pairs. If a verdict is on some of the clips only, it says on which."""
     tested = pair_frame(comparison).head(len(comparison.pairs))
     verdicts = ["; ".join(filter(None, (pair.verdict(), pair.on_part))) for pair in comparison.pairs]
     return tested.assign(verdict=verdicts)
 
 
 def comparison_files(comparison: Comparison) -> dict[str, str]:
-    """Everything a comparison leaves behind, by file name; its page is made of these."""
+    """The files of a comparison, by name. Its page is made from them."""
     whole = {"name": comparison.name, "reference": comparison.reference, "resamples": comparison.resamples}
     whole |= {"digest": comparison.digest}
     return {
@@ -228,17 +206,10 @@ def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> 
     """The clips of a `hard_frame` (or ``most`` of them) as a table, the least motion first."""
     columns = [Column("clip"), Column("class"), Column("answers"), Column("motion, px", right=True)]
     ordered = hard.sort_values(["on", "motion_px", "clip"], na_position="last")
-    rows = [
-        Row(
-            (
-                f"{row['clip']}{at(row['on'])}",
-                str(row["class"]),
-                str(row["answers"]),
-                _number(row["motion_px"], "{:.2f}"),
-            )
-        )
-        for _, row in ordered.head(most or len(ordered)).iterrows()
-    ]
+    rows: list[Row] = []
+    for _, row in ordered.head(most or len(ordered)).iterrows():
+        motion = _number(row["motion_px"], "{:.2f}")
+        rows.append(Row((f"{row['clip']}{at(row['on'])}", str(row["class"]), str(row["answers"]), motion)))
     return Table(columns, rows, title)
 
 
@@ -253,7 +224,7 @@ def at(on: Any) -> str:
 
 
 def _number(value: Any, form: str) -> str:
-    """A number, formatted; nothing where there is none."""
+    """A number, formatted; "" if there is none."""
     return form.format(float(value)) if pd.notna(value) else ""
 
 
@@ -301,7 +272,7 @@ def _paper_table(scores: pd.DataFrame) -> Table:
 
 
 def _floor_lines(comparison: Comparison) -> list[str]:
-    """The floors under the scores, once a data set."""
+    """The floors of the scores, one line for each data set."""
     lines: dict[str, str] = {}
     for entry in comparison.entries:
         if entry.scored and entry.on not in lines:
@@ -312,7 +283,7 @@ def _floor_lines(comparison: Comparison) -> list[str]:
 
 
 def _hard_parts(comparison: Comparison) -> list[Part]:
-    """The clips that were always wrong; nothing where no clip has enough answers to say so."""
+    """The clips that were always wrong; empty if no clip has enough answers to say so."""
     _, counted = always_wrong(comparison.entries)
     if not counted:
         return []

@@ -24,7 +24,7 @@ _LEVEL = 0.05
 
 
 def curve_json(curve: Curve) -> dict[str, JsonValue]:
-    """``curve.json``: everything that is told of a curve."""
+    """``curve.json``: all that is reported of a curve."""
     plan = curve.plan.plan
     last = next((point.summary for point in reversed(curve.points) if point.summary), None)
     return {
@@ -50,7 +50,7 @@ def curve_json(curve: Curve) -> dict[str, JsonValue]:
 
 
 def curve_report(tree: Mapping[str, Any]) -> Document:
-    """The curve at each share, what each step gained, and what may be said."""
+    """The curve at each share, what each step gained, and what can be concluded."""
     warnings = [f"NOT A HEADLINE: {', '.join(tree['stamps'])}"] if tree["stamps"] else []
     if tree["missing"]:
         warnings.append(f"{tree['missing']} trainings were not reached; the same command goes on from there")
@@ -84,7 +84,7 @@ def conclusions(tree: Mapping[str, Any]) -> list[str]:
 
 
 def curve_csv(tree: Mapping[str, Any]) -> str:
-    """One row a share and score."""
+    """One row for each share and score."""
     rows: list[tuple[object, ...]] = []
     for point in tree["points"]:
         for key, name in _SCORES:

@@ -42,7 +42,7 @@ def curves_of(folds: Sequence[FoldResult]) -> dict[str, Curve]:
 
 
 def curves_json(folds: Sequence[FoldResult]) -> bytes:
-    """``curves.json``: numbers with six digits, null for what is no finite number."""
+    """``curves.json``: numbers with six digits, null for a number that is not finite."""
     tree = {
         name: {
             **{part: [_six(value) for value in getattr(curve, part)] for part in _PARTS},

@@ -16,7 +16,7 @@ from distmer.report.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Names with a value each."""
+    """Names, each with a value."""
 
     rows: Sequence[tuple[str, str]]
 
@@ -34,7 +34,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Sentences one below the other; ``title`` is the line above them."""
+    """Sentences, one a line, below the line ``title``."""
 
     lines: Sequence[str]
     title: str = ""
@@ -57,9 +57,9 @@ Part = Table | Facts | Lines
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A title, what must be read before any number, then tables, facts and lines; HTML in a notebook.
+    """A title, warnings (what must be read before any number), then tables, facts and lines.
 
-    Parts that hold nothing are left out.
+    Empty parts are left out. A notebook shows a document as HTML.
     """
 
     title: str
@@ -89,7 +89,7 @@ class Document:
 
 
 def as_text(lines: Sequence[str | Text | rich.table.Table], width: int, colour: bool) -> str:
-    """What rich makes of lines and tables one below the other, without blanks at the ends of lines."""
+    """Lines and tables as rich prints them, without blanks at the ends of lines."""
     sink = io.StringIO()
     colours = "standard" if colour else None
     console = Console(file=sink, width=width, color_system=colours, force_terminal=colour)

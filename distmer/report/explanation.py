@@ -40,7 +40,7 @@ Share = tuple[float, float, float]  # a mean over clips, and the ends of its int
 
 
 class Inside(BaseModel):
-    """How much of a method's maps lies where the face really moved. ``difference`` is trained less
+    """How much of a method's maps lies where the face really moved. ``difference`` is trained minus
     untrained."""
 
     model_config = ConfigDict(frozen=True)
@@ -89,14 +89,14 @@ class Explanation:
     arrays: Mapping[str, FloatArray]
 
     def map(self, side: str, method: str, k: int) -> FloatArray | None:
-        """The mean map of a class; None where there is none."""
+        """The mean map of a class, if it has one."""
         maps_KHW = self.arrays.get(f"{side}/{method}")
         return None if maps_KHW is None or not maps_KHW[k].any() else maps_KHW[k]
 
 
 def write_explanation(folder: Place, explanation: Explanation, clips_csv: str) -> None:
-    """Keep it in ``folder``: a JSON file, arrays, and a table of the clips. An earlier one is replaced, and
-    its figures are deleted."""
+    """Write a JSON file, arrays, and a table of the clips into ``folder``. An earlier one is replaced,
+    and its figures are deleted."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in explanation.arrays.items()}
@@ -158,14 +158,9 @@ def drawings_svg(found: Explanation) -> list[tuple[str, str]]:
 
 def tables(about: About) -> list[Table]:
     """Every table that there is: where the face really moved, by region, and CBAM's channel attention."""
-    found = []
-    if about.inside and about.area is not None:
-        found.append(_inside_table(about, about.area))
-    if about.regions:
-        found.append(_regions_table(about))
-    if about.channels:
-        found.append(_channels_table(about))
-    return found
+    found = [_inside_table(about, about.area)] if about.inside and about.area is not None else []
+    found += [_regions_table(about)] if about.regions else []
+    return found + ([_channels_table(about)] if about.channels else [])
 
 
 def _inside_table(about: About, area: Share) -> Table:
@@ -221,7 +216,7 @@ def _share(value: Share | None) -> str:
 
 
 def caption(about: About) -> str:
-    """What is to be seen, in words."""
+    """A caption: what the maps show, in words."""
     words = (
         "Mean maps in the aligned face frame; the lines are the mean of the clips' landmarks. A map that is"
         f" the same everywhere has one faint shade; the strongest is {_STRONGEST:.0f} times as much or more."

@@ -164,7 +164,7 @@ def _head(plan: Plan) -> float:
 
 
 def _title(figure: Figure, title: str, words: str, stamps: Sequence[str]) -> None:
-    """The title above a drawing; stamps in red, for a figure travels without its table."""
+    """The title above a drawing. Stamps are in red, because a figure is often shown without its table."""
     place_text(figure, 0.25, 0.3, title, fontsize=13, fontweight="bold", color=_INK)
     place_text(figure, 0.25, 0.56, words, fontsize=9, color=_MUTED)
     if stamps:
@@ -186,7 +186,7 @@ def _over_seeds(predictions: Predictions) -> str:
 
 
 def learning_curve(tree: Mapping[str, Any]) -> Figure:
-    """The drawing of a ``curve.json``, under a title as above all figures."""
+    """The drawing of a ``curve.json``, with a title like that of every figure."""
     figure = Figure(figsize=(9.2, 4.2))
     colours = {"ink": _INK, "muted": _MUTED, "line": _GRID, "uar": _SERIES[0], "uf1": _SERIES[1]}
     draw_curve(figure, tree, colours, head=0.85 if tree["stamps"] else 0.6)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Parts of the names of fonts that are looked at first: to read the characters of every installed font takes
-# seconds.
+# Parts of the names of fonts that are tried first, because reading all installed fonts takes seconds.
 _LIKELY = (
     "notosanscjk", "notosanssc", "sourcehansans", "wqy", "wenquanyi", "msyh", "yahei", "simhei", "pingfang",
     "heitisc", "hiraginosans", "arialunicode", "notosans", "droidsansfallback", "sans",
@@ -23,9 +22,9 @@ _BOX = "□"
 
 
 def legible(figure: Figure) -> Figure:
-    """The figure, with a font for every text that the usual one has no characters for.
+    """Give each text of a figure a font that has its characters, if the usual font lacks them.
 
-    Where no installed font has them, they are drawn as boxes, and one warning names the remedy.
+    If no installed font has them, they are drawn as boxes, and one warning names the remedy.
     """
     from matplotlib.text import Text
 
@@ -98,12 +97,12 @@ def _fonts() -> Iterator[tuple[str, str]]:
 
 
 def _rank(name: str, path: str = "") -> tuple[int, bool, str]:
-    """Likely families first, of a family the regular face."""
+    """A sort key: likely families first, and within a family the regular face first."""
     plain = re.sub(r"[\W_]", "", name.lower())
     place = next((n for n, part in enumerate(_LIKELY) if part in plain), len(_LIKELY))
     return place, "regular" not in f"{name}{path}".lower(), name
 
 
 def _is_last_resort(name: str) -> bool:
-    """A font that has a box for each script, and so every character: matplotlib and macOS come with one."""
+    """Whether a font only has a box for each script. matplotlib and macOS come with such a font."""
     return "lastresort" in name.lower().replace(" ", "")

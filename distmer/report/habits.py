@@ -41,7 +41,7 @@ def habits_report(found: PriceList) -> Document:
 
 
 def habits_csv(found: PriceList) -> str:
-    """One row a price, with its stamp."""
+    """One row for each price, with its stamp."""
     rows: list[tuple[str, ...]] = []
     for one in found.prices:
         values = (one.honest, one.feigned, one.gain, one.interval.lo, one.interval.hi)

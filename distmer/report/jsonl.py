@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +21,13 @@ _log = logging.getLogger(__name__)
 class JsonLines:
     """Appends every event to a file, each as a whole line: a killed run leaves no half of one.
 
-    Nothing can be appended to what lies on an object store: there the lines are held here, and the file is
-    written anew, whole, at the run's first event, then with an event that comes ``every`` so many seconds or
-    more after the last write, and at its end. What a killed run did since its last write is not in it (the
-    folds are in the ledger all the same).
+    An object store cannot append. There, all lines are kept in memory, and the whole file is written at the
+    first event, at the last, and in between with an event that comes ``every`` seconds or more after the last
+    write. So the file of a killed run may lack its last events. Its folds are in the ledger all the same.
     """
 
-    def __init__(
-        self, path: Place, now: Callable[[], datetime] = lambda: datetime.now(UTC), every: float = 30.0
-    ) -> None:
+    def __init__(self, path: Place, every: float = 30.0) -> None:
         self._path = path
-        self._now = now
         self._every = every
         self._held: str | None = None  # on an object store: all lines, those of former runs too
         self._written_at = -math.inf
@@ -41,13 +36,8 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         if self._broken:
             return
-        line = (
-            json.dumps(
-                {"at": self._now().isoformat(timespec="milliseconds"), **event_json(event)},
-                ensure_ascii=False,
-            )
-            + "\n"
-        )
+        told = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), **event_json(event)}
+        line = f"{json.dumps(told, ensure_ascii=False)}\n"
         try:
             if isinstance(self._path, Path):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,12 +92,7 @@ def event_json(event: Event) -> dict[str, JsonValue]:
             "device": fold.device,
         }
     if isinstance(event, FoldBegun):
-        return {
-            "event": "fold_started",
-            "fold": event.fold_id,
-            "seed": event.seed,
-            "digest": event.digest,
-        }
+        return {"event": "fold_started", "fold": event.fold_id, "seed": event.seed, "digest": event.digest}
     if isinstance(event, FoldFailure):
         return {"event": "fold_failed", **asdict(event)}
     assert isinstance(event, RunEnded)

@@ -1,5 +1,5 @@
-"""The folder of a run, sweep, comparison or curve, read back for its page. Only files of the folder are read,
-so a copy on another machine gives the same page."""
+"""The folder of a run, sweep, comparison or learning curve, read back for its page. Only files of the folder
+are read, so a copy on another machine gives the same page."""
 
 from __future__ import annotations
 
@@ -58,20 +58,8 @@ class KeptRun:
     explanation: Explanation | None = None  # where its models look, if somebody has asked
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class KeptComparison:
-    """A comparison as its folder keeps it: its name and its tables."""
-
-    name: str
-    scores: pd.DataFrame
-    pairs: pd.DataFrame
-    subjects: pd.DataFrame  # on, row, subject, n, correct; empty in a folder of an earlier version
-    hard: pd.DataFrame  # on, clip, class, answers, motion_px; without columns in such a folder
-    texts: Mapping[str, str]  # the files to copy from, by name
-
-
 def kind_of(folder: Place) -> Kind:
-    """What lies in a folder. BadInput where it is not there, or is none of the four."""
+    """What a folder holds. BadInput if it is not there, or holds none of the four."""
     if not folder.is_dir():
         beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
         names = [other.name for other in beside if any((other / mark).is_file() for mark in _MARKS)]
@@ -81,8 +69,8 @@ def kind_of(folder: Place) -> Kind:
         if (folder / name).is_file():
             return kind
     raise BadInput(
-        f"{folder}: it holds none of {', '.join(_MARKS)}, so it is no run, sweep, comparison or curve; give a"
-        f" folder below <workspace>/{_KEPT}."
+        f"{folder}: it holds none of {', '.join(_MARKS)}, so it is not a run, sweep, comparison or curve;"
+        f" give a folder below <workspace>/{_KEPT}."
     )
 
 
@@ -92,7 +80,7 @@ def read_run(folder: Place) -> KeptRun:
     results = read_results(folder)
     if results is None:
         raise BadInput(
-            f"{folder}: there is no results.json, so no run has come to its end here; give the folder of one,"
+            f"{folder}: there is no results.json, so no run has ended here; give the folder of one,"
             " or run the same command again, which keeps what was finished."
         )
     trials, chosen = _trials(folder) if kind == "sweep" else ((), frozenset())
@@ -100,11 +88,11 @@ def read_run(folder: Place) -> KeptRun:
     return KeptRun(
         folder=str(folder),
         results=results,
-        settings=_mapping(folder / ("sweep.yaml" if kind == "sweep" else "config.yaml")),
+        settings=read_mapping(folder / ("sweep.yaml" if kind == "sweep" else "config.yaml")),
         predictions=None if results.uar is None else _predictions(folder / "predictions.parquet"),
         notes=_notes(folder / "clips.csv"),
         curves=_curves(folder / "curves.json"),
-        environment=_mapping(folder / "environment.json"),
+        environment=read_mapping(folder / "environment.json"),
         times=times,
         tracebacks=tracebacks,
         trials=trials,
@@ -113,44 +101,19 @@ def read_run(folder: Place) -> KeptRun:
     )
 
 
-def read_comparison(folder: Place) -> KeptComparison:
-    """A comparison. BadInput where a table of it cannot be read."""
-    names = ("scores.csv", "pairs.csv", "scores.tex")
-    whole = _mapping(folder / "comparison.json")
-    return KeptComparison(
-        name=str(whole.get("name") or f"comparison {folder.name}"),
-        scores=_frame(folder / "scores.csv"),
-        pairs=_frame(folder / "pairs.csv"),
-        subjects=_frame(folder / "subjects.csv"),
-        hard=_frame(folder / "always_wrong.csv"),
-        texts={name: text for name in names if (text := _text(folder / name))},
-    )
-
-
-def read_curve_file(folder: Place) -> dict[str, Any]:
-    """``curve.json`` of a learning curve. BadInput where it is not there or cannot be read."""
-    tree = _mapping(folder / "curve.json")
-    if not isinstance(tree.get("points"), list):
-        raise BadInput(
-            f"{folder}: there is no learning curve in curve.json, so none has come to its end here; run the"
-            " same `distmer curve` command again, which keeps what was finished."
-        )
-    return tree
-
-
-def _text(path: Place) -> str:
-    """The text of a file; nothing where it is not there."""
+def read_text(path: Place) -> str:
+    """The text of a file; "" if it is not there."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} cannot be read (it is no text); run the same command again.") from error
+        raise BadInput(f"{path} cannot be read (it is not text); run the same command again.") from error
 
 
-def _mapping(path: Place) -> dict[str, Any]:
-    """A YAML or JSON file; nothing where it is not there. BadInput where it holds something else."""
-    text = _text(path) or "{}"
+def read_mapping(path: Place) -> dict[str, Any]:
+    """A mapping in a YAML or JSON file; empty if there is no file. BadInput if it holds something else."""
+    text = read_text(path) or "{}"
     with _readable(path):
         tree = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     if not isinstance(tree, dict):
@@ -158,10 +121,11 @@ def _mapping(path: Place) -> dict[str, Any]:
     return tree
 
 
-def _frame(path: Place) -> pd.DataFrame:
+def read_frame(path: Place) -> pd.DataFrame:
+    """A CSV file of a comparison; empty where it is not there. BadInput where it cannot be read."""
     import pandas as pd  # only a comparison needs it
 
-    text = _text(path)
+    text = read_text(path)
     if not text.strip():
         return pd.DataFrame()
     # a row may be called 1, or None
@@ -184,21 +148,21 @@ def _readable(path: Place, remedy: str = "run the same command again") -> Iterat
     """BadInput where the text or the bytes of a file are not what they should be."""
     try:
         yield
-    except (pa.ArrowException, yaml.YAMLError, KeyError, ValueError) as error:
-        why = " ".join(str(error).split())[:160]
+    except (pa.ArrowException, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        lacking = isinstance(error, KeyError)
+        why = f"it lacks {error}" if lacking else " ".join(str(error).split())[:160]
         raise BadInput(f"{path} cannot be read ({why}); {remedy}.") from error
 
 
 def _curves(path: Place) -> dict[str, Curve]:
-    try:
-        return read_curves(_mapping(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} holds no curves ({error!r}); run the same command again.") from error
+    tree = read_mapping(path)
+    with _readable(path):
+        return read_curves(tree)
 
 
 def _notes(path: Place) -> dict[str, str]:
     notes: dict[str, str] = {}
-    for row in csv.DictReader(io.StringIO(_text(path))):
+    for row in csv.DictReader(io.StringIO(read_text(path))):
         apex = f"apex taken: {row['apex']}" if row.get("apex") else ""
         if note := "; ".join(part for part in (row.get("note") or "", apex) if part):
             notes[str(row.get("clip"))] = note
@@ -206,9 +170,9 @@ def _notes(path: Place) -> dict[str, str]:
 
 
 def _events(folder: Place) -> tuple[tuple[str, str], dict[tuple[str, str], str]]:
-    """When the first and the last event were, and the tracebacks of folds that failed. A line that is no
-    event is passed over: a machine that failed may have left half of one."""
-    lines = _text(folder / "events.jsonl").splitlines()
+    """When the first and the last event were, and the tracebacks of folds that failed. A line that is not
+    an event is skipped: a machine that failed may have left half a line."""
+    lines = read_text(folder / "events.jsonl").splitlines()
     tracebacks: dict[tuple[str, str], str] = {}
     events = [tree for line in (*lines[:1], *lines[-1:]) if (tree := _event(line))]
     for line in lines:
@@ -234,11 +198,9 @@ def _trials(folder: Place) -> tuple[tuple[Trial, ...], frozenset[tuple[str, int]
     chosen: set[tuple[str, int]] = set()
     records = folder / "searches"
     for path in sorted(records.iterdir(), key=lambda path: path.name) if records.is_dir() else ():
-        tree = _mapping(path)
-        try:
+        tree = read_mapping(path)
+        with _readable(path, "run the sweep again"):
             own = [Trial.of_json(trial) for trial in tree["trials"]]
-        except (KeyError, TypeError) as error:
-            raise BadInput(f"{path} is no record of a search ({error}); run the sweep again.") from error
         trials += own
         chosen |= {(trial.search, trial.index) for trial in own if trial.index == tree.get("chosen")}
     return tuple(trials), frozenset(chosen)

@@ -28,7 +28,6 @@ class LiveProgress:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.bar = bar_for(console, every, now)
-        self._what, self._total = "", 0
         # How many have ended; of these, how many failed, were cached, or are fresh: they ended while shown.
         self._counts: Counter[str] = Counter()
         self._running: set[str] = set()  # digests
@@ -41,7 +40,8 @@ class LiveProgress:
             case RunStarted():
                 self._run_started(event)
             case FoldBegun():
-                self._fold_started(event)
+                self._running.add(event.digest)
+                self._show()
             case FoldFinished():
                 self._fold_finished(event)
             case FoldFailure():
@@ -55,18 +55,17 @@ class LiveProgress:
 
     def _begin(self, what: str, total: int) -> None:
         self.bar.begin(what, total)
-        self._what, self._total = what, total
         self._counts.clear()
         self._running.clear()
 
     def _step(self, step: Step) -> None:
         before = self._counts["ended"] - self._counts["cached"]
-        if step.what != self._what:
+        if step.what != self.bar.what:
             self._begin(step.what, step.total)
             # No event says when a step began, so its pace counts from its first event on.
             before = step.done - step.cached
         fresh = self._counts["fresh"] + max(0, step.done - step.cached - before)
-        self._total = step.total
+        self.bar.total = step.total
         self._counts = Counter(ended=step.done, failed=step.failed, cached=step.cached, fresh=fresh)
         self._show(at_once=step.done >= step.total)
         if step.done >= step.total:
@@ -86,10 +85,6 @@ class LiveProgress:
         )
         self._begin("folds", wanted)
 
-    def _fold_started(self, fold: FoldBegun) -> None:
-        self._running.add(fold.digest)
-        self._show()
-
     def _fold_finished(self, event: FoldFinished) -> None:
         predictions = event.result.predictions
         if self._confusion_KK is not None:
@@ -97,7 +92,7 @@ class LiveProgress:
         self._running.discard(event.result.digest)
         self._counts.update(("ended", "cached" if event.cached else "fresh"))
         if not event.cached or self.bar.is_live:
-            self._show(at_once=self._total <= _FEW)
+            self._show(at_once=self.bar.total <= _FEW)
 
     def _fold_failed(self, failure: FoldFailure) -> None:
         self._running.discard(failure.digest)
@@ -107,7 +102,7 @@ class LiveProgress:
             if self._counts["failed"] == _REASONS:
                 line += " (the next failures are counted here, and listed at the end)"
             self.bar.print(line)
-        self._show(at_once=self._total <= _FEW)
+        self._show(at_once=self.bar.total <= _FEW)
 
     def _run_ended(self, event: RunEnded) -> None:
         result = event.result
@@ -124,19 +119,20 @@ class LiveProgress:
 
     def _show(self, *, at_once: bool = False) -> None:
         now, counts = self.bar.now(), self._counts
-        confusion_KK = self._confusion_KK if self._what == "folds" else None
+        confusion_KK = self._confusion_KK if self.bar.what == "folds" else None
         notes = [
             f"{len(self._running)} running" if self._running else "",
             f"{counts['cached']} cached" if counts["cached"] else "",
             f"{counts['failed']} failed" if counts["failed"] else "",
-            time_left(now - self.bar.started, counts["fresh"], max(0, self._total - counts["ended"])),
+            time_left(now - self.bar.started, counts["fresh"], max(0, self.bar.total - counts["ended"])),
             "" if confusion_KK is None else score_so_far(confusion_KK),
         ]
-        self.bar.show(now, counts["ended"], self._total, notes, at_once=at_once)
+        self.bar.show(now, counts["ended"], notes, at_once=at_once)
 
 
 def score_so_far(confusion_KK: IntArray) -> str:
-    """``UAR so far 0.612``; a class that no held-out clip has shown yet cannot count, and is said."""
+    """``UAR so far 0.612``: over the classes that have had a held-out clip. If some have had none, the text
+    says so."""
     n_K = confusion_KK.sum(1)
     if not n_K.any():
         return ""

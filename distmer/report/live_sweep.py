@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
 
 from rich.console import Console
 
@@ -20,15 +18,10 @@ _REASONS = 3  # failures shown at once; the others are counted
 
 
 class SweepProgress:
-    """The observer that shows how far a sweep is. See `distmer.report.bar.Bar` for the parameters."""
+    """The observer that shows how far a sweep is. ``console``: as in `distmer.report.bar.Bar`."""
 
-    def __init__(
-        self,
-        console: Console | None = None,
-        every: float = 10.0,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._steps = LiveProgress(console, every, now)  # of what comes before the trials
+    def __init__(self, console: Console | None = None) -> None:
+        self._steps = LiveProgress(console, every=10.0)  # of what comes before the trials
         self._bar = self._steps.bar
         self._plan: SweepPlan | None = None
         self._states: Counter[str] = Counter()
@@ -46,11 +39,9 @@ class SweepProgress:
     def __call__(self, event: SweepEvent | Step) -> None:
         match event:
             case Step():
-                self._steps(event)
-                return
+                return self._steps(event)
             case SweepStarted():
-                self._begin(event)
-                return
+                return self._begin(event)
             case Proposed():
                 self._states["running"] += 1
             case TrialEnded():
@@ -66,8 +57,7 @@ class SweepProgress:
             case FoldFailure():
                 self._running.discard(event.digest)
             case SweepEnded():
-                self.close()
-                return
+                return self.close()
             case _:
                 pass
         self._show()
@@ -114,7 +104,6 @@ class SweepProgress:
         if self._plan is None:
             return
         now = self._bar.now()
-        total = self._plan.sweep.wanted * len(self._plan.searches)
         done = sum(self._states[state] for state in ("complete", "stopped", "failed"))
         states = (state for state in ("running", "complete", "stopped", "failed") if self._states[state])
         minutes = max(1e-9, (now - self._bar.started) / 60)
@@ -124,6 +113,6 @@ class SweepProgress:
             ", ".join(f"{self._states[state]} {state}" for state in states),
             f"{self._folds['trained'] / minutes:.0f} folds a minute, {len(self._running)} running{cached}",
             f"best so far: {list(self._best.values())[-1][1]}" if self._best else "",
-            time_left(spent, done - self._recorded, total - done) if spent else "",
+            time_left(spent, done - self._recorded, self._bar.total - done) if spent else "",
         ]
-        self._bar.show(now, done, total, notes)
+        self._bar.show(now, done, notes)

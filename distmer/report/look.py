@@ -24,8 +24,8 @@ _BAR = 14  # px
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG with its caption; ``overlay`` is SVG drawn over it, in its own px; ``under`` a JPEG that shows
-    while the picture is pressed."""
+    """A JPEG with its caption; ``overlay`` is SVG drawn over it, in its own px; ``under`` a JPEG that is
+    shown while the mouse is over the picture, or after a tap."""
 
     jpeg: bytes
     width: int

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from distmer.report.kept import kind_of, read_comparison, read_curve_file, read_run
+from distmer.report.kept import kind_of, read_run
 from distmer.storage import Place, write
 
 NAME = "report.html"
 
 
 def page_of(folder: Place) -> str:
-    """The page as HTML. BadInput where the folder is none of the four, or has no result yet."""
+    """The page as HTML. BadInput if the folder holds none of the four, or has no result yet."""
     kind = kind_of(folder)
     if kind == "comparison":
         from distmer.report.page_comparison import comparison_page
 
-        return comparison_page(read_comparison(folder))
+        return comparison_page(folder)
     if kind == "curve":
         from distmer.report.page_curve import curve_page
 
-        return curve_page(read_curve_file(folder))
+        return curve_page(folder)
     kept = read_run(folder)
     if kind == "sweep":
         from distmer.report.page_sweep import sweep_page

@@ -8,37 +8,43 @@ import pandas as pd
 
 from distmer.report.comparison import LOOK, at, difference, hard_table, pair_table, score_table
 from distmer.report.html import render
-from distmer.report.kept import KeptComparison
+from distmer.report.kept import read_frame, read_mapping, read_text
 from distmer.report.svg import forest_svg
 from distmer.report.table import Column, Row, Table
+from distmer.storage import Place
 
 _SHOWN = 40  # pairs in the drawing; all of them are in the table
+_COPIED = ("scores.csv", "pairs.csv", "scores.tex")
 
 
-def comparison_page(kept: KeptComparison) -> str:
-    """The page of a comparison as HTML."""
-    pairs = kept.pairs
+def comparison_page(folder: Place) -> str:
+    """The page of a comparison as HTML, from its tables. BadInput where one of them cannot be read."""
+    name = read_mapping(folder / "comparison.json").get("name") or f"comparison {folder.name}"
+    files = ("scores.csv", "pairs.csv", "subjects.csv", "always_wrong.csv")
+    # a folder of an earlier version has neither subjects.csv nor always_wrong.csv
+    scores, pairs, subjects, hard = (read_frame(folder / file) for file in files)
     tested = pairs[pairs["uar_difference"].notna()] if "uar_difference" in pairs else pairs.iloc[:0]
-    untested = pairs.drop(tested.index)
+    untested, shown = pairs.drop(tested.index), tested.head(_SHOWN)
+    labels = [f"{row['a']} − {row['b']}{at(row['on'])}" for _, row in shown.iterrows()]
     return render(
         "comparison.html",
-        title=f"Comparison: {kept.name}",
-        scores=score_table(kept.scores, on_page=True),
-        stamped=[str(note) for note in kept.scores.get("note", ()) if "NOT A HEADLINE" in str(note)],
+        title=f"Comparison: {name}",
+        scores=score_table(scores, on_page=True),
+        stamped=[str(note) for note in scores.get("note", ()) if "NOT A HEADLINE" in str(note)],
         tests=len(tested),
-        subjects=len(kept.subjects),
-        shown=min(_SHOWN, len(tested)),
-        forest=forest_svg(tested.head(_SHOWN)) if len(tested) else "",
+        subjects=len(subjects),
+        shown=len(shown),
+        forest=forest_svg(shown, labels) if len(tested) else "",
         pairs=pair_table(tested, on_page=True),
         verdicts=[_sentence(row) for _, row in tested.iterrows()],
         untested=[
             f"{row['a']} and {row['b']}{at(row['on'])}: {row['verdict']}" for _, row in untested.iterrows()
         ],
-        wins=_wins(tested, kept.subjects),
-        hard=hard_table(kept.hard) if len(kept.hard) else None,
-        look=LOOK if "clip" in kept.hard and kept.hard["motion_px"].notna().any() else "",
-        knows_hard="clip" in kept.hard,
-        texts=kept.texts,
+        wins=_wins(tested, subjects),
+        hard=hard_table(hard) if len(hard) else None,
+        look=LOOK if "clip" in hard and hard["motion_px"].notna().any() else "",
+        knows_hard="clip" in hard,
+        texts={file: text for file in _COPIED if (text := read_text(folder / file))},
     )
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from distmer.datasets.columns import letter
 from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.page import NAME
@@ -58,22 +59,16 @@ class IndexRow:
         return list(self.results.stamps) or ["none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The results that were read, each with its place; the folders without results; and a sentence for each
-    that cannot be read."""
-
-    known: Sequence[tuple[tuple[str, str, Place], Results]]
-    unfinished: Sequence[str]
-    unreadable: Sequence[str]
+Known = tuple[str, Place, Results]
+"""The kind of a folder (run, sweep), its place, and its results."""
 
 
 def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place, curves: Place) -> str:
     """The page as HTML. A folder that cannot be read is listed with the reason."""
-    places = [("run", "runs", folder) for folder in _folders(runs)]
-    places += [("sweep", "sweeps", folder) for folder in _folders(sweeps)]
-    found = read_places(places)
-    rows = index_rows(found.known)
+    places = [("run", folder) for folder in _folders(runs)]
+    places += [("sweep", folder) for folder in _folders(sweeps)]
+    known, unfinished, unreadable = read_places(places)
+    rows = index_rows(known)
     return render(
         "index.html",
         title=title,
@@ -83,24 +78,22 @@ def index_page(title: str, runs: Place, sweeps: Place, comparisons: Place, curve
         stamps=sorted({stamp for row in rows for stamp in row.stamps}),
         kinds=sorted({row.kind for row in rows}),
         without_page=sum(not row.link for row in rows),
-        unfinished=found.unfinished,
-        unreadable=found.unreadable,
+        unfinished=unfinished,
+        unreadable=unreadable,
         comparisons=[(folder.name, _link("comparisons", folder)) for folder in _folders(comparisons)],
         curves=[(folder.name, _link("curves", folder)) for folder in _folders(curves)],
     )
 
 
-def read_places(places: Sequence[tuple[str, str, Place]]) -> Found:
-    """The results of folders: each with what it is (a run, a sweep), where the link to it begins, and its
-    place."""
+def read_places(places: Sequence[tuple[str, Place]]) -> tuple[list[Known], list[str], list[str]]:
+    """Of folders with their kind: what could be read, the folders without results, and a sentence for each
+    that cannot be read."""
     with ThreadPoolExecutor(8) as pool:  # an object store takes its time for an answer
-        read = list(pool.map(_read, (folder for *_, folder in places)))
-    pairs = list(zip(places, read, strict=True))
-    return Found(
-        known=[(place, answer) for place, answer in pairs if isinstance(answer, Results)],
-        unfinished=[str(folder) for (*_, folder), answer in pairs if answer is None],
-        unreadable=[answer for answer in read if isinstance(answer, str)],
-    )
+        answers = list(pool.map(_read, (folder for _, folder in places)))
+    read = list(zip(places, answers, strict=True))
+    known = [(kind, folder, answer) for (kind, folder), answer in read if isinstance(answer, Results)]
+    unfinished = [str(folder) for (_, folder), answer in read if answer is None]
+    return known, unfinished, [answer for answer in answers if isinstance(answer, str)]
 
 
 def _varied(found: Sequence[Results]) -> dict[str, set[str]]:
@@ -124,47 +117,47 @@ def _folders(place: Place) -> list[Place]:
 
 
 def _read(folder: Place) -> Results | str | None:
-    """``results.json``; a sentence where it cannot be read, None where it is not there."""
+    """``results.json``; a sentence if it cannot be read, None if it is not there."""
     try:
         return read_results(folder)
     except BadInput as error:
         return str(error)
     except NotADirectoryError:
-        return f"{folder}: it is no folder."
+        return f"{folder}: it is not a folder."
 
 
-def index_rows(known: Sequence[tuple[tuple[str, str, Place], Results]]) -> list[IndexRow]:
-    """A row for each run, in their order; which of them can be compared is told by ``kin`` and ``letter``."""
+def index_rows(known: Sequence[Known]) -> list[IndexRow]:
+    """A row for each run or sweep, in this order. ``kin`` and ``letter`` tell which can be compared."""
     kin: dict[tuple[str, ...], int] = {}
     same: dict[tuple[object, ...], str] = {}
-    varied = _varied([results for _, results in known])
+    varied = _varied([results for *_, results in known])
     rows: list[IndexRow] = []
-    for (kind, below, folder), results in known:
+    for kind, folder, results in known:
         family = (results.dataset, *results.classes)
         clips = (family, tuple(sorted((one.subject, one.n) for one in results.per_subject or ())))
         clips += (tuple((name, of.n) for name, of in (results.per_class or {}).items()),)
         clips += ("labels-permuted" in results.stamps,)
-        letter = same.setdefault(clips, _letters(len(same))) if results.uar is not None else ""
+        own_letter = same.setdefault(clips, letter(len(same))) if results.uar is not None else ""
         names = varied[results.model]
         own = {name: value for name, value in (results.options or {}).items() if name in names}
         rows.append(
             IndexRow(
                 name=folder.name,
-                link=_link(below, folder),
+                link=_link(f"{kind}s", folder),
                 path=shlex.quote(str(folder)),
                 kind=kind,
                 results=results,
                 options=short_settings(own),
                 written=_written(folder),
                 kin=kin.setdefault(family, len(kin)),
-                letter=letter,
+                letter=own_letter,
             )
         )
     return rows
 
 
 def _link(below: str, folder: Place) -> str:
-    """The link from a page to that of a folder; "" where it has none. A name may hold a blank, # or %."""
+    """The link from a page to that of a folder; "" if it has none. A name may hold a blank, # or %."""
     return quote(f"{below}/{folder.name}/{NAME}") if (folder / NAME).is_file() else ""
 
 
@@ -174,13 +167,3 @@ def _written(folder: Place) -> str:
         return ""
     moment = (folder / "results.json").stat().st_mtime
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _letters(n: int) -> str:
-    """A, B, …, Z, AA, AB, …"""
-    text = ""
-    n += 1
-    while n:
-        n, place = divmod(n - 1, 26)
-        text = chr(ord("A") + place) + text
-    return text

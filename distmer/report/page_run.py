@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from distmer.evaluation.stats import confusions_by_subject
-from distmer.experiment.results_file import ClipLeftOut, Ends, Results
+from distmer.experiment.results_file import ClipLeftOut, Results
 from distmer.report.citations import citations
 from distmer.report.document import Facts
 from distmer.report.explanation import Explanation, caption, drawings_svg, tables
@@ -18,28 +18,8 @@ from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.settings import settings_of
 from distmer.report.svg import curves_svg
-from distmer.report.tables import run_report, what_is_left_out
+from distmer.report.tables import headline, run_report, what_is_left_out
 from distmer.types import Predictions
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreCard:
-    """A headline score with its spread, interval, floors and mean over folds."""
-
-    name: str
-    value: float
-    sd: float | None
-    ends: Ends | None
-    confidence: str
-    floors: Sequence[tuple[str, float]]
-    foldmean: float
-    foldmean_floors: Sequence[tuple[str, float]]
-
-    @property
-    def words(self) -> str:
-        within = f", interval from {self.ends[0]:.3f} to {self.ends[1]:.3f}" if self.ends else ""
-        floors = "".join(f", floor {name} {value:.3f}" for name, value in self.floors)
-        return f"{self.name} {self.value:.3f}{within}{floors}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +56,7 @@ def run_page(kept: KeptRun) -> str:
 
 
 def run_values(kept: KeptRun) -> dict[str, Any]:
-    """What the template of a run is filled with; that of a sweep adds its own."""
+    """The values for the template of a run. The page of a sweep adds its own."""
     results = kept.results
     report = run_report(results)
     facts = [row for part in report.parts if isinstance(part, Facts) for row in part.rows]
@@ -85,13 +65,10 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "title": report.title,
         "pills": _pills(kept),
         "warnings": report.warnings,
-        "stamped": bool(results.stamps),
-        "cards": cards(results),
+        "results": results,
+        "headline": headline(results),
         "facts": [*_times(kept), *facts],
-        "per_dataset": results.per_dataset or {},
-        "per_class": results.per_class or {},
         "confusion": _shares(results),
-        "classes": results.classes,
         "subjects": subjects(results, kept.predictions),
         "curves": curves_svg(kept.curves) if kept.curves else "",
         "trained": bool(kept.settings.get("train")) and results.uar is not None,
@@ -104,28 +81,7 @@ def run_values(kept: KeptRun) -> dict[str, Any]:
         "command": _command(kept),
         "configuration": yaml.safe_dump(dict(kept.settings), sort_keys=False, allow_unicode=True),
         "citations": citations(results.model.split(", "), results.dataset, results.per_dataset or ()),
-        "embedded": results.dataset == "synthetic",
     }
-
-
-def cards(results: Results) -> list[ScoreCard]:
-    """UAR and UF1; none where nothing was scored."""
-    if results.uar is None:
-        return []
-    floors = (results.floors or {}).items()
-    return [
-        ScoreCard(
-            name=score.upper(),
-            value=getattr(results, score),
-            sd=getattr(results, f"{score}_sd"),
-            ends=getattr(results, f"{score}_ci"),
-            confidence=f"{results.confidence:.0%}",
-            floors=[(name, getattr(floor, score)) for name, floor in floors],
-            foldmean=getattr(results, f"{score}_foldmean"),
-            foldmean_floors=[(name, getattr(floor, f"{score}_foldmean")) for name, floor in floors],
-        )
-        for score in ("uar", "uf1")
-    ]
 
 
 def subjects(results: Results, predictions: Predictions | None) -> list[SubjectView]:
@@ -140,7 +96,7 @@ def subjects(results: Results, predictions: Predictions | None) -> list[SubjectV
 
 
 def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | None]]:
-    """Subject → the recall of each class over all seeds; None for a class of which there is no clip."""
+    """Subject → the recall of each class over all seeds; None for a class without a clip."""
     subjects, confusion_SPKK = confusions_by_subject(predictions, classes)
     found: dict[str, list[float | None]] = {}
     for subject, own_KK in zip(subjects, confusion_SPKK.sum(0), strict=True):
@@ -150,7 +106,7 @@ def _recalls(predictions: Predictions, classes: int) -> dict[str, list[float | N
 
 
 def clips(results: Results, predictions: Predictions | None, notes: Mapping[str, str]) -> list[ClipView]:
-    """Every clip; first those that are wrong with every seed, and of these the surest errors."""
+    """Every clip, the most often wrong first; among those, the lowest probability of the true class first."""
     if predictions is None:
         return []
     rows: dict[str, list[int]] = {}
@@ -185,14 +141,14 @@ def _shares(results: Results) -> list[tuple[str, int, list[tuple[float, int]]]]:
 
 
 def _looks(found: Explanation | None) -> dict[str, Any]:
-    """Where the models look: the drawing of each class, what is to be seen, and the numbers."""
+    """Where the models look: a drawing for each class, its caption, and the tables of numbers."""
     if found is None:
         return {}
     return {"drawings": drawings_svg(found), "caption": caption(found.about), "tables": tables(found.about)}
 
 
 def _pills(kept: KeptRun) -> list[tuple[str, bool]]:
-    """What is said in view of the title; True: it must not be overlooked."""
+    """The labels beside the title. True: the label must not be overlooked."""
     results = kept.results
     pills = [(results.status, results.status in ("partial", "failed"))]
     pills += [(stamp, True) for stamp in results.stamps]
@@ -217,7 +173,7 @@ def _left_out(kept: KeptRun) -> list[tuple[str, str, str]]:
 
 
 def _environment(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rows of ``environment.json``; what is not known is left out."""
+    """The rows of ``environment.json``, without those that are not known."""
     names = {"commit": "commit", "python": "Python", "platform": "platform", "cpus": "CPU cores"}
     names |= {"device": "processor or GPU", "requirements": "SHA-256 of requirements.lock"}
     rows = [(words, str(tree[name])) for name, words in names.items() if tree.get(name) not in (None, "")]

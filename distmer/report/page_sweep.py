@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distmer.config import parse
-from distmer.experiment.results_file import Results
 from distmer.report.html import render
 from distmer.report.kept import KeptRun
 from distmer.report.page_run import run_values
@@ -21,7 +20,7 @@ _ENOUGH = 20  # complete trials, below which an importance is called noise
 
 
 def sweep_page(kept: KeptRun) -> str:
-    """The page of a sweep as HTML. BadInput where its ``sweep:`` section is not one of this version."""
+    """The page of a sweep as HTML. BadInput if this version cannot read its ``sweep:`` section."""
     sweep = parse(SweepConfig, kept.settings.get("sweep") or {}, f"{kept.folder}/sweep.yaml", "sweep")
     complete = [trial for trial in kept.trials if trial.state == "complete"]
     own = {
@@ -33,9 +32,7 @@ def sweep_page(kept: KeptRun) -> str:
         "importance": importance_svg(_importances(complete, sweep)),
         "complete": len(complete),
         "enough": _ENOUGH,
-        "chosen": _choices(kept.results),
-        "optimism": _optimism(kept.results),
-        "counts": kept.results.counts or {},
+        "chosen": [(row, short_settings(row["setting"])) for row in kept.results.chosen or ()],
     }
     return render("sweep.html", **run_values(kept), **own)
 
@@ -96,27 +93,10 @@ def _place(domain: Domain, value: Any) -> float:
 
 
 def _importances(trials: Sequence[Trial], sweep: SweepConfig) -> Mapping[str, float]:
-    """The share of each setting by fANOVA; nothing where fewer than three trials differ."""
+    """The share of each setting by fANOVA; empty if fewer than three trials differ."""
     if len({trial.score(sweep.metric) for trial in trials}) < 3 or len(sweep.space) < 2:
         return {}
     import optuna
 
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return optuna.importance.get_param_importances(study(sweep, trials), evaluator=evaluator)
-
-
-def _choices(results: Results) -> list[tuple[str, str, str, str, str]]:
-    """A row a search: its id, the trial, the setting, and its validation scores."""
-    rows: list[tuple[str, str, str, str, str]] = []
-    for row in results.chosen or ():
-        scores = (f"{row['uar']:.4f}", f"{row['uf1']:.4f}")
-        rows.append((str(row["search"]), str(row["trial"]), short_settings(row["setting"]), *scores))
-    return rows
-
-
-def _optimism(results: Results) -> list[tuple[str, float, float, float]]:
-    """A row a score: inside, outside, and the difference; nothing for a sweep that is not complete."""
-    r = results
-    if not (r.inner and r.optimism and r.uar is not None and r.uf1 is not None):
-        return []
-    return [("UAR", r.inner.uar, r.uar, r.optimism.uar), ("UF1", r.inner.uf1, r.uf1, r.optimism.uf1)]

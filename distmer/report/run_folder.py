@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def read_results(run_dir: Place) -> Results | None:
-    """``results.json`` of a run or a sweep; None where there is none. BadInput where it cannot be read."""
+    """``results.json`` of a run or a sweep; None if it is not there. BadInput if it cannot be read."""
     try:
         results = Results.model_validate_json((run_dir / "results.json").read_bytes())
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def read_results(run_dir: Place) -> Results | None:
 
 
 def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
-    """``results.json`` and the predictions of a finished run. BadInput where either is not there."""
+    """``results.json`` and the predictions of a finished run. BadInput if one of them is not there."""
     results = read_results(run_dir)
     try:
         table = pq.read_table(io.BytesIO((run_dir / "predictions.parquet").read_bytes()))
@@ -64,8 +64,7 @@ def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
 
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:
-    """Keep the run's settings, its clips with the notes of the feature store, and the digests of its
-    folds."""
+    """Write the run's settings, its clips with the feature store's notes, and the digests of its folds."""
     settings = acting_settings(plan.config, plan.model)
     write(run_dir / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     write(run_dir / "clips.csv", _clips_csv(plan, stored).encode())
@@ -116,7 +115,7 @@ def finish_folder(run_dir: Place, result: RunResult) -> None:
 
 
 def write_figures(folder: Place, drawings: Mapping[str, Callable[[], Figure]], **how: Any) -> None:
-    """``figures/<name>.png``, each drawn now; ``how``: what matplotlib's ``savefig`` takes."""
+    """Draw and write ``figures/<name>.png``. ``how``: arguments for matplotlib's ``savefig``."""
     ready_to_draw()
     for name, draw in drawings.items():
         buffer = io.BytesIO()
@@ -140,18 +139,18 @@ def write_results(folder: Place, results: Results, report: Document | None = Non
 
 
 def planned_digest(run_dir: Place) -> str:
-    """The digest of the plan that a run's folder was made for. BadInput where it keeps none."""
+    """The digest of the plan that a run's folder was made for. BadInput if it keeps none."""
     return str(planned(run_dir)["digest"])
 
 
 def planned(run_dir: Place) -> Mapping[str, Any]:
-    """``plan.json``, of which ``digest`` is the plan's. BadInput where there is none."""
+    """``plan.json``; its ``digest`` is that of the plan. BadInput if the folder has none."""
     try:
         tree: dict[str, Any] = json.loads((run_dir / "plan.json").read_bytes())
         _ = tree["digest"]
         return tree
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{run_dir}: no readable plan.json in it, so it is no run folder; give one below"
+            f"{run_dir}: no readable plan.json in it, so it is not a run folder; give one below"
             " <workspace>/runs."
         ) from error

@@ -13,7 +13,7 @@ from distmer.types import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting as text. ``default`` is None where none is known, as for an option of a user's own model."""
+    """A setting as text. ``default`` is None if it is not known, as for an option of a user's own model."""
 
     name: str
     value: str
@@ -55,7 +55,7 @@ def setting_text(value: JsonValue) -> str:
 
 
 def short_value(value: JsonValue) -> str:
-    """A value of a setting in a table: three digits of a number with a fraction."""
+    """A value of a setting for a table. A number with a fraction has three digits."""
     return f"{value:.3g}" if isinstance(value, float) else setting_text(value)
 
 

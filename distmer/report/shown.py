@@ -56,7 +56,7 @@ def keep_shown(folder: Place, content: str, names: Iterable[str]) -> None:
 
 
 def _digest_of(path: Place) -> str:
-    """SHA-256; empty where there is no such file."""
+    """SHA-256 of a file; "" if it is not there."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def _digest_of_predictions(predictions: Predictions) -> str:
 
 @functools.cache
 def _code() -> str:
-    """The digest of this package's files, with the version of what draws."""
+    """The digest of this package's files and of matplotlib's version."""
     own = Path(__file__).parent
     files = sorted(path for path in own.rglob("*") if path.is_file() and path.suffix != ".pyc")
     parts: list[JsonValue] = [[str(path.relative_to(own)), _digest_of(path)] for path in files]

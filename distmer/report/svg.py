@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from distmer.report.axes import place_axes, plain_axes, ready_to_draw
@@ -27,7 +27,8 @@ _DRAWING = threading.Lock()  # matplotlib's settings belong to the process
 
 
 def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> str:
-    """A figure of this size in inches, filled by ``draw``, as an ``svg`` element. ``name``: of its ids."""
+    """A figure of this size in inches, filled by ``draw``, as an ``svg`` element. Its ids follow from
+    ``name``."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -51,7 +52,7 @@ def svg(draw: Callable[[Any], None], width: float, height: float, name: str) -> 
 
 
 def plain_text(figure: Figure) -> None:
-    """Names may hold a dollar sign, which would begin a formula: nothing in this figure is one."""
+    """Read no text of the figure as a formula: a name may hold a dollar sign, which would begin one."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
@@ -78,11 +79,9 @@ def curves_svg(curves: Mapping[str, Curve]) -> str:
     return svg(draw, width, height, "curves")
 
 
-def forest_svg(pairs: pd.DataFrame) -> str:
+def forest_svg(pairs: pd.DataFrame, labels: Iterable[str]) -> str:
     """The differences A − B with their intervals: UAR above, UF1 below, in each row."""
-    rows = len(pairs)
-    on = [f" on {on}" if isinstance(on, str) and on else "" for on in pairs["on"]]
-    names = [_short(f"{a} − {b}{at}") for a, b, at in zip(pairs["a"], pairs["b"], on, strict=True)]
+    rows, names = len(pairs), [_short(label) for label in labels]
     width, height = 5.6, 0.95 + 0.42 * rows
 
     def draw(figure: Figure) -> None:
@@ -109,7 +108,7 @@ def forest_svg(pairs: pd.DataFrame) -> str:
 
 
 def history_svg(scores: Mapping[str, Sequence[float | None]], metric: str) -> str:
-    """The validation score of each trial in its order, and the best so far; a line a search."""
+    """The validation score of each trial in its order, and the best so far: one line for each search."""
     from matplotlib.ticker import MaxNLocator
 
     scores = {name: values for name, values in scores.items() if any(v is not None for v in values)}

@@ -59,7 +59,7 @@ def _choices(outcomes: Sequence[Outcome]) -> Table:
 
 
 def trial_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """One row a trial: its search, setting, state, and its scores at the last rung it reached."""
+    """One row for each trial: its search, setting, state, and its scores at the last rung it reached."""
     return pd.DataFrame([_trial_row(trial, outcome) for outcome in outcomes for trial in outcome.trials])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
 from distmer.evaluation.stats import Interval
 from distmer.experiment.plan import Plan
-from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, Results
+from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, MetricFloor, MetricScores, Results
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
 
@@ -42,11 +42,11 @@ _SELECTIONS = {
 
 
 def run_report(results: Results) -> Document:
-    """The end of a run, or of a sweep's outer folds: the scores, what they are scores of, and what is missing
-    from them."""
+    """The report of a run, or of a sweep's outer folds: the scores, of which clips and folds, and what is
+    missing from them."""
     seeds = f" × {len(results.seeds)} seeds" if len(results.seeds) > 1 else ""
     title = f"{results.model} on {results.dataset}, {results.folds} folds{seeds}"
-    # folds that nobody asked for are no failures
+    # folds that nobody asked for are not failures
     left_out = [row for row in results.failed if _undone(row) != "not asked for"]
     reasons = [f"{what_is_left_out(row)}: {row.reason}" for row in left_out]
     parts = (
@@ -74,6 +74,26 @@ def score_table(results: Results) -> Table:
     interval = Column("interval" if r.uar_ci else "")
     columns = (Column(""), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
     return Table(columns, rows)
+
+
+def headline(results: Results) -> dict[str, MetricScores]:
+    """``uar`` and ``uf1`` in the form of the further metrics; empty where nothing was scored."""
+    if results.uar is None:
+        return {}
+    found: dict[str, MetricScores] = {}
+    for name in ("uar", "uf1"):
+        floors = {
+            floor: MetricFloor(pooled=getattr(of, name), foldmean=getattr(of, f"{name}_foldmean"))
+            for floor, of in (results.floors or {}).items()
+        }
+        found[name] = MetricScores(
+            pooled=getattr(results, name),
+            pooled_ci=getattr(results, f"{name}_ci"),
+            pooled_sd=getattr(results, f"{name}_sd"),
+            foldmean=getattr(results, f"{name}_foldmean"),
+            floors=floors,
+        )
+    return found
 
 
 def _further_metrics(results: Results) -> list[MetricRow]:
@@ -119,7 +139,7 @@ def _floor(name: str, uar: float, uf1: float) -> Row:
 
 
 def interval_text(ends: Ends | None, digits: int = 3) -> str:
-    """An interval with so many decimal places; nothing where there is none."""
+    """An interval with so many decimal places; "" if there is none."""
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
 
 
@@ -143,7 +163,7 @@ def _not_a_headline(stamps: Sequence[str]) -> str:
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
-    """What a score is a score of, and where it lies."""
+    """What a score was computed from, and where it is kept."""
     done, total = results.fold_counts
     undone = Counter(_undone(row) for row in results.failed if not isinstance(row, ClipLeftOut))
     others = "".join(f", {undone[how]} {how}" for how in ("not reached", "not asked for") if undone[how])
@@ -171,7 +191,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _undone(row: LeftOut) -> str:
-    """How a fold came not to be done: ``not reached``, ``not asked for``, or ``failed``."""
+    """Why a fold was not done: ``not reached``, ``not asked for``, or ``failed``."""
     before, colon, _ = row.reason.partition(":")
     return before if colon and before in {"not reached", "not asked for"} else "failed"
 
@@ -182,7 +202,7 @@ def what_is_left_out(row: LeftOut) -> str:
 
 
 def _first(lines: Sequence[str], where: str) -> list[str]:
-    """The first lines, and how many more there are, and ``where``."""
+    """The first lines, then how many more there are and ``where``."""
     more = len(lines) - _FAILURES_SHOWN
     return [*lines[:_FAILURES_SHOWN], *([f"… and {more} more{where}"] if more > 0 else [])]
 
@@ -198,8 +218,8 @@ def plan_text(
     bare: int = 0,
 ) -> str:
     """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
-    ``bare`` of them without the weights that are wanted. ``seconds``: the estimate of the folds still to
-    train, one after the other; ``how``: as what each is trained."""
+    ``bare`` of them without the weights that are wanted. ``seconds``: how long the other folds take,
+    one after the other; ``how``: in which kind of process a fold is trained."""
     jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
     again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
     folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"

@@ -44,7 +44,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A word about the run that may change."""
+    """A text about the run that may change."""
 
     name: str
     value: str
@@ -52,7 +52,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number; ``step`` is the fold's place in the plan where folds are steps."""
+    """One number. ``step``: a fold's place in the plan, an epoch (from 1), or the budget of a rung."""
 
     name: str
     value: float
@@ -60,16 +60,8 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """One number an epoch, the first epoch being step 1."""
-
-    name: str
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Text:
-    """A document: YAML, JSON, Markdown."""
+    """A file of text: YAML, JSON, Markdown, or a table as CSV."""
 
     path: str
     text: str
@@ -86,17 +78,9 @@ class Data:
     profile: Mapping[str, JsonValue]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """A table, kept as a CSV file."""
-
-    path: str
-    frame: pd.DataFrame
-
-
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing, drawn only when somebody takes it."""
+    """A drawing, drawn only when it is written."""
 
     path: str
     draw: Callable[[], Drawing]
@@ -111,7 +95,7 @@ class Child:
     items: tuple[LogItem, ...]
 
 
-LogItem = Params | Tag | Metric | Curve | Text | Data | Table | Figure | Child
+LogItem = Params | Tag | Metric | Text | Data | Figure | Child
 
 
 def plan_items(plan: Plan, environment: Environment) -> Iterator[LogItem]:
@@ -174,7 +158,11 @@ def fold_items(result: FoldResult, plan: Plan) -> Iterator[LogItem]:
         Tag("distmer.kind", "fold"),
         Tag("distmer.device", result.device),
         *fold_metrics(result, plan, step=0),
-        *(Curve(name, values) for name, values in result.curves.items()),
+        *(
+            Metric(name, value, epoch)
+            for name, values in result.curves.items()
+            for epoch, value in enumerate(values, start=1)
+        ),
     ]
     yield Child(f"{result.fold_id} · seed {result.seed}", result.digest, tuple(child))
 
@@ -223,12 +211,12 @@ def score_items(
     yield Text("summary.md", report.markdown())
     yield from page_items(place(results.run_dir))
     if result.predictions is not None:
-        yield Table("predictions.csv", pd.DataFrame(predictions_table(result.predictions).to_pydict()))
+        yield table("predictions.csv", pd.DataFrame(predictions_table(result.predictions).to_pydict()))
     yield from (Figure(f"figures/{name}.png", draw) for name, draw in figures.items())
 
 
 def page_items(folder: Place) -> Iterator[LogItem]:
-    """The page in the folder, which is written before the tracker is told of the end."""
+    """The page in the folder. It has been written before the tracker is told of the end."""
     try:
         page = (folder / NAME).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -236,13 +224,18 @@ def page_items(folder: Place) -> Iterator[LogItem]:
     yield Text(NAME, page)
 
 
-def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Table:
-    """A row a fold and seed: its scores, its time, where it was trained."""
+def table(path: str, frame: pd.DataFrame) -> Text:
+    """A table as a CSV file."""
+    return Text(path, frame.to_csv(index=False))
+
+
+def folds_table(folds: Sequence[FoldResult], plan: Plan) -> Text:
+    """A row for each fold and seed: its scores, its time, where it was trained."""
     rows: list[dict[str, JsonValue]] = []
     for fold in folds:
         scores = {metric.name.removeprefix("fold."): metric.value for metric in fold_metrics(fold, plan, 0)}
         rows.append({"fold": fold.fold_id, "seed": fold.seed, **scores, "digest": fold.digest})
-    return Table("folds.csv", pd.DataFrame(rows))
+    return table("folds.csv", pd.DataFrame(rows))
 
 
 def comparison_items(comparison: Comparison, folder: Place) -> Iterator[LogItem]:
@@ -259,8 +252,8 @@ def comparison_items(comparison: Comparison, folder: Place) -> Iterator[LogItem]
     yield from (Text(path, text) for path, text in comparison_files(comparison).items())
 
 
-def failures_table(result: RunResult) -> Table:
-    """Everything that is not in the score. An empty table is written too, in place of an older list."""
+def failures_table(result: RunResult) -> Text:
+    """Everything that is not in the score. An empty table is written too: it replaces an older list."""
     tracebacks = {(f.fold_id, str(f.seed)): f.traceback for f in result.failures}
     rows = [
         ("clip", row.clip, "", row.reason, "")
@@ -269,7 +262,7 @@ def failures_table(result: RunResult) -> Table:
         for row in result.left_out
     ]
     names = ["what", "name", "seed", "reason", "traceback"]
-    return Table("failures.csv", pd.DataFrame(rows, columns=names))
+    return table("failures.csv", pd.DataFrame(rows, columns=names))
 
 
 def score_metrics(scored: Mapping[str, JsonValue]) -> Iterator[Metric]:

@@ -48,8 +48,8 @@ def log_model(store: MlflowStore, folder: Place, manifest: Manifest) -> LoggedMo
 
 
 def register_model(store: MlflowStore, model: LoggedModel, name: str) -> str:
-    """Make a logged model a version of the registered model ``name``, which is begun if there is none;
-    returns the version."""
+    """Make a logged model a version of the registered model ``name``, which is made if it does
+    not exist. Returns the version."""
     client = store.client
     try:
         client.create_registered_model(name)

@@ -1,4 +1,4 @@
-"""What is at a tracking address: whether it answers, its version, what it throws, and its first use."""
+"""A tracking address: whether it answers, its version, the errors that it raises, and its first use."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def refused(error: Exception) -> bool:
 
 
 def server_version(uri: str) -> str | None:
-    """The version of an MLflow server; None where the address is none of a server. OSError when it does not
-    say."""
+    """The version of an MLflow server; None if the address is not that of a server. OSError if it does not
+    answer."""
     if not uri.startswith(("http:", "https:")):
         return None
     answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_CONNECT_SECONDS)
@@ -106,8 +106,8 @@ def server_version(uri: str) -> str | None:
 
 
 def look(uri: str) -> str | None:
-    """Whether this user may read at ``uri``: the server's version, or None where there is no server. Raises
-    one of `failures()`."""
+    """Check that this user may read at ``uri``. Returns the version of the server, None if ``uri`` is not
+    that of a server. Raises one of `failures()` if the user may not, or if nothing answers."""
     probe(uri)
     version = server_version(uri)
     if version is not None:

@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from distmer.report.fonts import legible
-from distmer.tracking.items import Child, Curve, Data, Figure, LogItem, Metric, Params, Table, Tag, Text
+from distmer.tracking.items import Child, Data, Figure, LogItem, Metric, Params, Tag, Text
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
 from distmer.tracking.view import experiment_tags
@@ -44,7 +44,7 @@ STATUS = {"complete": "FINISHED", "some-folds": "FINISHED", "failed": "FAILED"}
 
 
 class _WatchedClient:
-    """MLflow's client; ``answered`` is called after each of its calls that comes back: the server lives."""
+    """MLflow's client; ``answered`` is called after each call that returns: then the server is alive."""
 
     def __init__(self, client: MlflowClient, answered: Callable[[], None]) -> None:
         self._client, self._answered = client, answered
@@ -140,7 +140,7 @@ class MlflowStore:
                 return
 
     def write(self, opened: Opened, items: Iterable[LogItem]) -> None:
-        """Write items to the run; those in a `Child` to a run below it, unless it stands there complete."""
+        """Write items to the run; those in a `Child` to a run below it, unless that run is complete."""
         own: list[LogItem] = []
         for item in items:
             if isinstance(item, Child):
@@ -163,10 +163,10 @@ class MlflowStore:
         self._write_to(fresh, news, now=True)
 
     def end(self, opened: Opened, status: str, *, stopped: bool, whole: set[str] | None = None) -> None:
-        """Close the run. Partial is KILLED when it was stopped before some folds, FAILED when some folds
+        """Close the run. A partial run is KILLED if it was stopped before some folds, FAILED if some folds
         failed.
 
-        ``whole``: the keys of all children there are; others are of a search that has been made again since.
+        ``whole``: the keys of all children. Any other child is deleted: its search has been repeated since.
         """
         seen: set[str] = set()
         for run in sorted(self._below(opened.run), key=lambda run: not _is_whole(run)):
@@ -180,7 +180,7 @@ class MlflowStore:
         self.client.set_tag(run_id, "distmer.status", status)
 
     def abandon(self, opened: Opened) -> None:
-        """End a run that cannot be written: it does not stay RUNNING, and is not taken for a whole one."""
+        """End a run that cannot be written: it must not stay RUNNING, nor be taken for a whole one."""
         self.client.set_terminated(opened.run.info.run_id, "FAILED")
         self.client.set_tag(opened.run.info.run_id, "distmer.status", "not-written")
 
@@ -199,7 +199,7 @@ class MlflowStore:
         return run.info.run_id
 
     def _write_child(self, opened: Opened, child: Child) -> None:
-        """``child``'s own children come below it: what a trial's folds are, on request."""
+        """Write a child and, below it, its own children: the folds of a trial, if they are to be runs."""
         if child.key in opened.done:
             return
         run = opened.begun.get(child.key)
@@ -229,8 +229,14 @@ class MlflowStore:
             Param(name, cut(value, _VALUE)) for name, value in given.items() if name not in run.data.params
         ]
         tags = [RunTag(legal(item.name), cut(item.value, _TAG)) for item in items if isinstance(item, Tag)]
-        points = _chunks(_points(items, start), _METRICS)
-        for batch in zip_longest(points, _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[]):
+        points = (
+            Point(legal(item.name), item.value, start + item.step, item.step)
+            for item in items
+            if isinstance(item, Metric)
+        )
+        for batch in zip_longest(
+            _chunks(points, _METRICS), _chunks(params, _WORDS), _chunks(tags, _WORDS), fillvalue=[]
+        ):
             self.client.log_batch(run.info.run_id, *batch)
         for item in items:
             if isinstance(item, Data):
@@ -241,11 +247,8 @@ class MlflowStore:
     def _write_file(self, run_id: str, item: LogItem) -> None:
         self._answered()  # a figure is drawn here, which may take longer than an answer
         if isinstance(item, Text):
+            # Tables too: log_table would append to the file of an earlier writing.
             self.client.log_text(run_id, item.text, legal(item.path))
-        elif isinstance(item, Table):
-            # As text, not with log_table, which appends to what is there: a run written twice would count its
-            # clips twice.
-            self.client.log_text(run_id, item.frame.to_csv(index=False), legal(item.path))
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
 
@@ -266,21 +269,11 @@ def _is_whole(fold: Run) -> bool:
 
 
 def cut(value: str, limit: int) -> str:
-    """A value that MLflow can keep, saying so where it is not the whole one."""
+    """A value cut to what MLflow can keep. One that was cut says so."""
     if len(value) <= limit:
         return value
     note = f" … [cut: {len(value)} characters; the whole is in config.yaml or summary.md]"
     return value[: limit - len(note)] + note
-
-
-def _points(items: Iterable[LogItem], start: int) -> Iterator[Point]:
-    for item in items:
-        if isinstance(item, Metric):
-            yield Point(legal(item.name), item.value, start + item.step, item.step)
-        elif isinstance(item, Curve):
-            name = legal(item.name)
-            for step, value in enumerate(item.values, start=1):
-                yield Point(name, value, start + step, step)
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

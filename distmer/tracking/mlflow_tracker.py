@@ -230,7 +230,7 @@ class MlflowTracker:
     def _give_up(self, why: str, *, refused: bool = False) -> None:
         with self._once:
             if self.error is not None:
-                return  # the run's end lost patience first; what the thread found then is no news
+                return  # the end of the run has given up already, and has said so
             what = "does not take this run" if refused else "cannot be reached"
             sentence = (
                 f"MLflow at {masked(self.uri)} {what} ({mask(why, self.uri)}): results are in the ledger;"
@@ -243,7 +243,8 @@ class MlflowTracker:
 
 @_as_mlflow_reads()
 def reach(uri: str) -> tuple[str, str]:
-    """What is at a tracking URI, and why this user cannot read there ("" if possible). Nothing is written."""
+    """What is at a tracking URI, and why this user cannot read there ("" if the user can). Nothing is
+    written."""
     from distmer.tracking import mlflow_server
 
     try:
@@ -260,7 +261,7 @@ def track_comparison(
 ) -> str | None:
     """Write one MLflow run that groups the compared ones. Returns the address of MLflow's page with these
     side by side; None without a server, and after a warning where MLflow cannot be reached."""
-    from distmer.tracking import items, view  # here: a broken installation is no server that is away
+    from distmer.tracking import items, view  # here: a broken installation is not a server that is away
 
     def write(store: MlflowStore) -> str | None:
         ids = [entry.results.mlflow_run_id for entry in comparison.entries if entry.results]

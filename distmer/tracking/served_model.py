@@ -5,7 +5,6 @@ A frame is written to a folder that only this user can read, and is deleted afte
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,7 +19,7 @@ from distmer.saved.answers import Answer, answer
 from distmer.saved.clips import Asked
 from distmer.saved.folder import Manifest
 from distmer.saved.model import load_model
-from distmer.types import FlowMap, KeyFrames, Source
+from distmer.types import FlowMap, KeyFrames
 
 FOLDER = "model"  # the artifact's name
 
@@ -50,7 +49,9 @@ class ServedModel(PythonModel):
         with temporary_folder("distmer-served") as folder:
             for name in names:
                 (folder / name).write_bytes(row[name])
-            found = answer(self._model, Asked("clip", _source(folder, names)))
+            files = [str(folder / name) for name in names]
+            source = FlowMap(files[0]) if len(files) == 1 else KeyFrames(files[0], files[1])
+            found = answer(self._model, Asked("clip", source))
         return _cells(self._model.manifest, found)
 
 
@@ -73,11 +74,6 @@ def example(manifest: Manifest) -> pd.DataFrame:
     """A request that shows nobody: plain grey images. Frames without a face are answered with a reason."""
     grey = cv2.imencode(".png", np.full((28, 28, 3), 128, np.uint8))[1].tobytes()
     return pd.DataFrame({name: [grey] for name in images_of(manifest)})
-
-
-def _source(folder: Path, names: tuple[str, ...]) -> Source:
-    paths = [str(folder / name) for name in names]
-    return FlowMap(paths[0]) if len(paths) == 1 else KeyFrames(paths[0], paths[1])
 
 
 def _columns(manifest: Manifest) -> list[str]:

@@ -25,7 +25,6 @@ from distmer.tracking.items import (
     LogItem,
     Metric,
     Params,
-    Table,
     Tag,
     Text,
     fold_metrics,
@@ -33,6 +32,7 @@ from distmer.tracking.items import (
     origin_items,
     score_items,
     stamp_items,
+    table,
 )
 from distmer.types import FoldResult
 
@@ -99,5 +99,5 @@ def sweep_result_items(result: SweepResult) -> Iterator[LogItem]:
             yield from (Metric(f"{name}_uar", values.uar), Metric(f"{name}_uf1", values.uf1))
     yield from (Metric(name, float(value)) for name, value in result.counts.items())
     yield from (Text(path, text) for path, text in chosen_files(result).items())
-    yield Table("trials.csv", trial_frame(result.outcomes))
+    yield table("trials.csv", trial_frame(result.outcomes))
     yield from score_items(result, sweep_report(result), sweep_figures(result.plan, result.outcomes))

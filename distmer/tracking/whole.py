@@ -30,7 +30,7 @@ def written(result: RunResult) -> str:
 
 
 def whole_run(uri: str, experiment: str, result: RunResult) -> str | None:
-    """The id of the MLflow run that holds all of a complete result; None where none is known."""
+    """The id of the MLflow run that holds all of a complete result; None if there is no such run."""
     database = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or result.status != "complete" or not database.is_file():
         return None

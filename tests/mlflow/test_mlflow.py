@@ -27,7 +27,7 @@ import pytest
 from distmer.experiment.events import Event
 from distmer.experiment.plan import Plan
 from distmer.tracking import mlflow_tracker
-from distmer.tracking.items import Curve, Metric, Params, Tag, Text, plan_items
+from distmer.tracking.items import Metric, Params, Tag, Text, plan_items
 from distmer.tracking.mlflow_tracker import MlflowTracker
 from distmer.tracking.names import legal, original
 from harness import command
@@ -423,7 +423,7 @@ def test_any_name_is_taken(uri: str, experiment: str, tmp_path: Path) -> None:
     odd = "joy+ (3), sad? 50 % #1 ä:/../b"
     store = mlflow_store.MlflowStore(uri, experiment, str(tmp_path / "files"))
     opened = store.open("e" * 64, "odd names")
-    told = [Metric(odd, 0.5), Curve(f"{odd} curve", (1.0, 2.0)), Params({odd: "x"}), Tag(odd, "y")]
+    told = [Metric(odd, 0.5), Metric(f"{odd} curve", 1.0, 1), Params({odd: "x"}), Tag(odd, "y")]
     store.write(opened, [*told, Text(f"chosen/{legal(odd)}.yaml", "a: 1")])
     store.write_result(opened, told[:1])
     run = store.client.get_run(opened.run.info.run_id)

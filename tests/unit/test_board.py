@@ -105,7 +105,7 @@ def test_twelve_digits_name_a_run_for_every_command(
         unknown = say(verb, "0123456789ab")
         assert unknown.code == 2 and f"{tmp_path / 'home'} has these digits" in unknown.sentence, verb
     Path(one).mkdir()  # what lies in the current folder comes first
-    assert "so it is no run" in say("report", one).sentence
+    assert "so it is not a run" in say("report", one).sentence
 
 
 def test_what_is_no_published_result_is_one_sentence(say: Say, maps: Path, ran: dict, tmp_path: Path) -> None:

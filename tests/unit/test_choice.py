@@ -82,4 +82,4 @@ def test_a_folder_that_is_no_sweep_is_one_sentence(say: Say, maps: Path, tmp_pat
     run_dir = say("run", "--local", "--json", *settings).json["run_dir"]
     given = say("fit", "--local", run_dir)
     assert given.code == 2 and f"distmer fit {run_dir}/config.yaml" in given.sentence
-    assert "so it is no run, sweep" in say("fit", "--local", str(maps)).sentence
+    assert "so it is not a run, sweep" in say("fit", "--local", str(maps)).sentence

@@ -145,7 +145,7 @@ def test_an_unknown_protocol_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sets": {"casme3": {"labels": "three"}}}, r"sets\.casme3 is no data set; did you mean 'casme"),
+        ({"sets": {"casme3": {"labels": "three"}}}, r"sets\.casme3 is not a data set; did you mean 'casme"),
         ({"casme2": {"labels": "tree"}}, r"no label table 'tree' for casme2; did you mean 'three'\?"),
         (
             {"casme2": {"lables": "three"}},

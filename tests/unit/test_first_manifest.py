@@ -52,4 +52,4 @@ def test_where_no_manifest_can_be_begun(say: Say, tmp_path: Path) -> None:
     empty = say("data", "new", str(tmp_path))
     assert empty.code == 2 and "there is no clip below it; looked for videos (.avi" in empty.sentence
     absent = say("data", "new", str(tmp_path / "nowhere"))
-    assert absent.code == 2 and "this is no folder on this machine" in absent.sentence
+    assert absent.code == 2 and "this is not a folder on this machine" in absent.sentence

@@ -73,7 +73,7 @@ def test_the_composite_is_three_data_sets(tmp_path: Path) -> None:
     [
         (
             {"columns": {"subject": "x"}},
-            r"data\.columns\.subject: there is no sheet or list of which",
+            r"data\.columns\.subject: there is no sheet or list with columns",
         ),
         (
             {"columns": {"flowmaps": {"clip": "x"}}},
@@ -98,7 +98,7 @@ def test_a_part_must_be_an_expression(tmp_path: Path) -> None:
     )
     own = tmp_path / "own.yaml"
     own.write_text(f"{text}      smic: {{subjects: 's('}}\n")
-    with pytest.raises(BadInput, match=r"parts\.smic\.subjects: subjects is no regular expression"):
+    with pytest.raises(BadInput, match=r"parts\.smic\.subjects: subjects is not a regular expression"):
         load(str(own), tmp_path)
 
 

@@ -86,5 +86,5 @@ def test_a_data_set_that_an_installed_package_announces(folder: Path) -> None:
     (info / "entry_points.txt").write_text("[distmer.datasets]\nourset = lab_of_this_test:LAB\n")
     sys.path.append(str(folder))
     assert len(load(protocol(folder, "ourset", "announced"), folder).clips) == 4
-    with pytest.raises(BadInput, match=r"sets\.oursett is no data set"):
+    with pytest.raises(BadInput, match=r"sets\.oursett is not a data set"):
         load(protocol(folder, "oursett", "misspelt"), folder)

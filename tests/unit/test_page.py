@@ -320,7 +320,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     assert near.code == 2 and "did you mean 'abc123'?" in near.sentence
     (tmp_path / "other").mkdir()
     none = say("report", str(tmp_path / "other"))
-    assert none.code == 2 and "so it is no run, sweep, comparison or curve" in none.sentence
+    assert none.code == 2 and "so it is not a run, sweep, comparison or curve" in none.sentence
     for name, text in (
         ("curves.json", '{"train_loss": 3}'),
         ("environment.json", "[1]"),
@@ -337,7 +337,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     newer = say("report", str(folder)).sentence
     assert "results.json cannot be read (uar: " in newer and "if another version of distmer wrote it" in newer
     (folder / "results.json").unlink()
-    assert "so no run has come to its end here" in say("report", str(folder)).sentence
+    assert "so no run has ended here" in say("report", str(folder)).sentence
     nowhere = say("index", "--workspace", str(tmp_path / "nowhere"))
     assert nowhere.code == 2 and "there is no such workspace" in nowhere.sentence
 
@@ -349,7 +349,7 @@ def test_a_run_without_a_finished_fold_has_a_page_that_says_so(tmp_path: Path, s
     assert said.code == 0 and str(tmp_path / "page.html") in said.out
     assert "FAILED: none of the 6 folds finished" in page.text and "there is no score" in page.text
     assert page.text.count("the loss is not finite") >= 6
-    with pytest.raises(BadInput, match="so it is no run"):
+    with pytest.raises(BadInput, match="so it is not a run"):
         page_of(tmp_path)
     assert read_run(folder).predictions is None
 

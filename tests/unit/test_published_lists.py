@@ -167,7 +167,7 @@ def test_exactly_the_listed_clips(tmp_path: Path) -> None:
         ),
         (
             ["casmeii/sub17/EP01_13"],
-            r"line 1: 'casmeii' is no data set of the protocol; did you mean"
+            r"line 1: 'casmeii' is not a data set of the protocol; did you mean"
             r" 'casme2'",
         ),
         (["# nothing"], r"the list of data\.include is empty"),

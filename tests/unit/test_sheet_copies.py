@@ -154,12 +154,12 @@ def test_columns_that_cannot_be_guessed_are_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"onsett": "x"}, r"data\.columns\.onsett is no field of a sheet; did you mean 'onset'"),
+        ({"onsett": "x"}, r"data\.columns\.onsett is not a field of a sheet; did you mean 'onset'"),
         (
             {"casme": {"onset": "x"}},
-            r"data\.columns\.casme is no data set of the protocol; did you mean 'casme2'",
+            r"data\.columns\.casme is not a data set of the protocol; did you mean 'casme2'",
         ),
-        ({"casme2": {"begin": "x"}}, r"data\.columns\.casme2\.begin is no field of a sheet"),
+        ({"casme2": {"begin": "x"}}, r"data\.columns\.casme2\.begin is not a field of a sheet"),
     ],
 )
 def test_a_wrong_mapping(tmp_path: Path, columns: dict[str, str], message: str) -> None:

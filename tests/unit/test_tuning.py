@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pandas as pd
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
@@ -39,7 +40,7 @@ from distmer.sweep.plan import RungScore, Search, SweepPlan, feature_digest, pla
 from distmer.sweep.result import SweepResult
 from distmer.sweep.space import Space
 from distmer.sweep.workers import Decision, Ended, Proposed, WentOn
-from distmer.tracking.items import Child, Metric, Table
+from distmer.tracking.items import Child, Metric, Text
 from distmer.tracking.sweep_items import sweep_result_items, trial_items
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldFailure, FoldJob
@@ -386,7 +387,8 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     folds = list(Ledger(tmp_path).known(outcome.trials[0].folds).values())
     (trial,) = trial_items(outcome.trials[0], folds, result.plan, fold_runs=True)
     assert isinstance(trial, Child) and sum(isinstance(item, Child) for item in trial.items) == len(folds) > 0
-    (table,) = [item.frame for item in trial.items if isinstance(item, Table)]
+    (text,) = [item.text for item in trial.items if isinstance(item, Text)]
+    table = pd.read_csv(io.StringIO(text))
     assert len(table["digest"]) == len(folds) and {"uar", "uf1", "seconds", "epochs", "clips"} <= set(table)
     sink = io.StringIO()
     with Observers([SweepProgress(Console(file=sink, width=60))]) as live:

@@ -330,7 +330,7 @@ def test_headings_with_a_unit_and_a_mapping_of_columns(tmp_path: Path) -> None:
         ("p3,c,x,1,,12,p2/b.avi", r"the apex is missing; set data\.missing_apex"),
         ("p3,c,x,,5,,p2/b.avi", "the onset is empty; fill it in"),
         ("p3,c,x,1,0.1 s,,p1/a", r"the apex '0\.1 s' is a time, but the clip is a folder of frames"),
-        ("p3,c,x,1,img77.png,,p1/a", r"the apex 'img77\.png' is no frame of .*; did you mean 'img7\.png'"),
+        ("p3,c,x,1,img77.png,,p1/a", r"the apex 'img77\.png' is not a frame of .*; did you mean 'img7\.png'"),
         ("p3,c,x,1,5,,p2/c.avi", r"the path 'p2/c\.avi' is neither a folder of frames nor a video"),
         ("p3,c,x,1,5,,../b.avi", "leads out of"),
         ("p3,c,x,1,5,,/p2/b.avi", "the path '/p2/b.avi' is an absolute path"),

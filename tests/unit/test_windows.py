@@ -89,8 +89,8 @@ def test_the_table_calls_them_candidates_and_the_csv_has_their_seconds(
         (["--step", "1e-9"], "a step from 0.001 on"),
         (["--windows", "-1"], "both are seconds above 0"),
         (["--windows", "nan"], "both are seconds above 0"),
-        (["--windows", "half a second"], "'half a second' is no time; write seconds, or 0.5s or 500ms"),
-        (["--step", "1 min"], "--step '1 min' is no time"),
+        (["--windows", "half a second"], "'half a second' is not a time; write seconds, or 0.5s or 500ms"),
+        (["--step", "1 min"], "--step '1 min' is not a time"),
         (["--csv", "--json"], "three forms of one output; choose one"),
     ):
         refused = say(*asked, *more)
