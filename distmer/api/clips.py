@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distmer.api.naming import reference
-from distmer.api.settings import Executor, Section, is_local, layer
-from distmer.commands.session import Session
+from distmer.api.settings import Executor, Section, is_local, layer, text_of
+from distmer.commands.run import extracted
+from distmer.commands.session import Given, Session
 from distmer.datasets import mismatches
 from distmer.datasets.check import by_class
 from distmer.experiment.events import Observers
-from distmer.experiment.prepare import extract_missing
 from distmer.features.inputs import model_inputs
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
@@ -184,7 +183,7 @@ def load(
     """
     where = {} if root is None else {"root": root}
     given = layer("dm.load", data={"protocol": protocol, **where, **data})
-    session = Session.open(None, given, None if workspace is None else str(workspace), os.environ)
+    session = Session.open(Given(None, given, text_of(workspace)))
     with Observers([LiveProgress()] if progress else []) as live:
         manifest = session.manifest([live], folds=False)
     return Clips(manifest, given.tree["data"], str(session.workspace.root))
@@ -250,11 +249,9 @@ def features(
     extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
     code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
     given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)
-    session = Session.open(None, given, clips.workspace, os.environ, clips=clips.manifest)
-    local, manifest = is_local(executor, "dm.features"), clips.manifest
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
-        stored = session.features(manifest, retry_failed=retry_failed)
-        stored = extract_missing(manifest, stored, session.config.features, backend, [live])
+    session = Session.open(Given(None, given, clips.workspace), clips=clips.manifest)
+    local = is_local(executor, "dm.features")
+    manifest, _, stored = extracted(session, local=local, retry_failed=retry_failed, progress=progress)
     lost = {failure.clip for failure in stored.failures}
     usable = sorted((clip for clip in manifest.clips if clip.id not in lost), key=lambda clip: clip.id)
     if not usable:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from distmer.api.runs import Picture, Run, folder_of, pictures
+from distmer.api.settings import text_of
 from distmer.commands.explain import explain_kept, explain_run, explanation_report
 from distmer.commands.session import Session
 from distmer.report.document import Document
@@ -122,7 +122,7 @@ def explain(
 def _of_run(
     folder: Place, workspace: str | Path | None, clip: str, where: Place, *, progress: bool
 ) -> Explained:
-    session = Session.reopen(folder, None if workspace is None else str(workspace), os.environ)
+    session = Session.reopen(folder, text_of(workspace))
     out = where if clip else None
     found = explain_run(folder, session, clip, out, progress=progress)
     return Explained(found, out or folder, explanation_report(found, out or folder))

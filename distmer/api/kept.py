@@ -8,7 +8,7 @@ from typing import Any
 
 from distmer.api.clips import Clips
 from distmer.api.runs import Run, folder_of, session_of
-from distmer.api.settings import Section, Tracking, layer, seeds_of
+from distmer.api.settings import Section, Tracking, layer, seeds_of, text_of
 from distmer.commands.audit import audit_experiment, audit_report
 from distmer.commands.fit import fit_model, open_chosen
 from distmer.config import ModelConfig
@@ -138,8 +138,7 @@ def fit(
         session = session_of("dm.fit", clips, model or ModelConfig().name, workspace, tracking, **sections)
     else:
         given = layer("dm.fit", tracking, model=model, **sections)
-        where = None if workspace is None else str(workspace)
-        session, choice = open_chosen(folder_of(clips, workspace), given, where)
+        session, choice = open_chosen(folder_of(clips, workspace), given, text_of(workspace))
     folder = None if out is None else place(str(out)).absolute()
     done = fit_model(session, folder, local=True, progress=progress, choice=choice, register=register)
     return _load_model(done.folder, session.config.features.landmarks)

@@ -55,6 +55,10 @@ def plain(value: Any, code: Callable[[Any], str] | None = None) -> JsonValue:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def text_of(path: str | PurePath | None) -> str | None:
+    return None if path is None else str(path)
+
+
 def is_local(executor: str, call: str) -> bool:
     """Whether work is done in this process. BadInput for an executor that there is not."""
     if executor not in ("local", "ray"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.runs import Run, folder_of, of_result, settings_of
-from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
+from distmer.api.runs import Run, folder_of, given_by, of_result
+from distmer.api.settings import Section, Tracking, layer, plain, seeds_of, text_of
 from distmer.commands.compare import compare_runs
+from distmer.commands.session import Given
 from distmer.experiment.comparison import Comparison
 from distmer.report.comparison import comparison_report, pair_frame, score_frame
 from distmer.report.document import Document
@@ -110,11 +110,11 @@ def compare(
     """
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise BadInput("dm.compare: give a list of at least two runs, of their folders, or of files.")
-    given = runs.values() if isinstance(runs, Mapping) else runs
-    folders = [folder_of(run, workspace) for run in given]
+    own = runs.values() if isinstance(runs, Mapping) else runs
+    folders = [folder_of(run, workspace) for run in own]
     labels = dict(zip(folders, runs, strict=True)) if isinstance(runs, Mapping) else None
-    where = None if workspace is None else str(workspace)
-    return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking), labels))
+    given = Given(None, layer("dm.compare", tracking), text_of(workspace))
+    return Compared(*compare_runs(folders, given, labels))
 
 
 def sweep(
@@ -168,17 +168,8 @@ retry_failed, progress
     sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
     sections |= {"cluster": cluster, "storage": storage, "name": name, "seeds": seeds_of(seeds)}
     sections["sweep"] = {**(sweep or {}), "space": {key: _domain(value) for key, value in space.items()}}
-    where, given = settings_of("dm.sweep", clips, model, workspace, tracking, **sections)
-    result = run_sweep(
-        None,
-        given,
-        where,
-        os.environ,
-        clips=clips.manifest,
-        retry_failed=retry_failed,
-        progress=progress,
-    )
-    return Swept(result)
+    given = given_by("dm.sweep", clips, model, workspace, tracking, **sections)
+    return Swept(run_sweep(given, clips=clips.manifest, retry_failed=retry_failed, progress=progress))
 
 
 def _domain(value: Any) -> JsonValue:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from distmer.commands.run import planned
-from distmer.commands.session import Session, remove_leftovers_of, require_no_kept_weights
+from distmer.commands.session import Given, Session, home_of, require_no_kept_weights
 from distmer.config_layers import Layer
-from distmer.experiment.events import Observers, Step
+from distmer.experiment.events import Step
 from distmer.experiment.plan import acting_settings
 from distmer.plugins import is_installed
 from distmer.report.document import Document, Facts
-from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results
 from distmer.report.tables import interval_text
 from distmer.saved.choice import Choice, read_choice
@@ -25,7 +22,6 @@ from distmer.saved.fitting import fit_everyone, job_of, keep, require_one_seed
 from distmer.saved.folder import Manifest, require_free
 from distmer.storage import Place
 from distmer.types import BadInput, RunError
-from distmer.workspace import Workspace
 
 # What may be set beside a sweep's choice: where things are, and the one seed.
 _NOT_CHOSEN = ("data", "seeds", "cluster", "tracking", "storage", "name")
@@ -55,12 +51,9 @@ def open_chosen(
             f"{origin} {others[0]}: the sweep {folder} has no score for another setting than its own; fit"
             f" {choice.file} with it, whose card then has the score of its own run."
         )
-    home = workspace or str(folder.resolve().parent.parent)
-    session = Session.open(choice.file, overrides, home, os.environ, kept=True)
+    session = Session.open(Given(choice.file, overrides, home_of(folder, workspace)), kept=True)
     _require_as_chosen(session, choice, folder / "sweep.yaml")
-    if session.config.storage.sweeps:  # the folder is not where the workspace is
-        session = Session(session.config, Workspace.find(workspace, os.environ))
-    return session, choice
+    return (session.moved_to(workspace) if session.config.storage.sweeps else session), choice
 
 
 def _require_as_chosen(session: Session, choice: Choice, sweep: Place) -> None:
@@ -68,7 +61,7 @@ def _require_as_chosen(session: Session, choice: Choice, sweep: Place) -> None:
     from distmer.commands.sweep import open_sweep  # Optuna, which only a sweep needs
     from distmer.sweep.space import SEARCHABLE
 
-    _, space = open_sweep(sweep, (), str(session.workspace.root), os.environ, kept=True)
+    _, space = open_sweep(Given(sweep, (), str(session.workspace.root)), kept=True)
     config, model = space.config(choice.setting)
     chosen = acting_settings(config, model)
     here = acting_settings(session.config, session.model())
@@ -102,8 +95,7 @@ def fit_model(
     require_no_kept_weights(session.config, "a model that is kept always has its own weights")
     _require_registry(session, register)
     session.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         plan, inputs, run_dir = planned(session, backend, live)
         if choice is not None and choice.clips_digest != plan.data_digest:
             raise BadInput(

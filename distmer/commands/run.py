@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 
-from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
+from distmer.commands.session import Session, keep_environment, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
-from distmer.experiment.events import Observer, Observers
+from distmer.experiment.events import Observer
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.processes import describe_extraction
@@ -18,7 +17,6 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.run import run, without_weights
 from distmer.features.methods import acting_methods
 from distmer.report.jsonl import JsonLines
-from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
@@ -37,8 +35,7 @@ def run_experiment(
     """Clips to scores. BadInput comes before anything is started, where it can be told then."""
     session.model()
     session.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
@@ -97,13 +94,12 @@ def prepared(
 
 
 def extracted(
-    session: Session, *, local: bool = False, retry_failed: bool = False
+    session: Session, *, local: bool = False, retry_failed: bool = False, progress: bool = True
 ) -> tuple[Manifest, Features, Features]:
     """The clips of the protocol, and their features before and after the missing ones were extracted."""
     session.try_methods()
     session.workspace.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         manifest = session.manifest([live], backend, folds=False)
         before = session.features(manifest, retry_failed=retry_failed)
         return manifest, before, extract_missing(manifest, before, session.config.features, backend, [live])

@@ -1,4 +1,4 @@
-"""What every command starts from: a configuration, the workspace it is run in, and the tracker of a run."""
+"""What every command starts from: its settings, its workspace, its backend, and the tracker of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
 from distmer.config import Config, FeatureConfig
-from distmer.config_layers import Layer, anchor_rule, load_config
+from distmer.config_layers import Layer, anchor_rule, load_config, load_settings, origin
 from distmer.datasets import changed_content, load_manifest, require_two_classes
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
@@ -31,6 +31,7 @@ from distmer.features.methods import acting_methods, try_methods
 from distmer.features.sequence import require_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
+from distmer.report.live import LiveProgress
 from distmer.storage import Place, files, why_not, write
 from distmer.tracking.environment import capture
 from distmer.training.tryout import try_out
@@ -42,6 +43,33 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R", "RunResult", "SweepResult")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a command is given: a configuration file, the settings above it, and the workspace.
+
+    Without ``path``, every setting has its default. ``overrides`` are those of a command line, or the keyword
+    arguments of a call in Python. Without ``workspace``, ``environ`` says which one it is.
+    """
+
+    path: Place | None = None
+    overrides: Sequence[str] | Layer = ()
+    workspace: str | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def place(self) -> Workspace:
+        return Workspace.find(self.workspace, self.environ)
+
+    @property
+    def origin(self) -> str:
+        """How messages name where the settings come from."""
+        return origin(self.path, self.overrides)
+
+    def settings(self) -> tuple[tuple[Layer, ...], dict[str, Any]]:
+        """The layers of the settings, and all settings as one tree of the caller's own, not yet validated."""
+        return load_settings(self.path, self.overrides, workspace=self.place.root, environ=self.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +87,26 @@ class Session:
         object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=elsewhere))
 
     @classmethod
-    def open(
-        cls,
-        path: Place | None,
-        overrides: Sequence[str] | Layer,
-        workspace: str | None,
-        environ: Mapping[str, str],
-        *,
-        kept: bool = False,
-        clips: Manifest | None = None,
-    ) -> Session:
-        """The session of a configuration: ``overrides`` are those of a command line, or the keyword arguments
-        of a call in Python. ``kept``: distmer wrote the file, with all settings in it."""
-        place = Workspace.find(workspace, environ)
-        config = load_config(
-            path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
-        )
-        rule = partial(anchor_rule, path=path, overrides=overrides, workspace=place.root, environ=environ)
-        return cls(config, place, rule, clips)
+    def open(cls, given: Given, *, kept: bool = False, clips: Manifest | None = None) -> Session:
+        """The session of a configuration. ``kept``: distmer wrote the file, with all settings in it."""
+        where: dict[str, Any] = {"workspace": given.place.root, "environ": given.environ}
+        config = load_config(given.path, given.overrides, is_network=is_network, kept=kept, **where)
+        rule = partial(anchor_rule, path=given.path, overrides=given.overrides, **where)
+        return cls(config, given.place, rule, clips)
 
     @classmethod
-    def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
-        """The session of a run folder, from the configuration in it. The workspace is two folders up, or the
-        usual one."""
+    def reopen(cls, run_dir: Place, workspace: str | None = None) -> Session:
+        """The session of a run folder, from the configuration in it."""
         if not (run_dir / "config.yaml").exists():
             what = why_not(run_dir, "no config.yaml in it, so it is no run folder")
             raise BadInput(f"{run_dir}: {what}; give one below <workspace>/runs.")
-        session = cls.open(
-            run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True
-        )
-        if session.config.storage.runs:
-            return cls(session.config, Workspace.find(workspace, environ))
-        return session
+        session = cls.open(Given(run_dir / "config.yaml", (), home_of(run_dir, workspace)), kept=True)
+        return session.moved_to(workspace) if session.config.storage.runs else session
+
+    def moved_to(self, workspace: str | None) -> Session:
+        """The same, where the configuration keeps its runs or sweeps apart from the workspace: the place of
+        their folders does not tell where the workspace is."""
+        return Session(self.config, Given(workspace=workspace).place)
 
     def require(self) -> None:
         """BadInput if the run will lack something: a place to write, one for MLflow, a metric."""
@@ -185,6 +201,19 @@ class Session:
         from distmer.cluster.backend import RayBackend  # Ray is not needed by every command
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
+
+    @contextmanager
+    def at_work(self, *, local: bool, progress: bool = True) -> Iterator[tuple[Observers, Backend]]:
+        """What shows the progress, and the backend; both are closed at the end of the block. What killed runs
+        have left is removed first."""
+        remove_leftovers_of(self)
+        with Observers([LiveProgress()] if progress else []) as live, closing(self.backend(local)) as backend:
+            yield live, backend
+
+
+def home_of(folder: Place, workspace: str | None) -> str:
+    """The workspace of a run's or a sweep's folder, where none is named: two folders up."""
+    return workspace or str(folder.resolve().parent.parent)
 
 
 def remove_leftovers_of(session: Session) -> None:

@@ -15,9 +15,15 @@ from typing import Any
 import yaml
 
 from distmer.cluster.backend import RayBackend
-from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
+from distmer.commands.session import (
+    Given,
+    Session,
+    home_of,
+    keep_environment,
+    remove_leftovers_of,
+    tracking_of,
+)
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import Layer, load_settings, origin
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -43,7 +49,6 @@ from distmer.sweep.space import Space
 from distmer.training.estimate import estimate_seconds
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
-from distmer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 _TIMED = 5  # settings of which a step is timed
@@ -51,18 +56,11 @@ Extract = Callable[[Session, Features], Features]
 
 
 def run_sweep(
-    path: Place | None,
-    overrides: Sequence[str] | Layer,
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    clips: Manifest | None = None,
-    retry_failed: bool = False,
-    progress: bool = True,
+    given: Given, *, clips: Manifest | None = None, retry_failed: bool = False, progress: bool = True
 ) -> SweepResult:
     """Search, refit, score. Finished searches are kept, and trainings are in the ledger: what is done is not
     done again. With ``retry_failed``, clips whose failure is stored are extracted again."""
-    session, space = open_sweep(path, overrides, workspace, environ)
+    session, space = open_sweep(given)
     session = replace(session, clips=clips)
     session.require()
     for config, _ in space.with_each_name():
@@ -87,18 +85,9 @@ def run_sweep(
     return result
 
 
-def plan_of_sweep(
-    path: Place,
-    overrides: Sequence[str],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    gpus: int,
-    speedup: float,
-    price: float,
-) -> str:
+def plan_of_sweep(given: Given, *, gpus: int, speedup: float, price: float) -> str:
     """What a sweep would do, take and cost. Nothing is extracted or trained; a few steps are timed."""
-    session, space = open_sweep(path, overrides, workspace, environ)
+    session, space = open_sweep(given)
     for config, _ in space.with_each_name():
         Session(config, session.workspace).try_code()
     manifest = session.manifest()
@@ -114,14 +103,12 @@ def plan_of_sweep(
     return sweep_plan_text(plan, counts, hours, str(folder))
 
 
-def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
+def track_sweep(folder: Place, workspace: str | None) -> str:
     """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not
     finished, or has changed."""
-    session, space = open_sweep(
-        folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ, kept=True
-    )
+    session, space = open_sweep(Given(folder / "sweep.yaml", (), home_of(folder, workspace)), kept=True)
     if session.config.storage.sweeps:
-        session = Session(session.config, Workspace.find(workspace, environ))
+        session = session.moved_to(workspace)
     manifest = session.manifest()
     plan, features = _plan(session, space, manifest)
     if planned_digest(folder) != plan.digest:
@@ -143,18 +130,10 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
 
-def open_sweep(
-    path: Place | None,
-    overrides: Sequence[str] | Layer,
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    kept: bool = False,
-) -> tuple[Session, Space]:
+def open_sweep(given: Given, *, kept: bool = False) -> tuple[Session, Space]:
     """The base configuration's session, and the space. ``kept``: distmer wrote the file."""
-    place = Workspace.find(workspace, environ)
-    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    space = Space.read(tree, origin(path, overrides))
+    layers, tree = given.settings()
+    space = Space.read(tree, given.origin)
     if space.base().train.keep_weights:
         raise BadInput(
             f"{space.origin}: a sweep keeps no weights; leave train.keep_weights out, and run the chosen"
@@ -163,7 +142,7 @@ def open_sweep(
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)
-    return Session(space.base(), place), space
+    return Session(space.base(), given.place), space
 
 
 def _plan(

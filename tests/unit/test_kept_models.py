@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from distmer.commands.fit import fit_model, fit_report
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.config import Config, ModelConfig
 from distmer.models import _brought, models, resolve
 from distmer.saved import folder as saved_folder
@@ -141,7 +141,7 @@ def session(maps: Path, home: Path, **sections: Any) -> Session:
         tree["train"] = {"epochs": 2, "batch_size": 8, **tree.get("train", {})}
     path = home.parent / f"{home.name}.yaml"
     path.write_text(yaml.safe_dump(tree))
-    return Session.open(path, (), str(home), {})
+    return Session.open(Given(path, (), str(home), {}))
 
 
 @pytest.fixture(scope="module")
