@@ -18,7 +18,7 @@ from distmer.experiment.run import train_jobs
 from distmer.habits.config import expand
 from distmer.habits.prices import Price
 from distmer.habits.pricing import Pricing
-from distmer.habits.trainings import Trainings
+from distmer.habits.trainings import Splits, Trainings
 from distmer.models import is_network, resolve
 from distmer.report.habits import PriceList, habits_csv, habits_report
 from distmer.storage import Place, write
@@ -51,7 +51,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
             session = Session(case.config, given.place)
             plan, features = prepared(session, backend, live)
             fit = partial(_fit, session, features, [clip.id for clip in plan.clips], backend, live, digests)
-            for found in Pricing(case, section, plan, features.keys, fit).prices():
+            for found in Pricing(case, section, Splits(plan, features.keys), fit).prices():
                 if isinstance(found, Price):
                     prices.append(found)
                 else:
