@@ -58,10 +58,10 @@ class Clips:
         return [str(key) for key in sorted({clip.subject_key for clip in self.manifest.clips})]
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``), ``label``
-        (the class), ``emotion`` (as the sheet says), ``onset`` and ``apex`` (paths; no apex before the
-        max-flow search, and neither of a published flow map), ``frames`` (the paths of all frames from onset
-        to offset, or of the map), ``where`` (file and row), ``note`` (what was done to it)."""
+        """One row for each clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``),
+        ``label`` (the class), ``emotion`` (as the sheet says), ``onset`` and ``apex`` (paths; there is no
+        apex before the max-flow search, and a published flow map has neither), ``frames`` (the paths of all
+        frames from onset to offset, or of the map), ``where`` (file and row), ``note`` (what was changed)."""
         import pandas as pd
 
         rows = [
@@ -81,7 +81,7 @@ class Clips:
 
     @property
     def report(self) -> Document:
-        """How many clips of each class, in each data set, and what could not be used, and why."""
+        """How many clips each class has in each data set, and which clips cannot be used, and why."""
         manifest = self.manifest
         columns = [Column("data set"), *(Column(name, right=True) for name in (*self.classes, "all"))]
         rows = [
@@ -91,10 +91,8 @@ class Clips:
         used = f"{len(self)} of {manifest.clips_expected} can be used"
         facts = Facts([("clips", used), ("subjects", str(len(self.subjects)))])
         lost = [f"{failure.clip}: {failure.reason}" for failure in manifest.failures]
-        lines = [Lines(lost, f"not usable: {len(lost)}")] if lost else []
-        return Document(
-            f"Clips of {manifest.protocol}", mismatches(manifest), [Table(columns, rows), facts, *lines]
-        )
+        parts = [Table(columns, rows), facts, Lines(lost, f"not usable: {len(lost)}")]
+        return Document(f"Clips of {manifest.protocol}", mismatches(manifest), parts)
 
     def __repr__(self) -> str:
         return (
@@ -147,10 +145,11 @@ def load(
     progress: bool = True,
     **data: Any,
 ) -> Clips:
-    """The clips of a protocol: which data sets, which emotions make which class, which clips are left out.
+    """The clips of a protocol, which says which data sets are used, which emotions belong to which class, and
+    which clips are left out.
 
-    Frames are not read yet, and only the embedded data set ``synthetic`` writes anything: it is generated in
-    the workspace when it is first asked for.
+    Frames are not read yet. Nothing is written, except for the embedded data set ``synthetic``: it is
+    generated in the workspace when it is first needed.
 
     Parameters
     ----------
@@ -158,11 +157,11 @@ def load(
         A built-in name (``casme2``, ``samm``, ``smic``, ``megc2019``, ``flowmaps``, ``folder``, ``synthetic``
         …) or the path of a protocol of your own, which ends in ``.yaml``.
     root
-        The folder of the data set, or the one that holds one folder a data set; else ``DISTMER_DATA``.
+        The folder of the data set, or a folder with one folder for each data set; else ``DISTMER_DATA``.
     workspace
         The folder that everything is written below; else ``DISTMER_HOME``, else ``~/distmer``.
     progress
-        Whether to show how far the generation of the embedded data set is.
+        Whether to show the progress while the embedded data set is generated.
     data
         Further settings of the section ``data``: ``missing_apex="midpoint"``, ``include="clips.txt"``,
         ``synthetic={"subjects": 4}``.
@@ -201,9 +200,9 @@ def features(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> FeatureArrays:
-    """Arrays for a cross-validation of your own: what a model is given, and the labels and subjects.
+    """Arrays for a cross-validation of your own: the inputs of a model, the labels and the subjects.
 
-    What is computed is stored in the workspace, so the next call and every run read it from there.
+    The features are stored in the workspace, so the next call and every run read them from there.
 
     Parameters
     ----------
@@ -212,8 +211,8 @@ def features(
     flow
         The optical flow: ``tvl1`` (the default), ``tvl1-numpy``, ``tvl1-fast``, ``dis`` or ``farneback``.
     size
-        Side of the maps in px that they are resized to. The crop that the flow is computed on is
-        ``features={"size": 128}``.
+        Side in px to which the maps are resized. ``features={"size": 128}`` is the side of the crop on which
+        the flow is computed.
     channels
         In this order: ``u``, ``v`` (the flow's components), ``strain``, ``onset``, ``apex`` (the gray crops).
     features, inputs
@@ -236,7 +235,7 @@ def features(
     Raises
     ------
     BadInput
-        A setting or a channel does not exist, or not one clip can be used.
+        A setting or a channel does not exist, or no clip can be used.
 
     Examples
     --------

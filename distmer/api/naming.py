@@ -61,7 +61,12 @@ def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
     if isinstance(entry, str):
         return {"name": entry}
     if isinstance(entry, ModelInfo):
-        return {"name": _registered(entry, call)}
+        if models().get(entry.name) is not entry:
+            raise BadInput(
+                f"{call}: the ModelInfo {entry.name!r} is not one of distmer's own; name it as"
+                " package.module:NAME or ./file.py:NAME."
+            )
+        return {"name": entry.name}
     if inspect.isclass(entry) or inspect.isfunction(entry):
         if hasattr(entry, "fit") and not source.is_typed(entry) and is_installed(entry.__module__):
             return {"name": "sklearn", "estimator": source.public_name(entry)}
@@ -83,15 +88,6 @@ def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
         f"{call}: a model is a name, a torch.nn.Module class, a function that builds a module, or a"
         f" classifier of scikit-learn, not a {what}."
     )
-
-
-def _registered(info: ModelInfo, call: str) -> str:
-    if models().get(info.name) is not info:
-        raise BadInput(
-            f"{call}: the ModelInfo {info.name!r} is not one of distmer's own; name it as"
-            " package.module:NAME or ./file.py:NAME."
-        )
-    return info.name
 
 
 def _of_estimator(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:

@@ -98,14 +98,14 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``complete``; ``some-folds``, where no more were asked for; ``partial``, where folds failed or the
-        run was stopped; ``failed``, where there is no score."""
+        """``complete``; ``some-folds``, if only some were asked for and these are done; ``partial``, if folds
+        failed or the run was stopped; ``failed``, if there is no score."""
         return self.results.status
 
     @property
     def scores(self) -> pd.DataFrame:
-        """UAR and UF1, a row each way of averaging: pooled (the headline), mean over folds, the floors of
-        both, and each data set of several. ``_lo`` and ``_hi`` are the ends of the interval."""
+        """UAR and UF1, one row for each way of averaging: pooled (the headline), mean over folds, the floors
+        of both, and each data set if there are several. ``_lo`` and ``_hi`` are the ends of the interval."""
         import pandas as pd
 
         r = self.results
@@ -257,40 +257,26 @@ def loso(
     local = is_local(executor, "dm.loso")
     sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
     sections |= {"cluster": cluster, "storage": storage, "name": name, "seeds": seeds_of(seeds)}
-    session = session_of("dm.loso", clips, model, workspace, tracking, **sections)
-    return in_session(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
+    given = given_by("dm.loso", clips, model, workspace, tracking, **sections)
+    session = Session.open(given, clips=clips.manifest)
+    result = run_experiment(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
+    return Run(*of_result(result), run_report(result.results))
 
 
-def session_of(
+def given_by(
     call: str,
     clips: Clips,
     model: Any,
     workspace: str | Path | None,
     tracking: Tracking = False,
     **sections: Any,
-) -> Session:
-    """The session of a call in Python, on clips that were loaded; ``call`` is its name in messages."""
-    given = given_by(call, clips, model, workspace, tracking, **sections)
-    return Session.open(given, clips=clips.manifest)
-
-
-def given_by(
-    call: str, clips: Clips, model: Any, workspace: str | Path | None, tracking: Tracking, **sections: Any
 ) -> Given:
-    """The settings and the workspace of a call in Python."""
+    """The settings and the workspace of a call in Python; ``call`` is its name in messages."""
     given = Given(workspace=text_of(workspace) or clips.workspace)
     named = partial(reference, call=call, workspace=given.place)
     model = model_section(model, call, given.place)
     settings = layer(call, tracking, named, data=clips.data, model=model, **sections)
     return replace(given, overrides=settings)
-
-
-def in_session(
-    session: Session, *, local: bool, only: Sequence[str], retry_failed: bool, progress: bool = True
-) -> Run:
-    """Run what a session is for: of a call in Python, or of a command."""
-    result = run_experiment(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
-    return Run(*of_result(result), run_report(result.results))
 
 
 def of_result(result: Scored) -> tuple[Results, Predictions | None, Place]:

@@ -40,12 +40,14 @@ class Compared:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """One row a run: scores with intervals, spread over seeds, means over folds, floors, size, cost."""
+        """One row for each run: scores with intervals, spread over seeds, means over folds, floors, size,
+        cost."""
         return score_frame(self.comparison)
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """One row a pair: differences A − B with intervals, p-values raw and corrected (Holm), a verdict."""
+        """One row for each pair: the difference A − B with its interval, the p-value (raw and corrected after
+        Holm), and a verdict."""
         return pair_frame(self.comparison)
 
     def __repr__(self) -> str:
@@ -68,7 +70,7 @@ class Swept(Run):
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row a trial: its search, its setting, its validation scores, and how it ended."""
+        """One row for each trial: its search, its setting, its validation scores, and how it ended."""
         from distmer.report.sweep import trial_frame
 
         return trial_frame(self.result.outcomes)
@@ -86,8 +88,8 @@ def compare(
     ----------
     runs
         At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs (or the
-        12 digits of their names), or files
-        of predictions that other code made (see `score`). A mapping gives each a name of yours.
+        12 digits of their names), or files of predictions that other code made (see `score`). A mapping gives
+        each a name of yours.
     tracking
         Whether the comparison is written to MLflow, see `loso`.
     workspace

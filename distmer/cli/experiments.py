@@ -45,16 +45,18 @@ def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as
 
     Finished work is not repeated, so the same command continues a run that was stopped.
     """
-    from distmer.api.runs import in_session
+    from distmer.commands.run import run_experiment
     from distmer.commands.session import Session
+    from distmer.report.tables import run_report
 
     if local:
         keep_freed_memory()
-    ended = in_session(Session.open(given), local=local, only=only, retry_failed=retry_failed)
-    show(ended.report)
+    session = Session.open(given)
+    results = run_experiment(session, local=local, only=only, retry_failed=retry_failed).results
+    show(run_report(results))
     if as_json:
-        click.echo(json.dumps(ended.to_json()))
-    return status_of(ended.status)
+        click.echo(json.dumps(results.to_json()))
+    return status_of(results.status)
 
 
 @click.command()
@@ -108,26 +110,25 @@ def compare(
     compared. Or PATHS are the folders of finished runs (or the 12 digits of their names), also together with
     files of predictions as `distmer score` reads them.
     """
-    from distmer.api.several import Compared
     from distmer.commands.compare import compare_runs, run_comparison
     from distmer.commands.session import Given
+    from distmer.report.comparison import comparison_report
 
     if local:
         keep_freed_memory()
     places = [folder_of(path, workspace) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
         given = Given(places[0], overrides, workspace)
-        found = run_comparison(given, local=local, retry_failed=retry_failed)
+        comparison, folder = run_comparison(given, local=local, retry_failed=retry_failed)
     elif retry_failed:
         raise click.UsageError(
             "--retry-failed extracts clips, and finished runs are only read; give a configuration."
         )
     else:
-        found = compare_runs(places, Given(None, overrides, workspace))
-    compared = Compared(*found)
-    show(compared.report, width=140)
-    click.echo(f"tables: {compared.folder}")
-    return compared.comparison.exit_status
+        comparison, folder = compare_runs(places, Given(None, overrides, workspace))
+    show(comparison_report(comparison), width=140)
+    click.echo(f"tables: {folder}")
+    return comparison.exit_status
 
 
 @click.command()
@@ -158,16 +159,15 @@ def score(
     FILES are tables with one row for each clip: clip, subject, y_true, and y_pred or one column prob_CLASS
     for each class; also dataset, fold and seed if there are several.
     """
-    from distmer.api.scores import Scored
     from distmer.commands.score import named_metrics, read_predictions, score_report
 
     named = named_metrics(metrics)
     for file in files:
-        scored = Scored(*score_report(read_predictions(file), str(file), resamples, confidence, named))
+        report, found = score_report(read_predictions(file), str(file), resamples, confidence, named)
         if as_json:
-            click.echo(json.dumps(scored.to_json()))
+            click.echo(json.dumps(found))
         else:
-            show(scored.report)
+            show(report)
 
 
 @click.command()
@@ -180,14 +180,15 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray. If no
     cluster is named, Ray is started on this machine.
     """
-    from distmer.api.several import Swept
     from distmer.commands.sweep import run_sweep
+    from distmer.report.sweep import sweep_report
 
-    swept = Swept(run_sweep(given, retry_failed=retry_failed))
-    show(swept.report, width=120)
+    swept = run_sweep(given, retry_failed=retry_failed)
+    results = swept.results
+    show(sweep_report(swept), width=120)
     if as_json:
-        click.echo(json.dumps(swept.to_json()))
-    return status_of(swept.status)
+        click.echo(json.dumps(results.to_json()))
+    return status_of(results.status)
 
 
 @click.command()

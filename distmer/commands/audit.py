@@ -51,4 +51,4 @@ def audit_report(verdict: Audit, model: str) -> Document:
     if verdict.difference:
         words = f"probabilities differ by up to {verdict.difference:.1g} in batches of another size"
         facts.append(("rounding", words))
-    return Document(f"audit of {model}", [], [Facts(facts), *([Lines(leaks, "leaks")] if leaks else [])])
+    return Document(f"audit of {model}", [], [Facts(facts), Lines(leaks, "leaks")])

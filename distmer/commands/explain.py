@@ -24,7 +24,7 @@ def explain_run(
     """Explain a run whose folds have kept their weights, and keep the maps in its folder: its page and its
     MLflow run are written again with them. Of one ``clip`` alone, the maps are kept in ``out``.
 
-    Raises BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
+    BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
     """
     if out is not None:
         _require_no_run(out)
@@ -53,7 +53,7 @@ def explain_kept(
     """Explain what a kept model answers for clips, as `distmer predict` takes them, and keep the maps in
     ``out``. The second value are sentences about the clips that cannot be used.
 
-    Raises BadInput where none of the clips can be used.
+    BadInput where none of the clips can be used.
     """
     _require_no_run(out)
     found, clips, problems = explain_model(model, inputs, onset=onset, apex=apex)
@@ -79,12 +79,7 @@ def explanation_report(found: Explanation, folder: Place, problems: Sequence[str
     about = found.about
     clips = ", ".join(f"{n} {name}" for name, n in zip(about.classes, about.clips, strict=True))
     facts = Facts([("clips", f"{clips}, {about.whose}"), ("figures", str(folder / "figures"))])
-    warnings = (
-        []
-        if about.untrained
-        else ["There is no model with random weights beside this one to compare it with."]
-    )
-    lines = [Lines(problems, f"not explained: {len(problems)}")] if problems else []
-    return Document(
-        f"where {about.title} looks", warnings, [*tables(about), *lines, Lines([caption(about)]), facts]
-    )
+    alone = "There is no model with random weights beside this one to compare it with."
+    lost = Lines(problems, f"not explained: {len(problems)}")
+    parts = [*tables(about), lost, Lines([caption(about)]), facts]
+    return Document(f"where {about.title} looks", [] if about.untrained else [alone], parts)
