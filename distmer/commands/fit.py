@@ -39,9 +39,8 @@ class Kept:
 def open_chosen(
     folder: Place, overrides: Sequence[str] | Layer, workspace: str | None
 ) -> tuple[Session, Choice]:
-    """The session of the setting that a sweep has chosen, and that choice. ``overrides``: of a command line,
-    or of a call in Python. BadInput where the sweep has none, or where ``overrides`` would make another
-    setting of it."""
+    """The session of the setting that a sweep has chosen, and that choice. BadInput where the sweep has no
+    choice, or where ``overrides`` would change the setting."""
     choice = read_choice(folder)
     given = overrides.tree if isinstance(overrides, Layer) else overrides
     others = [one for one in given if one.partition("=")[0].partition(".")[0] not in _NOT_CHOSEN]
@@ -57,7 +56,7 @@ def open_chosen(
 
 
 def _require_as_chosen(session: Session, choice: Choice, sweep: Place) -> None:
-    """BadInput where the file of the choice was edited: its card would name another setting."""
+    """BadInput where the file of the choice was edited: the score of the sweep is not of this setting."""
     from distmer.commands.sweep import open_sweep  # Optuna, which only a sweep needs
     from distmer.sweep.space import SEARCHABLE
 
@@ -84,12 +83,12 @@ def fit_model(
     """Train a configuration's model on all of its clips, and keep it in ``out``, or else below the
     workspace's ``models``.
 
-    Clips whose features are missing are extracted first: without Ray if ``local``. The training is done in
-    this process. If tracking is on, the folder is logged as an MLflow model as well, and is a new version of
-    the registered model ``register``. ``choice``: of the sweep that the configuration comes from.
+    Missing features are extracted first, without Ray if ``local``. The training is done in this process. If
+    tracking is on, the folder is also logged as an MLflow model, and becomes a new version of the registered
+    model ``register``. ``choice``: of the sweep that the configuration comes from.
 
-    Raises BadInput where the configuration cannot be fitted so, or where the folder holds something else, and
-    RunError where the model is kept and could not be registered.
+    BadInput where the configuration cannot be fitted, or where the folder holds something else. RunError
+    where the model is kept but could not be registered.
     """
     require_one_seed(session.config.seeds)
     require_no_kept_weights(session.config, "a model that is kept always has its own weights")
@@ -102,11 +101,12 @@ def fit_model(
                 f"{choice.file}: the clips or their labels have changed since the sweep chose this setting;"
                 " run the sweep again."
             )
-        folder = out or session.workspace.models / job_of(plan).digest[:12]
-        require_free(folder, job_of(plan).digest)  # before the training
+        job = job_of(plan)
+        folder = out or session.workspace.models / job.digest[:12]
+        require_free(folder, job.digest)  # before the training
         clips = inputs()
         live(Step("training on all subjects", 0, 1))
-        job, fitted = fit_everyone(plan, clips)
+        fitted = fit_everyone(job, plan.model, clips)
         live(Step("training on all subjects", 1, 1))
         features = session.features(plan.manifest)
         results = choice.results if choice else read_results(run_dir)
