@@ -31,8 +31,8 @@ def draw_learning_curve(
 ) -> tuple[dict[str, Any], Place]:
     """The curve of a configuration as ``curve.json`` holds it, and its folder.
 
-    Finished trainings are in the ledger: after Ctrl-C the same command goes on from there. BadInput, before
-    anything is trained, where the configuration does not fit.
+    Finished trainings are in the ledger, so the same command continues after Ctrl-C. If the configuration
+    does not fit, BadInput comes before anything is trained.
     """
     layers, tree = given.settings()
     section = parse(CurveConfig, tree.pop("curve", None) or {}, given.origin, prefix="curve")
@@ -68,7 +68,7 @@ def draw_learning_curve(
 
 
 def _begin(folder: Place, plan: CurvePlan) -> None:
-    """The settings, as a configuration that draws this curve again."""
+    """Write the settings as a configuration that draws this curve again."""
     run = plan.plan
     settings = {**acting_settings(run.config, run.model), "curve": plan.section.model_dump(mode="json")}
     write(folder / "curve.yaml", yaml.safe_dump(settings, sort_keys=False).encode())

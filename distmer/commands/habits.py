@@ -29,8 +29,8 @@ from distmer.types import BadInput, FoldResult
 def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place]:
     """The price list of a configuration with a ``habits:`` section, and its folder.
 
-    Finished folds are in the ledger; the same command goes on from there. Nothing is written into a run
-    folder or to MLflow. BadInput, before anything is trained, where the configuration does not fit.
+    Finished folds are in the ledger, so the same command continues. Nothing is written into a run folder or
+    to MLflow. If the configuration does not fit, BadInput comes before anything is trained.
     """
     layers, tree = given.settings()
     section, cases = expand(tree, given.origin)
@@ -45,7 +45,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
     plan: Plan | None = None
     with base.at_work(local=local) as (live, backend):
         backend.require(base.config.cluster)
-        for case in cases:  # the models share one connection to Ray, which takes the code of all along
+        for case in cases:  # the models share one connection to Ray, which sends the code of all of them
             Session(case.config, given.place).try_code()
         for case in cases:
             session = Session(case.config, given.place)
@@ -77,8 +77,8 @@ def _fit(
     own: Trainings,
     what: str,
 ) -> list[FoldResult]:
-    """The folds that a habit asks for, in the order of their jobs; their digests are added to ``digests``.
-    BadInput where one failed."""
+    """The folds that a habit needs, in the order of their jobs. Their digests are added to ``digests``.
+    BadInput if one failed."""
 
     def inputs() -> Inputs:
         return own.inputs(features.inputs(clips, resolve(own.config.model), own.config.inputs))

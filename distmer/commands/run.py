@@ -32,7 +32,7 @@ def run_experiment(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Clips to scores. BadInput comes before anything is started, where it can be told then."""
+    """Clips to scores. If possible, BadInput comes before anything is started."""
     session.model()
     session.require()
     with session.at_work(local=local, progress=progress) as (live, backend):
@@ -47,7 +47,7 @@ def run_with(
     *,
     retry_failed: bool = False,
 ) -> RunResult:
-    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several experiments. With
     ``retry_failed``, clips whose failure is stored are extracted again."""
     backend.require(session.config.cluster)  # before an hour of extraction
     plan, inputs, run_dir = planned(session, backend, live, retry_failed=retry_failed)
@@ -71,8 +71,8 @@ def run_with(
 def planned(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Callable[[], Inputs], Place]:
-    """The plan of a session, whose missing features are extracted now; the model's inputs; and the run's
-    folder, begun."""
+    """The plan of a session, the model's inputs, and the run's folder with the files of its beginning.
+    Missing features are extracted now."""
     plan, features = prepared(session, backend, live, retry_failed=retry_failed)
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
@@ -84,7 +84,7 @@ def planned(
 def prepared(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Features]:
-    """The plan of a session, and the features of its clips, which are extracted now if they are missing."""
+    """The plan of a session, and the features of its clips. Missing ones are extracted now."""
     session.try_code()  # before a clip is touched
     manifest = session.manifest([live], backend)
     session.require_evaluation(manifest)  # before an hour of extraction
@@ -96,7 +96,7 @@ def prepared(
 def extracted(
     session: Session, *, local: bool = False, retry_failed: bool = False, progress: bool = True
 ) -> tuple[Manifest, Features, Features]:
-    """The clips of the protocol, and their features before and after the missing ones were extracted."""
+    """The clips, and their features before and after the missing ones were extracted."""
     session.try_methods()
     session.workspace.require()
     with session.at_work(local=local, progress=progress) as (live, backend):

@@ -74,7 +74,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A configuration and the workspace it is run in; ``clips`` where they have been read already."""
+    """A configuration and the workspace in which it is run. ``clips``: if they have been read already."""
 
     config: Config
     workspace: Workspace
@@ -109,7 +109,7 @@ class Session:
         return Session(self.config, Given(workspace=workspace).place)
 
     def require(self) -> None:
-        """BadInput if the run will lack something: a place to write, one for MLflow, a metric."""
+        """BadInput if something is missing that the run will need: a place to write, MLflow's, a metric."""
         self.workspace.require()
         for metric in self.config.evaluation.metrics:
             functions.resolve(functions.METRIC, metric)
@@ -126,27 +126,28 @@ class Session:
         return Ledger(self.workspace.ledger)
 
     def model(self) -> ResolvedModel:
-        """BadInput where it is unknown, or reads a sequence that the features do not have."""
+        """BadInput if it is unknown, or if it reads a sequence that the features do not have."""
         model = resolve(self.config.model)
         require_frames(self.config, model.info.name, model.inputs)
         return model
 
     def try_code(self) -> None:
-        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain. Do
-        so before Ray is joined: the connection takes a user's own code along. BadInput if it is broken."""
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
+        This must come before Ray is joined, which sends the user's own code to the nodes. BadInput if it is
+        broken."""
         try_out(self.model(), self.config.train)
         self.try_methods()
 
     def try_methods(self) -> None:
-        """The flow and the strain alone, where frames are extracted."""
+        """Try only the flow and the strain, if frames are extracted."""
         if acting_methods(self.config):
             try_methods(self.config.features)
 
     def manifest(
         self, observers: Sequence[Observer] = (), backend: Backend | None = None, *, folds: bool = True
     ) -> Manifest:
-        """The clips. While the embedded data set is generated, ``backend`` is started if no features are
-        stored yet, so that clips must be extracted. ``folds``: whether folds will be trained, too."""
+        """The clips. If no features are stored yet, ``backend`` is started while the embedded data set is
+        generated, because clips must be extracted then. ``folds``: whether folds will also be trained."""
         if self.clips is not None:
             return self.clips
         notify = Observers(observers)
@@ -168,7 +169,7 @@ class Session:
         return replace(manifest, changed=(*manifest.changed, *changed_content(manifest, frames.digests)))
 
     def frames(self, manifest: Manifest, settings: Sequence[FeatureConfig]) -> Frames:
-        """The digests of the clips' frames, for `features` of several settings."""
+        """The digests of the clips' frames, for the features of several settings."""
         return hash_frames(manifest.clips, self.workspace.features, *settings)
 
     def features(
@@ -180,14 +181,13 @@ class Session:
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
-        # settings that do not fit the maps are told before a fold is begun
-        features.inputs((), model, self.config.inputs)
+        features.inputs((), model, self.config.inputs)  # BadInput for settings that do not fit the maps
         return build_plan(self.config, manifest, model, features.keys, features.failures, features.notes)
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is; and the folder for its files, if it is SQLite: in the workspace, or, if that is
-        remote, beside SQLite's file."""
+        """The address of MLflow; and if it is SQLite, the folder for its files: in the workspace, or beside
+        SQLite's file if the workspace is remote."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
         if not uri.startswith("sqlite:"):
             return uri, None
@@ -218,23 +218,17 @@ def home_of(folder: Place, workspace: str | None) -> str:
 
 def remove_leftovers_of(session: Session) -> None:
     """Remove what killed runs left in the workspace and in the system's temporary folder; say how much."""
-    workspace, ledger = session.workspace, session.ledger
-    written = (
-        *(workspace.features, workspace.ledger, workspace.models),
-        *(workspace.runs, workspace.sweeps, workspace.comparisons),
-    )
-    removed = remove_leftovers(
-        [place for place in written if isinstance(place, Path)],
-        [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],
-    )
-    removed += remove_checkpoints(workspace.scratch, ledger)
+    ours = session.workspace
+    written = (ours.features, ours.ledger, ours.models, ours.runs, ours.sweeps, ours.comparisons)
+    temporary = (ours.data, Path(tempfile.gettempdir()))
+    on_disk = [[one for one in places if isinstance(one, Path)] for places in (written, temporary)]
+    removed = remove_leftovers(*on_disk) + remove_checkpoints(ours.scratch, session.ledger)
     if removed.number:
         _log.warning("%s", removed)
 
 
 def require_no_kept_weights(config: Config, instead: str) -> None:
-    """BadInput where ``train.keep_weights`` is given to a command that keeps no fold's weights; ``instead``
-    says what the command does."""
+    """BadInput if ``train.keep_weights`` is set. ``instead``: what the command does."""
     if config.train.keep_weights:
         raise BadInput(
             f"train.keep_weights keeps the weights of the folds of a run, and {instead}; set it to false."
@@ -242,7 +236,7 @@ def require_no_kept_weights(config: Config, instead: str) -> None:
 
 
 def keep_environment(folder: Place) -> None:
-    """``environment.json`` in the folder of a run or a sweep: what this process runs with."""
+    """Write ``environment.json`` into the folder of a run or a sweep: the versions of this process."""
     write(folder / "environment.json", json.dumps(capture().to_json(), indent=2).encode())
 
 

@@ -1,4 +1,4 @@
-"""`distmer sweep`: features of every searched setting, the searches, the refits, the folder, MLflow."""
+"""`distmer sweep`: features of every searched setting, searches, trainings of what was chosen, MLflow."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ Extract = Callable[[Session, Features], Features]
 def run_sweep(
     given: Given, *, clips: Manifest | None = None, retry_failed: bool = False, progress: bool = True
 ) -> SweepResult:
-    """Search, refit, score. Finished searches are kept, and trainings are in the ledger: what is done is not
-    done again. With ``retry_failed``, clips whose failure is stored are extracted again."""
+    """Search, train the chosen settings, score. Finished searches and trainings are kept, and not repeated.
+    With ``retry_failed``, clips whose failure is stored are extracted again."""
     session, space = open_sweep(given)
     session = replace(session, clips=clips)
     session.require()
@@ -104,8 +104,8 @@ def plan_of_sweep(given: Given, *, gpus: int, speedup: float, price: float) -> s
 
 
 def track_sweep(folder: Place, workspace: str | None) -> str:
-    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not
-    finished, or has changed."""
+    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput if it is not
+    finished, or if something that it depends on has changed."""
     session, space = open_sweep(Given(folder / "sweep.yaml", (), home_of(folder, workspace)), kept=True)
     if session.config.storage.sweeps:
         session = session.moved_to(workspace)
@@ -195,7 +195,7 @@ def _sweep(
 
 def _backend(session: Session) -> RayBackend:
     cluster = session.config.cluster
-    # Which settings train for long is not known before they are drawn.
+    # It is not known which settings train for long before they are drawn.
     return RayBackend(cluster, str(session.workspace.scratch), groups=cluster.workers_per_fold != 0)
 
 
@@ -206,7 +206,7 @@ def _begin(folder: Place, plan: SweepPlan) -> None:
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:
-    """What writes the sweep's folder: a search when it has ended, the rest at the end."""
+    """An observer that writes the sweep's folder: each search when it has ended, the rest at the end."""
 
     def keep(event: SweepEvent) -> None:
         if isinstance(event, SearchEnded) and not event.recorded and _worth_keeping(event.outcome):
@@ -218,12 +218,12 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
 
 def _worth_keeping(outcome: Outcome) -> bool:
-    """The next run makes a search again that has lost a worker, or that has nothing to choose."""
+    """False for a search that lost a worker or has nothing to choose: the next run repeats it."""
     return outcome.chosen is not None and not any(trial.lost for trial in outcome.trials)
 
 
 def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
-    """The trainings that take place in any case: with a scheduler, those before it may stop a trial."""
+    """The trainings that are certain. With a scheduler, these are the ones before it can stop a trial."""
     jobs: dict[str, FoldJob] = {}
     for setting in plan.space.foreseen():
         for search in plan.searches:
@@ -244,7 +244,7 @@ def _hours(
     timed = [seconds for setting in few if (seconds := _whole_fold(plan, setting)) is not None]
     impossible = ""
     if len(timed) < len(few):
-        impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be"
+        impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were tried cannot be used"
     if not timed:
         return {"estimate": f"none{impossible}: the warnings above say why"}
     each = fmean(timed)
@@ -268,11 +268,11 @@ def _hours(
 
 
 def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float | None:
-    """Seconds of a training through every epoch; None where the setting cannot be."""
+    """The seconds of a training of all epochs; None if the setting is impossible."""
     try:
         return estimate_seconds(plan.jobs(setting, plan.searches[0].rungs[-1])[0])
     except BadInput as error:
-        _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
+        _log.warning("an impossible setting, %s: %s", json.dumps(setting), error)
         return None
 
 

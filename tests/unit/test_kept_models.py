@@ -364,7 +364,7 @@ def test_a_model_of_ones_own_is_loaded_where_its_code_is_to_be_had(
     manifest = load_model(kept.folder).manifest
     assert manifest.model["name"] == f"kept_nets:{name}" and "kept_nets" in manifest.code
     forget(monkeypatch, own)
-    with pytest.raises(BadInput, match=f"kept_nets:{name}, which cannot be had here; put the folder"):
+    with pytest.raises(BadInput, match=f"kept_nets:{name}, which cannot be found here; put the folder"):
         load_model(kept.folder)
     own.write_text(OWN.replace("max_iter=200", "max_iter=20").replace("width=4", "width=5"))
     monkeypatch.syspath_prepend(str(own.parent))
