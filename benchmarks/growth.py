@@ -24,7 +24,7 @@ import yaml
 from benchmarks.common import Row, keep, machine, wall
 from benchmarks.scheduler import Sleep, jobs
 from distmer.cluster.connect import session
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.config import ClusterConfig
 from distmer.experiment.ledger import Ledger
 from distmer.experiment.local import LocalBackend
@@ -51,7 +51,7 @@ def clips(count: int) -> dict[str, float]:
         home, root = Path(work) / "home", Path(work) / "maps"
         maps(count, root)
         settings = ("data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", "model.size=28")
-        some = Session.open(None, settings, str(home), {})
+        some = Session.open(Given(None, settings, str(home), {}))
         clock = [time.perf_counter()]
 
         def lap() -> float:

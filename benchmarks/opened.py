@@ -24,11 +24,11 @@ from harness import command, objects
 SETTLE = 30  # s
 LOOK_UP = """
 import os, sys, time
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.local import LocalBackend
 import distmer.datasets
-some = Session.open(None, sys.argv[2:], sys.argv[1], os.environ)
+some = Session.open(Given(None, sys.argv[2:], sys.argv[1], os.environ))
 manifest = some.manifest()
 begun = time.perf_counter()
 backend = LocalBackend()

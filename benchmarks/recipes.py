@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from benchmarks.common import ROOT, machine
+from distmer.commands.session import Given
 from distmer.commands.sweep import run_sweep
 from distmer.models import model_info, models
 from distmer.sweep.result import SweepResult
@@ -58,7 +59,7 @@ def tune(name: str, maps: str, more: list[str]) -> Path:
     if "variant" in info.options.model_fields:
         own.append("model.variant=reference")
     nested, flat = (
-        run_sweep(_SWEEP, [*own, *more, f"sweep.mode={mode}"], None, os.environ)
+        run_sweep(Given(_SWEEP, [*own, *more, f"sweep.mode={mode}"], None, os.environ))
         for mode in ("nested", "flat")
     )
     (chosen,) = (outcome.chosen for outcome in flat.outcomes)

@@ -1,4 +1,4 @@
-"""What ``import distmer as dm`` offers to a notebook or a script; the command line stands on it too.
+"""What ``import distmer as dm`` offers to a notebook or a script.
 
 Nothing here changes the process: no signal handler, no backend of matplotlib, no option of malloc.
 """

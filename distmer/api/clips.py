@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distmer.api.naming import reference
-from distmer.api.settings import Executor, Section, is_local, layer
-from distmer.commands.session import Session
+from distmer.api.settings import Executor, Section, is_local, layer, text_of
+from distmer.commands.run import extracted
+from distmer.commands.session import Given, Session
 from distmer.datasets import mismatches
 from distmer.datasets.check import by_class
 from distmer.experiment.events import Observers
-from distmer.experiment.prepare import extract_missing
 from distmer.features.inputs import model_inputs
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
@@ -59,10 +58,10 @@ class Clips:
         return [str(key) for key in sorted({clip.subject_key for clip in self.manifest.clips})]
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``), ``label``
-        (the class), ``emotion`` (as the sheet says), ``onset`` and ``apex`` (paths; no apex before the
-        max-flow search, and neither of a published flow map), ``frames`` (the paths of all frames from onset
-        to offset, or of the map), ``where`` (file and row), ``note`` (what was done to it)."""
+        """One row for each clip: ``clip`` (its id), ``dataset``, ``subject`` (as ``dataset/subject``),
+        ``label`` (the class), ``emotion`` (as the sheet says), ``onset`` and ``apex`` (paths; there is no
+        apex before the max-flow search, and a published flow map has neither), ``frames`` (the paths of all
+        frames from onset to offset, or of the map), ``where`` (file and row), ``note`` (what was changed)."""
         import pandas as pd
 
         rows = [
@@ -82,7 +81,7 @@ class Clips:
 
     @property
     def report(self) -> Document:
-        """How many clips of each class, in each data set, and what could not be used, and why."""
+        """How many clips each class has in each data set, and which clips cannot be used, and why."""
         manifest = self.manifest
         columns = [Column("data set"), *(Column(name, right=True) for name in (*self.classes, "all"))]
         rows = [
@@ -92,10 +91,8 @@ class Clips:
         used = f"{len(self)} of {manifest.clips_expected} can be used"
         facts = Facts([("clips", used), ("subjects", str(len(self.subjects)))])
         lost = [f"{failure.clip}: {failure.reason}" for failure in manifest.failures]
-        lines = [Lines(lost, f"not usable: {len(lost)}")] if lost else []
-        return Document(
-            f"Clips of {manifest.protocol}", mismatches(manifest), [Table(columns, rows), facts, *lines]
-        )
+        parts = [Table(columns, rows), facts, Lines(lost, f"not usable: {len(lost)}")]
+        return Document(f"Clips of {manifest.protocol}", mismatches(manifest), parts)
 
     def __repr__(self) -> str:
         return (
@@ -148,10 +145,11 @@ def load(
     progress: bool = True,
     **data: Any,
 ) -> Clips:
-    """The clips of a protocol: which data sets, which emotions make which class, which clips are left out.
+    """The clips of a protocol, which says which data sets are used, which emotions belong to which class, and
+    which clips are left out.
 
-    Frames are not read yet, and only the embedded data set ``synthetic`` writes anything: it is generated in
-    the workspace when it is first asked for.
+    Frames are not read yet. Nothing is written, except for the embedded data set ``synthetic``: it is
+    generated in the workspace when it is first needed.
 
     Parameters
     ----------
@@ -159,11 +157,11 @@ def load(
         A built-in name (``casme2``, ``samm``, ``smic``, ``megc2019``, ``flowmaps``, ``folder``, ``synthetic``
         …) or the path of a protocol of your own, which ends in ``.yaml``.
     root
-        The folder of the data set, or the one that holds one folder a data set; else ``DISTMER_DATA``.
+        The folder of the data set, or a folder with one folder for each data set; else ``DISTMER_DATA``.
     workspace
         The folder that everything is written below; else ``DISTMER_HOME``, else ``~/distmer``.
     progress
-        Whether to show how far the generation of the embedded data set is.
+        Whether to show the progress while the embedded data set is generated.
     data
         Further settings of the section ``data``: ``missing_apex="midpoint"``, ``include="clips.txt"``,
         ``synthetic={"subjects": 4}``.
@@ -184,7 +182,7 @@ def load(
     """
     where = {} if root is None else {"root": root}
     given = layer("dm.load", data={"protocol": protocol, **where, **data})
-    session = Session.open(None, given, None if workspace is None else str(workspace), os.environ)
+    session = Session.open(Given(None, given, text_of(workspace)))
     with Observers([LiveProgress()] if progress else []) as live:
         manifest = session.manifest([live], folds=False)
     return Clips(manifest, given.tree["data"], str(session.workspace.root))
@@ -202,9 +200,9 @@ def features(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> FeatureArrays:
-    """Arrays for a cross-validation of your own: what a model is given, and the labels and subjects.
+    """Arrays for a cross-validation of your own: the inputs of a model, the labels and the subjects.
 
-    What is computed is stored in the workspace, so the next call and every run read it from there.
+    The features are stored in the workspace, so the next call and every run read them from there.
 
     Parameters
     ----------
@@ -213,8 +211,8 @@ def features(
     flow
         The optical flow: ``tvl1`` (the default), ``tvl1-numpy``, ``tvl1-fast``, ``dis`` or ``farneback``.
     size
-        Side of the maps in px that they are resized to. The crop that the flow is computed on is
-        ``features={"size": 128}``.
+        Side in px to which the maps are resized. ``features={"size": 128}`` is the side of the crop on which
+        the flow is computed.
     channels
         In this order: ``u``, ``v`` (the flow's components), ``strain``, ``onset``, ``apex`` (the gray crops).
     features, inputs
@@ -237,7 +235,7 @@ def features(
     Raises
     ------
     BadInput
-        A setting or a channel does not exist, or not one clip can be used.
+        A setting or a channel does not exist, or no clip can be used.
 
     Examples
     --------
@@ -250,11 +248,9 @@ def features(
     extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
     code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
     given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)
-    session = Session.open(None, given, clips.workspace, os.environ, clips=clips.manifest)
-    local, manifest = is_local(executor, "dm.features"), clips.manifest
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
-        stored = session.features(manifest, retry_failed=retry_failed)
-        stored = extract_missing(manifest, stored, session.config.features, backend, [live])
+    session = Session.open(Given(None, given, clips.workspace), clips=clips.manifest)
+    local = is_local(executor, "dm.features")
+    manifest, _, stored = extracted(session, local=local, retry_failed=retry_failed, progress=progress)
     lost = {failure.clip for failure in stored.failures}
     usable = sorted((clip for clip in manifest.clips if clip.id not in lost), key=lambda clip: clip.id)
     if not usable:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from distmer.api.runs import Picture, Run, folder_of, pictures
+from distmer.api.settings import text_of
 from distmer.commands.explain import explain_kept, explain_run, explanation_report
 from distmer.commands.session import Session
 from distmer.report.document import Document
@@ -20,8 +20,8 @@ from distmer.types import BadInput, FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Explained:
-    """Where models look. ``folder`` holds the figures and a table of the clips, ``report`` is the numbers as
-    a text, and ``problems`` are sentences about clips that could not be explained."""
+    """Where models look. ``folder`` holds the figures and a table of the clips, ``report`` has the numbers
+    as a text, and ``problems`` are sentences about clips that could not be explained."""
 
     explanation: Explanation
     folder: Place
@@ -106,7 +106,10 @@ def explain(
                 f"{folder}: a run is explained on its own held-out clips, in its own folder; give clips,"
                 " frames and a place for the figures to a kept model alone."
             )
-        return _of_run(folder.absolute(), workspace, clip, where, progress=progress)
+        folder, aside = folder.absolute(), where if clip else None
+        session = Session.reopen(folder, text_of(workspace))
+        found = explain_run(folder, session, clip, aside, progress=progress)
+        return Explained(found, aside or folder, explanation_report(found, aside or folder))
     model = what if isinstance(what, SavedModel) else _load_model(folder, landmarks)
     if workspace is not None or clip:
         raise BadInput(f"{model.folder}: a workspace and a held-out clip belong to a run; leave them out.")
@@ -117,12 +120,3 @@ def explain(
         )
     found, problems = explain_kept(model, [str(one) for one in inputs], where, onset=onset, apex=apex)
     return Explained(found, where, explanation_report(found, where, problems), tuple(problems))
-
-
-def _of_run(
-    folder: Place, workspace: str | Path | None, clip: str, where: Place, *, progress: bool
-) -> Explained:
-    session = Session.reopen(folder, None if workspace is None else str(workspace), os.environ)
-    out = where if clip else None
-    found = explain_run(folder, session, clip, out, progress=progress)
-    return Explained(found, out or folder, explanation_report(found, out or folder))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from distmer.api.clips import Clips
-from distmer.api.runs import Run, folder_of, session_of
-from distmer.api.settings import Section, Tracking, layer, seeds_of
+from distmer.api.runs import Run, folder_of, given_by
+from distmer.api.settings import Section, Tracking, layer, seeds_of, text_of
 from distmer.commands.audit import audit_experiment, audit_report
 from distmer.commands.fit import fit_model, open_chosen
+from distmer.commands.session import Session
 from distmer.config import ModelConfig
 from distmer.experiment.audit import Audit
 from distmer.report.document import Document
@@ -21,7 +22,8 @@ from distmer.storage import place
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Audited:
-    """The verdict of an audit. ``audit.leaks`` are the leaks that it found; ``report`` is it as a text."""
+    """The verdict of an audit. ``audit.leaks`` are the leaks that it found; ``report`` is the verdict as a
+    text."""
 
     audit: Audit
     report: Document
@@ -51,10 +53,10 @@ def audit(
     workspace: str | Path | None = None,
     progress: bool = True,
 ) -> Audited:
-    """Try a model for leaks on a few folds: does its result depend on held-out clips where it must not?
+    """Test a model for leaks on a few folds: does its result depend on held-out clips where it must not?
 
-    Give it what you give to `loso`, but for ``train.keep_weights``: an audit keeps nothing. The verdict then
-    stands in every report of that run.
+    Give it the same as `loso`, except ``train.keep_weights``, because an audit keeps nothing. Afterwards
+    every report of that run has the verdict.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ def audit(
     <Audited: passed 2 folds>
     """
     sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
-    session = session_of("dm.audit", clips, model, workspace, seeds=seeds_of(seeds), **sections)
+    given = given_by("dm.audit", clips, model, workspace, seeds=seeds_of(seeds), **sections)
+    session = Session.open(given, clips=clips.manifest)
     verdict = audit_experiment(session, folds, seed, local=True, progress=progress)
     return Audited(verdict, audit_report(verdict, session.model().info.name))
 
@@ -114,15 +117,15 @@ def fit(
     Returns
     -------
     SavedModel
-        Its ``predict`` answers for clips, its ``folder`` is what to keep or to share.
+        Its ``predict`` answers for clips. Its ``folder`` is the one to keep or to share.
 
     Raises
     ------
     BadInput
-        A setting, a model or an option cannot be used, or the folder holds something else. The sweep has not
-        come to its end, or its clips have changed.
+        A setting, a model or an option cannot be used, or the folder holds something else. The sweep is not
+        finished, or its clips have changed.
     RunError
-        The model is kept in its folder, and could not be registered.
+        The model is kept in its folder, but could not be registered.
 
     Examples
     --------
@@ -135,11 +138,11 @@ def fit(
     sections = {"features": features, "inputs": inputs, "train": train, "seeds": seeds_of(seeds)}
     choice = None
     if isinstance(clips, Clips):
-        session = session_of("dm.fit", clips, model or ModelConfig().name, workspace, tracking, **sections)
+        own = given_by("dm.fit", clips, model or ModelConfig().name, workspace, tracking, **sections)
+        session = Session.open(own, clips=clips.manifest)
     else:
         given = layer("dm.fit", tracking, model=model, **sections)
-        where = None if workspace is None else str(workspace)
-        session, choice = open_chosen(folder_of(clips, workspace), given, where)
+        session, choice = open_chosen(folder_of(clips, workspace), given, text_of(workspace))
     folder = None if out is None else place(str(out)).absolute()
     done = fit_model(session, folder, local=True, progress=progress, choice=choice, register=register)
     return _load_model(done.folder, session.config.features.landmarks)
@@ -159,7 +162,7 @@ def load_model(folder: str | Path, landmarks: str | None = None) -> SavedModel:
     ------
     BadInput
         A byte differs from what was written; the folder is of a newer format; or the code that answers is
-        another version, or is not to be had.
+        another version, or cannot be found.
 
     Examples
     --------

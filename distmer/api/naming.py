@@ -1,5 +1,5 @@
-"""Code that is given as an object: a class, a function, an estimator. It is named, so that a configuration, a
-fold's identity and a worker can name it too."""
+"""Code that is given as an object (a class, a function, an estimator) gets a name, by which a configuration,
+a fold's identity and a worker can refer to it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,8 @@ def model_section(model: Any, call: str, workspace: Workspace) -> dict[str, Any]
 
 
 def reference(entry: Any, call: str, workspace: Workspace) -> str:
-    """The reference to a class or a function: by its module where that can be imported, else written down.
-
-    BadInput where it has no name, no source, or uses something that has none.
-    """
+    """The reference to a class or a function: by its module if that can be imported, else by a file that is
+    written now. BadInput if it has no name or no source, or uses something that has none."""
     name = entry.__name__
     if not name.isidentifier() or entry.__qualname__ != name:
         raise BadInput(
@@ -61,7 +59,12 @@ def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
     if isinstance(entry, str):
         return {"name": entry}
     if isinstance(entry, ModelInfo):
-        return {"name": _registered(entry, call)}
+        if models().get(entry.name) is not entry:
+            raise BadInput(
+                f"{call}: the ModelInfo {entry.name!r} is not one of distmer's own; name it as"
+                " package.module:NAME or ./file.py:NAME."
+            )
+        return {"name": entry.name}
     if inspect.isclass(entry) or inspect.isfunction(entry):
         if hasattr(entry, "fit") and not source.is_typed(entry) and is_installed(entry.__module__):
             return {"name": "sklearn", "estimator": source.public_name(entry)}
@@ -85,18 +88,9 @@ def _named(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
     )
 
 
-def _registered(info: ModelInfo, call: str) -> str:
-    if models().get(info.name) is not info:
-        raise BadInput(
-            f"{call}: the ModelInfo {info.name!r} is not one of distmer's own; name it as"
-            " package.module:NAME or ./file.py:NAME."
-        )
-    return info.name
-
-
 def _of_estimator(entry: Any, call: str, workspace: Workspace) -> dict[str, JsonValue]:
-    """Of an installed class whose parameters are plain values: the model ``sklearn``. Of any other, such as a
-    pipeline: written down as the expression that makes it."""
+    """For an installed class whose parameters are plain values: the model ``sklearn``. For any other, such as
+    a pipeline: a file with the expression that makes it."""
     kind = type(entry)
     params = source.changed_params(entry)
     if not source.is_typed(kind) and is_installed(kind.__module__) and _is_json(params):
@@ -114,19 +108,19 @@ def _is_json(value: Any) -> bool:
 
 
 def _written(name: str, text: str, workspace: Workspace) -> str:
-    """The reference to a module with this text, in the folder ``code`` of the workspace. The module is called
-    by the digest of its syntax tree, so another text is another model, and a comment is not."""
+    """The reference to a module with this text, in the folder ``code`` of the workspace. Its name has the
+    digest of its syntax tree, so a change of the code makes another model, and a comment does not."""
     stem = f"{name.lower()}_{digest_of_source(text.encode())[:_DIGITS]}"
     root = workspace.root if isinstance(workspace.root, Path) else Path(_temporary().name)
     path = root / "code" / f"{stem}.py"
     if not path.exists():
         write(path, text.encode())
-    # of another workspace: it says the same, and a process has one module of a name
+    # if it was loaded from another workspace, it is the same: a process has one module of a name
     loaded = getattr(sys.modules.get(stem), "__file__", None) or path
     return f"{loaded}:{name}"
 
 
 @functools.cache
 def _temporary() -> tempfile.TemporaryDirectory[str]:
-    """For a workspace on an object store: a module can be imported from a disk alone. It ends with us."""
+    """For a workspace on an object store: modules are imported from a disk. It is deleted when we end."""
     return tempfile.TemporaryDirectory(prefix="distmer-code-")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
 from distmer.api.naming import model_section, reference
-from distmer.api.settings import Executor, Section, Tracking, is_local, layer, seeds_of
+from distmer.api.settings import Executor, Section, Tracking, is_local, layer, seeds_of, text_of
 from distmer.commands.run import run_experiment
-from distmer.commands.session import Session
-from distmer.config_layers import Layer
+from distmer.commands.session import Given, Session
 from distmer.experiment.ledger import predictions_table
 from distmer.experiment.result import Scored
 from distmer.experiment.results_file import Results
@@ -25,7 +23,6 @@ from distmer.report.run_folder import read_folder
 from distmer.report.tables import interval_text, run_report
 from distmer.storage import Place, files, place
 from distmer.types import BadInput, JsonValue, Predictions
-from distmer.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,14 +98,14 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``complete``; ``some-folds``, where no more were asked for; ``partial``, where folds failed or the
-        run was stopped; ``failed``, where there is no score."""
+        """``complete``; ``some-folds``, if only some were asked for and these are done; ``partial``, if folds
+        failed or the run was stopped; ``failed``, if there is no score."""
         return self.results.status
 
     @property
     def scores(self) -> pd.DataFrame:
-        """UAR and UF1, a row each way of averaging: pooled (the headline), mean over folds, the floors of
-        both, and each data set of several. ``_lo`` and ``_hi`` are the ends of the interval."""
+        """UAR and UF1, one row for each way of averaging: pooled (the headline), mean over folds, the floors
+        of both, and each data set if there are several. ``_lo`` and ``_hi`` are the ends of the interval."""
         import pandas as pd
 
         r = self.results
@@ -260,40 +257,26 @@ def loso(
     local = is_local(executor, "dm.loso")
     sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
     sections |= {"cluster": cluster, "storage": storage, "name": name, "seeds": seeds_of(seeds)}
-    session = session_of("dm.loso", clips, model, workspace, tracking, **sections)
-    return in_session(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
+    given = given_by("dm.loso", clips, model, workspace, tracking, **sections)
+    session = Session.open(given, clips=clips.manifest)
+    result = run_experiment(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
+    return Run(*of_result(result), run_report(result.results))
 
 
-def session_of(
+def given_by(
     call: str,
     clips: Clips,
     model: Any,
     workspace: str | Path | None,
     tracking: Tracking = False,
     **sections: Any,
-) -> Session:
-    """The session of a call in Python, on clips that were loaded; ``call`` is its name in messages."""
-    where, given = settings_of(call, clips, model, workspace, tracking, **sections)
-    return Session.open(None, given, where, os.environ, clips=clips.manifest)
-
-
-def settings_of(
-    call: str, clips: Clips, model: Any, workspace: str | Path | None, tracking: Tracking, **sections: Any
-) -> tuple[str, Layer]:
-    """The workspace and the settings of a call in Python."""
-    where = clips.workspace if workspace is None else str(workspace)
-    home = Workspace.find(where, os.environ)
-    named = partial(reference, call=call, workspace=home)
-    model = model_section(model, call, home)
-    return where, layer(call, tracking, named, data=clips.data, model=model, **sections)
-
-
-def in_session(
-    session: Session, *, local: bool, only: Sequence[str], retry_failed: bool, progress: bool = True
-) -> Run:
-    """Run what a session is for: of a call in Python, or of a command."""
-    result = run_experiment(session, local=local, only=only, retry_failed=retry_failed, progress=progress)
-    return Run(*of_result(result), run_report(result.results))
+) -> Given:
+    """The settings and the workspace of a call in Python; ``call`` is its name in messages."""
+    given = Given(workspace=text_of(workspace) or clips.workspace)
+    named = partial(reference, call=call, workspace=given.place)
+    model = model_section(model, call, given.place)
+    settings = layer(call, tracking, named, data=clips.data, model=model, **sections)
+    return replace(given, overrides=settings)
 
 
 def of_result(result: Scored) -> tuple[Results, Predictions | None, Place]:
@@ -306,7 +289,7 @@ def folder_of(what: Run | str | Path, workspace: str | Path | None = None) -> Pl
     digits of its name in the workspace."""
     if isinstance(what, Run):
         return what.folder
-    return Workspace.find(None if workspace is None else str(workspace), os.environ).named(str(what))
+    return Given(workspace=text_of(workspace)).place.named(str(what))
 
 
 def open_run(path: str | Path) -> Run:

@@ -21,17 +21,17 @@ Tracking = bool | Mapping[str, Any] | None
 def layer(
     call: str, tracking: Tracking = None, code: Callable[[Any], str] | None = None, **sections: Any
 ) -> Layer:
-    """The settings of a call. A section that is None is as in a configuration file that leaves it out.
+    """The settings of a call. A section that is None counts as left out.
 
     Parameters
     ----------
     call
         How messages name where a setting comes from: ``dm.loso``.
     tracking
-        Whether MLflow is written to: a bool, or the settings of the section, which then is on. None: as
+        Whether to write to MLflow: a bool, or the settings of the section, which is then on. None: as
         configured.
     code
-        What gives the reference to a class or a function that stands in a setting (a loss, say).
+        Returns the reference to a class or a function that is given in a setting, for example a loss.
     sections
         The sections and settings of a configuration, by name.
     """
@@ -55,8 +55,12 @@ def plain(value: Any, code: Callable[[Any], str] | None = None) -> JsonValue:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def text_of(path: str | PurePath | None) -> str | None:
+    return None if path is None else str(path)
+
+
 def is_local(executor: str, call: str) -> bool:
-    """Whether work is done in this process. BadInput for an executor that there is not."""
+    """Whether work is done in this process. BadInput for an unknown executor."""
     if executor not in ("local", "ray"):
         raise BadInput(f"{call}: there is no executor {executor!r}; {nearest(executor, ('local', 'ray'))}")
     return executor == "local"

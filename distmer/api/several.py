@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distmer.api.clips import Clips
-from distmer.api.runs import Run, folder_of, of_result, settings_of
-from distmer.api.settings import Section, Tracking, layer, plain, seeds_of
+from distmer.api.runs import Run, folder_of, given_by, of_result
+from distmer.api.settings import Section, Tracking, layer, plain, seeds_of, text_of
 from distmer.commands.compare import compare_runs
+from distmer.commands.session import Given
 from distmer.experiment.comparison import Comparison
 from distmer.report.comparison import comparison_report, pair_frame, score_frame
 from distmer.report.document import Document
@@ -40,12 +40,14 @@ class Compared:
 
     @property
     def scores(self) -> pd.DataFrame:
-        """One row a run: scores with intervals, spread over seeds, means over folds, floors, size, cost."""
+        """One row for each run: scores with intervals, spread over seeds, means over folds, floors, size,
+        cost."""
         return score_frame(self.comparison)
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """One row a pair: differences A − B with intervals, p-values raw and corrected (Holm), a verdict."""
+        """One row for each pair: the difference A − B with its interval, the p-value (raw and corrected after
+        Holm), and a verdict."""
         return pair_frame(self.comparison)
 
     def __repr__(self) -> str:
@@ -68,7 +70,7 @@ class Swept(Run):
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row a trial: its search, its setting, its validation scores, and how it ended."""
+        """One row for each trial: its search, its setting, its validation scores, and how it ended."""
         from distmer.report.sweep import trial_frame
 
         return trial_frame(self.result.outcomes)
@@ -86,8 +88,8 @@ def compare(
     ----------
     runs
         At least two, on the same data: from `loso`, `sweep` or `open_run`, the folders of such runs (or the
-        12 digits of their names), or files
-        of predictions that other code made (see `score`). A mapping gives each a name of yours.
+        12 digits of their names), or files of predictions that other code made (see `score`). A mapping gives
+        each a name of yours.
     tracking
         Whether the comparison is written to MLflow, see `loso`.
     workspace
@@ -110,11 +112,11 @@ def compare(
     """
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise BadInput("dm.compare: give a list of at least two runs, of their folders, or of files.")
-    given = runs.values() if isinstance(runs, Mapping) else runs
-    folders = [folder_of(run, workspace) for run in given]
+    own = runs.values() if isinstance(runs, Mapping) else runs
+    folders = [folder_of(run, workspace) for run in own]
     labels = dict(zip(folders, runs, strict=True)) if isinstance(runs, Mapping) else None
-    where = None if workspace is None else str(workspace)
-    return Compared(*compare_runs(folders, where, os.environ, layer("dm.compare", tracking), labels))
+    given = Given(None, layer("dm.compare", tracking), text_of(workspace))
+    return Compared(*compare_runs(folders, given, labels))
 
 
 def sweep(
@@ -168,17 +170,8 @@ retry_failed, progress
     sections = {"features": features, "inputs": inputs, "train": train, "evaluation": evaluation}
     sections |= {"cluster": cluster, "storage": storage, "name": name, "seeds": seeds_of(seeds)}
     sections["sweep"] = {**(sweep or {}), "space": {key: _domain(value) for key, value in space.items()}}
-    where, given = settings_of("dm.sweep", clips, model, workspace, tracking, **sections)
-    result = run_sweep(
-        None,
-        given,
-        where,
-        os.environ,
-        clips=clips.manifest,
-        retry_failed=retry_failed,
-        progress=progress,
-    )
-    return Swept(result)
+    given = given_by("dm.sweep", clips, model, workspace, tracking, **sections)
+    return Swept(run_sweep(given, clips=clips.manifest, retry_failed=retry_failed, progress=progress))
 
 
 def _domain(value: Any) -> JsonValue:

@@ -1,7 +1,7 @@
-"""Code that was typed in a notebook (or in the script that is run), written down as a module.
+"""Code that was typed in a notebook (or in the script that is run), written as a module.
 
-A definition is written with all that it uses there: other definitions, imports and constants. So the text is
-complete: it can be imported by a worker, and its digest moves when any of it changes.
+A definition is written with everything that it uses there: other definitions, imports and constants. So a
+worker can import the text, and its digest changes when any of it changes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,13 @@ _LITERALS = (bool, int, float, complex, str, bytes, type(None), list, tuple, dic
 
 
 def is_typed(entry: Any) -> bool:
-    """Whether a class or a function belongs to no module that could be imported elsewhere."""
+    """Whether a class or a function is in no module that another process can import."""
     return not _can_be_imported(entry.__module__)
 
 
 def module_of(name: str, entry: Any, call: str) -> str:
-    """The text of a module in which ``name`` is the class, the function or the estimator ``entry``.
-
-    Raises
-    ------
-    BadInput
-        Its source, or that of something that it uses, cannot be found, or is no longer what runs.
-    """
+    """The text of a module in which ``name`` is the class, the function or the estimator ``entry``. BadInput
+    if its source, or that of something that it uses, cannot be found, or is no longer what runs."""
     writer = _Writer(call)
     if isinstance(entry, type | FunctionType):
         writer.need(name, entry, name)
@@ -62,23 +57,22 @@ def public_name(entry: Any) -> str:
 
 
 def changed_params(estimator: Any) -> dict[str, Any]:
-    """The parameters of an estimator that are not its class's defaults: what tells it from a fresh one."""
+    """The parameters of an estimator that differ from the defaults of its class."""
+    known = inspect.signature(type(estimator).__init__).parameters
+    defaults = {name: parameter.default for name, parameter in known.items()}
     given = estimator.get_params(deep=False)
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(type(estimator).__init__).parameters.items()
-    }
     return {name: value for name, value in given.items() if not _equal(value, defaults.get(name, _NOTHING))}
 
 
 def require_as_imported(entry: Any, call: str) -> None:
-    """BadInput where the file of a class or a function was edited after it was imported: what runs is not
-    what is read there."""
+    """BadInput if the file of a class or a function was edited after it was imported: it no longer shows what
+    runs."""
     _definition(entry, call)
 
 
 def _can_be_imported(module: Any) -> bool:
-    """Whether another process finds a module by its name: not what is run, nor what was made at run time."""
+    """Whether another process finds a module by its name: not the script that is run, nor a module that was
+    made at run time."""
     if module is None or module == "__main__" or module not in sys.modules:
         return False
     try:
@@ -101,7 +95,7 @@ class _Writer:
         self._under_way: set[str] = set()
 
     def need(self, name: str, value: Any, by: str) -> None:
-        """Have ``name`` in the module. ``by`` is who uses it."""
+        """Add ``name`` to the module. ``by`` is the definition that uses it."""
         if name in self.texts or name in self._under_way:
             return
         if isinstance(value, ModuleType):
@@ -180,7 +174,7 @@ class _Writer:
 
 
 def _literal(value: Any) -> str | None:
-    """A constant as Python's text; None for anything else. Sets have no order, so they are no constants."""
+    """A constant as Python's text; None for anything else, and for sets, whose text has no fixed order."""
     if type(value) not in _LITERALS:
         return None
     text = repr(value)
@@ -207,8 +201,8 @@ def _definition(entry: Any, call: str) -> str:
     file = next((name for name, whole in wholes.items() if whole), "")
     texts = _definitions(entry.__name__, wholes.get(file, ""))
     for text in reversed(texts):
-        # Python compiles a file as a whole, a notebook each statement alone; what is imported beside a
-        # function has a say in its code.
+        # Python compiles a file as a whole, and a notebook compiles each statement alone. Imports beside a
+        # function change its code.
         how = {"flags": ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, "dont_inherit": True}
         found = [code for part in (wholes[file], text) for code in _codes(compile(part, file, "exec", **how))]
         checked = [code for code in codes if code.co_filename == file] + _methods(entry, text)
@@ -260,7 +254,7 @@ def _changed_defaults(entry: Any, text: str, known: Mapping[str, Any]) -> Iterat
 
 
 def _methods(entry: Any, text: str) -> list[CodeType]:
-    """What a class has under the names that its body defines: another function may have been put there."""
+    """What a class now has under the names that its body defines: a function may have been replaced."""
     (node,) = ast.parse(text).body
     body = node.body if isinstance(node, ast.ClassDef) else []
     plain = [one.name for one in body if isinstance(one, ast.FunctionDef) and not one.decorator_list]

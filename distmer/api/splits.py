@@ -1,4 +1,4 @@
-"""The folds, for anybody's own cross-validation: as row numbers, and as a splitter of scikit-learn."""
+"""The folds for a cross-validation of your own: as row numbers, and as a splitter of scikit-learn."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class LeaveOneSubjectOut(LeaveOneGroupOut):
 
 
 def subject_keys(subjects: Iterable[Any]) -> list[SubjectKey]:
-    """``dataset/subject``, or a subject of the only data set there is."""
+    """From texts ``dataset/subject``, or only a subject if there is one data set."""
     keys: list[SubjectKey] = []
     for subject in subjects:
         dataset, slash, name = str(subject).partition("/")

@@ -1,9 +1,11 @@
-"""What several commands share: their arguments, and the session that they open."""
+"""What several commands share: their arguments, and how they print a report."""
 
 from __future__ import annotations
 
+import functools
 import os
-from pathlib import Path
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from distmer.commands.session import Session
+    from distmer.report.document import Document
     from distmer.storage import Place
 
 
@@ -42,29 +44,38 @@ set_option = click.option(
 workspace_option = click.option(
     "--workspace", help="Where everything is written; else $DISTMER_HOME, else ~/distmer."
 )
+retry_option = click.option(
+    "--retry-failed", is_flag=True, help="Extract the clips with a stored failure again."
+)
+train_locally = click.option(
+    "--local", is_flag=True, help="Train in this process, one fold after the other, without Ray."
+)
+extract_locally = click.option("--local", is_flag=True, help="Extract missing features without Ray.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one last line of JSON."
+)
 
 
-def experiment(command: Any) -> Any:
-    """The arguments that every command on an experiment shares."""
-    for decorator in (
-        click.argument("config", type=PLACE, required=False),
-        set_option,
-        workspace_option,
-    ):
-        command = decorator(command)
-    return command
+def experiment(command: Callable[..., int | None], *, required: bool = False) -> Callable[..., int | None]:
+    """CONFIG, --set and --workspace, which the command gets as one value, ``given``. ``required``: whether
+    CONFIG must be given."""
+
+    @functools.wraps(command)
+    def with_given(config: Place | None, overrides: tuple[str, ...], workspace: str | None, **others: Any):
+        from distmer.commands.session import Given
+
+        return command(Given(config, overrides, workspace), **others)
+
+    argument = click.argument("config", type=PLACE, required=required)
+    return workspace_option(set_option(argument(with_given)))
 
 
-def retry_option(command: Any) -> Any:
-    """Of the commands that extract features."""
-    words = "Extract the clips with a stored failure again."
-    return click.option("--retry-failed", is_flag=True, help=words)(command)
+experiment_in_file = functools.partial(experiment, required=True)
 
 
-def local_option(command: Any) -> Any:
-    """Of the commands that train folds."""
-    words = "Train in this process, one fold after the other, without Ray."
-    return click.option("--local", is_flag=True, help=words)(command)
+def show(report: Document, width: int = 100) -> None:
+    """Print a report, in colour on a terminal. Tables are folded to ``width`` characters."""
+    click.echo(report.text(width=width, colour=sys.stdout.isatty()))
 
 
 def keep_freed_memory() -> None:
@@ -74,21 +85,9 @@ def keep_freed_memory() -> None:
     keep_memory()
 
 
-def open_session(config: Place | None, overrides: tuple[str, ...], workspace: str | None) -> Session:
-    from distmer.commands.session import Session
-
-    return Session.open(config, overrides, workspace, os.environ)
-
-
 def folder_of(name: str, workspace: str | None) -> Place:
     """The folder of a run or of another result: by its path or address, or by the 12 digits that commands
     print of it."""
     from distmer.workspace import Workspace
 
     return Workspace.find(workspace, os.environ).named(name)
-
-
-def is_sweep(config: Place) -> bool:
-    from distmer.config_layers import load_settings
-
-    return "sweep" in load_settings(config, (), workspace=Path(), environ={})[1]

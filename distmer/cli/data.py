@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from distmer.cli.arguments import experiment, open_session
-from distmer.cli.ending import COMPLETE
+from distmer.cli.arguments import experiment, extract_locally
 
 if TYPE_CHECKING:
-    from distmer.storage import Place
+    from distmer.commands.session import Given
 
 
 @click.group()
@@ -21,20 +20,20 @@ def data() -> None:
 
 @data.command("check")
 @experiment
-def data_check(config: Place | None, overrides: tuple[str, ...], workspace: str | None) -> int:
+def data_check(given: Given) -> None:
     """Count the clips by data set, class and subject, beside the published counts.
 
     Every row that cannot be used is listed with the reason.
     """
     from distmer.commands.data import check_data
+    from distmer.commands.session import Session
 
-    click.echo(check_data(open_session(config, overrides, workspace)))
-    return COMPLETE
+    click.echo(check_data(Session.open(given)))
 
 
 @data.command("new")
 @click.argument("folder")
-def data_new(folder: str) -> int:
+def data_new(folder: str) -> None:
     """Begin a manifest.csv of your own clips.
 
     FOLDER holds one folder for each subject, with videos or folders of frames in it. One row is written for
@@ -44,7 +43,6 @@ def data_new(folder: str) -> int:
     from distmer.storage import place
 
     click.echo(write_first_manifest(place(folder)))
-    return COMPLETE
 
 
 @data.command("export")
@@ -59,21 +57,13 @@ def data_new(folder: str) -> int:
     help="npy: flow in px, strain in px/px. maps: PNG in the folders that STSTNet and HTNet read.",
 )
 @click.option("--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else features.size.")
-@click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
-def data_export(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    to: Path,
-    form: Literal["npy", "maps"],
-    size: int | None,
-    local: bool,
-) -> int:
+@extract_locally
+def data_export(given: Given, to: Path, form: Literal["npy", "maps"], size: int | None, local: bool) -> None:
     """Write flow and strain of the clips as files for other code."""
     from distmer.commands.data import export_features
+    from distmer.commands.session import Session
 
-    click.echo(export_features(open_session(config, overrides, workspace), to, form, size, local=local))
-    return COMPLETE
+    click.echo(export_features(Session.open(given), to, form, size, local=local))
 
 
 @data.command("look")
@@ -83,37 +73,29 @@ def data_export(
     type=click.Path(path_type=Path),
     help="The page's file; else look/<protocol>.html in the workspace.",
 )
-@click.option("--local", is_flag=True, help="Extract what is missing without Ray.")
+@extract_locally
 @click.option("--spot", is_flag=True, help="Also compare each apex with the frame that has moved most.")
-def data_look(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    to: Path | None,
-    local: bool,
-    spot: bool,
-) -> int:
+def data_look(given: Given, to: Path | None, local: bool, spot: bool) -> None:
     """Write one page of all clips: frames, face, flow, strain, label and what looks wrong.
 
     Missing features are extracted first. For this, Ray is started unless --local is given. The page shows
     faces, and is written to this machine's disk only.
     """
     from distmer.commands.look import look_at_clips
+    from distmer.commands.session import Session
 
-    session = open_session(config, overrides, workspace)
-    click.echo(look_at_clips(session, to, local=local, spot=spot))
-    return COMPLETE
+    click.echo(look_at_clips(Session.open(given), to, local=local, spot=spot))
 
 
 @data.command("list")
 @experiment
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, which data.include accepts.")
-def data_list(config: Place | None, overrides: tuple[str, ...], workspace: str | None, as_csv: bool) -> int:
+def data_list(given: Given, as_csv: bool) -> None:
     """List every usable clip: its files, its label, how its apex was found, the errata applied."""
     from distmer.commands.data import list_clips
+    from distmer.commands.session import Session
 
-    click.echo(list_clips(open_session(config, overrides, workspace), as_csv), nl=False)
-    return COMPLETE
+    click.echo(list_clips(Session.open(given), as_csv), nl=False)
 
 
 @data.command("lock")
@@ -121,16 +103,16 @@ def data_list(config: Place | None, overrides: tuple[str, ...], workspace: str |
 @click.option(
     "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The file."
 )
-def data_lock(config: Place | None, overrides: tuple[str, ...], workspace: str | None, to: Path) -> int:
+def data_lock(given: Given, to: Path) -> None:
     """Write the list of clips with a digest of each one's images.
 
     A run whose data.include names this list uses exactly these clips. It is stamped lock-mismatch if an image
     or a label has changed.
     """
     from distmer.commands.data import lock_clips
+    from distmer.commands.session import Session
 
-    click.echo(lock_clips(open_session(config, overrides, workspace), to))
-    return COMPLETE
+    click.echo(lock_clips(Session.open(given), to))
 
 
 ALL = (data,)

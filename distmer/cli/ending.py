@@ -30,16 +30,21 @@ _OF_THE_WORLD = {
 }
 
 
+def status_of(result: str) -> int:
+    """The exit status for how a run, a sweep or a curve has ended."""
+    return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(result, ERROR)
+
+
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit status, without a traceback, on foreseen
-    errors."""
+    """Commands that end with an exit status, and on a foreseen error with one sentence."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         return guarded(lambda: super(Commands, self).main(*args, **{**kwargs, "standalone_mode": False}))
 
 
 def guarded(command: Any) -> Any:
-    """Run a command; 2 on bad input, 1 on a failure of the world around it, 3 when stopped before its end."""
+    """Run a command and exit with its status: 2 on bad input, 1 where something around it fails, 3 when it
+    was stopped before its end."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         with terminable():
@@ -53,7 +58,7 @@ def guarded(command: Any) -> Any:
     except BrokenPipeError:
         if not _nobody_reads():
             raise
-        # As in `| head`. What was to be kept is kept, and Python's own last words go nowhere.
+        # As in `| head`. All results are kept; what Python still prints as it ends goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ERROR)
     except OSError as error:
@@ -69,7 +74,7 @@ def guarded(command: Any) -> Any:
         click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
         sys.exit(PARTIAL)
     finally:
-        # at its end, Python would look through all of torch and MLflow for garbage once more: a second
+        # else Python searches all of torch and MLflow for garbage once more as it ends, which takes a second
         gc.freeze()
 
 

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from distmer.cli.arguments import (
-    PLACE,
     experiment,
+    experiment_in_file,
+    extract_locally,
     folder_of,
-    is_sweep,
+    json_option,
     keep_freed_memory,
-    local_option,
-    open_session,
     retry_option,
     set_option,
+    show,
+    train_locally,
     workspace_option,
 )
-from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
+from distmer.cli.ending import COMPLETE, ERROR, status_of
 from distmer.types import BadInput
 
 if TYPE_CHECKING:
-    from distmer.storage import Place
+    from distmer.commands.session import Given
 
 
 @click.command()
 @experiment
-@local_option
+@train_locally
 @click.option(
     "--fold",
     "only",
@@ -40,31 +39,24 @@ if TYPE_CHECKING:
     help="Only this fold, for example casme2/sub01. May be given several times.",
 )
 @retry_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def run(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    local: bool,
-    only: tuple[str, ...],
-    retry_failed: bool,
-    as_json: bool,
-) -> int:
+@json_option
+def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as_json: bool) -> int:
     """Run an experiment: extract features, train and score all folds, write to MLflow.
 
     Finished work is not repeated, so the same command continues a run that was stopped.
     """
-    from distmer.api.runs import in_session
+    from distmer.commands.run import run_experiment
+    from distmer.commands.session import Session
+    from distmer.report.tables import run_report
 
     if local:
         keep_freed_memory()
-    ended = in_session(
-        open_session(config, overrides, workspace), local=local, only=only, retry_failed=retry_failed
-    )
-    click.echo(ended.report.text(colour=sys.stdout.isatty()))
+    session = Session.open(given)
+    results = run_experiment(session, local=local, only=only, retry_failed=retry_failed).results
+    show(run_report(results))
     if as_json:
-        click.echo(json.dumps(ended.to_json()))
-    return {"complete": COMPLETE, "some-folds": COMPLETE, "partial": PARTIAL}.get(ended.status, ERROR)
+        click.echo(json.dumps(results.to_json()))
+    return status_of(results.status)
 
 
 @click.command()
@@ -73,44 +65,34 @@ def run(
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For drawing the folds."
 )
-@click.option("--local", is_flag=True, help="Extract missing features without Ray.")
-def audit(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    folds: int,
-    seed: int,
-    local: bool,
-) -> int:
-    """Try a model for leaks: does its result depend on held-out clips where it must not?
+@extract_locally
+def audit(given: Given, folds: int, seed: int, local: bool) -> int:
+    """Test a model for leaks: does its result depend on held-out clips where it must not?
 
-    Some folds are drawn. Each is trained again with other held-out pixels and labels, and its model predicts
-    the held-out clips together with other clips. Every later report of the run has the verdict. The exit
-    status is 1 for a leak.
+    Some folds are drawn at random. Each is trained again with other held-out pixels and labels. Its model
+    also predicts the held-out clips together with other clips. Every later report of the run has the
+    verdict. The exit status is 1 if there is a leak.
     """
     from distmer.commands.audit import audit_experiment, audit_report
+    from distmer.commands.session import Session
 
-    session = open_session(config, overrides, workspace)
+    session = Session.open(given)
     keep_freed_memory()
     verdict = audit_experiment(session, folds, seed, local=local)
-    click.echo(audit_report(verdict, session.model().info.name).text(colour=sys.stdout.isatty()))
+    show(audit_report(verdict, session.model().info.name))
     return COMPLETE if verdict.passed else ERROR
 
 
 @click.command()
 @experiment
-@click.option("--local", is_flag=True, help="Without Ray.")
+@extract_locally
 @retry_option
-def features(
-    config: Place | None, overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
-) -> int:
+def features(given: Given, local: bool, retry_failed: bool) -> None:
     """Align the clips, compute flow and strain, and store them. Stored clips are skipped."""
     from distmer.commands.run import extract_features
+    from distmer.commands.session import Session
 
-    click.echo(
-        extract_features(open_session(config, overrides, workspace), local=local, retry_failed=retry_failed)
-    )
-    return COMPLETE
+    click.echo(extract_features(Session.open(given), local=local, retry_failed=retry_failed))
 
 
 @click.command()
@@ -124,28 +106,29 @@ def compare(
 ) -> int:
     """Compare several experiments, with paired tests.
 
-    PATHS: one configuration with a `compare:` section (without one: every registered model), or the folders
-    (or their 12 digits) of finished runs, also with files of predictions as `distmer score` reads them.
+    PATHS is one configuration with a `compare:` section. If it has no such section, every registered model is
+    compared. Or PATHS are the folders of finished runs (or the 12 digits of their names), also together with
+    files of predictions as `distmer score` reads them.
     """
-    from distmer.api.several import Compared
     from distmer.commands.compare import compare_runs, run_comparison
+    from distmer.commands.session import Given
+    from distmer.report.comparison import comparison_report
 
     if local:
         keep_freed_memory()
     places = [folder_of(path, workspace) for path in paths]
     if len(places) == 1 and not places[0].is_dir():
-        found = run_comparison(
-            places[0], overrides, workspace, os.environ, local=local, retry_failed=retry_failed
-        )
+        given = Given(places[0], overrides, workspace)
+        comparison, folder = run_comparison(given, local=local, retry_failed=retry_failed)
     elif retry_failed:
         raise click.UsageError(
             "--retry-failed extracts clips, and finished runs are only read; give a configuration."
         )
     else:
-        found = compare_runs(places, workspace, os.environ, overrides)
-    click.echo((compared := Compared(*found)).report.text(width=140, colour=sys.stdout.isatty()))
-    click.echo(f"tables: {compared.folder}")
-    return compared.comparison.exit_status
+        comparison, folder = compare_runs(places, Given(None, overrides, workspace))
+    show(comparison_report(comparison), width=140)
+    click.echo(f"tables: {folder}")
+    return comparison.exit_status
 
 
 @click.command()
@@ -161,51 +144,51 @@ def compare(
     help="Of the intervals.",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="UAR, UF1 and this one; else all usual ones."
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Give UAR, UF1 and this metric. Without it: all usual metrics.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one line of JSON for each file in place of the tables."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file, and no tables.")
 def score(
     files: tuple[Path, ...], resamples: int, confidence: float, metrics: tuple[str, ...], as_json: bool
-) -> int:
+) -> None:
     """Score predictions that other code made.
 
     FILES are tables with one row for each clip: clip, subject, y_true, and y_pred or one column prob_CLASS
     for each class; also dataset, fold and seed if there are several.
     """
-    from distmer.api.scores import Scored
     from distmer.commands.score import named_metrics, read_predictions, score_report
 
-    named, shown = named_metrics(metrics), sys.stdout.isatty()
+    named = named_metrics(metrics)
     for file in files:
-        scored = Scored(*score_report(read_predictions(file), str(file), resamples, confidence, named))
-        click.echo(json.dumps(scored.to_json()) if as_json else scored.report.text(colour=shown))
-    return COMPLETE
+        report, found = score_report(read_predictions(file), str(file), resamples, confidence, named)
+        if as_json:
+            click.echo(json.dumps(found))
+        else:
+            show(report)
 
 
 @click.command()
-@click.argument("config", type=PLACE)
-@set_option
-@workspace_option
+@experiment_in_file
 @retry_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one last line of JSON.")
-def sweep(
-    config: Place, overrides: tuple[str, ...], workspace: str | None, retry_failed: bool, as_json: bool
-) -> int:
+@json_option
+def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
 
-    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray, and
-    starts one on this machine where no cluster is named.
+    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray. If no
+    cluster is named, Ray is started on this machine.
     """
-    from distmer.api.several import Swept
     from distmer.commands.sweep import run_sweep
+    from distmer.report.sweep import sweep_report
 
-    swept = Swept(run_sweep(config, overrides, workspace, os.environ, retry_failed=retry_failed))
-    click.echo(swept.report.text(width=120, colour=sys.stdout.isatty()))
+    swept = run_sweep(given, retry_failed=retry_failed)
+    results = swept.results
+    show(sweep_report(swept), width=120)
     if as_json:
-        click.echo(json.dumps(swept.to_json()))
-    return {"complete": COMPLETE, "partial": PARTIAL}.get(swept.status, ERROR)
+        click.echo(json.dumps(results.to_json()))
+    return status_of(results.status)
 
 
 @click.command()
@@ -217,30 +200,24 @@ def sweep(
     default=1.0,
     help="How many times faster a GPU trains a fold than a core here.",
 )
-@click.option("--price", type=click.FloatRange(0), default=0.0, help="Of one GPU for an hour: adds the cost.")
-def plan(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    gpus: int,
-    speedup: float,
-    price: float,
-) -> int:
+@click.option(
+    "--price", type=click.FloatRange(0), default=0.0, help="The price of a GPU for an hour: adds the cost."
+)
+def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
     """Say what `run` or `sweep` would do: clips, folds, trials, what is done already, and the time."""
-    of_sweep = config is not None and is_sweep(config)
+    from distmer.commands.session import Given, Session
+
+    of_sweep = given.path is not None and "sweep" in Given(given.path).settings()[1]
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
-    if config is not None and of_sweep:
+    if of_sweep:
         from distmer.commands.sweep import plan_of_sweep
 
-        click.echo(
-            plan_of_sweep(config, overrides, workspace, os.environ, gpus=gpus, speedup=speedup, price=price)
-        )
-        return COMPLETE
-    from distmer.commands.run import describe_plan
+        click.echo(plan_of_sweep(given, gpus=gpus, speedup=speedup, price=price))
+    else:
+        from distmer.commands.run import describe_plan
 
-    click.echo(describe_plan(open_session(config, overrides, workspace)))
-    return COMPLETE
+        click.echo(describe_plan(Session.open(given)))
 
 
 ALL = (run, audit, features, compare, score, sweep, plan)

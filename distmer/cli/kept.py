@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 
 import click
 
-from distmer.cli.arguments import folder_of, keep_freed_memory, open_session, set_option, workspace_option
+from distmer.cli.arguments import (
+    extract_locally,
+    folder_of,
+    keep_freed_memory,
+    set_option,
+    show,
+    workspace_option,
+)
 from distmer.cli.ending import BAD_INPUT, COMPLETE, PARTIAL
 from distmer.types import BadInput
 
@@ -19,7 +25,7 @@ from distmer.types import BadInput
 @workspace_option
 @click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
 @click.option("--register", metavar="NAME", help="Also a new version of this model in MLflow's registry.")
-@click.option("--local", is_flag=True, help="Extract missing features without Ray.")
+@extract_locally
 def fit(
     config: str | None,
     overrides: tuple[str, ...],
@@ -27,14 +33,16 @@ def fit(
     out: str | None,
     register: str | None,
     local: bool,
-) -> int:
-    """Train the model on all subjects, to be kept: weights, settings and a card in one folder.
+) -> None:
+    """Train the model on all subjects, and keep it: weights, settings and a card in one folder.
 
-    CONFIG may be the folder of a finished sweep (or its 12 digits): then its chosen setting is trained, and
-    the card carries the score of the sweep. Else the card carries the score of the same configuration, if its
-    run is in the workspace. If tracking is on, the folder is logged as an MLflow model too.
+    CONFIG may be the folder of a finished sweep (or its 12 digits). Then the setting that the sweep has
+    chosen is trained, and the card has the score of the sweep. Otherwise the card has the score of the same
+    configuration, if its run is in the workspace. If tracking is on, the folder is also logged as an MLflow
+    model.
     """
     from distmer.commands.fit import fit_model, fit_report, open_chosen
+    from distmer.commands.session import Given, Session
     from distmer.storage import place
 
     keep_freed_memory()
@@ -42,13 +50,11 @@ def fit(
     if given is not None and given.is_dir():
         session, choice = open_chosen(given, overrides, workspace)
     else:
-        session, choice = open_session(given, overrides, workspace), None
+        session, choice = Session.open(Given(given, overrides, workspace)), None
     where = place(out).absolute() if out else None
     kept = fit_model(session, where, local=local, choice=choice, register=register)
     typed = [*([shlex.quote(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
-    report = fit_report(kept, " ".join(["distmer run", *typed]))
-    click.echo(report.text(colour=sys.stdout.isatty()))
-    return COMPLETE
+    show(fit_report(kept, " ".join(["distmer run", *typed])))
 
 
 @click.command()
@@ -57,7 +63,7 @@ def fit(
 @click.option(
     "--onset", default="", metavar="FRAME", help="Of a folder or a video: number, file name, or time (1.48s)."
 )
-@click.option("--apex", default="", metavar="FRAME", help="The same; else the largest face motion.")
+@click.option("--apex", default="", metavar="FRAME", help="The same; else the frame of largest face motion.")
 @click.option(
     "--windows", metavar="TIME", help="Of long videos: look at every window of this length (0.5s, 500ms)."
 )
@@ -82,12 +88,12 @@ def predict(
 ) -> int:
     """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written, or its 12 digits.
 
-    INPUT: the onset and the apex as two images; folders of frames; videos; files manifest.csv; for a model of
-    published flow maps, such maps. Without an onset it is the first frame, and without an apex the frame of
-    largest face motion. With --windows, INPUT are long videos, and the answers are for the intervals in which
-    the face moved most: candidates, and no spotted expressions.
+    INPUT is one of: two images (the onset and the apex), folders of frames, videos, files manifest.csv. For a
+    model of published flow maps, INPUT are such maps. If no onset is given, the first frame is taken. If no
+    apex is given, the frame of largest face motion is taken. With --windows, INPUT are long videos, and the
+    answers are for the intervals in which the face moved most. These are candidates, not spotted expressions.
 
-    Many clips are done on Ray. Exit status 3 if some clips have no answer, 2 if none has one.
+    Many clips are done on Ray. The exit status is 3 if some clips have no answer, and 2 if none has one.
     """
     from distmer.commands.predict import answers_csv, answers_report, ask
     from distmer.report.html import document_page
@@ -113,7 +119,7 @@ def predict(
     elif as_html:
         click.echo(document_page(answers_report(loaded, list(each()))))
     else:
-        click.echo(answers_report(loaded, list(each())).text(width=140, colour=sys.stdout.isatty()))
+        show(answers_report(loaded, list(each())), width=140)
     failed = sum(1 for one in told if one.reason)
     return COMPLETE if not failed else BAD_INPUT if failed == len(told) else PARTIAL
 
@@ -121,9 +127,7 @@ def predict(
 @click.command()
 @click.argument("folder")
 @click.argument("inputs", nargs=-1, metavar="[INPUT...]")
-@click.option(
-    "--clip", default="", metavar="ID", help="Of a run: this held-out clip alone, written to --out."
-)
+@click.option("--clip", default="", metavar="ID", help="Of a run: only this held-out clip, written to --out.")
 @click.option(
     "--out",
     metavar="FOLDER",
@@ -143,12 +147,12 @@ def explain(
     landmarks: str | None,
     workspace: str | None,
 ) -> int:
-    """Where models look: mean maps of the face for each class, beside those of an untrained model.
+    """Show where models look: mean maps of the face for each class, beside those of an untrained model.
 
-    FOLDER is that of a run whose folds have kept their weights (train.keep_weights=true): each held-out clip
-    is explained with the weights of its own fold, and the run's page gets a figure for each class. Or it is a
-    folder that `distmer fit` has written: the INPUT clips, given as for `distmer predict`, are explained.
-    FOLDER may also be the 12 digits of its name.
+    FOLDER is the folder of a run whose folds have kept their weights (train.keep_weights=true). Each held-out
+    clip is explained with the weights of its own fold, and the run's page gets a figure for each class. Or
+    FOLDER is a folder that `distmer fit` has written. Then the INPUT clips are explained, which are given as
+    for `distmer predict`. FOLDER may also be the 12 digits of its name.
     """
     from distmer.api.explained import explain as explained
 
@@ -162,7 +166,7 @@ def explain(
         landmarks=landmarks,
         workspace=workspace,
     )
-    click.echo(found.report.text(width=120, colour=sys.stdout.isatty()))
+    show(found.report, width=120)
     return PARTIAL if found.problems else COMPLETE
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from distmer.cli.arguments import folder_of, workspace_option
-from distmer.cli.ending import COMPLETE
 from distmer.types import BadInput
 
 
@@ -16,7 +14,7 @@ from distmer.types import BadInput
 @click.argument("folder")
 @click.option("--output", help="Another file than report.html in the folder.")
 @workspace_option
-def report(folder: str, output: str | None, workspace: str | None) -> int:
+def report(folder: str, output: str | None, workspace: str | None) -> None:
     """Write the page of a finished run, comparison, sweep or learning curve: report.html in its FOLDER.
 
     FOLDER may also be the 12 digits of its name. The page shows scores, hard subjects and clips, settings,
@@ -26,20 +24,18 @@ def report(folder: str, output: str | None, workspace: str | None) -> int:
     from distmer.storage import place
 
     click.echo(str(write_page(folder_of(folder, workspace), place(output) if output else None)))
-    return COMPLETE
 
 
 @click.command()
 @workspace_option
-def index(workspace: str | None) -> int:
+def index(workspace: str | None) -> None:
     """Write one page of all runs and sweeps of a workspace: index.html in the workspace.
 
     There you can filter them, and see which can be compared.
     """
-    from distmer.commands.index import write_index
+    from distmer.commands.board import write_index
 
-    click.echo(str(write_index(workspace, os.environ)))
-    return COMPLETE
+    click.echo(str(write_index(workspace)))
 
 
 @click.command()
@@ -48,12 +44,12 @@ def index(workspace: str | None) -> int:
 @workspace_option
 @click.option("--name", help="What the added run is called; else protocol and model.")
 @click.option("--output", type=click.Path(path_type=Path), default="site/board.html", show_default=True)
-def board(folder: Path, runs: tuple[str, ...], workspace: str | None, name: str | None, output: Path) -> int:
-    """A page of the results in FOLDER (else results), which are kept to be published: every row with its
-    interval, its floor, the verdict of its audit, and the command that repeats it.
+def board(folder: Path, runs: tuple[str, ...], workspace: str | None, name: str | None, output: Path) -> None:
+    """Write a page of the results in FOLDER (else results), which are kept to be published.
 
-    With --add, the results and the configuration of a finished run are copied there, without the places of
-    this machine. RUN is its folder, or the 12 digits of its name.
+    Every row has its interval, its floor, the verdict of its audit, and the command that repeats it. With
+    --add, the results and the configuration of a finished run are first copied into FOLDER, without the
+    places of this machine. RUN is the folder of the run, or the 12 digits of its name.
     """
     from distmer.commands.board import add_to_board, write_board
 
@@ -62,7 +58,6 @@ def board(folder: Path, runs: tuple[str, ...], workspace: str | None, name: str 
     for run in runs:
         click.echo(str(add_to_board(folder, folder_of(run, workspace), name)))
     click.echo(str(write_board(folder, output)))
-    return COMPLETE
 
 
 ALL = (report, index, board)

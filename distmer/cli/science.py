@@ -3,81 +3,66 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from distmer.cli.arguments import (
-    PLACE,
     experiment,
+    experiment_in_file,
+    json_option,
     keep_freed_memory,
-    local_option,
     retry_option,
-    set_option,
-    workspace_option,
+    show,
+    train_locally,
 )
-from distmer.cli.ending import COMPLETE, ERROR, PARTIAL
+from distmer.cli.ending import COMPLETE, PARTIAL, status_of
 
 if TYPE_CHECKING:
-    from distmer.storage import Place
+    from distmer.commands.session import Given
 
 
 @click.command()
 @experiment
-@local_option
+@train_locally
 @retry_option
-@click.option("--json", "as_json", is_flag=True, help="Print the curve as one last line of JSON.")
-def curve(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    local: bool,
-    retry_failed: bool,
-    as_json: bool,
-) -> int:
+@json_option
+def curve(given: Given, local: bool, retry_failed: bool, as_json: bool) -> int:
     """Draw a learning curve: train every fold on 25, 50, 75 and 100 % of its training subjects.
 
     If the curve still rises at its end, more subjects would help. CONFIG is a configuration for `distmer
-    run`; it may have a `curve:` section. Finished work is not repeated.
+    run`. It may have a `curve:` section. Finished work is not repeated.
     """
     from distmer.commands.curve import draw_learning_curve
     from distmer.report.curve import curve_report
 
     if local:
         keep_freed_memory()
-    found, folder = draw_learning_curve(
-        config, overrides, workspace, os.environ, local=local, retry_failed=retry_failed
-    )
-    click.echo(curve_report(found).text(width=120, colour=sys.stdout.isatty()))
+    found, folder = draw_learning_curve(given, local=local, retry_failed=retry_failed)
+    show(curve_report(found), width=120)
     click.echo(f"page: {folder / 'report.html'}")
     if as_json:
         click.echo(json.dumps(found))
-    return {"complete": COMPLETE, "partial": PARTIAL}.get(found["status"], ERROR)
+    return status_of(found["status"])
 
 
 @click.command()
-@click.argument("config", type=PLACE)
-@set_option
-@workspace_option
-@local_option
-@click.option("--json", "as_json", is_flag=True, help="Print the prices as one last line of JSON.")
-def habits(
-    config: Place, overrides: tuple[str, ...], workspace: str | None, local: bool, as_json: bool
-) -> int:
-    """Price dishonest habits of evaluation: the score that each one reports, less the honest one.
+@experiment_in_file
+@train_locally
+@json_option
+def habits(given: Given, local: bool, as_json: bool) -> int:
+    """Price dishonest habits of evaluation: the score that each habit reports, minus the honest score.
 
-    CONFIG is a configuration with a `habits:` section. No number of it is a headline. Finished work is not
-    repeated.
+    CONFIG is a configuration with a `habits:` section. None of its numbers is a headline. Finished work is
+    not repeated.
     """
     from distmer.commands.habits import price_habits
     from distmer.report.habits import habits_json, habits_report
 
     if local:
         keep_freed_memory()
-    found, folder = price_habits(config, overrides, workspace, os.environ, local=local)
-    click.echo(habits_report(found).text(width=140, colour=sys.stdout.isatty()))
+    found, folder = price_habits(given, local=local)
+    show(habits_report(found), width=140)
     click.echo(f"tables: {folder}")
     if as_json:
         click.echo(json.dumps(habits_json(found)))

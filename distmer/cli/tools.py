@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from distmer.cli.arguments import (
-    experiment,
-    folder_of,
-    open_session,
-)
+from distmer.cli.arguments import experiment, folder_of, show
 from distmer.cli.ending import COMPLETE, ERROR
 
 if TYPE_CHECKING:
-    from distmer.storage import Place
+    from distmer.commands.session import Given
 
 
 @click.command()
 @click.option(
     "--size", type=click.IntRange(1, 1024), help="Side of the maps in px; else each model's native size."
 )
-@click.option("--model", "only", metavar="NAME", help="This model alone.")
-@click.option("--no-time", is_flag=True, help="Only what follows from the shapes: nothing is built or timed.")
+@click.option("--model", "only", metavar="NAME", help="Only this model.")
+@click.option("--no-time", is_flag=True, help="Count from the shapes only; build and time nothing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> int:
+def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> None:
     """List the models and their variants: costs beside the reference paper's figures, options, sources."""
     from distmer.commands.models import list_models
 
@@ -39,26 +33,24 @@ def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> 
         from distmer.costs.table import models_text
 
         click.echo(models_text(rows))
-    return COMPLETE
 
 
 @click.command()
 @click.argument("kind", required=False)
-def plugins(kind: str | None) -> int:
+def plugins(kind: str | None) -> None:
     """List what a configuration can name, with its options.
 
     KIND is one of models, losses, augmentations, metrics, flows, strains; without it, all are listed.
     """
     from distmer.commands.plugins import list_plugins
 
-    click.echo(list_plugins(kind).text(width=120, colour=sys.stdout.isatty()))
-    return COMPLETE
+    show(list_plugins(kind), width=120)
 
 
 @click.command()
 @click.argument("run_dir")
 @click.option("--workspace", help="The workspace of the run; else the one that its folder is in.")
-def track(run_dir: str, workspace: str | None) -> int:
+def track(run_dir: str, workspace: str | None) -> None:
     """Write a finished run or sweep to MLflow, for example because the server did not answer at its end.
 
     It is written from the ledger, and nothing is written twice.
@@ -70,37 +62,28 @@ def track(run_dir: str, workspace: str | None) -> int:
     if (folder / "sweep.yaml").exists():
         from distmer.commands.sweep import track_sweep
 
-        click.echo(track_sweep(folder, workspace, os.environ))
-        return COMPLETE
-    click.echo(track_run(folder, Session.reopen(folder, workspace, os.environ)))
-    return COMPLETE
+        click.echo(track_sweep(folder, workspace))
+    else:
+        click.echo(track_run(folder, Session.reopen(folder, workspace)))
 
 
 @click.command()
 @experiment
-@click.option("--gpus", type=click.IntRange(1), help="Ask the cluster for so many GPUs, and wait for them.")
+@click.option("--gpus", type=click.IntRange(1), help="Ask the cluster for this many GPUs, and wait for them.")
 @click.option("--wait", default=600.0, show_default=True, help="Seconds that the GPUs may take to join.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds that the nodes may take to answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON at the end, and nothing else.")
-def doctor(
-    config: Place | None,
-    overrides: tuple[str, ...],
-    workspace: str | None,
-    gpus: int | None,
-    wait: float,
-    timeout: float,
-    as_json: bool,
-) -> int:
+def doctor(given: Given, gpus: int | None, wait: float, timeout: float, as_json: bool) -> int:
     """Check whether the cluster is ready for this experiment.
 
-    One line for each check: versions, storage, GPUs, clocks and disks of the driver and of every node, and
-    the tracking server. A line that fails says what to fix, and the exit status is then 1.
+    There is one line for each check: versions, storage, GPUs, clocks and disks of the driver and of every
+    node, and the tracking server. A line that fails says what to fix. The exit status is then 1.
     """
     from distmer.commands.doctor import check_up
+    from distmer.commands.session import Session
 
-    session = open_session(config, overrides, workspace)
     checks = []
-    for check in check_up(session, gpus=gpus or 0, wait=wait, timeout=timeout):
+    for check in check_up(Session.open(given), gpus=gpus or 0, wait=wait, timeout=timeout):
         checks.append(asdict(check))
         if not as_json:
             click.echo(check.line)
@@ -117,7 +100,7 @@ def ui(workspace: str | None, port: int) -> int:
     """Show the runs of the workspace in MLflow's pages, on this machine's loopback address only."""
     from distmer.commands.ui import serve_ui
 
-    return serve_ui(workspace, port, os.environ)
+    return serve_ui(workspace, port)
 
 
 ALL = (models, plugins, track, doctor, ui)

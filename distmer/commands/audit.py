@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 
 from distmer.commands.run import planned
 from distmer.commands.session import Session, require_no_kept_weights
 from distmer.commands.track import write_again
 from distmer.experiment.audit import Audit, drawn, gather, write_audit
-from distmer.experiment.events import Observers, Step
+from distmer.experiment.events import Step
 from distmer.report.document import Document, Facts, Lines
-from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results
 from distmer.training.audit import audit_fold
 
@@ -26,7 +24,7 @@ def audit_experiment(
     """
     require_no_kept_weights(session.config, "an audit keeps nothing that it trains")
     session.require()
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         plan, inputs, run_dir = planned(session, backend, live)
         started = time.perf_counter()
         jobs, clips, found = drawn(plan.jobs, folds, seed), inputs(), []
@@ -53,4 +51,4 @@ def audit_report(verdict: Audit, model: str) -> Document:
     if verdict.difference:
         words = f"probabilities differ by up to {verdict.difference:.1g} in batches of another size"
         facts.append(("rounding", words))
-    return Document(f"audit of {model}", [], [Facts(facts), *([Lines(leaks, "leaks")] if leaks else [])])
+    return Document(f"audit of {model}", [], [Facts(facts), Lines(leaks, "leaks")])

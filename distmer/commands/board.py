@@ -1,8 +1,9 @@
-"""`distmer board`: results that are kept to be published, and their page."""
+"""`distmer index`, a page of all runs of a workspace; `distmer board`, a page of results to be published."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +15,32 @@ from distmer.experiment.plan import repeatable_settings
 from distmer.experiment.results_file import Results
 from distmer.report.kept import kind_of
 from distmer.report.page_board import board_page
+from distmer.report.page_index import index_page
 from distmer.report.run_folder import read_results
 from distmer.storage import Place, write
 from distmer.types import BadInput
+from distmer.workspace import Workspace
 
 _OF_HERE = ("run_dir", "mlflow_run_id")  # keys of results.json that say where, and not what
 
 
+def write_index(workspace: str | None) -> Place:
+    """Write ``index.html`` into the workspace, and return its place. BadInput: there is no workspace."""
+    place = Workspace.find(workspace, os.environ)
+    if not place.root.is_dir():
+        raise BadInput(
+            f"{place.root}: there is no such workspace; name another folder by --workspace or in the"
+            " environment variable DISTMER_HOME."
+        )
+    title = f"Runs in {place.root}"
+    page = index_page(title, place.runs, place.sweeps, place.comparisons, place.curves)
+    write(place.root / "index.html", page.encode())
+    return place.root / "index.html"
+
+
 def write_board(folder: Path, output: Path) -> Path:
     """Write the page of the results in ``folder``, and return its place."""
-    page = board_page("Results that anybody can repeat", folder, output)
-    write(output, page.encode())
+    write(output, board_page("Results that anybody can repeat", folder, output).encode())
     return output
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
-from distmer.commands.session import Session, remove_leftovers_of
+from distmer.commands.session import Given, Session, home_of
 from distmer.config import Config, parse
-from distmer.config_layers import Layer, load_settings, origin
 from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
@@ -25,10 +24,9 @@ from distmer.experiment.comparison import (
     expand,
     unused,
 )
-from distmer.experiment.events import Observer, Observers
+from distmer.experiment.events import Observer
 from distmer.experiment.hard import always_wrong
 from distmer.report.comparison import comparison_files
-from distmer.report.live import LiveProgress
 from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
@@ -39,23 +37,17 @@ _log = logging.getLogger(__name__)
 
 
 def run_comparison(
-    path: Place,
-    overrides: Sequence[str],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    local: bool = False,
-    retry_failed: bool = False,
+    given: Given, *, local: bool = False, retry_failed: bool = False
 ) -> tuple[Comparison, Place]:
-    """Every row of a configuration with a ``compare:`` section; the comparison and the folder of its tables.
+    """Run every row of a configuration with a ``compare:`` section. Returns the comparison, and the folder of
+    its tables.
 
-    A row that does not fit its data says so. After Ctrl-C the same command goes on. With ``retry_failed``,
-    clips whose failure is stored are extracted again, once for all rows that share them.
+    A row that does not fit its data gets a note. After Ctrl-C the same command continues. With
+    ``retry_failed``, clips whose failure is stored are extracted again, once for all rows that share them.
     """
-    place = Workspace.find(workspace, environ)
-    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    section, rows = expand(tree, origin(path))
-    if not tree.get("compare"):
+    place, (layers, tree) = given.place, given.settings()
+    section, rows = expand(tree, given.origin)
+    if not tree.pop("compare", None):
         _log.warning(
             "there is no compare section, so all %d models are compared, one after the other; compare.models"
             " names the ones you want.",
@@ -63,16 +55,15 @@ def run_comparison(
         )
     for note in unused(layers, rows):
         _log.warning("%s", note)
-    base = Session(parse(Config, {k: v for k, v in tree.items() if k != "compare"}, origin(path)), place)
-    base.require()  # here, for a row would take it for a setting of its own that does not fit
-    remove_leftovers_of(base)
+    base = Session(parse(Config, tree, given.origin), place)
+    base.require()  # here: a row would report it as a setting of its own that does not fit
     rows = _with_own_roots(rows)
-    for row in rows:  # the rows share one connection to Ray, which takes the code of all of them along
-        with suppress(BadInput):  # the row will say it
+    for row in rows:  # the rows share one connection to Ray, which sends the code of all of them
+        with suppress(BadInput):  # the row will report it
             if row.config is not None:
                 Session(row.config, place).try_code()
     entries: list[Entry] = []
-    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
+    with base.at_work(local=local) as (live, backend):
         stopped, tried = False, []  # (data, features) of the rows that are done
         for row in rows:
             if stopped:
@@ -91,7 +82,7 @@ def run_comparison(
 
 
 def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each with the folders of its own data sets alone, for all may share one ``data.roots``."""
+    """The rows, each with only the folders of its own data sets: all may share one ``data.roots``."""
     data = iter(with_own_roots([row.config.data for row in rows if row.config]))
     return [
         replace(row, config=row.config.model_copy(update={"data": next(data)})) if row.config else row
@@ -100,18 +91,13 @@ def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
 
 
 def compare_runs(
-    run_dirs: Sequence[Place],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    overrides: Sequence[str] | Layer = (),
-    labels: Mapping[Place, str] | None = None,
+    run_dirs: Sequence[Place], given: Given, labels: Mapping[Place, str] | None = None
 ) -> tuple[Comparison, Place]:
-    """Finished runs side by side, from their folders alone; a file of predictions that other code made may
-    stand beside them (`distmer score`). ``labels`` are the names of rows that have one of the caller's."""
+    """Finished runs side by side, from their folders. Files of predictions that other code made may be among
+    them (`distmer score`). ``labels``: names for some rows, by folder or file."""
     files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
     runs = [place for place in run_dirs if place not in files]
-    beside = [*runs, *files][0].resolve().parent.parent
-    base = Session.open(None, overrides, workspace or str(beside), environ)
+    base = Session.open(replace(given, workspace=home_of([*runs, *files][0], given.workspace)))
     base.require()
     entries: list[Entry] = []
     own = labels or {}
@@ -135,7 +121,7 @@ def compare_runs(
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
     sessions = {
-        entry.on: partial(Session.reopen, run_dir, workspace, environ)
+        entry.on: partial(Session.reopen, run_dir, given.workspace)
         for run_dir, entry in zip(runs, entries, strict=False)  # the entries begin with those of the runs
         if (run_dir / "config.yaml").exists()
     }
@@ -158,7 +144,7 @@ def _entry(
 
 
 def _with_motion(comparison: Comparison, sessions: Mapping[str, Callable[[], Session]]) -> Comparison:
-    """The comparison with the motion in its always-wrong clips. ``sessions``: one for each of the data."""
+    """The comparison with the motion in its always-wrong clips. ``sessions``: one for each data set."""
     hard, _ = always_wrong(comparison.entries)
     motion: dict[tuple[str, str], float] = {}
     for on in dict.fromkeys(clip.on for clip in hard if clip.on in sessions):
@@ -168,7 +154,7 @@ def _with_motion(comparison: Comparison, sessions: Mapping[str, Callable[[], Ses
             found = features.motion([clip.clip for clip in hard if clip.on == on])
             motion |= {(on, clip): px for clip, px in found.items()}
         except BadInput as error:
-            _log.warning("How much the always-wrong clips move is not known: %s", error)
+            _log.warning("The motion in the always-wrong clips is not known: %s", error)
     return replace(comparison, motion=motion)
 
 

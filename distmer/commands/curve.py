@@ -4,58 +4,43 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from typing import Any
 
 import yaml
 
 from distmer.commands.run import prepared
-from distmer.commands.session import Session, keep_environment, remove_leftovers_of
+from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
-from distmer.config_layers import load_settings, origin, warn_of_unused
+from distmer.config_layers import warn_of_unused
 from distmer.experiment.curve import CurveConfig, CurvePlan, conclude_curve, plan_curve
-from distmer.experiment.events import Observers
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
 from distmer.models import is_network
 from distmer.report.curve import curve_csv, curve_json, curve_report
-from distmer.report.live import LiveProgress
 from distmer.report.page import write_page
 from distmer.report.run_folder import write_figures
 from distmer.storage import Place, write
 from distmer.types import FoldFailure
-from distmer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
 
 def draw_learning_curve(
-    path: Place | None,
-    overrides: Sequence[str],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    local: bool = False,
-    retry_failed: bool = False,
+    given: Given, *, local: bool = False, retry_failed: bool = False
 ) -> tuple[dict[str, Any], Place]:
     """The curve of a configuration as ``curve.json`` holds it, and its folder.
 
-    Finished trainings are in the ledger: after Ctrl-C the same command goes on from there. BadInput, before
-    anything is trained, where the configuration does not fit.
+    Finished trainings are in the ledger, so the same command continues after Ctrl-C. If the configuration
+    does not fit, BadInput comes before anything is trained.
     """
-    place = Workspace.find(workspace, environ)
-    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    where = origin(path, overrides)
-    section = parse(CurveConfig, tree.get("curve") or {}, where, prefix="curve")
-    rest = {key: value for key, value in tree.items() if key != "curve"}
-    session = Session(parse(Config, rest, where, also=["curve"]), place)
-    warn_of_unused(layers, [rest], is_network)
+    layers, tree = given.settings()
+    section = parse(CurveConfig, tree.pop("curve", None) or {}, given.origin, prefix="curve")
+    session = Session(parse(Config, tree, given.origin, also=["curve"]), given.place)
+    warn_of_unused(layers, [tree], is_network)
     session.model()
     session.workspace.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local) as (live, backend):
         backend.require(session.config.cluster)
         run, features = prepared(session, backend, live, retry_failed=retry_failed)
         plan = plan_curve(run, features.keys, section)
@@ -83,7 +68,7 @@ def draw_learning_curve(
 
 
 def _begin(folder: Place, plan: CurvePlan) -> None:
-    """The settings, as a configuration that draws this curve again."""
+    """Write the settings as a configuration that draws this curve again."""
     run = plan.plan
     settings = {**acting_settings(run.config, run.model), "curve": plan.section.model_dump(mode="json")}
     write(folder / "curve.yaml", yaml.safe_dump(settings, sort_keys=False).encode())

@@ -25,9 +25,9 @@ def check_data(session: Session) -> str:
 def export_features(
     session: Session, folder: Path, form: Literal["maps", "npy"], size: int | None, *, local: bool
 ) -> str:
-    """The features of the protocol's clips as files; those that are missing are extracted first. ``size`` in
-    px, else that of the features."""
-    from distmer.commands.run import extracted  # it brings what a run needs
+    """Write the features of the protocol's clips as files. Missing features are extracted first. ``size`` in
+    px; else that of the features."""
+    from distmer.commands.run import extracted  # it loads what a run needs
     from distmer.features import export
 
     export.require_empty(folder)
@@ -55,7 +55,7 @@ def export_features(
 
 
 def list_clips(session: Session, csv: bool) -> str:
-    """Every usable clip: its files below the data root, its label, the policy of its apex, its errata."""
+    """Every usable clip: its files below the data root, its label, how its apex was found, its errata."""
     rows = table_of(session.manifest(folds=False), session.config.data.root)
     return csv_text(rows) if csv else "\n".join(aligned(rows)) + "\n"
 

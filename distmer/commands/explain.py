@@ -21,10 +21,10 @@ from distmer.types import BadInput
 def explain_run(
     run_dir: Place, session: Session, clip: str = "", out: Place | None = None, *, progress: bool = True
 ) -> Explanation:
-    """Explain a run whose folds have kept their weights, and keep the maps in its folder: its page and its
-    MLflow run are written again with them. Of one ``clip`` alone, the maps are kept in ``out``.
+    """Explain a run whose folds have kept their weights, and write the maps into its folder. Its page and its
+    MLflow run are written again with them. The maps of a single ``clip`` are written into ``out``.
 
-    Raises BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
+    BadInput where no fold has kept its weights, or where the run's plan cannot be made again.
     """
     if out is not None:
         _require_no_run(out)
@@ -39,7 +39,7 @@ def explain_run(
     if out is not None:
         _write(out, found, clips)
         return found
-    if read_results(run_dir) is None:  # it has not come to its end, and has no page
+    if read_results(run_dir) is None:  # it is not finished, and has no page
         _write(run_dir, found, clips)
     else:
         write_explanation(run_dir, found, clips)
@@ -50,10 +50,10 @@ def explain_run(
 def explain_kept(
     model: SavedModel, inputs: Sequence[Place | str], out: Place, *, onset: str = "", apex: str = ""
 ) -> tuple[Explanation, list[str]]:
-    """Explain what a kept model answers for clips, as `distmer predict` takes them, and keep the maps in
-    ``out``. The second value are sentences about the clips that cannot be used.
+    """Explain the answers of a kept model for clips, which are given as for `distmer predict`, and write the
+    maps into ``out``. The second value has a sentence for each clip that cannot be used.
 
-    Raises BadInput where none of the clips can be used.
+    BadInput where none of the clips can be used.
     """
     _require_no_run(out)
     found, clips, problems = explain_model(model, inputs, onset=onset, apex=apex)
@@ -62,7 +62,7 @@ def explain_kept(
 
 
 def _require_no_run(out: Place) -> None:
-    """BadInput where maps of some clips would lie in the folder of a run, whose page has those of all."""
+    """BadInput if ``out`` is the folder of a run: its page shows the maps of all clips, not of some."""
     if out.is_file():
         raise BadInput(f"{out}: this is a file; give --out a folder.")
     if (out / "plan.json").is_file():
@@ -79,12 +79,7 @@ def explanation_report(found: Explanation, folder: Place, problems: Sequence[str
     about = found.about
     clips = ", ".join(f"{n} {name}" for name, n in zip(about.classes, about.clips, strict=True))
     facts = Facts([("clips", f"{clips}, {about.whose}"), ("figures", str(folder / "figures"))])
-    warnings = (
-        []
-        if about.untrained
-        else ["There is no model with random weights beside this one to compare it with."]
-    )
-    lines = [Lines(problems, f"not explained: {len(problems)}")] if problems else []
-    return Document(
-        f"where {about.title} looks", warnings, [*tables(about), *lines, Lines([caption(about)]), facts]
-    )
+    alone = "There is no model with random weights beside this one to compare it with."
+    lost = Lines(problems, f"not explained: {len(problems)}")
+    parts = [*tables(about), lost, Lines([caption(about)]), facts]
+    return Document(f"where {about.title} looks", [] if about.untrained else [alone], parts)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from distmer.commands.run import planned
-from distmer.commands.session import Session, remove_leftovers_of, require_no_kept_weights
+from distmer.commands.session import Given, Session, home_of, require_no_kept_weights
 from distmer.config_layers import Layer
-from distmer.experiment.events import Observers, Step
+from distmer.experiment.events import Step
 from distmer.experiment.plan import acting_settings
 from distmer.plugins import is_installed
 from distmer.report.document import Document, Facts
-from distmer.report.live import LiveProgress
 from distmer.report.run_folder import read_results
 from distmer.report.tables import interval_text
 from distmer.saved.choice import Choice, read_choice
@@ -25,7 +22,6 @@ from distmer.saved.fitting import fit_everyone, job_of, keep, require_one_seed
 from distmer.saved.folder import Manifest, require_free
 from distmer.storage import Place
 from distmer.types import BadInput, RunError
-from distmer.workspace import Workspace
 
 # What may be set beside a sweep's choice: where things are, and the one seed.
 _NOT_CHOSEN = ("data", "seeds", "cluster", "tracking", "storage", "name")
@@ -43,9 +39,8 @@ class Kept:
 def open_chosen(
     folder: Place, overrides: Sequence[str] | Layer, workspace: str | None
 ) -> tuple[Session, Choice]:
-    """The session of the setting that a sweep has chosen, and that choice. ``overrides``: of a command line,
-    or of a call in Python. BadInput where the sweep has none, or where ``overrides`` would make another
-    setting of it."""
+    """The session of the setting that a sweep has chosen, and that choice. BadInput where the sweep has no
+    choice, or where ``overrides`` would change the setting."""
     choice = read_choice(folder)
     given = overrides.tree if isinstance(overrides, Layer) else overrides
     others = [one for one in given if one.partition("=")[0].partition(".")[0] not in _NOT_CHOSEN]
@@ -55,20 +50,17 @@ def open_chosen(
             f"{origin} {others[0]}: the sweep {folder} has no score for another setting than its own; fit"
             f" {choice.file} with it, whose card then has the score of its own run."
         )
-    home = workspace or str(folder.resolve().parent.parent)
-    session = Session.open(choice.file, overrides, home, os.environ, kept=True)
+    session = Session.open(Given(choice.file, overrides, home_of(folder, workspace)), kept=True)
     _require_as_chosen(session, choice, folder / "sweep.yaml")
-    if session.config.storage.sweeps:  # the folder is not where the workspace is
-        session = Session(session.config, Workspace.find(workspace, os.environ))
-    return session, choice
+    return (session.moved_to(workspace) if session.config.storage.sweeps else session), choice
 
 
 def _require_as_chosen(session: Session, choice: Choice, sweep: Place) -> None:
-    """BadInput where the file of the choice was edited: its card would name another setting."""
+    """BadInput where the file of the choice was edited: the score of the sweep is not of this setting."""
     from distmer.commands.sweep import open_sweep  # Optuna, which only a sweep needs
     from distmer.sweep.space import SEARCHABLE
 
-    _, space = open_sweep(sweep, (), str(session.workspace.root), os.environ, kept=True)
+    _, space = open_sweep(Given(sweep, (), str(session.workspace.root)), kept=True)
     config, model = space.config(choice.setting)
     chosen = acting_settings(config, model)
     here = acting_settings(session.config, session.model())
@@ -91,30 +83,30 @@ def fit_model(
     """Train a configuration's model on all of its clips, and keep it in ``out``, or else below the
     workspace's ``models``.
 
-    Clips whose features are missing are extracted first: without Ray if ``local``. The training is done in
-    this process. If tracking is on, the folder is logged as an MLflow model as well, and is a new version of
-    the registered model ``register``. ``choice``: of the sweep that the configuration comes from.
+    Missing features are extracted first, without Ray if ``local``. The training is done in this process. If
+    tracking is on, the folder is also logged as an MLflow model, and becomes a new version of the registered
+    model ``register``. ``choice``: of the sweep that the configuration comes from.
 
-    Raises BadInput where the configuration cannot be fitted so, or where the folder holds something else, and
-    RunError where the model is kept and could not be registered.
+    BadInput where the configuration cannot be fitted, or where the folder holds something else. RunError
+    where the model is kept but could not be registered.
     """
     require_one_seed(session.config.seeds)
     require_no_kept_weights(session.config, "a model that is kept always has its own weights")
     _require_registry(session, register)
     session.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         plan, inputs, run_dir = planned(session, backend, live)
         if choice is not None and choice.clips_digest != plan.data_digest:
             raise BadInput(
                 f"{choice.file}: the clips or their labels have changed since the sweep chose this setting;"
                 " run the sweep again."
             )
-        folder = out or session.workspace.models / job_of(plan).digest[:12]
-        require_free(folder, job_of(plan).digest)  # before the training
+        job = job_of(plan)
+        folder = out or session.workspace.models / job.digest[:12]
+        require_free(folder, job.digest)  # before the training
         clips = inputs()
         live(Step("training on all subjects", 0, 1))
-        job, fitted = fit_everyone(plan, clips)
+        fitted = fit_everyone(job, plan.model, clips)
         live(Step("training on all subjects", 1, 1))
         features = session.features(plan.manifest)
         results = choice.results if choice else read_results(run_dir)

@@ -2,68 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from functools import partial
 
 from distmer.commands.run import prepared
-from distmer.commands.session import Session, remove_leftovers_of
+from distmer.commands.session import Given, Session
 from distmer.config import Config, parse
-from distmer.config_layers import load_settings, origin, warn_of_unused
+from distmer.config_layers import warn_of_unused
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
-from distmer.experiment.events import Observer, Observers
+from distmer.experiment.events import Observer
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features
 from distmer.experiment.run import train_jobs
 from distmer.habits.config import expand
 from distmer.habits.prices import Price
 from distmer.habits.pricing import Pricing
-from distmer.habits.trainings import Trainings
+from distmer.habits.trainings import Splits, Trainings
 from distmer.models import is_network, resolve
 from distmer.report.habits import PriceList, habits_csv, habits_report
-from distmer.report.live import LiveProgress
 from distmer.storage import Place, write
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
-from distmer.workspace import Workspace
 
 
-def price_habits(
-    path: Place | None,
-    overrides: Sequence[str],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    local: bool = False,
-) -> tuple[PriceList, Place]:
+def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place]:
     """The price list of a configuration with a ``habits:`` section, and its folder.
 
-    Finished folds are in the ledger; the same command goes on from there. Nothing is written into a run
-    folder or to MLflow. BadInput, before anything is trained, where the configuration does not fit.
+    Finished folds are in the ledger, so the same command continues. Nothing is written into a run folder or
+    to MLflow. If the configuration does not fit, BadInput comes before anything is trained.
     """
-    place = Workspace.find(workspace, environ)
-    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    section, cases = expand(tree, origin(path, overrides))
+    layers, tree = given.settings()
+    section, cases = expand(tree, given.origin)
     finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
     warn_of_unused(layers, finals, is_network)
-    rest = {key: value for key, value in tree.items() if key != "habits"}
-    base = Session(parse(Config, rest, origin(path, overrides)), place)
+    del tree["habits"]
+    base = Session(parse(Config, tree, given.origin), given.place)
     base.workspace.require()
-    remove_leftovers_of(base)
     prices: list[Price] = []
     unpriced: list[tuple[str, str, str]] = []
     digests: set[str] = set()
     plan: Plan | None = None
-    with Observers([LiveProgress()]) as live, closing(base.backend(local)) as backend:
+    with base.at_work(local=local) as (live, backend):
         backend.require(base.config.cluster)
-        for case in cases:  # the models share one connection to Ray, which takes the code of all along
-            Session(case.config, place).try_code()
+        for case in cases:  # the models share one connection to Ray, which sends the code of all of them
+            Session(case.config, given.place).try_code()
         for case in cases:
-            session = Session(case.config, place)
+            session = Session(case.config, given.place)
             plan, features = prepared(session, backend, live)
             fit = partial(_fit, session, features, [clip.id for clip in plan.clips], backend, live, digests)
-            for found in Pricing(case, section, plan, features.keys, fit).prices():
+            for found in Pricing(case, section, Splits(plan, features.keys), fit).prices():
                 if isinstance(found, Price):
                     prices.append(found)
                 else:
@@ -89,8 +77,8 @@ def _fit(
     own: Trainings,
     what: str,
 ) -> list[FoldResult]:
-    """The folds that a habit asks for, in the order of their jobs; their digests are added to ``digests``.
-    BadInput where one failed."""
+    """The folds that a habit needs, in the order of their jobs. Their digests are added to ``digests``.
+    BadInput if one failed."""
 
     def inputs() -> Inputs:
         return own.inputs(features.inputs(clips, resolve(own.config.model), own.config.inputs))

@@ -42,9 +42,9 @@ class _Seen:
 
 
 def look_at_clips(session: Session, to: Path | None, *, local: bool, spot: bool = False) -> str:
-    """Write the page; say where it is and what is on it. What is missing of the features is extracted.
+    """Write the page, and say where it is and what it shows. Missing features are extracted first.
 
-    ``spot``: also look for the frame that has moved most, in all frames about the apex.
+    ``spot``: also find the frame that has moved most, among all frames around the apex.
     """
     target = _target(session, to)
     manifest, _, features = extracted(session, local=local)
@@ -72,15 +72,12 @@ def look_at_clips(session: Session, to: Path | None, *, local: bool, spot: bool 
 
 
 def _target(session: Session, to: Path | None) -> Path:
+    root = session.workspace.root
     if to is not None:
         return to.absolute()
-    root = session.workspace.root
-    if not isinstance(root, Path):
-        raise BadInput(
-            f"{root}: the page shows faces and is not uploaded; name a file on this machine by --to."
-        )
-    name = PurePath(session.config.data.protocol).stem
-    return root / "look" / f"{name}.html"
+    if isinstance(root, Path):
+        return root / "look" / f"{PurePath(session.config.data.protocol).stem}.html"
+    raise BadInput(f"{root}: the page shows faces and is not uploaded; name a file on this machine by --to.")
 
 
 def _views(manifest: Manifest, features: Features, config: Config, spot: bool) -> Iterator[_Seen]:
@@ -102,7 +99,7 @@ def _views(manifest: Manifest, features: Features, config: Config, spot: bool) -
 
 
 def _begun(clip: Clip, manifest: Manifest, features: Features, failure: str) -> ClipView:
-    """The row without pictures: names, notes, and the troubles that are known already."""
+    """The row without pictures: names, notes, and the troubles that are already known."""
     label = manifest.classes[clip.label]
     stored = features.stored.get(clip.id)
     parts = [part for part in (stored.note if stored else "").split("; ") if part]
@@ -180,8 +177,8 @@ def _of_frames(
 
 
 def _compared(seen: Sequence[_Seen]) -> list[ClipView]:
-    """The rows, with a word on faces that lie otherwise than in the subject's other clips: often an ear, or a
-    face on the wall."""
+    """The rows, with a note on each face that differs from those in the subject's other clips: often it is an
+    ear, or a face on the wall."""
     by_subject: dict[object, list[AlignedFace]] = defaultdict(list)
     for one in seen:
         if one.face is not None:
@@ -209,7 +206,7 @@ def _unlike(face: AlignedFace | None, faces: Sequence[AlignedFace]) -> list[tupl
 
 
 def _without_pictures(manifest: Manifest) -> list[ClipView]:
-    """The rows of the sheets that became no clip."""
+    """The rows of the sheets that could not be used as clips."""
     views: list[ClipView] = []
     for failure in manifest.failures:
         dataset, subject, name = [*failure.clip.split("/", 2), "", ""][:3]

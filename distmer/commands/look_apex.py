@@ -1,4 +1,4 @@
-"""How an annotated apex fares against the frames around it, for `distmer data look`."""
+"""The annotated apex compared with the frames around it, for `distmer data look`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from distmer.features.pipeline import motion
 from distmer.storage import place
 from distmer.types import Clip, KeyFrames
 
-_LEAST = 5  # frames that are looked at beyond the apex, at least
+_LEAST = 5  # frames after the apex that are compared, at least
 
 
 def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: AlignedFace) -> str:
-    """A sentence where the annotated apex has moved less than the frame after the onset has; "" elsewhere.
-
-    ``onset_HW`` and ``apex_HW`` are the crops.
-    """
+    """A sentence if the annotated apex has moved less than the frame after the onset; else "". ``onset_HW``
+    and ``apex_HW`` are the crops."""
     if not isinstance(clip.source, KeyFrames):
         return ""
     after = [frame for _, frame in _frames_after(clip.source.onset)[:1]]
@@ -40,8 +38,8 @@ def weak_apex(clip: Clip, onset_HW: ByteArray, apex_HW: ByteArray, face: Aligned
 def spotted_apex(clip: Clip, onset_HW: ByteArray, face: AlignedFace) -> tuple[int, int] | None:
     """The frame that has moved most since the onset, and how many frames it lies after the annotated apex.
 
-    Looked at are the frames after the onset, and as many beyond the apex as lie before it (5 at least). The
-    first of equals is taken. None where the apex is not annotated, or a frame cannot be read.
+    The frames from the onset to the apex are compared, and as many after the apex (at least 5). Of equal
+    ones, the first is taken. None if the apex is not annotated, or if a frame cannot be read.
     """
     if not isinstance(clip.source, KeyFrames):
         return None
@@ -66,8 +64,7 @@ def _motions(onset_HW: ByteArray, frames: list[str], face: AlignedFace) -> list[
 
 
 def _frames_after(onset: str) -> list[tuple[int, str]]:
-    """(number, frame) of the frames after an onset, in its video or folder; none where names are no
-    numbers."""
+    """(number, frame) of the frames after an onset, in its video or folder; empty if names have no number."""
     file, number = file_of(onset)
     if number is not None:
         from distmer.features.video import index

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import PurePath
 
 from distmer.config import ClusterConfig
 from distmer.experiment.events import Observers, Step
-from distmer.report.document import Document, Facts, Lines
+from distmer.report.document import Document, Lines
 from distmer.report.live import LiveProgress
 from distmer.report.table import Column, Row, Table
 from distmer.saved.answers import UNLIKE, Answer, answers
@@ -33,9 +33,9 @@ def ask(
     step: str | None = None,
     local: bool = False,
 ) -> Iterator[Answer]:
-    """Answers for the clips that inputs are, in their order; with ``windows`` (a time: ``0.5``, ``500ms``),
-    for the windows of most motion of long videos. Many are done on Ray, unless ``local``. BadInput where the
-    arguments do not fit together."""
+    """Answers for the clips in the inputs, in their order. With ``windows`` (a time: ``0.5``, ``500ms``), the
+    inputs are long videos, and the answers are for their windows of most motion. Many clips are done on Ray,
+    unless ``local``. BadInput where the arguments do not fit together."""
     unit = model.manifest.unit
     if windows is None:
         if step is not None:
@@ -48,23 +48,17 @@ def ask(
 
 
 def _answers(model: SavedModel, asked: Sequence[Asked], *, local: bool) -> Iterator[Answer]:
-    """Answers with progress where they are many. On Ray (the cluster of ``RAY_ADDRESS``, else this machine's
-    cores), unless they are few, or ``local``."""
-    few = len(asked) <= _FEW
-    if local or few:
-        yield from _shown(answers(model, asked), len(asked), progress=not few)
-        return
-    from distmer.cluster.backend import RayBackend  # Ray is not needed for few
+    """Many clips are done with a display of the progress, and unless ``local`` on Ray: on the cluster of
+    ``RAY_ADDRESS``, else on this machine's cores."""
+    total, failed, backend = len(asked), 0, None
+    with ExitStack() as exits:
+        if total > _FEW and not local:
+            from distmer.cluster.backend import RayBackend  # Ray is not needed for few
 
-    with closing(RayBackend(ClusterConfig(), scratch="")) as backend:
-        yield from _shown(answers(model, asked, backend), len(asked), progress=True)
-
-
-def _shown(found: Iterator[Answer], total: int, *, progress: bool) -> Iterator[Answer]:
-    failed = 0
-    with Observers([LiveProgress()] if progress else []) as live:
+            backend = exits.enter_context(closing(RayBackend(ClusterConfig(), scratch="")))
+        live = exits.enter_context(Observers([LiveProgress()] if total > _FEW else []))
         live(Step("answering", 0, total))
-        for done, one in enumerate(found, start=1):
+        for done, one in enumerate(answers(model, asked, backend), start=1):
             failed += bool(one.reason)
             live(Step("answering", done, total, 0, failed))
             yield one
@@ -72,36 +66,34 @@ def _shown(found: Iterator[Answer], total: int, *, progress: bool) -> Iterator[A
 
 def answers_report(model: SavedModel, found: Sequence[Answer]) -> Document:
     """The answers as a table, with what was noticed, and what could not be answered."""
-    parts: list[Table | Facts | Lines] = []
     windows = any(one.interval for one in found)
-    if good := [answer for answer in found if not answer.reason]:
-        parts.append(_table(model, good[:_SHOWN] if windows else good, windows=windows))
-        if windows and len(good) > _SHOWN:
-            parts.append(Lines([f"and {len(good) - _SHOWN} intervals of less motion: --csv lists them"]))
-    if bad := [answer for answer in found if answer.reason]:
-        lines = [_with_name(one) for one in bad[:_SHOWN]]
-        more = [f"and {len(bad) - _SHOWN} more: --csv lists them"] if len(bad) > _SHOWN else []
-        parts.append(Lines([*lines, *more], f"no answer: {len(bad)}"))
-    if notes := list(_notes(found)):
-        parts.append(Lines(notes, "notes"))
-    of_windows = [
-        "The intervals are candidates, those of most motion first, and no spotted expressions: a blink,"
-        " speech and a turn of the head move a face, too."
-    ]
+    good = [answer for answer in found if not answer.reason]
+    bad = [answer for answer in found if answer.reason]
+    less, more = len(good) - _SHOWN, len(bad) - _SHOWN
+    reasons = [_with_name(one) for one in bad[:_SHOWN]]
+    reasons += [f"and {more} more: --csv lists them"] if more > 0 else []
     legend = [
-        *(of_windows if windows else []),
         "px: motion in the aligned face, mean and largest; moved: the region that moved most.",
         f"unlike: the percentile of the distance to the nearest training clip; above {UNLIKE:.0f}, do not"
         " rely on the answer.",
         "The probabilities order the classes; they are not calibrated. They say how a face moved, not what a"
         " person feels.",
     ]
-    parts += [Lines(legend)] if good else []
-    return Document(
-        f"{model.manifest.model['name']}, fitted to {model.manifest.protocol}",
-        list(_warnings(model, found)),
-        parts,
-    )
+    if windows:
+        legend.insert(
+            0,
+            "The intervals are candidates, those of most motion first, and no spotted expressions: a blink,"
+            " speech and a turn of the head move a face, too.",
+        )
+    parts = [
+        _table(model, good[:_SHOWN] if windows else good, windows=windows),
+        Lines([f"and {less} intervals of less motion: --csv lists them"] if windows and less > 0 else []),
+        Lines(reasons, f"no answer: {len(bad)}"),
+        Lines(list(_notes(found)), "notes"),
+        Lines(legend if good else []),
+    ]
+    title = f"{model.manifest.model['name']}, fitted to {model.manifest.protocol}"
+    return Document(title, list(_warnings(model, found)), parts)
 
 
 def _warnings(model: SavedModel, found: Sequence[Answer]) -> Iterator[str]:
@@ -161,19 +153,13 @@ def _seconds(one: Answer) -> str:
 def _table(model: SavedModel, found: Sequence[Answer], *, windows: bool) -> Table:
     columns = [Column("clip"), *([Column("candidate, s", right=True)] if windows else []), Column("answer")]
     columns += [Column(name, right=True) for name in model.classes]
-    columns += [Column("apex"), Column("px", right=True), Column("moved")]
-    columns += [Column("unlike", right=True)]
+    columns += [Column("apex"), Column("px", right=True), Column("moved"), Column("unlike", right=True)]
     rows: list[Row] = []
     for one in found:
         moved = one.motion
-        cells = [
-            _short(one.clip),
-            *([_seconds(one)] if windows else []),
-            one.label,
-            *(f"{one.probabilities[name]:.2f}" for name in model.classes),
-        ]
-        cells += [one.apex]
-        cells += [f"{moved.mean:.2f} {moved.largest:.2f}" if moved else "", moved.most if moved else ""]
+        cells = [_short(one.clip), *([_seconds(one)] if windows else []), one.label]
+        cells += [f"{one.probabilities[name]:.2f}" for name in model.classes]
+        cells += [one.apex, *((f"{moved.mean:.2f} {moved.largest:.2f}", moved.most) if moved else ("", ""))]
         cells += [f"{one.percentile:.0f}" + (" !" if one.unlike else "")]
         rows.append(Row(cells, style="dim" if one.seen else ""))
     return Table(columns, rows)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 
-from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
+from distmer.commands.session import Session, keep_environment, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
-from distmer.experiment.events import Observer, Observers
+from distmer.experiment.events import Observer
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.processes import describe_extraction
@@ -18,7 +17,6 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.run import run, without_weights
 from distmer.features.methods import acting_methods
 from distmer.report.jsonl import JsonLines
-from distmer.report.live import LiveProgress
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
@@ -34,11 +32,10 @@ def run_experiment(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Clips to scores. BadInput comes before anything is started, where it can be told then."""
+    """Clips to scores. If possible, BadInput comes before anything is started."""
     session.model()
     session.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         return run_with(session, backend, live, only, retry_failed=retry_failed)
 
 
@@ -50,7 +47,7 @@ def run_with(
     *,
     retry_failed: bool = False,
 ) -> RunResult:
-    """One experiment (or ``only`` some of its folds) on a backend that may serve several. With
+    """One experiment (or ``only`` some of its folds) on a backend that may serve several experiments. With
     ``retry_failed``, clips whose failure is stored are extracted again."""
     backend.require(session.config.cluster)  # before an hour of extraction
     plan, inputs, run_dir = planned(session, backend, live, retry_failed=retry_failed)
@@ -74,8 +71,8 @@ def run_with(
 def planned(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Callable[[], Inputs], Place]:
-    """The plan of a session, whose missing features are extracted now; the model's inputs; and the run's
-    folder, begun."""
+    """The plan of a session, the model's inputs, and the run's folder with the files of its beginning.
+    Missing features are extracted now."""
     plan, features = prepared(session, backend, live, retry_failed=retry_failed)
     run_dir = session.workspace.run_dir(plan.digest)
     begin_folder(run_dir, plan, features.stored)
@@ -87,7 +84,7 @@ def planned(
 def prepared(
     session: Session, backend: Backend, live: Observer, *, retry_failed: bool = False
 ) -> tuple[Plan, Features]:
-    """The plan of a session, and the features of its clips, which are extracted now if they are missing."""
+    """The plan of a session, and the features of its clips. Missing ones are extracted now."""
     session.try_code()  # before a clip is touched
     manifest = session.manifest([live], backend)
     session.require_evaluation(manifest)  # before an hour of extraction
@@ -97,13 +94,12 @@ def prepared(
 
 
 def extracted(
-    session: Session, *, local: bool = False, retry_failed: bool = False
+    session: Session, *, local: bool = False, retry_failed: bool = False, progress: bool = True
 ) -> tuple[Manifest, Features, Features]:
-    """The clips of the protocol, and their features before and after the missing ones were extracted."""
+    """The clips, and their features before and after the missing ones were extracted."""
     session.try_methods()
     session.workspace.require()
-    remove_leftovers_of(session)
-    with Observers([LiveProgress()]) as live, closing(session.backend(local)) as backend:
+    with session.at_work(local=local, progress=progress) as (live, backend):
         manifest = session.manifest([live], backend, folds=False)
         before = session.features(manifest, retry_failed=retry_failed)
         return manifest, before, extract_missing(manifest, before, session.config.features, backend, [live])

@@ -27,9 +27,9 @@ _READ = "a .csv, a .tsv or a .parquet file"
 
 
 def named_metrics(options: Sequence[str] | Layer) -> tuple[Named, ...]:
-    """What ``--metric`` names: a name, a reference (to a file below the current folder), or a mapping with
-    options; or what a call in Python names in its settings. Without any: all that are usually published.
-    BadInput for one that is not YAML."""
+    """The metrics of ``--metric``, or of a call in Python: each a name, a reference (to a file below the
+    current folder), or a mapping with options. Without any: all that are usually published. BadInput for one
+    that is not YAML."""
     given = options if isinstance(options, Layer) else [f"evaluation.metrics=[{', '.join(options)}]"]
     layers = load_layers(None, given, workspace=Path.cwd())
     where = options.origin if isinstance(options, Layer) else "--metric"
@@ -37,7 +37,7 @@ def named_metrics(options: Sequence[str] | Layer) -> tuple[Named, ...]:
 
 
 def read_predictions(path: Path) -> Imported:
-    """The predictions in a file: CSV (commas, semicolons or tabs), or Parquet. BadInput where it cannot be
+    """The predictions in a CSV file (commas, semicolons or tabs) or a Parquet file. BadInput if it cannot be
     read."""
     import pandas as pd
 
@@ -59,15 +59,15 @@ def read_predictions(path: Path) -> Imported:
 
 
 def from_frame(frame: pd.DataFrame, where: str) -> Imported:
-    """The predictions in a table, without the row numbers that pandas writes into a CSV file unless it is
-    told not to. ``where``: how messages name it."""
+    """The predictions in a table, without the row numbers that pandas by default writes into a CSV file.
+    ``where``: how messages name the table."""
     numbers = [name for name in frame.columns if str(name) in ("", "Unnamed: 0", "index")]
     return import_predictions(frame.drop(columns=numbers), where)
 
 
 def imported_entry(path: Path, beside: Entry | None, evaluation: EvaluationConfig) -> Entry:
-    """A file of predictions as a row of a comparison. ``beside`` is a run that it is compared with: the
-    file's classes are numbered as the run's, and it is on the run's data."""
+    """A file of predictions as a row of a comparison. ``beside`` is a run with which it is compared: the
+    classes get the run's numbers, and the data are named as the run's."""
     found = read_predictions(path)
     if beside is not None and beside.results is not None:
         found = in_order(found, beside.results.classes)
@@ -90,9 +90,8 @@ def imported_entry(path: Path, beside: Entry | None, evaluation: EvaluationConfi
             "run_dir": str(path),
         }
     )
-    return Entry(
-        path.name, on, "; ".join(("made by other code", *found.warnings)), results, found.predictions
-    )
+    note = "; ".join(("made by other code", *found.warnings))
+    return Entry(path.name, on, note, results, found.predictions)
 
 
 def score_report(
@@ -100,15 +99,8 @@ def score_report(
 ) -> tuple[Document, JsonValue]:
     """All scores with intervals and floors: as a document, and as what ``--json`` prints."""
     classes = len(found.classes)
-    scored = every_score(
-        found.predictions,
-        found.folds,
-        found.labels,
-        chosen(metrics, classes),
-        classes,
-        resamples,
-        confidence,
-    )
+    used, given = chosen(metrics, classes), (found.predictions, found.folds, found.labels)
+    scored = every_score(*given, used, classes, resamples, confidence)
     clips, subjects = set(found.labels), {str(subject) for subject in found.predictions.subjects}
     facts = (
         ("intervals", f"{confidence:.0%}, bootstrap over subjects"),
@@ -118,8 +110,5 @@ def score_report(
         ("seeds", str(len(set(found.predictions.seed_N.tolist())))),
     )
     document = Document(title, found.warnings, (metric_table(scored), Facts(facts)))
-    return document, {
-        "file": title,
-        "warnings": list(found.warnings),
-        "scores": [asdict(row) for row in scored],
-    }
+    rows = [asdict(row) for row in scored]
+    return document, {"file": title, "warnings": list(found.warnings), "scores": rows}

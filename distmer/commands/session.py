@@ -1,4 +1,4 @@
-"""What every command starts from: a configuration, the workspace it is run in, and the tracker of a run."""
+"""What every command starts from: its settings, its workspace, its backend, and the tracker of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distmer import functions
 from distmer.config import Config, FeatureConfig
-from distmer.config_layers import Layer, anchor_rule, load_config
+from distmer.config_layers import Layer, anchor_rule, load_config, load_settings, origin
 from distmer.datasets import changed_content, load_manifest, require_two_classes
 from distmer.evaluation.folds import make_folds
 from distmer.evaluation.named import chosen
@@ -31,6 +31,7 @@ from distmer.features.methods import acting_methods, try_methods
 from distmer.features.sequence import require_frames
 from distmer.leftovers import remove_leftovers
 from distmer.models import ResolvedModel, is_network, resolve
+from distmer.report.live import LiveProgress
 from distmer.storage import Place, files, why_not, write
 from distmer.tracking.environment import capture
 from distmer.training.tryout import try_out
@@ -45,8 +46,35 @@ R = TypeVar("R", "RunResult", "SweepResult")
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What a command is given: a configuration file, the settings above it, and the workspace.
+
+    Without ``path``, every setting has its default. ``overrides`` are those of a command line, or the keyword
+    arguments of a call in Python. Without ``workspace``, ``environ`` says which one it is.
+    """
+
+    path: Place | None = None
+    overrides: Sequence[str] | Layer = ()
+    workspace: str | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def place(self) -> Workspace:
+        return Workspace.find(self.workspace, self.environ)
+
+    @property
+    def origin(self) -> str:
+        """How messages name where the settings come from."""
+        return origin(self.path, self.overrides)
+
+    def settings(self) -> tuple[tuple[Layer, ...], dict[str, Any]]:
+        """The layers of the settings, and all settings as one tree of the caller's own, not yet validated."""
+        return load_settings(self.path, self.overrides, workspace=self.place.root, environ=self.environ)
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """A configuration and the workspace it is run in; ``clips`` where they have been read already."""
+    """A configuration and the workspace in which it is run. ``clips``: if they have been read already."""
 
     config: Config
     workspace: Workspace
@@ -59,41 +87,29 @@ class Session:
         object.__setattr__(self, "workspace", replace(self.workspace, elsewhere=elsewhere))
 
     @classmethod
-    def open(
-        cls,
-        path: Place | None,
-        overrides: Sequence[str] | Layer,
-        workspace: str | None,
-        environ: Mapping[str, str],
-        *,
-        kept: bool = False,
-        clips: Manifest | None = None,
-    ) -> Session:
-        """The session of a configuration: ``overrides`` are those of a command line, or the keyword arguments
-        of a call in Python. ``kept``: distmer wrote the file, with all settings in it."""
-        place = Workspace.find(workspace, environ)
-        config = load_config(
-            path, overrides, workspace=place.root, environ=environ, is_network=is_network, kept=kept
-        )
-        rule = partial(anchor_rule, path=path, overrides=overrides, workspace=place.root, environ=environ)
-        return cls(config, place, rule, clips)
+    def open(cls, given: Given, *, kept: bool = False, clips: Manifest | None = None) -> Session:
+        """The session of a configuration. ``kept``: distmer wrote the file, with all settings in it."""
+        where: dict[str, Any] = {"workspace": given.place.root, "environ": given.environ}
+        config = load_config(given.path, given.overrides, is_network=is_network, kept=kept, **where)
+        rule = partial(anchor_rule, path=given.path, overrides=given.overrides, **where)
+        return cls(config, given.place, rule, clips)
 
     @classmethod
-    def reopen(cls, run_dir: Place, workspace: str | None, environ: Mapping[str, str]) -> Session:
-        """The session of a run folder, from the configuration in it. The workspace is two folders up, or the
-        usual one."""
+    def reopen(cls, run_dir: Place, workspace: str | None = None) -> Session:
+        """The session of a run folder, from the configuration in it."""
         if not (run_dir / "config.yaml").exists():
             what = why_not(run_dir, "no config.yaml in it, so it is no run folder")
             raise BadInput(f"{run_dir}: {what}; give one below <workspace>/runs.")
-        session = cls.open(
-            run_dir / "config.yaml", (), workspace or str(run_dir.resolve().parent.parent), environ, kept=True
-        )
-        if session.config.storage.runs:
-            return cls(session.config, Workspace.find(workspace, environ))
-        return session
+        session = cls.open(Given(run_dir / "config.yaml", (), home_of(run_dir, workspace)), kept=True)
+        return session.moved_to(workspace) if session.config.storage.runs else session
+
+    def moved_to(self, workspace: str | None) -> Session:
+        """The same, where the configuration keeps its runs or sweeps apart from the workspace: the place of
+        their folders does not tell where the workspace is."""
+        return Session(self.config, Given(workspace=workspace).place)
 
     def require(self) -> None:
-        """BadInput if the run will lack something: a place to write, one for MLflow, a metric."""
+        """BadInput if something is missing that the run will need: a place to write, MLflow's, a metric."""
         self.workspace.require()
         for metric in self.config.evaluation.metrics:
             functions.resolve(functions.METRIC, metric)
@@ -110,27 +126,28 @@ class Session:
         return Ledger(self.workspace.ledger)
 
     def model(self) -> ResolvedModel:
-        """BadInput where it is unknown, or reads a sequence that the features do not have."""
+        """BadInput if it is unknown, or if it reads a sequence that the features do not have."""
         model = resolve(self.config.model)
         require_frames(self.config, model.info.name, model.inputs)
         return model
 
     def try_code(self) -> None:
-        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain. Do
-        so before Ray is joined: the connection takes a user's own code along. BadInput if it is broken."""
+        """Find and try all code that the configuration names: model, loss, augmentations, flow and strain.
+        This must come before Ray is joined, which sends the user's own code to the nodes. BadInput if it is
+        broken."""
         try_out(self.model(), self.config.train)
         self.try_methods()
 
     def try_methods(self) -> None:
-        """The flow and the strain alone, where frames are extracted."""
+        """Try only the flow and the strain, if frames are extracted."""
         if acting_methods(self.config):
             try_methods(self.config.features)
 
     def manifest(
         self, observers: Sequence[Observer] = (), backend: Backend | None = None, *, folds: bool = True
     ) -> Manifest:
-        """The clips. While the embedded data set is generated, ``backend`` is started if no features are
-        stored yet, so that clips must be extracted. ``folds``: whether folds will be trained, too."""
+        """The clips. If no features are stored yet, ``backend`` is started while the embedded data set is
+        generated, because clips must be extracted then. ``folds``: whether folds will also be trained."""
         if self.clips is not None:
             return self.clips
         notify = Observers(observers)
@@ -152,7 +169,7 @@ class Session:
         return replace(manifest, changed=(*manifest.changed, *changed_content(manifest, frames.digests)))
 
     def frames(self, manifest: Manifest, settings: Sequence[FeatureConfig]) -> Frames:
-        """The digests of the clips' frames, for `features` of several settings."""
+        """The digests of the clips' frames, for the features of several settings."""
         return hash_frames(manifest.clips, self.workspace.features, *settings)
 
     def features(
@@ -164,14 +181,13 @@ class Session:
 
     def plan(self, manifest: Manifest, features: Features) -> Plan:
         model = self.model()
-        # settings that do not fit the maps are told before a fold is begun
-        features.inputs((), model, self.config.inputs)
+        features.inputs((), model, self.config.inputs)  # BadInput for settings that do not fit the maps
         return build_plan(self.config, manifest, model, features.keys, features.failures, features.notes)
 
     @property
     def tracking_store(self) -> tuple[str, str | None]:
-        """Where MLflow is; and the folder for its files, if it is SQLite: in the workspace, or, if that is
-        remote, beside SQLite's file."""
+        """The address of MLflow; and if it is SQLite, the folder for its files: in the workspace, or beside
+        SQLite's file if the workspace is remote."""
         uri = self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or self.workspace.mlflow_uri
         if not uri.startswith("sqlite:"):
             return uri, None
@@ -186,26 +202,33 @@ class Session:
 
         return RayBackend(self.config.cluster, str(self.workspace.scratch))
 
+    @contextmanager
+    def at_work(self, *, local: bool, progress: bool = True) -> Iterator[tuple[Observers, Backend]]:
+        """What shows the progress, and the backend; both are closed at the end of the block. What killed runs
+        have left is removed first."""
+        remove_leftovers_of(self)
+        with Observers([LiveProgress()] if progress else []) as live, closing(self.backend(local)) as backend:
+            yield live, backend
+
+
+def home_of(folder: Place, workspace: str | None) -> str:
+    """The workspace of a run's or a sweep's folder, where none is named: two folders up."""
+    return workspace or str(folder.resolve().parent.parent)
+
 
 def remove_leftovers_of(session: Session) -> None:
     """Remove what killed runs left in the workspace and in the system's temporary folder; say how much."""
-    workspace, ledger = session.workspace, session.ledger
-    written = (
-        *(workspace.features, workspace.ledger, workspace.models),
-        *(workspace.runs, workspace.sweeps, workspace.comparisons),
-    )
-    removed = remove_leftovers(
-        [place for place in written if isinstance(place, Path)],
-        [place for place in (workspace.data, Path(tempfile.gettempdir())) if isinstance(place, Path)],
-    )
-    removed += remove_checkpoints(workspace.scratch, ledger)
+    ours = session.workspace
+    written = (ours.features, ours.ledger, ours.models, ours.runs, ours.sweeps, ours.comparisons)
+    temporary = (ours.data, Path(tempfile.gettempdir()))
+    on_disk = [[one for one in places if isinstance(one, Path)] for places in (written, temporary)]
+    removed = remove_leftovers(*on_disk) + remove_checkpoints(ours.scratch, session.ledger)
     if removed.number:
         _log.warning("%s", removed)
 
 
 def require_no_kept_weights(config: Config, instead: str) -> None:
-    """BadInput where ``train.keep_weights`` is given to a command that keeps no fold's weights; ``instead``
-    says what the command does."""
+    """BadInput if ``train.keep_weights`` is set. ``instead``: what the command does."""
     if config.train.keep_weights:
         raise BadInput(
             f"train.keep_weights keeps the weights of the folds of a run, and {instead}; set it to false."
@@ -213,7 +236,7 @@ def require_no_kept_weights(config: Config, instead: str) -> None:
 
 
 def keep_environment(folder: Place) -> None:
-    """``environment.json`` in the folder of a run or a sweep: what this process runs with."""
+    """Write ``environment.json`` into the folder of a run or a sweep: the versions of this process."""
     write(folder / "environment.json", json.dumps(capture().to_json(), indent=2).encode())
 
 

@@ -1,4 +1,4 @@
-"""`distmer sweep`: features of every searched setting, the searches, the refits, the folder, MLflow."""
+"""`distmer sweep`: features of every searched setting, searches, trainings of what was chosen, MLflow."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from typing import Any
 import yaml
 
 from distmer.cluster.backend import RayBackend
-from distmer.commands.session import Session, keep_environment, remove_leftovers_of, tracking_of
+from distmer.commands.session import (
+    Given,
+    Session,
+    home_of,
+    keep_environment,
+    remove_leftovers_of,
+    tracking_of,
+)
 from distmer.config import ClusterConfig, Config
-from distmer.config_layers import Layer, load_settings, origin
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -43,7 +49,6 @@ from distmer.sweep.space import Space
 from distmer.training.estimate import estimate_seconds
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
-from distmer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 _TIMED = 5  # settings of which a step is timed
@@ -51,18 +56,11 @@ Extract = Callable[[Session, Features], Features]
 
 
 def run_sweep(
-    path: Place | None,
-    overrides: Sequence[str] | Layer,
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    clips: Manifest | None = None,
-    retry_failed: bool = False,
-    progress: bool = True,
+    given: Given, *, clips: Manifest | None = None, retry_failed: bool = False, progress: bool = True
 ) -> SweepResult:
-    """Search, refit, score. Finished searches are kept, and trainings are in the ledger: what is done is not
-    done again. With ``retry_failed``, clips whose failure is stored are extracted again."""
-    session, space = open_sweep(path, overrides, workspace, environ)
+    """Search, train the chosen settings, score. Finished searches and trainings are kept, and not repeated.
+    With ``retry_failed``, clips whose failure is stored are extracted again."""
+    session, space = open_sweep(given)
     session = replace(session, clips=clips)
     session.require()
     for config, _ in space.with_each_name():
@@ -87,18 +85,9 @@ def run_sweep(
     return result
 
 
-def plan_of_sweep(
-    path: Place,
-    overrides: Sequence[str],
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    gpus: int,
-    speedup: float,
-    price: float,
-) -> str:
+def plan_of_sweep(given: Given, *, gpus: int, speedup: float, price: float) -> str:
     """What a sweep would do, take and cost. Nothing is extracted or trained; a few steps are timed."""
-    session, space = open_sweep(path, overrides, workspace, environ)
+    session, space = open_sweep(given)
     for config, _ in space.with_each_name():
         Session(config, session.workspace).try_code()
     manifest = session.manifest()
@@ -114,14 +103,12 @@ def plan_of_sweep(
     return sweep_plan_text(plan, counts, hours, str(folder))
 
 
-def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]) -> str:
-    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput where it is not
-    finished, or has changed."""
-    session, space = open_sweep(
-        folder / "sweep.yaml", (), workspace or str(folder.resolve().parent.parent), environ, kept=True
-    )
+def track_sweep(folder: Place, workspace: str | None) -> str:
+    """Write a finished sweep to MLflow (again), from its records and the ledger. BadInput if it is not
+    finished, or if something that it depends on has changed."""
+    session, space = open_sweep(Given(folder / "sweep.yaml", (), home_of(folder, workspace)), kept=True)
     if session.config.storage.sweeps:
-        session = Session(session.config, Workspace.find(workspace, environ))
+        session = session.moved_to(workspace)
     manifest = session.manifest()
     plan, features = _plan(session, space, manifest)
     if planned_digest(folder) != plan.digest:
@@ -143,18 +130,10 @@ def track_sweep(folder: Place, workspace: str | None, environ: Mapping[str, str]
     return f"{result.counts['trials']} trials; MLflow run {result.mlflow_run_id}"
 
 
-def open_sweep(
-    path: Place | None,
-    overrides: Sequence[str] | Layer,
-    workspace: str | None,
-    environ: Mapping[str, str],
-    *,
-    kept: bool = False,
-) -> tuple[Session, Space]:
+def open_sweep(given: Given, *, kept: bool = False) -> tuple[Session, Space]:
     """The base configuration's session, and the space. ``kept``: distmer wrote the file."""
-    place = Workspace.find(workspace, environ)
-    layers, tree = load_settings(path, overrides, workspace=place.root, environ=environ)
-    space = Space.read(tree, origin(path, overrides))
+    layers, tree = given.settings()
+    space = Space.read(tree, given.origin)
     if space.base().train.keep_weights:
         raise BadInput(
             f"{space.origin}: a sweep keeps no weights; leave train.keep_weights out, and run the chosen"
@@ -163,7 +142,7 @@ def open_sweep(
     if not kept:
         for note in space.unused(layers):
             _log.warning("%s", note)
-    return Session(space.base(), place), space
+    return Session(space.base(), given.place), space
 
 
 def _plan(
@@ -216,7 +195,7 @@ def _sweep(
 
 def _backend(session: Session) -> RayBackend:
     cluster = session.config.cluster
-    # Which settings train for long is not known before they are drawn.
+    # It is not known which settings train for long before they are drawn.
     return RayBackend(cluster, str(session.workspace.scratch), groups=cluster.workers_per_fold != 0)
 
 
@@ -227,7 +206,7 @@ def _begin(folder: Place, plan: SweepPlan) -> None:
 
 
 def _keep(folder: Place) -> Callable[[SweepEvent], None]:
-    """What writes the sweep's folder: a search when it has ended, the rest at the end."""
+    """An observer that writes the sweep's folder: each search when it has ended, the rest at the end."""
 
     def keep(event: SweepEvent) -> None:
         if isinstance(event, SearchEnded) and not event.recorded and _worth_keeping(event.outcome):
@@ -239,12 +218,12 @@ def _keep(folder: Place) -> Callable[[SweepEvent], None]:
 
 
 def _worth_keeping(outcome: Outcome) -> bool:
-    """The next run makes a search again that has lost a worker, or that has nothing to choose."""
+    """False for a search that lost a worker or has nothing to choose: the next run repeats it."""
     return outcome.chosen is not None and not any(trial.lost for trial in outcome.trials)
 
 
 def _foreseen(plan: SweepPlan) -> dict[str, FoldJob]:
-    """The trainings that take place in any case: with a scheduler, those before it may stop a trial."""
+    """The trainings that are certain. With a scheduler, these are the ones before it can stop a trial."""
     jobs: dict[str, FoldJob] = {}
     for setting in plan.space.foreseen():
         for search in plan.searches:
@@ -265,7 +244,7 @@ def _hours(
     timed = [seconds for setting in few if (seconds := _whole_fold(plan, setting)) is not None]
     impossible = ""
     if len(timed) < len(few):
-        impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were looked at cannot be"
+        impossible = f"; {len(few) - len(timed)} of the {len(few)} settings that were tried cannot be used"
     if not timed:
         return {"estimate": f"none{impossible}: the warnings above say why"}
     each = fmean(timed)
@@ -289,11 +268,11 @@ def _hours(
 
 
 def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float | None:
-    """Seconds of a training through every epoch; None where the setting cannot be."""
+    """The seconds of a training of all epochs; None if the setting is impossible."""
     try:
         return estimate_seconds(plan.jobs(setting, plan.searches[0].rungs[-1])[0])
     except BadInput as error:
-        _log.warning("a setting that cannot be, %s: %s", json.dumps(setting), error)
+        _log.warning("an impossible setting, %s: %s", json.dumps(setting), error)
         return None
 
 

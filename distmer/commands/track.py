@@ -17,7 +17,7 @@ from distmer.types import BadInput, FoldFailure
 
 
 def track_run(run_dir: Place, session: Session) -> str:
-    """Write a run to MLflow from the ledger; what is there stays as it is. BadInput as `write_again`."""
+    """Write a run to MLflow from the ledger. What MLflow has already is kept. BadInput as `write_again`."""
     result, tracker = write_again(run_dir, session)
     tracker.require_written()
     return f"{len(result.folds)} of {len(result.plan.jobs)} folds; MLflow run {result.mlflow_run_id}"
@@ -25,7 +25,7 @@ def track_run(run_dir: Place, session: Session) -> str:
 
 def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
     """Write a run's folder again from the ledger, and to MLflow if tracking is on. The plan is made again
-    from the clips: BadInput where these, or the code, are no longer what the run was made of."""
+    from the clips. BadInput if the clips or the code have changed since the run."""
     plan, _ = plan_again(run_dir, session)
     folds = session.ledger.known(job.digest for job in plan.jobs)
     if not folds:
@@ -51,7 +51,7 @@ def write_again(run_dir: Place, session: Session) -> tuple[RunResult, Tracking]:
 
 
 def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
-    """The plan of a run's folder, made again from the clips, and their features. BadInput: it is another."""
+    """The plan of a run's folder, made again from the clips, and their features. BadInput if it differs."""
     manifest = session.manifest()
     features = session.features(manifest)
     plan = session.plan(manifest, features)
@@ -64,8 +64,8 @@ def plan_again(run_dir: Place, session: Session) -> tuple[Plan, Features]:
 
 
 def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str]) -> list[FoldFailure]:
-    """Of the folds that the last run left out, those that failed and are not in the ledger by now (``known``
-    digests). One that was not reached is no failure."""
+    """Of the folds that the last run left out, those that failed and are still not in the ledger (``known``
+    digests). A fold that was not reached is no failure."""
     left_out = [row for row in left_out if row.reason not in {NOT_REACHED, NOT_ASKED}]
     reasons = {(row.fold, row.seed): row.reason for row in left_out}
     open_jobs = [job for job in plan.jobs if job.digest not in known]
@@ -74,6 +74,6 @@ def _failures(left_out: Sequence[FoldLeftOut], plan: Plan, known: Collection[str
 
 
 def _asked_for(left_out: Sequence[FoldLeftOut], plan: Plan) -> set[str]:
-    """The folds that the last run was asked for; none, where it was all of them."""
+    """The folds that the last run was asked for; empty if it was asked for all of them."""
     others = {row.fold for row in left_out if row.reason == NOT_ASKED}
     return {fold.id for fold in plan.folds} - others if others else set()

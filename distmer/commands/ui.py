@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from distmer.types import BadInput
 from distmer.workspace import Workspace
 
 
-def serve_ui(workspace: str | None, port: int, environ: Mapping[str, str]) -> int:
+def serve_ui(workspace: str | None, port: int) -> int:
     """MLflow's own server over the workspace, bound to loopback."""
-    place = Workspace.find(workspace, environ)
-    uri = environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
+    place = Workspace.find(workspace, os.environ)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or place.mlflow_uri
     if "://" in uri and not uri.startswith("sqlite:"):
         raise BadInput(
             "MLFLOW_TRACKING_URI names a server, which has pages of its own: open its address in a browser."

@@ -1,9 +1,9 @@
 """What a network costs: parameters, operations, memory traffic, multiply-adds, and time.
 
-The reference paper does not say how it counted for its Table 3 (`distmer.costs.paper`). Its digits follow
-from the rules of torchstat 0.0.7 (`CONVENTION`), and from no other that was tried. By these rules,
+The reference paper does not say how it counted for its Table 3 (`distmer.costs.paper`). Of the rules that we
+tried, only those of torchstat 0.0.7 (`CONVENTION`) give its digits. By these rules,
 
-- what runs outside a layer module costs nothing: the products of attention, sums, concatenations;
+- operations outside a layer module cost nothing: the products of attention, sums, concatenations;
 - SELU, sigmoid, softmax, dropout, adaptive pooling and recurrent layers cost nothing;
 - the bias counts in a convolution and not in a linear layer;
 - of a layer that is called several times, only the last call counts.
@@ -83,7 +83,7 @@ def torchstat(net: nn.Module, x_1CHW: Tensor) -> tuple[int, int]:
 
 
 def as_published(net: nn.Module) -> nn.Module:
-    """``net``, changed in place: each layer that is written otherwise for speed gets its published form."""
+    """``net``, changed in place: each layer that distmer writes in a faster form gets its published form."""
     for name, child in net.named_children():
         published = _published_form(child)
         setattr(net, name, as_published(child) if published is None else published)
@@ -133,7 +133,7 @@ class _ThreeStreams(nn.Module):
 
 
 def measure(resolved: ResolvedModel, classes: int = 3, repeats: int = 9) -> Measured:
-    """Time and memory of one clip. The process's number of threads is 1 meanwhile."""
+    """Time and memory of one clip. Meanwhile, torch uses one thread in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -46,7 +46,7 @@ def models_text(rows: Sequence[Row]) -> str:
 
 
 def _cost_table(rows: Sequence[Row]) -> list[str | Text | rich.table.Table]:
-    """The table and its notes. A classical model has no cost of its own: it depends on the data."""
+    """The table and its notes. A classical model has no fixed cost: it depends on the data."""
     measured = any(row.get("measured") for row in rows)
     names = (*_COLUMNS, *(_MEASURED if measured else ()))
     columns = tuple(Column(name, right=index > 2) for index, name in enumerate(names))
@@ -67,7 +67,7 @@ def _cells(row: Row, measured: bool) -> list[str]:
     cells += [parameters, printed.get("parameters", "")]
     cells += [_scaled(cost.get("flops"), 1e6), printed.get("mflops", "")]
     cells += [_scaled(cost.get("memory_bytes"), 2**20), printed.get("memory_mb", "")]
-    cells += [_scaled(cost.get("macs"), 1e6, 1)]
+    cells.append(_scaled(cost.get("macs"), 1e6, 1))
     if measured:
         cells += [_scaled(times.get("milliseconds"), 1, 1), _scaled(times.get("peak_bytes"), 2**20, 1)]
     return cells

@@ -1,4 +1,4 @@
-"""The maps of single clips, and what becomes of them: mean maps of a class, and shares by region."""
+"""The maps of single clips, the mean maps of each class, and their shares by region."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ import numpy as np
 from distmer.evaluation.stats import mean_by_subject
 from distmer.explain.maps import INPUT, channel_attention, input_map, maps_of
 from distmer.features.inputs import resize
-from distmer.report.explanation import (
-    MOVED,
-    SHAPE,
-    TRAINED,
-    UNTRAINED,
-    About,
-    Explanation,
-    Inside,
-    Share,
-)
+from distmer.report.explanation import MOVED, SHAPE, TRAINED, UNTRAINED, About, Explanation, Inside, Share
 from distmer.saved.measured import MaskArray, regions_of
 from distmer.storage import csv_text
 from distmer.training.fit import Fitted
@@ -51,8 +42,8 @@ def look(
     target_N: IntArray,
     blank_1C11: FloatArray,
 ) -> list[ClipMaps]:
-    """The maps of clips, and those of an untrained counterpart if there is one. ``x_NCHW`` are inputs that
-    are not yet standardised."""
+    """The maps of clips, and those of an untrained counterpart if there is one. ``x_NCHW`` are inputs before
+    they are standardised."""
     found: dict[Key, FloatArray] = {(TRAINED, INPUT): _even(input_map(x_NCHW, blank_1C11))}
     channels: dict[str, FloatArray] = {}
     for side, model in ((TRAINED, fitted), (UNTRAINED, untrained)):
@@ -92,19 +83,16 @@ def gathered(
 ) -> tuple[Explanation, str]:
     """The mean maps of each class with their numbers, and a table of the clips as CSV.
 
-    ``about`` says what the maps are of; what follows from the maps is filled in here. ``shape_L2`` are the
-    mean landmarks of the clips, from 0 to 1 of the frame, or None; ``motion`` is how far the skin of each
-    clip really moves, clip id → length_HW of `SIDE` px, where that is known. Intervals are made from
-    ``resamples`` of the subjects.
+    ``about`` says what the maps are of; the numbers are filled in here. ``shape_L2`` are the mean landmarks
+    of the clips, from 0 to 1 of the frame, or None. ``motion`` is the true motion of the skin, if it is
+    known: clip id → length_HW of `SIDE` px. Intervals are from ``resamples`` of the subjects.
     """
     by_class = [[one for one in looked if one.target == k] for k in range(len(about.classes))]
     keys = sorted({key for one in looked for key in one.maps})
     methods = tuple(dict.fromkeys(method for _, method in sorted(keys, key=lambda key: key[1] != INPUT)))
-    arrays: dict[str, FloatArray] = {}
-    for side, method in keys:
-        arrays[f"{side}/{method}"] = np.stack(
-            [_mean([one.maps[side, method] for one in own]) for own in by_class]
-        )
+    arrays = {
+        "/".join(key): np.stack([_mean([one.maps[key] for one in own]) for own in by_class]) for key in keys
+    }
     masks: dict[str, MaskArray] = {}
     if shape_L2 is not None:
         arrays[SHAPE] = shape_L2 * (SIDE - 1)
@@ -175,13 +163,9 @@ def _regions(
 
 def _shares(looked: Sequence[ClipMaps], moved: Mapping[str, MaskArray], key: Key) -> FloatArray:
     """value_N: the share of each clip's map where it moved; NaN where it has no map."""
-    maps = [one.maps.get(key) for one in looked]
-    return np.array(
-        [
-            np.nan if map_HW is None or not map_HW.any() else map_HW[moved[one.clip]].sum()
-            for one, map_HW in zip(looked, maps, strict=True)
-        ]
-    )
+    empty_HW = np.zeros((SIDE, SIDE))
+    maps = [(one.clip, one.maps.get(key, empty_HW)) for one in looked]
+    return np.array([map_HW[moved[clip]].sum() if map_HW.any() else np.nan for clip, map_HW in maps])
 
 
 def _inside(
@@ -210,10 +194,8 @@ def _csv(
     moved: Mapping[str, MaskArray] | None,
 ) -> str:
     """A row a clip (and seed): what it was explained for, the answer, and the shares of the trained maps."""
-    columns = ["clip", "class", "answer"]
-    columns += [
-        f"{method}: {part}" for method in methods for part in (*masks, *(("moved",) if moved else ()))
-    ]
+    names = [*masks, *(["moved"] if moved else [])]
+    columns = ["clip", "class", "answer", *(f"{method}: {name}" for method in methods for name in names)]
     rows: list[list[object]] = []
     for one in looked:
         row: list[object] = [one.clip, classes[one.target], classes[one.answer]]

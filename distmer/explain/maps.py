@@ -32,7 +32,7 @@ View = tuple[nn.Module, Mirror | None]  # a network, and what mirrors the clips 
 
 
 def input_map(x_NCHW: FloatArray, blank_1C11: FloatArray) -> FloatArray:
-    """map_NHW: how far the input is from no motion, summed over the channels. No model has a say in it."""
+    """map_NHW: how far the input is from no motion, summed over the channels. It needs no model."""
     return np.abs(x_NCHW - blank_1C11).sum(axis=1)
 
 
@@ -127,7 +127,7 @@ def channel_attention(fitted: Fitted, x_NCHW: FloatArray) -> FloatArray | None:
             return None
         streams = int(getattr(layers[-1][0], "groups", 1))
         weight_NC = torch.sigmoid(found.sum(3)).flatten(1)
-        return weight_NC.unflatten(1, (streams, -1)).mean(2)[..., None]  # nothing to be turned back
+        return weight_NC.unflatten(1, (streams, -1)).mean(2)[..., None]  # a mirror changes nothing in it
 
     if not isinstance(fitted.model, nn.Module):
         return None
@@ -156,7 +156,7 @@ def coefficients(model: Any, shape: tuple[int, ...]) -> FloatArray | None:
 
 
 def views(model: nn.Module) -> Iterator[View]:
-    """The networks whose answers a model averages, each with the mirror in front of it, if there is one."""
+    """The networks whose answers a model averages, each with its mirror, if it is given mirrored clips."""
     if isinstance(model, SymmetricNetwork):
         for mirror in (None, model.mirror):
             yield from ((net, mirror) for net, _ in views(model.net))

@@ -32,17 +32,15 @@ def explain_model(
     """The maps of clips for the class that the model answers, as `gathered` gives them, and a sentence for
     each clip that cannot be used. ``asked``, ``onset`` and ``apex`` as in `SavedModel.predict`.
 
-    Beside a network stands the same one with random weights. For a classical model nothing can stand beside:
-    it would have to be trained, and its folder holds no training clips. BadInput where no clip can be used.
+    A network is compared with the same network with random weights. A classical model has no counterpart: it
+    would have to be trained, and the folder holds no training clips. BadInput where no clip can be used.
     """
     names: list[str] = []
     inputs: list[FloatArray] = []
     shapes: list[FloatArray] = []
     problems: list[str] = []
     for one in clips_of(asked, model.manifest.unit, onset=onset, apex=apex):
-        problem, row = (
-            (one.problem, None) if one.problem or one.source is None else features_of(model, one.source)
-        )
+        problem, row = features_of(model, one)
         if row is None or row.status == "failed":
             problems.append(f"{one.name}: {as_told_here(problem)}")
             continue

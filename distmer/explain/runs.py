@@ -1,4 +1,4 @@
-"""A run explained: the held-out clips of each fold, with the weights that had not seen them."""
+"""A run explained: the held-out clips of each fold, with the weights of this fold."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def explain_folds(
     """The maps of a plan's held-out clips, or of one ``clip``, for the class that each belongs to, as
     `gathered` gives them. The landmarks are always the mean over all clips.
 
-    BadInput where the ledger has no weights of any of its folds, or these do not answer as the fold did.
+    BadInput if the ledger has no weights of these folds, or if the weights do not answer as the fold did.
     """
     known = ledger.known(job.digest for job in plan.jobs)
     ids = {one.id: one for one in plan.clips}

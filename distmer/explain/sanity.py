@@ -1,4 +1,4 @@
-"""Models that have learned nothing, for comparison: what their maps show too is no finding.
+"""Models that have learned nothing, for comparison: what their maps also show is no finding.
 
 Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018: a network with random weights in place of the
 trained ones; for a model without epochs, the same training on shuffled labels.
@@ -49,7 +49,7 @@ def random_network(fitted: Fitted, x_NCHW: FloatArray, seed: int) -> Fitted:
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0  # of all that it has seen, the last counts
+        norm.momentum = 1.0  # only the last batch counts
         norm.train()
     with torch.no_grad():
         for net, mirror in views(model):

@@ -20,7 +20,7 @@ class HabitModel(Section):
     """A model whose habits are priced. All settings are dotted."""
 
     settings: dict[str, Any]
-    """Settings of `inputs`, `model` and `train` that are laid upon the base."""
+    """Settings of `inputs`, `model` and `train` that replace those of the base."""
     tune: tuple[dict[str, Any], ...] = Field(min_length=2)
     """The settings among which the model is tuned, at least two."""
 
@@ -35,7 +35,7 @@ class HabitsConfig(Section):
     retrained: int = Field(default=3, ge=1)
     """The number of seeds for a habit that needs trainings of its own."""
     clip_folds: int = Field(default=10, ge=2)
-    """Into how many folds clips are split, whoever is seen in them."""
+    """The number of folds of the habit that splits clips without regard to who is seen in them."""
     inner_folds: int = Field(default=3, ge=2)
     """The inner folds of the honest tuning."""
     dropped: float = Field(default=0.05, gt=0, lt=0.5)

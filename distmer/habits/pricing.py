@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from distmer.config import Named
 from distmer.evaluation.named import Metric, chosen
 from distmer.experiment.plan import Plan
-from distmer.habits import trainings
 from distmer.habits.config import Case, HabitsConfig
 from distmer.habits.prices import (
     Price,
@@ -22,7 +20,7 @@ from distmer.habits.prices import (
     mean_over_seeds,
     price,
 )
-from distmer.habits.trainings import Trainings
+from distmer.habits.trainings import Splits, Trainings
 from distmer.types import BadInput, FoldResult, Predictions
 
 # Trains folds, and gives them in the order of their jobs; BadInput where one fails. The words name them.
@@ -44,13 +42,12 @@ DROPPED = "hard clips dropped"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pricing:
-    """Prices the habits of one model. ``plan``: of the honest run; ``keys``: clip id → feature key;
-    ``random``: whether the seed changes anything, which is found out first."""
+    """Prices the habits of one model. ``splits``: of the plan of the honest run. ``random``: whether the seed
+    changes anything, which is found out first."""
 
     case: Case
     section: HabitsConfig
-    plan: Plan
-    keys: Mapping[str, str]
+    splits: Splits
     fit: Fit
     random: bool = True
 
@@ -62,26 +59,26 @@ class Pricing:
         except BadInput as error:  # without an honest score there is nothing to compare with
             yield LOSO, str(error)
             return
-        ways: dict[str, Callable[[], Iterator[Price]]] = {
-            LOSO: own._reporting,
-            CLIP_WISE: partial(own._against_loso, CLIP_WISE, trainings.clip_wise),
-            OVERSAMPLED: partial(own._against_loso, OVERSAMPLED, trainings.oversampled),
-            OVER_ALL: own._over_all,
-            TUNED: own._tuned,
+        split = own.splits
+        ways: dict[str, Iterator[Price]] = {
+            LOSO: own._reporting(),
+            CLIP_WISE: own._against_loso(CLIP_WISE, split.clip_wise),
+            OVERSAMPLED: own._against_loso(OVERSAMPLED, split.oversampled),
+            OVER_ALL: own._over_all(),
+            TUNED: own._tuned(),
         }
-        ways |= {BEST_SEED: own._best_seed} if own.random else {}
-        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs} if network else {}
-        for habit, way in ways.items():
+        ways |= {BEST_SEED: own._best_seed()} if own.random else {}
+        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs()} if network else {}
+        for habit, prices in ways.items():
             try:
-                yield from way()
+                yield from prices
             except BadInput as error:
                 yield habit, str(error)
 
     def _is_random(self) -> bool:
         """Whether another seed gives other predictions."""
         first = self.case.config.seeds[0]
-        both = trainings.loso(self.plan, self.keys, self.case.config, (first, first + 1))
-        folds = self._fitted(both, LOSO)
+        folds = self._fitted(self.splits.loso(self.case.config, (first, first + 1)), LOSO)
         half = len(folds) // 2
         pairs = zip(folds[:half], folds[half:], strict=True)
         return any(not np.array_equal(a.predictions.prob_NK, b.predictions.prob_NK) for a, b in pairs)
@@ -90,12 +87,11 @@ class Pricing:
         """The honest predictions. A network is trained once for them and for the choice of an epoch: after
         its last epoch it is the same to the bit, whether or not anybody looked at the others."""
         if self.plan.model.info.kind == "classical":
-            return self._predicted(trainings.loso(self.plan, self.keys, self.case.config, seeds))
+            return self._predicted(self.splits.loso(self.case.config, seeds))
         return _after_the_last(self._looked(seeds))
 
     def _looked(self, seeds: Sequence[int]) -> list[FoldResult]:
-        looked = trainings.every_epoch(self.plan, self.keys, self.case.config, seeds)
-        return self._fitted(looked, f"{LOSO}, every epoch")
+        return self._fitted(self.splits.every_epoch(self.case.config, seeds), f"{LOSO}, every epoch")
 
     def _reporting(self) -> Iterator[Price]:
         """Habits that need no training of their own: the same predictions, reported otherwise."""
@@ -123,26 +119,23 @@ class Pricing:
         folds, uf1 = self._looked(self._seeds(self.section.seeds)), self._metrics[1]
         honest = _after_the_last(folds)
         by_subject = [at_epoch(fold, most_accurate(fold)) for fold in folds]
-        for habit, chosen_folds in (
-            (EPOCH_BY_SUBJECT, by_subject),
-            (EPOCH_BY_FOLDS, common_epoch(folds, uf1)),
-        ):
+        by_folds = common_epoch(folds, uf1)
+        for habit, chosen_folds in ((EPOCH_BY_SUBJECT, by_subject), (EPOCH_BY_FOLDS, by_folds)):
             feigned = Predictions.concat([fold.predictions for fold in chosen_folds])
             yield from self._prices(habit, honest, feigned)
 
     def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
         seeds, section = self._seeds(self.section.retrained), self.section
         honest = self._loso(seeds)
-        own = split(self.plan, self.keys, self.case.config, seeds, section.clip_folds, section.seed)
+        own = split(self.case.config, seeds, section.clip_folds, section.seed)
         yield from self._prices(habit, honest, self._predicted(own, habit))
 
     def _over_all(self) -> Iterator[Price]:
         seeds = self._seeds(self.section.retrained)
-        honest = trainings.standardised(self.plan, self.keys, self.case.config, seeds)
-        own = trainings.over_all_clips(self.plan, self.keys, self.case.config, seeds)
-        yield from self._prices(
-            OVER_ALL, self._predicted(honest, "normalised by training clips"), self._predicted(own, OVER_ALL)
-        )
+        honest = self.splits.standardised(self.case.config, seeds)
+        predicted = self._predicted(honest, "normalised by training clips")
+        own = self.splits.over_all_clips(self.case.config, seeds)
+        yield from self._prices(OVER_ALL, predicted, self._predicted(own, OVER_ALL))
 
     def _tuned(self) -> Iterator[Price]:
         """The setting of best LOSO score, against the one that inner folds choose for each fold alone."""
@@ -150,8 +143,8 @@ class Pricing:
         outer: list[list[FoldResult]] = []
         inner: list[dict[str, FoldResult]] = []
         for config in self.case.tuned:
-            outer.append(self._fitted(trainings.loso(self.plan, self.keys, config, (seed,)), TUNED))
-            own = trainings.inner(self.plan, self.keys, config, self.section.inner_folds, seed)
+            outer.append(self._fitted(self.splits.loso(config, (seed,)), TUNED))
+            own = self.splits.inner(config, self.section.inner_folds, seed)
             inner.append({fold.fold_id: fold for fold in self._fitted(own, "tuned on inner folds")})
         flat = [Predictions.concat([fold.predictions for fold in folds]) for folds in outer]
         best = max(range(len(flat)), key=lambda i: (_score(uf1, flat[i], k), -i))
@@ -188,13 +181,17 @@ class Pricing:
         return range(first, first + (count if self.random else 1))
 
     @property
+    def plan(self) -> Plan:
+        return self.splits.plan
+
+    @property
     def _metrics(self) -> tuple[Metric, ...]:
         """UAR, UF1, accuracy (which is the micro-averaged F1), weighted F1."""
         return chosen((Named(name="accuracy"), Named(name="weighted_f1")), len(self.plan.classes))
 
 
 def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
-    """The fold as it predicted after an epoch, counted from 0; −1 is the last."""
+    """The fold with its predictions after an epoch, counted from 0; −1 is the last."""
     prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
     own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
     return replace(fold, predictions=own)
@@ -243,4 +240,4 @@ def _score(metric: Metric, predictions: Predictions, classes: int) -> float:
 
 
 def _within(inner: str, outer: str) -> bool:
-    return inner.rpartition(" ")[0] == outer  # see `trainings.inner`
+    return inner.rpartition(" ")[0] == outer  # see `Splits.inner`

@@ -1,8 +1,5 @@
-"""What a kept model answers for a clip: probabilities, what was measured, and whether the clip is like
-anything that the model was trained on.
-
-A clip that cannot be used is an answer with its reason; the others are answered all the same.
-"""
+"""What a kept model answers for a clip: probabilities, the motion, and whether the clip is like any clip of
+the training."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ from distmer.features.row import FeatureRow
 from distmer.saved.clips import Asked
 from distmer.saved.measured import Motion, measure
 from distmer.saved.model import SavedModel, as_told_here, motion
-from distmer.types import ApexSearch, BadInput, JsonValue, RunError, Source, SubjectKey
+from distmer.types import ApexSearch, BadInput, JsonValue, RunError, SubjectKey
 
-UNLIKE = 95.0  # percent of the training clips that are nearer to theirs: beyond it, a clip is called unlike
+UNLIKE = 95.0  # a clip above this percentile (see `Answer`) is called unlike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +33,13 @@ class Answer:
     ----------
     clip : str
     interval : tuple of float, optional
-        Of a window of a long video: its begin and its end, s.
+        Of a window of a long video: its beginning and its end, s.
     reason : str
         Why there is no answer, as a sentence; "" where there is one.
     label : str
         The most probable class.
     probabilities : dict
-        Class → probability. They order the classes, and nobody has calibrated them.
+        Class → probability. They rank the classes; they are not calibrated.
     onset, apex : str
         The frames that were compared.
     motion : Motion, optional
@@ -50,15 +47,15 @@ class Answer:
     distance : float
         To the nearest training clip: the root mean square difference of the motion maps that the model sees.
     percentile : float
-        How many of the training clips, in percent, are nearer to the nearest clip of another subject.
+        The percentage of training clips whose own distance, to the nearest clip of another subject, is less.
     seen : str
-        The subject who was in the training, where a manifest tells who it is; else "".
+        The subject, if a manifest names one that was in the training; else "".
     given : str
-        The label in the manifest, which the model has not looked at.
+        The label in the manifest. The model does not read it.
     notes : tuple of str
         What was noticed: several faces, a chosen apex.
     seconds : float
-        Of work on this clip.
+        The time that this clip took.
     """
 
     clip: str
@@ -118,7 +115,7 @@ def answers(model: SavedModel, asked: Sequence[Asked], backend: Backend | None =
     ready: dict[int, Answer] = {}
     requests: list[FeatureRequest] = []
     for n, one in enumerate(asked):
-        problem = one.problem or ("" if one.source is None else _unfit(model, one.source))
+        problem = _unfit(model, one)
         if problem or one.source is None:
             ready[n] = _answered(model, one, problem, None)
         else:
@@ -135,28 +132,24 @@ def answers(model: SavedModel, asked: Sequence[Asked], backend: Backend | None =
 
 def answer(model: SavedModel, asked: Asked) -> Answer:
     """The answer for one clip, or the reason why there is none."""
-    problem, row = asked.problem, None
-    if not problem and asked.source is not None:
-        problem, row = features_of(model, asked.source)
-    return _answered(model, asked, problem, row)
+    return _answered(model, asked, *features_of(model, asked))
 
 
 def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | None) -> Answer:
     """The answer from a clip's features, or ``problem`` where it has none."""
     started = perf_counter() - (0.0 if row is None else row.seconds)
     seen, perhaps = _seen(model, asked.subject)
-    known: dict[str, Any] = {
-        "clip": asked.name,
-        "given": asked.label,
-        "seen": seen,
-        "interval": asked.interval,
-    }
+    known: dict[str, Any] = {"clip": asked.name, "given": asked.label, "seen": seen}
+    known |= {"interval": asked.interval}
     if row is None or row.status == "failed":
         reason = as_told_here(problem)
         return Answer(**known, reason=reason, probabilities={}, seconds=perf_counter() - started)
     features = as_set(row)
     prob_K = model.probabilities(features)[0]
     distance, percentile = model.training.distance(motion(features, model.inputs)[0])
+    moved = None  # a published map has no px
+    if row.unit == "px":
+        moved = measure(row.channels["onset"], row.flow_HW2, model_path(model.features.landmarks))
     names = [PurePath(path).name for path in asked.source.images] if asked.source else []
     notes = [note for note in (asked.note, row.note, perhaps) if note]
     if distance == 0:
@@ -167,7 +160,7 @@ def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | N
         probabilities={name: float(p) for name, p in zip(model.classes, prob_K, strict=True)},
         onset=names[0],
         apex=row.apex_file or names[-1],
-        motion=_measured(model, row),
+        motion=moved,
         distance=distance,
         percentile=percentile,
         notes=tuple(notes),
@@ -175,8 +168,11 @@ def _answered(model: SavedModel, asked: Asked, problem: str, row: FeatureRow | N
     )
 
 
-def _unfit(model: SavedModel, source: Source) -> str:
-    """Why a clip is nothing for the model, whatever its frames show; "" where it may be something."""
+def _unfit(model: SavedModel, asked: Asked) -> str:
+    """Why a clip cannot be answered for, as far as this is known before its frames are read; else ""."""
+    source = asked.source
+    if asked.problem or source is None:
+        return asked.problem
     if unit_of(source) != model.manifest.unit:
         wants = "published flow maps" if model.manifest.unit == "minmax" else "frames of a face"
         return f"the model reads {wants}; give it such."
@@ -189,12 +185,13 @@ def _unfit(model: SavedModel, source: Source) -> str:
     return ""
 
 
-def features_of(model: SavedModel, source: Source) -> tuple[str, FeatureRow | None]:
+def features_of(model: SavedModel, asked: Asked) -> tuple[str, FeatureRow | None]:
     """The reason why a clip has no features, or "" and its features."""
-    if problem := _unfit(model, source):
+    problem = _unfit(model, asked)
+    if problem or asked.source is None:
         return problem, None
     try:
-        row = extract(FeatureRequest("clip/of/user", source), model.features)
+        row = extract(FeatureRequest("clip/of/user", asked.source), model.features)
     except (BadInput, RunError) as error:  # of the landmark model or of an object store
         return str(error), None
     return row.error, row
@@ -207,14 +204,8 @@ def as_set(row: FeatureRow) -> FeatureSet:
     return FeatureSet((row.clip_id,), (row.key,), row.unit, channels, crops)
 
 
-def _measured(model: SavedModel, row: FeatureRow) -> Motion | None:
-    if row.unit != "px" or row.status == "failed":
-        return None
-    return measure(row.channels["onset"], row.flow_HW2, model_path(model.features.landmarks))
-
-
 def _seen(model: SavedModel, subject: SubjectKey | None) -> tuple[str, str]:
-    """The subject, if it was in the training; and a note where only a name is known that is in it."""
+    """The subject, if it was in the training; and a note, if only somebody of the same name was."""
     if subject is None or str(subject) in model.manifest.subjects:
         return ("" if subject is None else str(subject)), ""
     same = [name for name in model.manifest.subjects if name.split("/")[1] == subject.subject]

@@ -1,7 +1,7 @@
 """The one setting of a finished sweep that a model is fitted with.
 
-A nested sweep has a search for each held-out subject (or group), and each search chooses for itself. The
-setting that most searches have chosen is taken; of several, the one of the best mean validation score.
+A nested sweep has a search for each held-out subject (or group), and each search chooses a setting. The
+setting that most searches have chosen is taken. If there are several, the best mean validation score decides.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Choice:
 
 
 def read_choice(folder: Place) -> Choice:
-    """The choice of the sweep in ``folder``. BadInput where it is no sweep, or has not come to its end, or
-    has chosen on the held-out subjects."""
+    """The choice of the sweep in ``folder``. BadInput if it is no sweep, is not finished, or chose on the
+    held-out subjects."""
     if kind_of(folder) != "sweep":
         raise BadInput(
             f"{folder}: it is no sweep; of a run, give the configuration: distmer fit {folder}/config.yaml."
@@ -70,23 +70,17 @@ def read_choice(folder: Place) -> Choice:
             f"{folder}: an earlier version has made it, which did not keep what tells whether the clips are"
             " still the same; run the same `distmer sweep` command again, which keeps what was finished."
         )
-    return Choice(
-        folder / "chosen" / f"{slug(search)}.yaml",
-        setting,
-        searches,
-        len(results.chosen),
-        results,
-        clips_digest,
-    )
+    file = folder / "chosen" / f"{slug(search)}.yaml"
+    return Choice(file, setting, searches, len(results.chosen), results, clips_digest)
 
 
 def most_chosen(
     chosen: Sequence[Mapping[str, JsonValue]], metric: str
 ) -> tuple[str, Mapping[str, JsonValue], int]:
-    """The setting that most searches chose, with the id of the first of these searches and their number.
+    """The id of the first search that chose the most frequent setting, this setting, and how many chose it.
 
-    ``chosen``: a row a search, with ``search``, ``setting`` and the validation score ``metric``. Of settings
-    that equally many chose, the one whose searches give the higher mean; of equals, the first.
+    ``chosen``: one row for each search, with ``search``, ``setting`` and the validation score ``metric``. Of
+    equally frequent settings, the one with the higher mean score is taken; of equal means, the first.
     """
     votes: dict[str, list[Mapping[str, JsonValue]]] = defaultdict(list)
     for row in chosen:

@@ -1,5 +1,4 @@
-"""What a user gives to be answered for, as clips: two frames, a folder of frames, a video, a manifest.csv,
-published flow maps."""
+"""The inputs of `distmer predict` as clips: two frames, a folder of frames, a video, a manifest.csv, maps."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, Subj
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A clip to answer for: its frames, or the ``problem`` that it has. ``subject`` and ``label`` are known
-    where a manifest tells them; ``note`` says how its key frames were chosen. ``interval`` is the part of a
-    long video that the clip is: its begin and its end, s."""
+    """A clip to answer for: its frames, or the ``problem`` that it has. ``subject`` and ``label`` are from a
+    manifest. ``note`` says how the key frames were chosen. ``interval``: of a part of a long video, its
+    beginning and its end, s."""
 
     name: str
     source: Source | None = None
@@ -34,10 +33,10 @@ class Asked:
 
 
 def clips_of(inputs: Sequence[Place | str], unit: Unit, *, onset: str = "", apex: str = "") -> list[Asked]:
-    """The clips that some inputs are. One that cannot be read is a clip with its problem.
+    """The clips in some inputs. One that cannot be read is a clip with its problem.
 
-    BadInput where the inputs as a whole say nothing: none at all, a lone frame, or ``onset`` or ``apex``
-    for more than one clip.
+    BadInput where the inputs as a whole cannot be used: there are none, there is a single frame, or ``onset``
+    or ``apex`` is given for more than one clip.
     """
     places = [place(str(one)) for one in inputs]
     if not places:
@@ -55,7 +54,7 @@ def clips_of(inputs: Sequence[Place | str], unit: Unit, *, onset: str = "", apex
 
 
 def video_index(path: Place) -> Index:
-    """The frames of a video. Unusable for what is none, or cannot be read."""
+    """The frames of a video. Unusable where it is no video, or cannot be read."""
     if path.suffix.lower() not in VIDEOS:
         raise Unusable(f"{path}: it is no video ({', '.join(VIDEOS)}); give one.")
     if not path.exists():
@@ -77,8 +76,7 @@ def _two_frames(places: Sequence[Place], images: Sequence[Place], named: str) ->
 
 
 def _clips(one: Place, unit: Unit) -> Iterator[Asked]:
-    manifest = _manifest(one)
-    if manifest is not None:
+    if manifest := _manifest(one):
         yield from _of_manifest(manifest)
     elif unit == "minmax":
         yield from _maps(one)
@@ -125,7 +123,7 @@ def _guarded(one: Place, onset: str, apex: str) -> Asked:
 
 
 def _key_frames(one: Place, onset: str, apex: str) -> tuple[Source, str]:
-    """The onset and the apex, or the frames among which it is searched, and what to say of the choice."""
+    """The onset and the apex (or the frames among which the apex is searched), and a note on the choice."""
     frames, video = _frames(one)
     numbers = list(frames)
     first = _number(frames, video, onset, "onset", one) if onset else numbers[0]
@@ -146,8 +144,7 @@ def _key_frames(one: Place, onset: str, apex: str) -> tuple[Source, str]:
 
 
 def _frames(one: Place) -> tuple[dict[int, str], Index | None]:
-    """Frame number → file of the one clip that an input is, and the times of a video's frames. Further kinds
-    of input come in here."""
+    """Frame number → file of a folder or a video; and of a video, the times of its frames."""
     if one.suffix.lower() in VIDEOS:
         video = video_index(one)
         return {number: f"{one.absolute()}#{number}" for number in range(1, len(video) + 1)}, video

@@ -18,6 +18,7 @@ from distmer.experiment.results_file import Results
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.methods import portable
 from distmer.features.pipeline import FEATURE_EPOCH, extraction
+from distmer.models import ResolvedModel
 from distmer.saved.card import card
 from distmer.saved.choice import Choice
 from distmer.saved.folder import CARD, CONFIG, FORMAT, Manifest, write_folder
@@ -31,26 +32,13 @@ from distmer.types import BadInput, FloatArray, Fold, FoldJob
 
 EVERYONE = "everyone"  # the name of the fold that holds nobody out: its seed follows from it
 _SCORE = (
-    "digest",
-    "uar",
-    "uar_ci",
-    "uf1",
-    "uf1_ci",
-    "floors",
-    "folds",
-    "seeds",
-    "clips_used",
-    "clips_expected",
-    "selection",
-    "stamps",
-    "audited",
-    "confidence",
-    "status",
+    *("digest", "uar", "uar_ci", "uf1", "uf1_ci", "floors", "confidence"),
+    *("folds", "seeds", "clips_used", "clips_expected", "selection", "stamps", "audited", "status"),
 )
 
 
 class _NobodyHeldOut(Fold):
-    """All clips train. A fold that is scored must hold somebody out; what this one trains is not scored."""
+    """All clips are trained on. A fold that is scored must hold somebody out; this one is not scored."""
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -67,23 +55,22 @@ def require_one_seed(seeds: Sequence[int]) -> None:
         )
 
 
-def fit_everyone(plan: Plan, inputs: Inputs) -> tuple[FoldJob, Fitted]:
-    """Train the plan's model on all of its clips, in this process.
-
-    BadInput where the configuration has several seeds, chooses on held-out clips, or has its labels shuffled.
-    """
-    job = job_of(plan)
+def fit_everyone(job: FoldJob, model: ResolvedModel, inputs: Inputs) -> Fitted:
+    """Train a model on all clips, in this process. ``job``: from `job_of`."""
     train = TrainConfig.model_validate(job.spec["train"])
     runtime = SingleProcess(gpu=job.spec["device"] == "cuda")
     with repeatable(train.threads):
-        fitted = train_fold(job, inputs, plan.model, train, runtime)
+        fitted = train_fold(job, inputs, model, train, runtime)
     if isinstance(fitted.model, torch.nn.Module):  # where it will answer
         fitted.model.cpu()
-    return job, fitted
+    return fitted
 
 
 def job_of(plan: Plan) -> FoldJob:
-    """The training on all clips, with its identity. Raises as `fit_everyone`."""
+    """The training on all clips, with its identity.
+
+    BadInput where the configuration has several seeds, chooses on held-out clips, or has its labels shuffled.
+    """
     require_one_seed(plan.config.seeds)
     if plan.selection.startswith("oracle"):
         raise BadInput(
@@ -113,11 +100,11 @@ def keep(
     results: Results | None,
     choice: Choice | None = None,
 ) -> Manifest:
-    """Write a fitted model's folder. Before anything is written, it is loaded again in memory, and must
-    answer for all training clips as it did, to the bit.
+    """Write a fitted model's folder. Before that, the model is packed and loaded again in memory, and must
+    give the same answers for all training clips, to the bit.
 
     ``results``: of the run of the same configuration, if there is one, or of the sweep that made the
-    ``choice``. BadInput where the model keeps something that is not in its weights, or where the folder holds
+    ``choice``. BadInput where the model needs something that is not in its weights, or where the folder holds
     something else.
     """
     ids = [clip.id for clip in plan.clips]
@@ -131,6 +118,7 @@ def keep(
     averaged: dict[str, Any] = {"members": train.ensemble, "symmetric": plan.config.inputs.symmetric}
     again, _ = unpacked(contents, plan.model, classes, fitted.epochs, own, **averaged)
     _require_same_answers(plan, fitted, again, inputs.take(ids), train.threads)
+    counts = Counter(plan.labels[clip] for clip in ids)
     in_px = stored.unit == "px"
     cfg = plan.config.features
     manifest = Manifest(
@@ -154,7 +142,7 @@ def keep(
         device=job.spec["device"],
         protocol=plan.manifest.protocol,
         subjects=tuple(sorted(set(subjects))),
-        clips=_counts(plan),
+        clips={name: counts[label] for label, name in enumerate(plan.classes)},
         clips_digest=plan.data_digest,
         code=job.spec["code"],
         libraries=versions(),
@@ -187,11 +175,6 @@ def _model(plan: Plan) -> dict[str, Any]:
     if options.get("weights_sha256"):
         del options["weights"]
     return {**plan.model.spec, "options": options}
-
-
-def _counts(plan: Plan) -> dict[str, int]:
-    counts = Counter(plan.labels[clip.id] for clip in plan.clips)
-    return {name: counts[k] for k, name in enumerate(plan.classes)}
 
 
 def _score(results: Results | None, choice: Choice | None) -> dict[str, Any] | None:

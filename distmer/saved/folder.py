@@ -1,9 +1,8 @@
 """The folder of a kept model: its files, and the manifest that holds the SHA-256 of each of them.
 
-``manifest.json`` is written last, so a folder without one is unfinished. Its own digest covers the rest of
-it, so a change of any byte in the folder is found when the model is loaded.
-
-The digests find damage. They are no signature: somebody who changes a model on purpose can write new ones.
+``manifest.json`` is written last, so a folder without one is unfinished. It has a digest of itself too, so a
+change of any byte in the folder is found when the model is loaded. The digests find damage. They are no
+signature: somebody who changes a model on purpose can write new ones.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Manifest(BaseModel):
     format: int
     """The version of this layout."""
     identity: str
-    """The digest of all that the training depended on, as that of a fold, and of the names of the classes."""
+    """The digest of everything that the training depended on, as for a fold, and of the classes' names."""
     run: str
     """The digest of the run of the same configuration, which gives it a score."""
     name: str
@@ -46,7 +45,7 @@ class Manifest(BaseModel):
     unit: Unit
     """The scale of the maps: px, or 0..1 of published flow maps."""
     features: dict[str, JsonValue]
-    """The settings of the features; empty for published flow maps, as the four that follow."""
+    """The settings of the features. Empty for published flow maps, like the next three."""
     extraction: dict[str, JsonValue]
     feature_epoch: int
     landmarks: str
@@ -68,17 +67,15 @@ class Manifest(BaseModel):
     """The digests of the code behind the training, by module."""
     libraries: dict[str, str]
     score: dict[str, JsonValue] | None
-    """The scores of the run of the same configuration; None where there is no such run. Of a sweep's choice,
-    those of the sweep, and ``setting``: what was chosen, and by how many of its searches."""
+    """The scores of the run of the same configuration; None if there is no such run. For a sweep's choice,
+    the scores of the sweep, and ``setting``: what was chosen, and by how many of its searches."""
     files: dict[str, str]
     """SHA-256 of each file."""
 
 
 def write_folder(folder: Place, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
     """Write a model's files, and last its manifest with their digests. Returns the manifest as written.
-
-    BadInput where the folder holds anything but an earlier copy of the same model.
-    """
+    BadInput if the folder holds anything but an earlier copy of the same model."""
     require_free(folder, manifest.identity)
     for name, data in contents.items():
         write(folder / name, data)
@@ -91,8 +88,8 @@ def write_folder(folder: Place, manifest: Manifest, contents: Mapping[str, bytes
 def read_folder(folder: Place) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest of a model's folder and the bytes of its files, all of them checked.
 
-    BadInput where there is no model, where a byte differs from what was written, or where the folder is of
-    a newer format.
+    BadInput if there is no model, if a byte differs from what was written, or if the folder has a newer
+    format.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -152,7 +149,7 @@ def require_free(folder: Place, identity: str) -> None:
     if MANIFEST in there:
         try:
             there_already = _parsed(folder, (folder / MANIFEST).read_bytes())
-        except BadInput as error:  # its own remedy is to fit again, which is what is under way
+        except BadInput as error:  # its own remedy, to fit again, does not help: that is under way
             raise BadInput(
                 f"{folder}: the model that lies there cannot be read, so it may be another one; give --out"
                 " another folder, or delete it."
@@ -160,9 +157,7 @@ def require_free(folder: Place, identity: str) -> None:
         if there_already.identity != identity:
             raise BadInput(f"{folder}: another model lies there; give --out another folder, or delete it.")
         return
-    other = [name for name in there if name not in _FILES]
-    # they are written first: a README.md alone is somebody's own
-    if there and not {ARRAYS, CLASSICAL} & there.keys():
-        other = list(there)
-    if other:
+    # without weights, which are written first, even a README.md is not ours
+    of_model = _FILES if {ARRAYS, CLASSICAL} & there.keys() else ()
+    if other := [name for name in there if name not in of_model]:
         raise BadInput(f"{folder}: it holds other files ({other[0]}); give --out an empty or a new folder.")

@@ -1,4 +1,4 @@
-"""What a clip's flow says in words and px: how far the face has moved, and which region of it most."""
+"""How far a face has moved, in px, and which region of it moved most."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from distmer.types import FloatArray
 
 MaskArray = npt.NDArray[np.bool_]
 
-# Groups of landmarks, the hull of each of which belongs to the region; "left" is the viewer's left. The
-# cheeks reach from the lower lids and the nose to the jaw, and stand with the mouth, which moves them.
+# Region → groups of landmarks: the region is the union of their convex hulls. The cheeks reach from the lower
+# lids and the nose to the jaw. They belong to the mouth, which moves them.
 _REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "brows": (tuple(range(17, 22)), tuple(range(22, 27)), (21, 22, 27)),
     "eyes": (tuple(range(36, 42)), tuple(range(42, 48))),
@@ -28,7 +28,7 @@ _REGIONS: dict[str, tuple[tuple[int, ...], ...]] = {
         (6, 8, 10, 48, 54),
     ),
 }
-_MARGIN = 0.03  # of the crop's side: the skin about the landmarks moves with them
+_MARGIN = 0.03  # of the crop's side: the skin around the landmarks moves with them
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Part of a fold's code, and of no answer: a change of it does not make a kept model another one.
+# Part of a fold's code that no answer depends on: a kept model stays valid when it changes.
 _TRAINING_ALONE = {
     "distmer.evaluation.folds",
     "distmer.evaluation.metrics",
@@ -44,16 +44,9 @@ _TRAINING_ALONE = {
     "distmer.training.losses",
     "distmer.training.seeds",
 }
-_LIBRARIES = (
-    "distmer",
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "opencv-contrib-python-headless",
-    "dlib-bin",
-)
-MOTION = ("u", "v", "strain")  # never a crop: what is kept of the training clips shows nobody's face
+_LIBRARIES = ("distmer", "torch", "numpy", "scipy", "scikit-learn")
+_LIBRARIES += ("opencv-contrib-python-headless", "dlib-bin")
+MOTION = ("u", "v", "strain")  # never a crop: no face can be seen in what is kept of the training clips
 MOTION_SIZE = 16  # px
 _SETTING = re.compile(rf"\bfeatures\.({'|'.join(FeatureConfig.model_fields)})\b")
 CLASSES = "classes"  # the array of their names; a folder of an earlier version has none
@@ -69,7 +62,7 @@ class Training:
 
     @classmethod
     def of(cls, motion_ND: FloatArray, subjects: tuple[str, ...]) -> Training:
-        """The distances leave out a clip's own subject, as a new clip is of nobody in the training."""
+        """The distances leave out a clip's own subject, because a new clip is of a new subject."""
         distance_NN = np.stack([_distances(motion_ND, row_D) for row_D in motion_ND])
         subject_N = np.array(subjects)
         distance_NN[subject_N[:, None] == subject_N[None]] = np.inf
@@ -77,8 +70,8 @@ class Training:
         return cls(motion_ND, nearest_N[np.isfinite(nearest_N)])
 
     def distance(self, motion_D: FloatArray) -> tuple[float, float]:
-        """How far a clip is from the nearest training clip, and the share of training clips, in percent, that
-        are nearer to theirs."""
+        """The distance of a clip to the nearest training clip, and the percentage of training clips whose own
+        distance is less."""
         nearest = float(_distances(self.motion_ND, motion_D).min())
         return nearest, float(100 * np.mean(self.nearest_N < nearest))
 
@@ -89,7 +82,7 @@ def _distances(motion_ND: FloatArray, motion_D: FloatArray) -> FloatArray:
 
 
 def motion(features: FeatureSet, inputs: InputConfig) -> FloatArray:
-    """motion_ND: flow and strain of each clip on the scale that the model sees, in 16 × 16 px, as one row."""
+    """motion_ND: flow and strain of each clip, on the model's scale, in 16 × 16 px, as one row."""
     x_NCHW = model_inputs(features, MOTION, MOTION_SIZE, inputs)
     return x_NCHW.reshape(len(x_NCHW), -1)
 
@@ -116,7 +109,7 @@ class SavedModel:
         return self.manifest.classes
 
     def probabilities(self, features: FeatureSet) -> FloatArray:
-        """prob_NK of clips, each answered for alone: no clip has a say in the answer for another."""
+        """prob_NK of clips. Each is predicted alone, so that no clip changes the answer for another."""
         x_NCHW = model_inputs(features, self.resolved.inputs, self.resolved.size, self.inputs)
         threads = TrainConfig.model_validate(self.manifest.train).threads
         with repeatable(threads):
@@ -124,14 +117,14 @@ class SavedModel:
         return np.concatenate(answers)
 
     def predict(self, *inputs: Place | str, onset: str = "", apex: str = "") -> list[Answer]:
-        """Answers for clips, one each. A clip that cannot be used is an answer with its reason.
+        """Answers for clips, one each. If a clip cannot be used, its answer has the reason.
 
-        ``inputs``: two frames of one clip, folders of frames, videos, or files ``manifest.csv``; of a model
+        ``inputs``: two frames of one clip, folders of frames, videos, or files ``manifest.csv``; for a model
         of published flow maps, such maps. ``onset`` and ``apex`` name frames of a single folder or video, by
-        number, by file name, or by a time in the video ("1.48s"). BadInput where the inputs as a whole say
-        nothing.
+        number, by file name, or by a time in the video ("1.48s"). BadInput if the inputs as a whole cannot be
+        used.
         """
-        from distmer.saved.answers import answers  # they need this module
+        from distmer.saved.answers import answers  # it imports this module
         from distmer.saved.clips import clips_of
 
         return list(answers(self, clips_of(inputs, self.manifest.unit, onset=onset, apex=apex)))
@@ -141,10 +134,10 @@ class SavedModel:
     ) -> list[Answer]:
         """Intervals of long videos in which the face moved most, the most motion first, with an answer each.
 
-        Every ``step`` seconds a window of ``seconds`` is looked at (else every half of a window); no two
-        that are given share a frame. Both times may also be texts with a unit ("500ms"). The intervals are
-        candidates, and no spotted expressions: a blink, speech and a turn of the head move a face, too.
-        BadInput where the lengths say nothing.
+        A window of ``seconds`` begins every ``step`` seconds (else every half of a window). Of windows that
+        share a frame, only the one of most motion is returned. Both times may also be texts with a unit
+        ("500ms"). The intervals are candidates, not spotted expressions: a blink, speech and a turn of the
+        head also move a face. BadInput if the lengths make no sense.
         """
         from distmer.saved.answers import answers
         from distmer.saved.windows import candidates, windows_of
@@ -161,7 +154,7 @@ def load_model(folder: Place | str, landmarks: str | None = None) -> SavedModel:
     ------
     BadInput
         A byte differs from what was written; the folder is of a newer format; the code that answers is
-        another version than the one that the model was fitted with, or is not to be had.
+        not the version that the model was fitted with, or cannot be found.
     """
     folder = place(str(folder)).absolute()
     try:
@@ -195,7 +188,7 @@ def _loaded(folder: Place, landmarks: str | None) -> SavedModel:
 
 
 def names_as_array(classes: Sequence[str]) -> ByteArray:
-    """The names of the classes in their order, as an array that lies beside the weights: UTF-8 of JSON."""
+    """The names of the classes in their order, as an array to be kept with the weights: UTF-8 of JSON."""
     return np.frombuffer(json.dumps(list(classes), ensure_ascii=False).encode(), np.uint8)
 
 
@@ -208,16 +201,16 @@ def _resolved(folder: Place, manifest: Manifest) -> ResolvedModel:
     name, options = str(manifest.model["name"]), dict(manifest.model["options"])
     flows = [manifest.features.get(kind) for kind in ("flow", "strain")]
     for one in (name, *(str(flow.get("name")) for flow in flows if isinstance(flow, dict))):
-        if one.rpartition(":")[0].endswith(".py"):  # a file of whoever made the folder would be run
+        if one.rpartition(":")[0].endswith(".py"):  # else a file of the folder's maker would be run
             raise BadInput(f"{folder}: it names code by a path, {one}; a kept model names modules alone.")
-    options.pop("weights_sha256", "")  # of weights that training began with, and that a kept model needs not
+    options.pop("weights_sha256", "")  # of the weights before the training: a kept model has its own
     try:
         return resolve(ModelConfig.model_validate({"name": name, **options}))
     except BadInput as error:
         if not is_reference(name):
             raise
         raise BadInput(
-            f"{folder}: its model is code of a user's own, {name}, which cannot be had here; put the folder"
+            f"{folder}: its model is code of a user's own, {name}, which cannot be found here; put the folder"
             f" of that code on PYTHONPATH. {error}"
         ) from error
 
@@ -256,25 +249,21 @@ def _require_same_features(folder: Place, manifest: Manifest, features: FeatureC
 
 
 def as_told_here(problem: str) -> str:
-    """A reason why a clip has no features, for somebody who has a kept model and no configuration: the
-    settings that it may propose are the model's own."""
+    """A reason why a clip has no features, for a user of a kept model. If the reason names a setting, it is
+    added that only a new fit can change it."""
     found = _SETTING.search(problem)
     if found is None:
         return problem
-    landmarks = found[1] == "landmarks"
-    here = (
-        "here by --landmarks FILE" if landmarks else f"{found[0]} is the model's own: fit again to change it"
-    )
+    here = f"{found[0]} is the model's own: fit again to change it"
+    if found[1] == "landmarks":
+        here = "here by --landmarks FILE"
     return f"{problem.removesuffix('.')} ({here})."
 
 
 def _tell_other_libraries(folder: Place, manifest: Manifest) -> None:
     here = versions()
-    other = [
-        f"{name} {then} (here {here.get(name, 'none')})"
-        for name, then in manifest.libraries.items()
-        if here.get(name) != then
-    ]
+    changed = [(name, then) for name, then in manifest.libraries.items() if here.get(name) != then]
+    other = [f"{name} {then} (here {here.get(name, 'none')})" for name, then in changed]
     if other:
         _log.warning(
             "%s was fitted with %s: its answers here may differ in the last digits.", folder, ", ".join(other)

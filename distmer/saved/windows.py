@@ -18,18 +18,18 @@ from distmer.saved.clips import Asked, video_index
 from distmer.storage import Place, place
 from distmer.types import ApexSearch, BadInput
 
-_SHORTEST = 1e-3  # s: no camera is faster, and a step of nothing would look at nothing without end
-_SAME = 1e-9  # s: two moments of a file's time stamps
+_SHORTEST = 1e-3  # s: no camera is faster, and with a step of 0 s there would be no end
+_SAME = 1e-9  # s: time stamps that differ by less are equal
 
 
 def windows_of(
     inputs: Sequence[Place | str], unit: Unit, window: float | str, step: float | str | None = None
 ) -> list[Asked]:
-    """Videos as clips of the length ``window`` each, in their order: one every ``step``, else every half of a
-    window. Both are in s, or texts with a unit (``500ms``).
+    """Videos as clips of the length ``window``, in their order: one begins every ``step``, else every half of
+    a window. Both are in s, or texts with a unit (``500ms``).
 
     The onset of a window is its first frame, and its apex is searched among the others. A video that cannot
-    be read is one clip with its problem. BadInput where the lengths or the model leave nothing to do.
+    be read is one clip with its problem. BadInput if the lengths make no sense, or the model reads flow maps.
     """
     if unit != "px":
         raise BadInput("--windows: the model reads published flow maps, and a video has none; fit another.")
@@ -56,27 +56,19 @@ def _of_video(one: Place, seconds: float, step: float) -> list[Asked]:
     except Unusable as problem:
         return [Asked(str(one), problem=str(problem))]
     length = video.seconds[-1] - video.seconds[0]
-    short = (
-        f"the video is {length:.1f} s long, shorter than a window"
-        if length + 2 / video.rate < seconds
-        else ""
-    )
-    return [_window(one, video, first, last, short) for first, last in spans if last > first]
+    short = f"the video is {length:.1f} s long, shorter than a window"
+    note = short if length + 2 / video.rate < seconds else ""
+    return [_window(one, video, first, last, note) for first, last in spans if last > first]
 
 
 def spans_of(video: Index, seconds: float, step: float) -> list[tuple[int, int]]:
-    """The first and the last frame of each window, from 1. The last window ends with the video, and a video
-    that is shorter than a window is one."""
+    """The first and the last frame of each window, from 1. The last window ends with the video. A video that
+    is shorter than a window is one window."""
     latest = max(video.seconds[-1] - seconds, 0.0)
     begins = [min(n * step, latest) for n in range(math.ceil(latest / step - _SAME) + 1)]
-    spans = [
-        (
-            bisect_left(video.seconds, begin - _SAME) + 1,
-            bisect_right(video.seconds, begin + seconds + _SAME),
-        )
-        for begin in begins
-    ]
-    return list(dict.fromkeys(spans))
+    firsts = [bisect_left(video.seconds, begin - _SAME) + 1 for begin in begins]
+    lasts = [bisect_right(video.seconds, begin + seconds + _SAME) for begin in begins]
+    return list(dict.fromkeys(zip(firsts, lasts, strict=True)))
 
 
 def _window(one: Place, video: Index, first: int, last: int, note: str) -> Asked:
@@ -88,19 +80,16 @@ def _window(one: Place, video: Index, first: int, last: int, note: str) -> Asked
 
 
 def candidates(found: Sequence[Answer]) -> list[Answer]:
-    """Of the answers for windows, the most motion first: those that share no frame with a window of more
-    motion, and then the windows without an answer."""
-    moved = sorted(
-        (one for one in found if one.motion), key=lambda one: -(one.motion.mean if one.motion else 0)
-    )
+    """The answers for windows, the most motion first. A window that shares a frame with one of more motion is
+    left out. The windows without an answer come last."""
     kept: list[Answer] = []
-    for one in moved:
-        if not any(_overlap(one, other) for other in kept):
+    for one in sorted(found, key=lambda one: -(one.motion.mean if one.motion else 0)):
+        if one.motion and not any(_overlap(one, other) for other in kept):
             kept.append(one)
     return [*kept, *(one for one in found if not one.motion)]
 
 
 def _overlap(one: Answer, other: Answer) -> bool:
-    """Whether two windows share a frame; one that begins at the peak of another shows how it goes back."""
+    """Whether two windows share a frame: one that begins at the apex of another shows the same movement."""
     (a, b), (c, d) = one.interval or (0.0, 0.0), other.interval or (0.0, 0.0)
     return one.clip == other.clip and a <= d + _SAME and c <= b + _SAME

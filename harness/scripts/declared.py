@@ -17,7 +17,7 @@ from pathlib import Path
 
 from distmer.cluster.backend import RayBackend
 from distmer.commands.run import run_with
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.experiment.events import Observers
 from distmer.experiment.local import attempt
 from distmer.process import terminable
@@ -50,7 +50,7 @@ class Gated:
 
 def main(settings: list[str]) -> None:
     body = Gated(os.environ["GATE"]) if "GATE" in os.environ else on_the_cpu
-    session = Session.open(None, settings, None, os.environ)
+    session = Session.open(Given(None, settings, None, os.environ))
     with (
         terminable(),
         Observers([LiveProgress()]) as live,

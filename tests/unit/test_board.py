@@ -14,7 +14,7 @@ import yaml
 
 import distmer as dm
 from distmer.commands.board import add_to_board, write_board
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.report.run_folder import read_results
 from distmer.types import BadInput
 from harness import command, toy
@@ -152,7 +152,7 @@ def test_what_is_committed_can_be_read_and_names_no_place(entry: Path, tmp_path:
     assert {path.name for path in entry.iterdir()} == {"results.json", "config.yaml"}
     for file in entry.iterdir():
         assert not re.search(r'["\s](/|~/|[A-Z]:\\)\w', file.read_text()), file
-    session = Session.open(entry / "config.yaml", [f"data.root={tmp_path}"], str(tmp_path), {})
+    session = Session.open(Given(entry / "config.yaml", [f"data.root={tmp_path}"], str(tmp_path), {}))
     assert session.model().info.name == results.model and session.config.data.protocol == results.dataset
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from distmer.commands.compare import compare_runs, run_comparison
+from distmer.commands.session import Given
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.experiment.results_file import Results
 from distmer.models import models
@@ -212,7 +213,7 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     rows = "  models: [linear, atscnn]\n  rows: {gray: {model.streams: [onset, apex]}}\n  resamples: 200\n"
     path.write_text(BASE.format(root=root) + rows)
     home = str(tmp_path / "home")
-    comparison, folder = run_comparison(path, (), home, {}, local=True)
+    comparison, folder = run_comparison(Given(path, (), home, {}), local=True)
     assert {e.label: e.predictions is not None for e in comparison.entries} == {
         "linear": True,
         "atscnn": True,
@@ -234,11 +235,11 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     # The same command again trains nothing and lands in the same place; the folders of its runs give the same
     # scores.
     ledger = {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")}
-    again, same_folder = run_comparison(path, (), home, {}, local=True)
+    again, same_folder = run_comparison(Given(path, (), home, {}), local=True)
     assert same_folder == folder
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")} == ledger
     run_dirs = [Path(e.scored.run_dir) for e in again.entries if e.scored]
-    from_runs, _ = compare_runs(run_dirs, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})
+    from_runs, _ = compare_runs(run_dirs, Given(workspace=home))
     assert list(score_frame(from_runs)["uar"]) == [e.scored.uar for e in again.entries if e.scored]
     assert from_runs.pairs[0].difference.uar == again.pairs[0].difference.uar
     # The folders of an older version, moved and renamed, are the same comparison.
@@ -247,10 +248,7 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
         older = json.loads((folder / "results.json").read_text())
         del older["digest"]
         (folder / "results.json").write_text(json.dumps(older))
-    assert (
-        compare_runs(moved, home, {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"})[0].digest
-        == from_runs.digest
-    )
+    assert compare_runs(moved, Given(workspace=home))[0].digest == from_runs.digest
 
 
 def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
@@ -260,19 +258,19 @@ def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     path.write_text(
         BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows
     )
-    comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
+    comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home"), {}), local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
     run_dirs = [Path(e.scored.run_dir) for e in comparison.entries if e.scored]
     one, other = (folder.name[:6] for folder in run_dirs)
     with pytest.raises(
         BadInput, match=f"linear {one} and linear {other} were scored against other labels: clip flowmaps/"
     ):
-        compare_runs(run_dirs, None, {}, ["tracking.enabled=false"])
+        compare_runs(run_dirs, Given(None, ["tracking.enabled=false"]))
 
 
 def test_a_folder_that_holds_no_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no finished run lies here"):
-        compare_runs([tmp_path], None, {})
+        compare_runs([tmp_path], Given())
 
 
 def test_without_a_section_it_is_said_first_that_all_models_are_compared(
@@ -283,7 +281,7 @@ def test_without_a_section_it_is_said_first_that_all_models_are_compared(
         path.write_text(f"data: {{protocol: flowmaps, root: {tmp_path}/none}}\n{section}\n")
         caplog.clear()
         comparison, _ = run_comparison(
-            path, ("tracking.enabled=false",), str(tmp_path / "home"), {}, local=True
+            Given(path, ("tracking.enabled=false",), str(tmp_path / "home"), {}), local=True
         )
         assert len(comparison.entries) == (len(models()) if said else 1)
         assert (f"so all {len(models())} models are compared" in caplog.text) == said
@@ -330,7 +328,7 @@ def test_a_model_in_one_file_is_listed_tested_and_compared(
         root = toy.write_flowmaps(tmp_path / "maps")
         path = tmp_path / "c.yaml"
         path.write_text(BASE.format(root=root) + "  models: [linear, toy]\n  resamples: 200\n")
-        comparison, _ = run_comparison(path, (), str(tmp_path / "home"), {}, local=True)
+        comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home"), {}), local=True)
         parameters = {e.label: e.results.parameters for e in comparison.entries if e.results}
         assert parameters == {"linear": None, "toy": 2 * 64 * 3 + 3}
     finally:

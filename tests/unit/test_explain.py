@@ -201,7 +201,7 @@ def test_the_embedded_set_says_where_it_moved(say: Say, tmp_path: Path) -> None:
     assert (folder / "figures" / "looks-negative.png").is_file()
     assert len((folder / FOLDER / "clips.csv").read_text().splitlines()) == 17
 
-    one = sorted(clip.id for clip in Session.reopen(folder, None, {}).manifest().clips)[0]
+    one = sorted(clip.id for clip in Session.reopen(folder).manifest().clips)[0]
     alone = dm.explain(folder, clip=one, out=tmp_path / "alone", progress=False)
     assert sum(alone.about.clips) == 1 and one in alone.about.title
     assert len(alone.figures()) == 1
@@ -209,7 +209,7 @@ def test_the_embedded_set_says_where_it_moved(say: Say, tmp_path: Path) -> None:
     far = say("explain", str(folder), "--clip", "casme/sub99/anger_3").sentence  # nobody who is near
     assert "did you mean" not in far and "known: casme/" in far, far
     # ids, faces and frames of the truth are those of the clips: the measured motion lies there
-    session = Session.reopen(folder, None, {})
+    session = Session.reopen(folder)
     plan, features = plan_again(folder, session)
     clips = [clip.id for clip in plan.clips]
     flow = features.store.load([(clip, features.keys[clip]) for clip in clips], ("u", "v"))

@@ -19,7 +19,7 @@ from distmer.config import Config, EvaluationConfig, Named
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.named import Metric, chosen
 from distmer.experiment.plan import Plan, build_plan
-from distmer.habits import pricing, trainings
+from distmer.habits import pricing
 from distmer.habits.config import Case, HabitsConfig, expand
 from distmer.habits.prices import (
     Price,
@@ -31,7 +31,7 @@ from distmer.habits.prices import (
     price,
 )
 from distmer.habits.pricing import Pricing
-from distmer.habits.trainings import Trainings
+from distmer.habits.trainings import Splits, Trainings
 from distmer.models import resolve
 from distmer.training.fit import as_predictions, fit_fold
 from distmer.training.fold_inputs import Inputs
@@ -69,10 +69,11 @@ def recognised(subjects: int = 9, each: int = 4) -> tuple[list[Clip], Inputs]:
 def test_clip_wise_folds_recognise_the_person_and_honest_ones_cannot() -> None:
     clips, base = recognised()
     config = toy.config("linear")
-    plan, fit, keys = plan_of(config, clips), trained_on(base), keys_of(clips)
-    honest = trainings.loso(plan, keys, config, (0,))
+    plan, fit = plan_of(config, clips), trained_on(base)
+    splits = Splits(plan, keys_of(clips))
+    honest = splits.loso(config, (0,))
     assert tuple(job.digest for job in honest.jobs) == tuple(job.digest for job in plan.jobs)
-    dishonest = trainings.clip_wise(plan, keys, config, (0,), 6, 0)
+    dishonest = splits.clip_wise(config, (0,), 6, 0)
     tested = Counter(dishonest.real[clip] for job in dishonest.jobs for clip in job.fold.test)
     assert tested == Counter(dict.fromkeys(base.clip_ids, 1))  # each clip once
     job = dishonest.jobs[0]
@@ -88,7 +89,7 @@ def test_oversampling_before_the_split_balances_and_puts_copies_on_both_sides() 
     clips = [clip for clip in toy.clips(6, 5) if clip.label == 0 or clip.name == "c0"]
     config = toy.config("linear")
     plan = plan_of(config, clips)
-    own = trainings.oversampled(plan, keys_of(clips), config, (0,), 5, 0)
+    own = Splits(plan, keys_of(clips)).oversampled(config, (0,), 5, 0)
     once = [clip for job in own.jobs for clip in job.fold.test]
     classes = Counter(plan.labels[own.real[clip]] for clip in once)
     assert len(set(classes.values())) == 1 and set(own.real.values()) == set(plan.labels)
@@ -101,18 +102,15 @@ def test_normalising_over_all_clips_uses_the_held_out_ones_under_an_identity_of_
     clips = toy.clips(4, 5)
     base = toy.inputs(clips)
     config = toy.config("linear")
-    plan, keys = plan_of(config, clips), keys_of(clips)
-    own = trainings.over_all_clips(plan, keys, config, (0,))
+    splits = Splits(plan_of(config, clips), keys_of(clips))
+    own = splits.over_all_clips(config, (0,))
     x_NCHW = own.inputs(base).x_NCHW
     assert np.allclose(x_NCHW.mean(axis=(0, 2, 3)), 0, atol=1e-5)
     assert np.allclose(x_NCHW.std(axis=(0, 2, 3)), 1, atol=1e-4)
     honest = {
-        job.digest
-        for of in (trainings.loso(plan, keys, config, (0,)), trainings.standardised(plan, keys, config, (0,)))
-        for job in of.jobs
+        job.digest for of in (splits.loso(config, (0,)), splits.standardised(config, (0,))) for job in of.jobs
     }
-    dishonest = [trainings.clip_wise, trainings.oversampled]
-    others = [split(plan, keys, config, (0,), 5, 0) for split in dishonest]
+    others = [split(config, (0,), 5, 0) for split in (splits.clip_wise, splits.oversampled)]
     for made in (own, *others):
         assert honest.isdisjoint(job.digest for job in made.jobs)
 
@@ -120,10 +118,10 @@ def test_normalising_over_all_clips_uses_the_held_out_ones_under_an_identity_of_
 def test_looking_at_every_epoch_ends_at_the_honest_last_one() -> None:
     clips = toy.clips(4, 6)
     config = toy.config("atscnn", train={"epochs": 6})
-    plan, base, keys = plan_of(config, clips), toy.inputs(clips, noise=2.0), keys_of(clips)
-    fit = trained_on(base)
-    honest = fit(trainings.loso(plan, keys, config, (0,)), "")
-    looked = fit(trainings.every_epoch(plan, keys, config, (0,)), "")
+    plan, fit = plan_of(config, clips), trained_on(toy.inputs(clips, noise=2.0))
+    splits = Splits(plan, keys_of(clips))
+    honest = fit(splits.loso(config, (0,)), "")
+    looked = fit(splits.every_epoch(config, (0,)), "")
     for one, other in zip(honest, looked, strict=True):
         assert np.array_equal(one.predictions.prob_NK, pricing.at_epoch(other, -1).predictions.prob_NK)
     k = len(plan.classes)
@@ -210,7 +208,7 @@ def test_tuning_is_priced_against_a_choice_that_has_not_seen_the_fold() -> None:
         return folds
 
     case = Case("linear", good, (good, bad))
-    every = Pricing(case, _section(), plan, keys_of(clips), planted).prices()
+    every = Pricing(case, _section(), Splits(plan, keys_of(clips)), planted).prices()
     found = [one for one in every if isinstance(one, Price) and one.habit.startswith(pricing.TUNED)]
     assert [(one.score, one.feigned, one.honest) for one in found] == [("UF1", 1.0, 0.0), ("UAR", 1.0, 0.0)]
     inner = [own for own in asked if " inner-" in own.jobs[0].fold.id]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from distmer.commands.fit import fit_model, fit_report
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.config import Config, ModelConfig
 from distmer.models import _brought, models, resolve
 from distmer.saved import folder as saved_folder
@@ -141,7 +141,7 @@ def session(maps: Path, home: Path, **sections: Any) -> Session:
         tree["train"] = {"epochs": 2, "batch_size": 8, **tree.get("train", {})}
     path = home.parent / f"{home.name}.yaml"
     path.write_text(yaml.safe_dump(tree))
-    return Session.open(path, (), str(home), {})
+    return Session.open(Given(path, (), str(home), {}))
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +364,7 @@ def test_a_model_of_ones_own_is_loaded_where_its_code_is_to_be_had(
     manifest = load_model(kept.folder).manifest
     assert manifest.model["name"] == f"kept_nets:{name}" and "kept_nets" in manifest.code
     forget(monkeypatch, own)
-    with pytest.raises(BadInput, match=f"kept_nets:{name}, which cannot be had here; put the folder"):
+    with pytest.raises(BadInput, match=f"kept_nets:{name}, which cannot be found here; put the folder"):
         load_model(kept.folder)
     own.write_text(OWN.replace("max_iter=200", "max_iter=20").replace("width=4", "width=5"))
     monkeypatch.syspath_prepend(str(own.parent))

@@ -218,14 +218,14 @@ def test_each_place_may_be_elsewhere_and_the_run_is_the_same_run(
 
 
 def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> None:
-    from distmer.commands.session import Session
+    from distmer.commands.session import Given, Session
 
     path = tmp_path / "c.yaml"
     path.write_text(
         "storage: {ledger: mine/ledger, runs: /abs/runs, features: 's3://laboratory/f'}\ndata: {protocol:"
         " casme2, root: sets}\n"
     )
-    near = Session.open(path, ["storage.scratch=here"], str(tmp_path / "home"), os.environ)
+    near = Session.open(Given(path, ["storage.scratch=here"], str(tmp_path / "home"), os.environ))
     assert [
         str(p) for p in (near.workspace.ledger, near.workspace.run_dir("0" * 64), near.workspace.features)
     ] == [
@@ -237,7 +237,7 @@ def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> No
         str(near.workspace.scratch) == f"{Path.cwd()}/here"
         and str(near.workspace.data) == f"{tmp_path}/home/data"
     )
-    far = Session.open(path, [], "s3://laboratory/home", os.environ)
+    far = Session.open(Given(path, [], "s3://laboratory/home", os.environ))
     assert (
         str(far.workspace.ledger) == "s3://laboratory/home/mine/ledger"
         and far.config.data.root == "s3://laboratory/home/sets"

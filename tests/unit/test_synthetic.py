@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from distmer.commands.run import run_experiment
-from distmer.commands.session import Session
+from distmer.commands.session import Given, Session
 from distmer.config import ClusterConfig, SyntheticConfig
 from distmer.datasets.synthetic import MARKER, ensure, expected_counts, expected_subjects, root_of
 from distmer.datasets.synthetic.annotations import CLASSES, annotated_clips, stream
@@ -288,7 +288,7 @@ def test_ray_is_not_started_where_it_may_not_be_needed(tiny: Path, tmp_path: Pat
 
 def of_tiny(home: Path, *settings: str) -> Session:
     tiny = [f"data.synthetic.{name}={value}" for name, value in TINY if name not in ("seed", "difficulty")]
-    return Session.open(None, [*tiny, "tracking.enabled=false", *settings], str(home), {})
+    return Session.open(Given(None, [*tiny, "tracking.enabled=false", *settings], str(home), {}))
 
 
 def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(

@@ -364,7 +364,7 @@ def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(
         False,
     ]
     told = _hours(some, some.searches, 0, 1, 0)["estimate"]
-    assert told.endswith("if no trial is stopped; 1 of the 4 settings that were looked at cannot be")
+    assert told.endswith("if no trial is stopped; 1 of the 4 settings that were tried cannot be used")
 
 
 def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
