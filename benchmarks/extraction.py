@@ -38,7 +38,7 @@ _MIB = 2**20
 
 def pairs(home: Path) -> list[tuple[str, str]]:
     """Onset and apex of every clip of the embedded data set, which is generated if it is not there."""
-    sources = [clip.source for clip in Session.open(Given(None, (), str(home), {})).manifest().clips]
+    sources = [clip.source for clip in Session.open(Given(None, (), str(home))).manifest().clips]
     return [(source.onset, source.apex) for source in sources if isinstance(source, KeyFrames)]
 
 

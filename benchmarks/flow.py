@@ -60,7 +60,7 @@ def known_flows(size: int = 128) -> Iterator[tuple[str, Any, Any, Any]]:
 
 def crops(home: Path, clips: int) -> list[Pair]:
     """The aligned onset and apex of so many clips of the embedded data set."""
-    found = Session.open(Given(None, (), str(home), {})).manifest().clips
+    found = Session.open(Given(None, (), str(home))).manifest().clips
     chosen = found[:: max(1, len(found) // clips)][:clips]
     config = FeatureConfig(flow=Named(name="dis"))
     rows = [extract(FeatureRequest(clip.id, clip.source), config) for clip in chosen]

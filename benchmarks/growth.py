@@ -51,7 +51,7 @@ def clips(count: int) -> dict[str, float]:
         home, root = Path(work) / "home", Path(work) / "maps"
         maps(count, root)
         settings = ("data.protocol=flowmaps", f"data.root={root}", "inputs.normalise=minmax", "model.size=28")
-        some = Session.open(Given(None, settings, str(home), {}))
+        some = Session.open(Given(None, settings, str(home)))
         clock = [time.perf_counter()]
 
         def lap() -> float:

@@ -28,7 +28,7 @@ from distmer.commands.session import Given, Session
 from distmer.experiment.prepare import extract_missing
 from distmer.experiment.local import LocalBackend
 import distmer.datasets
-some = Session.open(Given(None, sys.argv[2:], sys.argv[1], os.environ))
+some = Session.open(Given(None, sys.argv[2:], sys.argv[1]))
 manifest = some.manifest()
 begun = time.perf_counter()
 backend = LocalBackend()

@@ -9,7 +9,6 @@ for all networks; after a stop, the same command goes on.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ def tune(name: str, maps: str, more: list[str]) -> Path:
     if "variant" in info.options.model_fields:
         own.append("model.variant=reference")
     nested, flat = (
-        run_sweep(Given(_SWEEP, [*own, *more, f"sweep.mode={mode}"], None, os.environ))
-        for mode in ("nested", "flat")
+        run_sweep(Given(_SWEEP, [*own, *more, f"sweep.mode={mode}"])) for mode in ("nested", "flat")
     )
     (chosen,) = (outcome.chosen for outcome in flat.outcomes)
     if chosen is None or nested.summary is None or flat.summary is None:

@@ -120,12 +120,12 @@ def parse(
         raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
 
 
-def read_yaml(path: Place, what: str, remedy: str) -> Any:
+def read_yaml(path: Place, what: str, remedy: Callable[[], str]) -> Any:
     """The content of a YAML file. BadInput if it cannot be read, with ``what`` it is and the ``remedy``."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(f"{path}: the {what} cannot be read ({error.strerror}); {remedy}") from error
+        raise BadInput(f"{path}: the {what} cannot be read ({error.strerror}); {remedy()}") from error
     except UnicodeDecodeError as error:
         problem = f"the {what} is not UTF-8 text (byte {error.start})"
         raise BadInput(f"{path}: {problem}; save it as UTF-8.") from error

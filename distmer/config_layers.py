@@ -229,8 +229,11 @@ def _as_given(path: Place | None, overrides: Iterable[str] | Layer) -> tuple[lis
 
 def _files(path: Place, seen: tuple[Place, ...]) -> list[Layer]:
     """The layers of a file: first those of the one that it extends."""
-    there = f"name an existing YAML file, or one that comes with distmer; {nearest(path.stem, names())}"
-    tree = read_yaml(path, "configuration", there) or {}
+
+    def remedy() -> str:
+        return f"name an existing YAML file, or one that comes with distmer; {nearest(path.stem, names())}"
+
+    tree = read_yaml(path, "configuration", remedy) or {}
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a configuration is a mapping of settings, not a {type(tree).__name__}.")
     parent = tree.pop("extends", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,11 @@ import numpy as np
 
 from distmer.api.naming import reference
 from distmer.api.settings import Executor, Section, is_local, layer, text_of
-from distmer.commands.run import extracted
 from distmer.commands.session import Given, Session
 from distmer.datasets import mismatches
 from distmer.datasets.check import by_class
 from distmer.experiment.events import Observers
+from distmer.experiment.prepare import extract_missing
 from distmer.features.inputs import model_inputs
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.live import LiveProgress
@@ -249,8 +250,11 @@ def features(
     code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
     given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)
     session = Session.open(Given(None, given, clips.workspace), clips=clips.manifest)
-    local = is_local(executor, "dm.features")
-    manifest, _, stored = extracted(session, local=local, retry_failed=retry_failed, progress=progress)
+    local, manifest = is_local(executor, "dm.features"), clips.manifest
+    # Unlike a command, this may be called in a loop, or on a store that nobody here may write.
+    with Observers([LiveProgress()] if progress else []) as live, closing(session.backend(local)) as backend:
+        stored = session.features(manifest, retry_failed=retry_failed)
+        stored = extract_missing(manifest, stored, session.config.features, backend, [live])
     lost = {failure.clip for failure in stored.failures}
     usable = sorted((clip for clip in manifest.clips if clip.id not in lost), key=lambda clip: clip.id)
     if not usable:

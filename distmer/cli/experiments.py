@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,9 +206,9 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
     """Say what `run` or `sweep` would do: clips, folds, trials, what is done already, and the time."""
-    from distmer.commands.session import Given, Session
+    from distmer.commands.session import Session
 
-    of_sweep = given.path is not None and "sweep" in Given(given.path).settings()[1]
+    of_sweep = given.path is not None and "sweep" in replace(given, overrides=()).settings()[1]
     if ((gpus or price) and not of_sweep) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
     if of_sweep:

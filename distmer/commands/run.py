@@ -94,12 +94,12 @@ def prepared(
 
 
 def extracted(
-    session: Session, *, local: bool = False, retry_failed: bool = False, progress: bool = True
+    session: Session, *, local: bool = False, retry_failed: bool = False
 ) -> tuple[Manifest, Features, Features]:
     """The clips, and their features before and after the missing ones were extracted."""
     session.try_methods()
     session.workspace.require()
-    with session.at_work(local=local, progress=progress) as (live, backend):
+    with session.at_work(local=local) as (live, backend):
         manifest = session.manifest([live], backend, folds=False)
         before = session.features(manifest, retry_failed=retry_failed)
         return manifest, before, extract_missing(manifest, before, session.config.features, backend, [live])

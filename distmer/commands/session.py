@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,17 +50,16 @@ class Given:
     """What a command is given: a configuration file, the settings above it, and the workspace.
 
     Without ``path``, every setting has its default. ``overrides`` are those of a command line, or the keyword
-    arguments of a call in Python. Without ``workspace``, ``environ`` says which one it is.
+    arguments of a call in Python. Without ``workspace``, the environment says which one it is.
     """
 
     path: Place | None = None
     overrides: Sequence[str] | Layer = ()
     workspace: str | None = None
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @property
     def place(self) -> Workspace:
-        return Workspace.find(self.workspace, self.environ)
+        return Workspace.find(self.workspace, os.environ)
 
     @property
     def origin(self) -> str:
@@ -69,7 +68,7 @@ class Given:
 
     def settings(self) -> tuple[tuple[Layer, ...], dict[str, Any]]:
         """The layers of the settings, and all settings as one tree of the caller's own, not yet validated."""
-        return load_settings(self.path, self.overrides, workspace=self.place.root, environ=self.environ)
+        return load_settings(self.path, self.overrides, workspace=self.place.root, environ=os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ class Session:
     config: Config
     workspace: Workspace
     # setting → how its relative path was made absolute, for a message
-    rule: Callable[[str], str] = field(default=lambda setting: "", compare=False)
+    # (not in the repr: it holds the environment, which has secrets)
+    rule: Callable[[str], str] = field(default=lambda setting: "", compare=False, repr=False)
     clips: Manifest | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Session:
     @classmethod
     def open(cls, given: Given, *, kept: bool = False, clips: Manifest | None = None) -> Session:
         """The session of a configuration. ``kept``: distmer wrote the file, with all settings in it."""
-        where: dict[str, Any] = {"workspace": given.place.root, "environ": given.environ}
+        where: dict[str, Any] = {"workspace": given.place.root, "environ": os.environ}
         config = load_config(given.path, given.overrides, is_network=is_network, kept=kept, **where)
         rule = partial(anchor_rule, path=given.path, overrides=given.overrides, **where)
         return cls(config, given.place, rule, clips)
@@ -98,7 +98,7 @@ class Session:
     def reopen(cls, run_dir: Place, workspace: str | None = None) -> Session:
         """The session of a run folder, from the configuration in it."""
         if not (run_dir / "config.yaml").exists():
-            what = why_not(run_dir, "no config.yaml in it, so it is no run folder")
+            what = why_not(run_dir, "no config.yaml in it, so it is not a run folder")
             raise BadInput(f"{run_dir}: {what}; give one below <workspace>/runs.")
         session = cls.open(Given(run_dir / "config.yaml", (), home_of(run_dir, workspace)), kept=True)
         return session.moved_to(workspace) if session.config.storage.runs else session
@@ -109,7 +109,7 @@ class Session:
         return Session(self.config, Given(workspace=workspace).place)
 
     def require(self) -> None:
-        """BadInput if something is missing that the run will need: a place to write, MLflow's, a metric."""
+        """BadInput if the workspace cannot be written, or if MLflow or a metric cannot be used."""
         self.workspace.require()
         for metric in self.config.evaluation.metrics:
             functions.resolve(functions.METRIC, metric)

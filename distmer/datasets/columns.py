@@ -12,7 +12,7 @@ from distmer.registry import nearest
 from distmer.storage import Place
 from distmer.types import BadInput
 
-_LETTERS = re.compile(r"column ([a-z]{1,2})", re.IGNORECASE)
+_LETTERS = re.compile(r"column ([a-z]{1,2})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,7 +294,7 @@ def _own(name: str) -> dict[str, Any]:
 
 
 def _mapping(path: Place) -> dict[str, Any]:
-    tree = read_yaml(path, "protocol", "name an existing YAML file in data.protocol.")
+    tree = read_yaml(path, "protocol", lambda: "name an existing YAML file in data.protocol.")
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: a protocol is a mapping (classes, sets, …), not a {type(tree).__name__}.")
     return tree

@@ -218,8 +218,8 @@ def plan_text(
     bare: int = 0,
 ) -> str:
     """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
-    ``bare`` of them without the weights that are wanted. ``seconds``: how long the other folds take,
-    one after the other; ``how``: in which kind of process a fold is trained."""
+    ``bare`` of them without the weights that are wanted. ``seconds``: how long the folds still to train
+    take, one after the other; ``how``: in which kind of process a fold is trained."""
     jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
     again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
     folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"

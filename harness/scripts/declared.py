@@ -50,7 +50,7 @@ class Gated:
 
 def main(settings: list[str]) -> None:
     body = Gated(os.environ["GATE"]) if "GATE" in os.environ else on_the_cpu
-    session = Session.open(Given(None, settings, None, os.environ))
+    session = Session.open(Given(None, settings))
     with (
         terminable(),
         Observers([LiveProgress()]) as live,

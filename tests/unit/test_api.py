@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import errno
 import importlib
 import os
 import signal
@@ -199,6 +200,18 @@ def test_the_arrays_are_what_a_model_of_ours_is_given(clips: dm.Clips) -> None:
     assert list(subjects) == [f"{d}/{s}" for d, s in zip(ours["dataset"], ours["subject"], strict=True)]
     only_u = dm.features(clips, size=14, channels=["u"], inputs=MINMAX, progress=False)
     assert (only_u.x_NCHW[:, 0] == x[:, 0]).all()
+
+
+def test_stored_features_are_read_from_a_workspace_that_cannot_be_written(
+    clips: dm.Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dm.features(clips, inputs=MINMAX, progress=False)
+
+    def refused(dir: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("distmer.workspace.tempfile.TemporaryFile", refused)  # tests may run as root
+    assert np.array_equal(dm.features(clips, inputs=MINMAX, progress=False).x_NCHW, before.x_NCHW)
 
 
 def test_folds_are_those_of_scikit_learn_with_each_subject_on_one_side() -> None:

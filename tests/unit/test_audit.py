@@ -216,7 +216,7 @@ def test_the_drawn_folds_follow_from_the_seed() -> None:
 def session(tmp_path: Path, *more: str) -> Session:
     maps = toy.write_flowmaps(tmp_path / "maps", subjects=3, each=3)
     words = toy.settings(maps, "tracking.enabled=false", *more, epochs=1)[1::2]
-    return Session.open(Given(None, words, str(tmp_path / "home"), {}))
+    return Session.open(Given(None, words, str(tmp_path / "home")))
 
 
 def test_the_verdict_stands_in_the_report_of_a_run_before_and_after_it(tmp_path: Path) -> None:

@@ -160,6 +160,16 @@ def test_plan_tells_what_run_would(chosen: list[str], say: Say, maps: Path) -> N
     assert (said.code, said.sentence) == (2, run(say, *on_maps(maps), *chosen).sentence)
 
 
+def test_a_plan_looks_at_no_other_workspace_than_the_one_that_is_named(
+    say: Say, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text("name: mine\n")
+    monkeypatch.setenv("DISTMER_HOME", "ftp://nowhere")
+    here = str(tmp_path / "here")
+    said = say("plan", str(tmp_path / "a.yaml"), "--workspace", here, *settings(*on_maps(maps)))
+    assert said.code == 0, said.err
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -431,4 +441,6 @@ def test_a_fold_with_one_class_to_train_on_fails_alone(say: Say, tmp_path: Path)
 def test_track_needs_a_run_folder(say: Say, tmp_path: Path) -> None:
     said = say("track", str(tmp_path))
     assert said.code == 2
-    assert "no config.yaml in it, so it is no run folder; give one below <workspace>/runs." in said.sentence
+    assert (
+        "no config.yaml in it, so it is not a run folder; give one below <workspace>/runs." in said.sentence
+    )

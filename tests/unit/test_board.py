@@ -152,7 +152,7 @@ def test_what_is_committed_can_be_read_and_names_no_place(entry: Path, tmp_path:
     assert {path.name for path in entry.iterdir()} == {"results.json", "config.yaml"}
     for file in entry.iterdir():
         assert not re.search(r'["\s](/|~/|[A-Z]:\\)\w', file.read_text()), file
-    session = Session.open(Given(entry / "config.yaml", [f"data.root={tmp_path}"], str(tmp_path), {}))
+    session = Session.open(Given(entry / "config.yaml", [f"data.root={tmp_path}"], str(tmp_path)))
     assert session.model().info.name == results.model and session.config.data.protocol == results.dataset
 
 

@@ -213,7 +213,7 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     rows = "  models: [linear, atscnn]\n  rows: {gray: {model.streams: [onset, apex]}}\n  resamples: 200\n"
     path.write_text(BASE.format(root=root) + rows)
     home = str(tmp_path / "home")
-    comparison, folder = run_comparison(Given(path, (), home, {}), local=True)
+    comparison, folder = run_comparison(Given(path, (), home), local=True)
     assert {e.label: e.predictions is not None for e in comparison.entries} == {
         "linear": True,
         "atscnn": True,
@@ -235,7 +235,7 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     # The same command again trains nothing and lands in the same place; the folders of its runs give the same
     # scores.
     ledger = {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")}
-    again, same_folder = run_comparison(Given(path, (), home, {}), local=True)
+    again, same_folder = run_comparison(Given(path, (), home), local=True)
     assert same_folder == folder
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")} == ledger
     run_dirs = [Path(e.scored.run_dir) for e in again.entries if e.scored]
@@ -258,7 +258,7 @@ def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
     path.write_text(
         BASE.format(root=root).replace("atscnn, size: 16, hidden: 16", "linear").replace(TRAIN, "") + rows
     )
-    comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home"), {}), local=True)
+    comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home")), local=True)
     assert (comparison.pairs, len(comparison.untested), comparison.exit_status) == ((), 1, 0)
     run_dirs = [Path(e.scored.run_dir) for e in comparison.entries if e.scored]
     one, other = (folder.name[:6] for folder in run_dirs)
@@ -281,7 +281,7 @@ def test_without_a_section_it_is_said_first_that_all_models_are_compared(
         path.write_text(f"data: {{protocol: flowmaps, root: {tmp_path}/none}}\n{section}\n")
         caplog.clear()
         comparison, _ = run_comparison(
-            Given(path, ("tracking.enabled=false",), str(tmp_path / "home"), {}), local=True
+            Given(path, ("tracking.enabled=false",), str(tmp_path / "home")), local=True
         )
         assert len(comparison.entries) == (len(models()) if said else 1)
         assert (f"so all {len(models())} models are compared" in caplog.text) == said
@@ -328,7 +328,7 @@ def test_a_model_in_one_file_is_listed_tested_and_compared(
         root = toy.write_flowmaps(tmp_path / "maps")
         path = tmp_path / "c.yaml"
         path.write_text(BASE.format(root=root) + "  models: [linear, toy]\n  resamples: 200\n")
-        comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home"), {}), local=True)
+        comparison, _ = run_comparison(Given(path, (), str(tmp_path / "home")), local=True)
         parameters = {e.label: e.results.parameters for e in comparison.entries if e.results}
         assert parameters == {"linear": None, "toy": 2 * 64 * 3 + 3}
     finally:

@@ -141,7 +141,7 @@ def session(maps: Path, home: Path, **sections: Any) -> Session:
         tree["train"] = {"epochs": 2, "batch_size": 8, **tree.get("train", {})}
     path = home.parent / f"{home.name}.yaml"
     path.write_text(yaml.safe_dump(tree))
-    return Session.open(Given(path, (), str(home), {}))
+    return Session.open(Given(path, (), str(home)))
 
 
 @pytest.fixture(scope="module")

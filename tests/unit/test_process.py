@@ -55,7 +55,7 @@ before = state()
 settings = [f"data.root={maps}", "data.protocol=flowmaps", "inputs.normalise=minmax",
             "model.size=16", "model.hidden=16", "train.epochs=2", "train.batch_size=8",
             "evaluation.bootstrap=100"]
-session = Session.open(Given(None, settings, home, os.environ))
+session = Session.open(Given(None, settings, home))
 describe_plan(session)
 result = run_experiment(session, local=True)
 assert result.status == "complete" and result.mlflow_run_id, result.status
@@ -66,7 +66,7 @@ small = {"inputs": {"normalise": "minmax"}, "evaluation": {"bootstrap": 100}}
 runs = [dm.loso(clips, model, tracking=True, **small) for model in ("linear", "svm")]
 assert all(run.results.mlflow_run_id for run in runs)
 dm.compare(runs, tracking=True)._repr_html_(), runs[0]._repr_html_()
-plan_of_sweep(Given(Path(space), [], home, os.environ), gpus=0, speedup=1.0, price=0.0)
+plan_of_sweep(Given(Path(space), [], home), gpus=0, speedup=1.0, price=0.0)
 study = optuna.create_study()
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1), n_trials=4)
 plots = optuna.visualization.matplotlib

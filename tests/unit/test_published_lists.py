@@ -240,15 +240,15 @@ def test_a_lock_stamps_a_run_on_other_bytes(tmp_path: Path) -> None:
     root = casme2(tmp_path / "data")
     settings = (f"data.root={root}", "data.protocol=casme2")
     lock = tmp_path / "clips.csv"
-    said = lock_clips(Session.open(Given(None, settings, str(tmp_path / "home"), {})), lock)
+    said = lock_clips(Session.open(Given(None, settings, str(tmp_path / "home"))), lock)
     assert said == f"{lock}: 4 clips of casme2; pin them with data.include={lock}"
 
     with pytest.raises(BadInput, match="is there already, and is not overwritten; name another file by --to"):
-        lock_clips(Session.open(Given(None, settings, str(tmp_path / "home"), {})), lock)
+        lock_clips(Session.open(Given(None, settings, str(tmp_path / "home"))), lock)
 
     def changed() -> tuple[str, ...]:
         pinned = (*settings, f"data.include={lock}")
-        return Session.open(Given(None, pinned, str(tmp_path / "home"), {})).manifest().changed
+        return Session.open(Given(None, pinned, str(tmp_path / "home"))).manifest().changed
 
     assert changed() == ()
     image = root / "CASME2_RAW_selected/sub01/EP02_01f/img46.jpg"

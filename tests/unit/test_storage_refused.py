@@ -3,7 +3,6 @@ apart from the workspace."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -225,7 +224,7 @@ def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> No
         "storage: {ledger: mine/ledger, runs: /abs/runs, features: 's3://laboratory/f'}\ndata: {protocol:"
         " casme2, root: sets}\n"
     )
-    near = Session.open(Given(path, ["storage.scratch=here"], str(tmp_path / "home"), os.environ))
+    near = Session.open(Given(path, ["storage.scratch=here"], str(tmp_path / "home")))
     assert [
         str(p) for p in (near.workspace.ledger, near.workspace.run_dir("0" * 64), near.workspace.features)
     ] == [
@@ -237,7 +236,7 @@ def test_relative_places_are_below_the_workspace_in_a_file(tmp_path: Path) -> No
         str(near.workspace.scratch) == f"{Path.cwd()}/here"
         and str(near.workspace.data) == f"{tmp_path}/home/data"
     )
-    far = Session.open(Given(path, [], "s3://laboratory/home", os.environ))
+    far = Session.open(Given(path, [], "s3://laboratory/home"))
     assert (
         str(far.workspace.ledger) == "s3://laboratory/home/mine/ledger"
         and far.config.data.root == "s3://laboratory/home/sets"

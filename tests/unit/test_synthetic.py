@@ -268,7 +268,7 @@ def test_ray_is_joined_while_the_set_is_being_generated(
                 joining.wait(60)
 
     monkeypatch.setattr("distmer.cluster.backend.session", session)
-    monkeypatch.setattr("distmer.commands.run.LiveProgress", Display)
+    monkeypatch.setattr("distmer.commands.session.LiveProgress", Display)
     with pytest.raises(RunError, match="Ray cannot be reached"):
         run_experiment(of_tiny(tmp_path))
     assert record.index("joining Ray") < len(annotated_clips(TINY))
@@ -288,7 +288,7 @@ def test_ray_is_not_started_where_it_may_not_be_needed(tiny: Path, tmp_path: Pat
 
 def of_tiny(home: Path, *settings: str) -> Session:
     tiny = [f"data.synthetic.{name}={value}" for name, value in TINY if name not in ("seed", "difficulty")]
-    return Session.open(Given(None, [*tiny, "tracking.enabled=false", *settings], str(home), {}))
+    return Session.open(Given(None, [*tiny, "tracking.enabled=false", *settings], str(home)))
 
 
 def test_what_interrupts_the_meanwhile_stops_the_generation_at_the_next_clip(
