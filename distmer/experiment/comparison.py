@@ -39,9 +39,9 @@ class CompareConfig(Section):
     """The variant of the models that have variants."""
     size: Annotated[int | None, _OF_MODELS] = None
     """The side of the networks' maps, in px. A network that needs more is given its smallest, and says so."""
-    rows: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
+    rows: dict[str, dict[str, Any] | None] = Field(default_factory=dict[str, dict[str, Any] | None])
     """The name of a row → what is different in it, as dotted settings. `extends` names a configuration file
-    whose settings come first."""
+    whose settings come first. `null` leaves the row out."""
     over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     """The name of a further protocol or data set → its dotted settings. Every row runs on each."""
     reference: str | None = None
@@ -186,6 +186,9 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
             )
         settings[label] = _of_model(name, section)
     for label, dotted in section.rows.items():
+        if dotted is None:
+            settings.pop(label, None)
+            continue
         own, note = settings.get(label, ({}, ""))
         changes = dict(dotted)
         extended = changes.pop("extends", {})
@@ -193,8 +196,13 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
             raise BadInput(
                 f"{origin}, row {label}: extends belongs in a file; here, give the row's settings."
             )
-        below = merge(own, extended, origin)
-        settings[label] = (merge(below, nested(changes, f"{origin}, row {label}"), origin), note)
+        row = merge(merge(own, extended, origin), nested(changes, f"{origin}, row {label}"), origin)
+        if label in models() and "name" not in (row.get("model") or {}):
+            raise BadInput(
+                f"{origin}, row {label}: it has a model's name, but {label} is not among compare.models. Add"
+                f" it there, give the row model.name: {label}, or leave it out: compare.rows.{label}=null."
+            )
+        settings[label] = (row, note)
     if not settings:
         raise BadInput(f"{origin}: compare has neither models nor rows, so there is nothing to compare.")
     if section.reference is not None:

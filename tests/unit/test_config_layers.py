@@ -112,6 +112,25 @@ def test_a_setting_whose_key_has_dots_can_be_named() -> None:
     ]
 
 
+def test_a_row_with_the_name_of_a_model_is_of_this_model() -> None:
+    """Otherwise a row that is inherited without its model would be another model under this name."""
+    words = ["compare.models=[linear]", "compare.rows.macnn.seeds=[0]"]
+    tree = load_settings(None, words, workspace=Path("/ws"), environ={})[1]
+    with pytest.raises(BadInput, match=r"row macnn: .* macnn is not among compare\.models"):
+        expand(tree, "c.yaml")
+    left_out = load_settings(None, [words[0], "compare.rows.macnn=null"], workspace=Path("/ws"), environ={})[
+        1
+    ]
+    assert [row.label for row in expand(left_out, "c.yaml")[1]] == ["linear"]
+    named = load_settings(
+        None, [*words, "compare.rows.macnn.model.name=macnn"], workspace=Path("/ws"), environ={}
+    )
+    assert [row.config and row.config.model.name for row in expand(named[1], "c.yaml")[1]] == [
+        "linear",
+        "macnn",
+    ]
+
+
 def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
     """Its code is beside that file, an option of another model's goes, and the row's own settings win."""
     (tmp_path / "lab").mkdir()
