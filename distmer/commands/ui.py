@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from distmer.process import terminable
 from distmer.types import BadInput
 from distmer.workspace import Workspace
 
@@ -23,4 +26,13 @@ def serve_ui(workspace: str | None, port: int) -> int:
     command += ["--host", "127.0.0.1", "--port", str(port)]
     if isinstance(place.root, Path):
         place.root.mkdir(parents=True, exist_ok=True)
-    return subprocess.call(command, cwd=place.root if isinstance(place.root, Path) else None)  # noqa: S603  # our own interpreter, no shell
+    cwd = place.root if isinstance(place.root, Path) else None
+    # A session of its own: MLflow's server is several processes, and all of them must end with this one.
+    server = subprocess.Popen(command, cwd=cwd, start_new_session=True)  # noqa: S603  # our own interpreter, no shell
+    try:
+        with terminable():
+            return server.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
