@@ -197,7 +197,9 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
                 f"{origin}, row {label}: extends belongs in a file; here, give the row's settings."
             )
         row = merge(merge(own, extended, origin), nested(changes, f"{origin}, row {label}"), origin)
-        if label in models() and "name" not in (row.get("model") or {}):
+        own_model, base_model = row.get("model") or {}, base.get("model") or {}
+        acting = {"name": ModelConfig().name} | base_model | own_model
+        if label in models() and "name" not in own_model and acting["name"] != label:
             raise BadInput(
                 f"{origin}, row {label}: it has a model's name, but {label} is not among compare.models. Add"
                 f" it there, give the row model.name: {label}, or leave it out: compare.rows.{label}=null."

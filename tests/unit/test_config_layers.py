@@ -118,6 +118,10 @@ def test_a_row_with_the_name_of_a_model_is_of_this_model() -> None:
     tree = load_settings(None, words, workspace=Path("/ws"), environ={})[1]
     with pytest.raises(BadInput, match=r"row macnn: .* macnn is not among compare\.models"):
         expand(tree, "c.yaml")
+    of_base = load_settings(
+        None, ["model.name=svm", "compare.rows.svm={}"], workspace=Path("/ws"), environ={}
+    )[1]
+    assert [row.config and row.config.model.name for row in expand(of_base, "c.yaml")[1]] == ["svm"]
     left_out = load_settings(None, [words[0], "compare.rows.macnn=null"], workspace=Path("/ws"), environ={})[
         1
     ]
