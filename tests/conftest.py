@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 from harness import guard
+from tests.imports import forget
 
 
 def pytest_configure() -> None:
@@ -60,3 +63,22 @@ def one_token() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # MLflow's telemetry keeps its session in the environment, which every process started here would inherit.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def _as_before(factory: pytest.TempPathFactory) -> Iterator[None]:
+    path, imported = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    if set(sys.modules) - imported:
+        forget(factory.getbasetemp(), imported)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test wrote and imported is forgotten with it: the next one's ``mine.py`` is another."""
+    yield from _as_before(tmp_path_factory)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_stays_imported_by_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield from _as_before(tmp_path_factory)

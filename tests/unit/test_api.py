@@ -249,7 +249,6 @@ def test_an_interrupt_keeps_what_is_finished_and_says_partial(clips: dm.Clips, t
     assert "PARTIAL: 2 of 4 folds are in this score" in run._repr_html_()
     assert len(run.predictions) == 6 and signal.getsignal(signal.SIGTERM) is handler
     assert loso(clips, model).status == "complete"
-    sys.modules.pop("stopping_nets")
 
 
 @pytest.mark.parametrize(

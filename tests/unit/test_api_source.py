@@ -8,7 +8,6 @@ import itertools
 import linecache
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,8 @@ class Notebook:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    yield Workspace(tmp_path / "home")
-    for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(module)]:
-        del sys.modules[name]
-    plugins._FOUND.clear()
-    plugins.own_modules.cache_clear()
-    models._brought.cache_clear()
+def home(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "home")
 
 
 def model(entry: Any, home: Workspace) -> ResolvedModel:

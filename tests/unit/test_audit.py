@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,10 +144,8 @@ class Peeks(Ranked):
 
 
 @pytest.fixture
-def leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def leaks(tmp_path: Path) -> str:
     (tmp_path / "leaky_models.py").write_text(LEAKS)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "leaky_models", raising=False)
     return f"{tmp_path}/leaky_models.py"
 
 

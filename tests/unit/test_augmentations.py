@@ -166,14 +166,11 @@ mirror_image = 3
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own(tmp_path: Path) -> Path:
     """A folder with files of a user's own."""
     (tmp_path / "own_augment.py").write_text(OWN)
     (tmp_path / "own_augment_helper.py").write_text("FACTOR = 1.0\n")
     (tmp_path / "broken_augment.py").write_text(_BROKEN)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("own_augment", "own_augment_helper", "broken_augment"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
 

@@ -16,7 +16,7 @@ import yaml
 from distmer.commands.fit import fit_model, fit_report
 from distmer.commands.session import Given, Session
 from distmer.config import Config, ModelConfig
-from distmer.models import _brought, models, resolve
+from distmer.models import models, resolve
 from distmer.saved import folder as saved_folder
 from distmer.saved import model as saved_model
 from distmer.saved.folder import ARRAYS, MANIFEST, read_folder, write_folder
@@ -27,6 +27,7 @@ from distmer.training.fold_inputs import Inputs
 from distmer.training.weights import packed, unpacked
 from distmer.types import BadInput
 from harness import toy
+from tests.imports import forget
 from tests.saying import Say
 
 SKLEARN = (
@@ -336,21 +337,17 @@ def _where(maps: Path) -> list[str]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of the user's own models. It is forgotten after the test."""
+def own(tmp_path: Path) -> Path:
+    """A file of the user's own models."""
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "kept_nets.py").write_text(OWN)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "kept_nets", raising=False)
-    _brought.cache_clear()
     return tmp_path / "lab" / "kept_nets.py"
 
 
-def forget(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    """As in a process that has not imported the user's code."""
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(file.parent)])
-    monkeypatch.delitem(sys.modules, file.stem, raising=False)
-    _brought.cache_clear()
+def elsewhere(file: Path) -> None:
+    """As in a process that has not imported the user's code, and whose import path has not its folder."""
+    sys.path[:] = [path for path in sys.path if path != str(file.parent)]
+    forget(file.parent)
 
 
 @pytest.mark.parametrize("name", ["Net", "Holds"])
@@ -363,7 +360,7 @@ def test_a_model_of_ones_own_is_loaded_where_its_code_is_to_be_had(
     )
     manifest = load_model(kept.folder).manifest
     assert manifest.model["name"] == f"kept_nets:{name}" and "kept_nets" in manifest.code
-    forget(monkeypatch, own)
+    elsewhere(own)
     with pytest.raises(BadInput, match=f"kept_nets:{name}, which cannot be found here; put the folder"):
         load_model(kept.folder)
     own.write_text(OWN.replace("max_iter=200", "max_iter=20").replace("width=4", "width=5"))

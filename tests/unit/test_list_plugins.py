@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
-import pytest
-
-from distmer import plugins
 from distmer.commands.plugins import list_plugins
 from distmer.functions import AUGMENTATION, LOSS, METRIC
 from distmer.models import models
 from distmer.plugins import shipped
 from distmer.report.table import Table
+from tests.imports import forget
 from tests.saying import Say
 
 
@@ -33,9 +30,7 @@ def test_every_name_of_ours_is_listed_with_its_options() -> None:
     assert "hidden=1024" in cells("models")["atscnn"][2]
 
 
-def test_what_a_package_announces_is_listed_and_what_is_broken_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Say
-) -> None:
+def test_what_a_package_announces_is_listed_and_what_is_broken_says_why(tmp_path: Path, say: Say) -> None:
     (tmp_path / "listed_lab.py").write_text(
         'def kappa(confusion_xKK, weight: float = 0.5):\n    """Cohen\'s kappa."""\n    return 0\n'
     )
@@ -47,16 +42,11 @@ def test_what_a_package_announces_is_listed_and_what_is_broken_says_why(
     (info / "entry_points.txt").write_text(
         "[distmer.metrics]\nkappa = listed_lab:kappa\ngone = listed_lab:gone\n"
     )
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "listed_lab", raising=False)
-    importlib.invalidate_caches()
-    plugins._distributions.cache_clear()
-    try:
-        found = cells("metrics")
-        assert found["kappa"] == ("listed-lab 1.2", "Cohen's kappa.", "weight=0.5")
-        assert found["gone"][1].startswith("cannot be used: ") and "has no 'gone'" in found["gone"][1]
-        assert "listed-lab 1.2" in say("plugins").out
-        refused = say("plugins", "metrc")
-        assert refused.code == 2 and "did you mean 'metrics'?" in refused.sentence
-    finally:
-        plugins._distributions.cache_clear()
+    sys.path.append(str(tmp_path))
+    forget(tmp_path)
+    found = cells("metrics")
+    assert found["kappa"] == ("listed-lab 1.2", "Cohen's kappa.", "weight=0.5")
+    assert found["gone"][1].startswith("cannot be used: ") and "has no 'gone'" in found["gone"][1]
+    assert "listed-lab 1.2" in say("plugins").out
+    refused = say("plugins", "metrc")
+    assert refused.code == 2 and "did you mean 'metrics'?" in refused.sentence

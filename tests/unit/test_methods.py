@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,15 +9,14 @@ import dlib
 import numpy as np
 import pytest
 
-from distmer import plugins
 from distmer.config import FeatureConfig
 from distmer.digests import digest
-from distmer.features import methods as door
 from distmer.features.landmarks import model_hash, model_path
 from distmer.features.methods import methods, portable, try_methods
 from distmer.features.pipeline import FEATURE_EPOCH, FeatureRequest, clip_key, extract, extraction
 from distmer.sweep.space import Space
 from distmer.types import BadInput, KeyFrames
+from tests.imports import forget
 from tests.saying import Say, settings
 
 OWN = '''"""A lab's flow and strain."""
@@ -43,28 +40,16 @@ HELPER = "def shift():\n    return 0\n"
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def lab(tmp_path: Path) -> Path:
     (tmp_path / "lab").mkdir()
-    monkeypatch.setattr(sys, "path", sys.path[:])
     write(tmp_path / "lab")
-    yield tmp_path / "lab"
-    forget()
+    return tmp_path / "lab"
 
 
 def write(lab: Path, flow: str = OWN, helper: str = HELPER) -> None:
     (lab / "own_flow.py").write_text(flow)
     (lab / "own_flow_helper.py").write_text(helper)
-    forget()
-
-
-def forget() -> None:
-    """As in a new process: nothing is remembered of what references led to."""
-    for name in ("own_flow", "own_flow_helper"):
-        sys.modules.pop(name, None)
-    plugins._FOUND.clear()
-    plugins.own_modules.cache_clear()
-    door._methods.cache_clear()
-    door._tried.cache_clear()
+    forget(lab)
 
 
 def config(lab: Path, size: int = 32, **options: object) -> FeatureConfig:

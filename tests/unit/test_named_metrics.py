@@ -89,11 +89,10 @@ def no_default(confusion_xKK, weight):
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own(tmp_path: Path) -> Path:
     (tmp_path / "own_metrics.py").write_text(OWN)
     (tmp_path / "own_namesake.py").write_text("from own_metrics import kappa as mcc\n")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "own_metrics", raising=False)
+    sys.path.append(str(tmp_path))
     return tmp_path
 
 

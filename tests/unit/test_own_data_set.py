@@ -31,17 +31,15 @@ TAKEN = DatasetInfo("casme2", "Our clips", "none", ("LAB",), (), read)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     """The data, the code, and a protocol for each of its names."""
     (tmp_path / "lab_of_this_test.py").write_text(SOURCE)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     for subject in ("p1", "p2"):
         for emotion in ("joy", "anger"):
             frames(tmp_path / "LAB" / subject / emotion, (1, 2), "{}.jpg")
     for name in ("LAB", "BROKEN", "TAKEN", "SOURCE", "read"):
         protocol(tmp_path, f"./lab_of_this_test.py:{name}", name)
-    yield tmp_path
-    sys.modules.pop("lab_of_this_test", None)
+    return tmp_path
 
 
 def protocol(folder: Path, key: str, name: str) -> str:

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +20,7 @@ from distmer.models import resolve
 from distmer.training.tryout import try_out
 from distmer.types import BadInput
 from harness import toy
+from tests.imports import forget
 from tests.saying import Say
 
 NET = '''"""A lab's networks."""
@@ -46,27 +46,6 @@ def wide(classes, width: int = 32):
     return Tiny(classes, width)
 '''
 LAYERS = "import torch\n\n\ndef squash(x):\n    return torch.tanh(x)\n"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file and Path(file).is_relative_to(tmp_path):
-            del sys.modules[name]
-    forget()
-
-
-def forget() -> None:
-    """As in a new process: nothing is remembered of what references led to."""
-    plugins._FOUND.clear()
-    plugins.own_modules.cache_clear()
-    plugins._distributions.cache_clear()
-    models._brought.cache_clear()
-    importlib.invalidate_caches()
 
 
 def write(folder: Path, net: str = NET, layers: str = LAYERS) -> Path:
@@ -221,9 +200,7 @@ def test_a_run_of_ones_own_model_is_as_ours_and_its_identity_is_its_sources(
     }
 
     def run(layers: str, *more: str) -> dict[str, object]:
-        for name in ("own_nets", "own_layers"):
-            sys.modules.pop(name, None)
-        forget()
+        forget(lab)
         write(lab, layers=layers)
         (lab / "own.yaml").write_text(yaml.safe_dump(tree))
         ended = say("run", str(lab / "own.yaml"), "--local", "--json", *more)
