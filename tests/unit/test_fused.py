@@ -58,6 +58,17 @@ def test_norm_pool_is_a_batch_norm_and_a_max_pool(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
+def test_statistics_of_a_million_pixels_are_those_of_double_precision() -> None:
+    """One sum over all pixels, in single precision, is wrong in the fourth digit."""
+    torch.manual_seed(0)
+    x_BCHW = (torch.randn(64, 9, 128, 128) * 2 + 1).contiguous(memory_format=torch.channels_last)
+    norm = nn.BatchNorm2d(9, momentum=1.0)
+    norm_pool(x_BCHW, norm, 2)
+    var_C, mean_C = torch.var_mean(x_BCHW.double(), (0, 2, 3))
+    torch.testing.assert_close(norm.running_var.double(), var_C, rtol=2e-6, atol=0)
+    torch.testing.assert_close(norm.running_mean.double(), mean_C, rtol=2e-6, atol=0)
+
+
 def test_convolutions_side_by_side_draw_and_compute_as_each_alone() -> None:
     torch.manual_seed(0)
     alone = [nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)]
