@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 @retry_option
 @json_option
 def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as_json: bool) -> int:
-    """Run an experiment: extract features, train and score all folds, write to MLflow.
+    """Run an experiment: train all folds, and score them.
 
-    Finished work is not repeated, so the same command continues a run that was stopped.
+    Missing features are extracted first, and the result is written to MLflow. Finished work is not repeated,
+    so the same command continues a run that was stopped.
     """
     from distmer.commands.run import run_experiment
     from distmer.commands.session import Session
@@ -68,11 +69,11 @@ def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as
 )
 @extract_locally
 def audit(given: Given, folds: int, seed: int, local: bool) -> int:
-    """Test a model for leaks: does its result depend on held-out clips where it must not?
+    """Test whether a model leaks information from held-out clips.
 
-    Some folds are drawn at random. Each is trained again with other held-out pixels and labels. Its model
-    also predicts the held-out clips together with other clips. Every later report of the run has the
-    verdict. The exit status is 1 if there is a leak.
+    Some folds are drawn at random. Each is trained again with other held-out pixels and labels, and must give
+    the same model. This model is asked about the held-out clips again, beside other clips, and must give the
+    same answers. Every later report of the run has the verdict. The exit status is 1 if there is a leak.
     """
     from distmer.commands.audit import audit_experiment, audit_report
     from distmer.commands.session import Session
@@ -89,7 +90,10 @@ def audit(given: Given, folds: int, seed: int, local: bool) -> int:
 @extract_locally
 @retry_option
 def features(given: Given, local: bool, retry_failed: bool) -> None:
-    """Align the clips, compute flow and strain, and store them. Stored clips are skipped."""
+    """Align the clips, compute flow and strain, and store them.
+
+    Clips whose features are stored are skipped.
+    """
     from distmer.commands.run import extract_features
     from distmer.commands.session import Session
 
@@ -176,10 +180,10 @@ def score(
 @retry_option
 @json_option
 def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
-    """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
+    """Search settings on inner folds, and score the chosen ones.
 
-    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray. If no
-    cluster is named, Ray is started on this machine.
+    The score is of subjects that the search has not seen. CONFIG is a configuration with a `sweep:` section.
+    Finished work is not repeated. A sweep needs Ray. If no cluster is named, Ray is started on this machine.
     """
     from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_report
@@ -205,7 +209,10 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     "--price", type=click.FloatRange(0), default=0.0, help="The price of a GPU for an hour: adds the cost."
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
-    """Say what `run` or `sweep` would do: clips, folds, trials, what is done already, and the time."""
+    """Say what `run` or `sweep` would do, and how long it takes.
+
+    The output has the clips, the folds, the trials, and what is done already.
+    """
     from distmer.commands.session import Session
 
     of_sweep = given.path is not None and "sweep" in replace(given, overrides=()).settings()[1]

@@ -34,12 +34,12 @@ def fit(
     register: str | None,
     local: bool,
 ) -> None:
-    """Train the model on all subjects, and keep it: weights, settings and a card in one folder.
+    """Train a model on all subjects, and keep it in a folder.
 
-    CONFIG may be the folder of a finished sweep (or its 12 digits). Then the setting that the sweep has
-    chosen is trained, and the card has the score of the sweep. Otherwise the card has the score of the same
-    configuration, if its run is in the workspace. If tracking is on, the folder is also logged as an MLflow
-    model.
+    The folder has the weights, the settings and a card. CONFIG may be the folder of a finished sweep (or its
+    12 digits). Then the setting that the sweep has chosen is trained, and the card has the score of the
+    sweep. Otherwise the card has the score of the same configuration, if its run is in the workspace. If
+    tracking is on, the folder is also logged as an MLflow model.
     """
     from distmer.commands.fit import fit_model, fit_report, open_chosen
     from distmer.commands.session import Given, Session
@@ -72,7 +72,7 @@ def fit(
 @click.option("--local", is_flag=True, help="Use no Ray, also for more than 40 clips.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a clip.")
-@click.option("--html", "as_html", is_flag=True, help="Print a page, for a browser.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page for a browser.")
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -86,14 +86,16 @@ def predict(
     as_json: bool,
     as_html: bool,
 ) -> int:
-    """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written, or its 12 digits.
+    """Ask a kept model about new clips.
 
-    INPUT is one of: two images (the onset and the apex), folders of frames, videos, files manifest.csv. For a
-    model of published flow maps, INPUT are such maps. If no onset is given, the first frame is taken. If no
-    apex is given, the frame of largest face motion is taken. With --windows, INPUT are long videos, and the
-    answers are for the intervals in which the face moved most. These are candidates, not spotted expressions.
+    MODEL is a folder that `distmer fit` has written, or its 12 digits. INPUT is one of: two images (the onset
+    and the apex), folders of frames, videos, files manifest.csv. For a model of published flow maps, INPUT
+    are such maps. If no onset is given, the first frame is taken. If no apex is given, the frame of largest
+    face motion is taken. With --windows, INPUT are long videos, and the answers are for the intervals in
+    which the face moved most. These are candidates, not spotted expressions.
 
-    Many clips are done on Ray. The exit status is 3 if some clips have no answer, and 2 if none has one.
+    More than 40 clips are done on Ray. The exit status is 3 if some clips have no answer, and 2 if none has
+    one.
     """
     from distmer.commands.predict import answers_csv, answers_report, ask
     from distmer.report.html import document_page
@@ -147,12 +149,13 @@ def explain(
     landmarks: str | None,
     workspace: str | None,
 ) -> int:
-    """Show where models look: mean maps of the face for each class, beside those of an untrained model.
+    """Show where in the face a model looks.
 
-    FOLDER is the folder of a run whose folds have kept their weights (train.keep_weights=true). Each held-out
-    clip is explained with the weights of its own fold, and the run's page gets a figure for each class. Or
-    FOLDER is a folder that `distmer fit` has written. Then the INPUT clips are explained, which are given as
-    for `distmer predict`. FOLDER may also be the 12 digits of its name.
+    There is a mean map of the face for each class, beside that of an untrained model. FOLDER is the folder of
+    a run whose folds have kept their weights (train.keep_weights=true). Each held-out clip is explained with
+    the weights of its own fold, and the run's page gets a figure for each class. Or FOLDER is a folder that
+    `distmer fit` has written. Then the INPUT clips are explained, which are given as for `distmer predict`.
+    FOLDER may also be the 12 digits of its name.
     """
     from distmer.api.explained import explain as explained
 
