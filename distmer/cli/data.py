@@ -104,7 +104,11 @@ def data_list(given: Given, as_csv: bool) -> None:
 @data.command("lock")
 @experiment
 @click.option(
-    "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The file."
+    "--to",
+    type=click.Path(path_type=Path),
+    default=Path("clips.csv"),
+    show_default=True,
+    help="The file of the list.",
 )
 def data_lock(given: Given, to: Path) -> None:
     """Write the list of clips with a digest of each one's images.

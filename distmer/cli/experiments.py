@@ -63,9 +63,15 @@ def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as
 
 @click.command()
 @experiment
-@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many folds.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For drawing the folds."
+    "--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many folds are audited."
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="The seed by which the folds are drawn.",
 )
 @extract_locally
 def audit(given: Given, folds: int, seed: int, local: bool) -> int:
@@ -104,7 +110,7 @@ def features(given: Given, local: bool, retry_failed: bool) -> None:
 @click.argument("paths", nargs=-1, required=True)
 @set_option
 @workspace_option
-@click.option("--local", is_flag=True, help="Without Ray.")
+@click.option("--local", is_flag=True, help="Do everything in this process, without Ray.")
 @retry_option
 def compare(
     paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
@@ -146,7 +152,7 @@ def compare(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals.",
+    help="The confidence of the intervals.",
 )
 @click.option(
     "--metric",
@@ -198,7 +204,9 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
 
 @click.command()
 @experiment
-@click.option("--gpus", type=click.IntRange(0), default=0, help="For a sweep: the time on this many GPUs.")
+@click.option(
+    "--gpus", type=click.IntRange(0), default=0, help="For a sweep: estimate the time on this many GPUs."
+)
 @click.option(
     "--speedup",
     type=click.FloatRange(0, min_open=True),
@@ -206,7 +214,10 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     help="How many times faster a GPU trains a fold than a core here.",
 )
 @click.option(
-    "--price", type=click.FloatRange(0), default=0.0, help="The price of a GPU for an hour: adds the cost."
+    "--price",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="The price of a GPU for an hour, from which the cost follows.",
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
     """Say what `run` or `sweep` would do, and how long it takes.

@@ -24,7 +24,9 @@ from distmer.types import BadInput
 @set_option
 @workspace_option
 @click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
-@click.option("--register", metavar="NAME", help="Also a new version of this model in MLflow's registry.")
+@click.option(
+    "--register", metavar="NAME", help="Also make it a new version of this model in MLflow's registry."
+)
 @extract_locally
 def fit(
     config: str | None,
@@ -61,14 +63,24 @@ def fit(
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
-    "--onset", default="", metavar="FRAME", help="Of a folder or a video: number, file name, or time (1.48s)."
+    "--onset",
+    default="",
+    metavar="FRAME",
+    help="The onset in a folder or a video: a number, a file name, or a time (1.48s).",
 )
-@click.option("--apex", default="", metavar="FRAME", help="The same; else the frame of largest face motion.")
 @click.option(
-    "--windows", metavar="TIME", help="Of long videos: look at every window of this length (0.5s, 500ms)."
+    "--apex",
+    default="",
+    metavar="FRAME",
+    help="The apex, in the same forms; else the frame of largest face motion.",
 )
-@click.option("--step", metavar="TIME", help="From window to window; else half a window.")
-@click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
+@click.option(
+    "--windows", metavar="TIME", help="Look at every window of this length (0.5s, 500ms) in long videos."
+)
+@click.option("--step", metavar="TIME", help="The time from one window to the next; else half a window.")
+@click.option(
+    "--landmarks", metavar="FILE", help="The file of the landmark model, if it is not the installed one."
+)
 @click.option("--local", is_flag=True, help="Use no Ray, also for more than 40 clips.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a clip.")
@@ -129,11 +141,16 @@ def predict(
 @click.command()
 @click.argument("folder")
 @click.argument("inputs", nargs=-1, metavar="[INPUT...]")
-@click.option("--clip", default="", metavar="ID", help="Of a run: only this held-out clip, written to --out.")
+@click.option(
+    "--clip",
+    default="",
+    metavar="ID",
+    help="Explain only this held-out clip of a run, and write it to --out.",
+)
 @click.option(
     "--out",
     metavar="FOLDER",
-    help="Where the maps are written, else ./explained; those of a whole run go into its own folder.",
+    help="Where the maps are written; else ./explained. Those of a whole run are written into its folder.",
 )
 @click.option("--onset", default="", metavar="FRAME", help="As for predict.")
 @click.option("--apex", default="", metavar="FRAME", help="As for predict.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", "only", metavar="NAME", help="Only this model.")
 @click.option("--no-time", is_flag=True, help="Count from the shapes only; build and time nothing.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> None:
     """List the models, with their costs, options and sources.
 
