@@ -1,4 +1,4 @@
-"""Which code a fold's numbers come from: a digest of each source file that has a say in them, as imported.
+"""Which code a fold's numbers come from: a digest of each source file that can change them, as imported.
 
 A digest is the SHA-256 of a file's syntax tree without its docstrings. So a change of a comment, a docstring
 or the layout leaves it as it is, and any other change moves it.

@@ -171,7 +171,7 @@ class TrainConfig(Section):
     schedule: Literal["constant", "step"] = "constant"
     """Whether the learning rate stays the same or falls in steps."""
     step_epochs: Annotated[int, acts_if("train.schedule", "step")] = Field(default=60, ge=1)
-    """After every so many epochs, the learning rate is multiplied by `train.step_factor`."""
+    """After this many epochs each time, the learning rate is multiplied by `train.step_factor`."""
     step_factor: Annotated[float, acts_if("train.schedule", "step")] = Field(default=0.3, gt=0, le=1)
     """The factor of one step."""
     loss: Annotated[Named, PluginMark("distmer.losses")] = Named(name="ce")

@@ -14,7 +14,8 @@ from distmer.cli.ending import Commands
 def main() -> None:
     """Leave-one-subject-out micro-expression recognition on Ray.
 
-    CONFIG is a YAML file of settings; without one, the reference paper's settings on the embedded data set.
+    CONFIG is a YAML file of settings. If it is left out, a command takes the reference paper's settings and
+    the embedded data set.
     """
 
 

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Check, list, see and export the clips of a protocol."""
+    """Check, list, show and export the clips of a protocol."""
 
 
 @data.command("check")
 @experiment
 def data_check(given: Given) -> None:
-    """Count the clips by data set, class and subject, beside the published counts.
+    """Count the clips by data set, class and subject.
 
-    Every row that cannot be used is listed with the reason.
+    The published counts are printed beside them. Every row that cannot be used is listed with the reason.
     """
     from distmer.commands.data import check_data
     from distmer.commands.session import Session
@@ -76,10 +76,10 @@ def data_export(given: Given, to: Path, form: Literal["npy", "maps"], size: int 
 @extract_locally
 @click.option("--spot", is_flag=True, help="Also compare each apex with the frame that has moved most.")
 def data_look(given: Given, to: Path | None, local: bool, spot: bool) -> None:
-    """Write one page of all clips: frames, face, flow, strain, label and what looks wrong.
+    """Write one page of all clips, to look at them.
 
-    Missing features are extracted first. For this, Ray is started unless --local is given. The page shows
-    faces, and is written to this machine's disk only.
+    Each clip has its frames, face, flow, strain and label, and what looks wrong. Missing features are
+    extracted first. The page shows faces, and is written to this machine's disk only.
     """
     from distmer.commands.look import look_at_clips
     from distmer.commands.session import Session
@@ -91,7 +91,10 @@ def data_look(given: Given, to: Path | None, local: bool, spot: bool) -> None:
 @experiment
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, which data.include accepts.")
 def data_list(given: Given, as_csv: bool) -> None:
-    """List every usable clip: its files, its label, how its apex was found, the errata applied."""
+    """List every usable clip.
+
+    The list has its files, its label, how its apex was found, and the errata that were applied.
+    """
     from distmer.commands.data import list_clips
     from distmer.commands.session import Session
 
@@ -101,7 +104,11 @@ def data_list(given: Given, as_csv: bool) -> None:
 @data.command("lock")
 @experiment
 @click.option(
-    "--to", type=click.Path(path_type=Path), default=Path("clips.csv"), show_default=True, help="The file."
+    "--to",
+    type=click.Path(path_type=Path),
+    default=Path("clips.csv"),
+    show_default=True,
+    help="The file of the list.",
 )
 def data_lock(given: Given, to: Path) -> None:
     """Write the list of clips with a digest of each one's images.

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 @retry_option
 @json_option
 def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as_json: bool) -> int:
-    """Run an experiment: extract features, train and score all folds, write to MLflow.
+    """Run an experiment: train all folds, and score them.
 
-    Finished work is not repeated, so the same command continues a run that was stopped.
+    Missing features are extracted first, and the result is written to MLflow. Finished work is not repeated,
+    so the same command continues a run that was stopped.
     """
     from distmer.commands.run import run_experiment
     from distmer.commands.session import Session
@@ -62,17 +63,23 @@ def run(given: Given, local: bool, only: tuple[str, ...], retry_failed: bool, as
 
 @click.command()
 @experiment
-@click.option("--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many folds.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="For drawing the folds."
+    "--folds", default=3, show_default=True, type=click.IntRange(min=1), help="How many folds are audited."
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="The seed by which the folds are drawn.",
 )
 @extract_locally
 def audit(given: Given, folds: int, seed: int, local: bool) -> int:
-    """Test a model for leaks: does its result depend on held-out clips where it must not?
+    """Test whether a model leaks information from held-out clips.
 
-    Some folds are drawn at random. Each is trained again with other held-out pixels and labels. Its model
-    also predicts the held-out clips together with other clips. Every later report of the run has the
-    verdict. The exit status is 1 if there is a leak.
+    Some folds are drawn at random. Each is trained again with other held-out pixels and labels, and must give
+    the same model. This model is asked about the held-out clips again, beside other clips, and must give the
+    same answers. Every later report of the run has the verdict. The exit status is 1 if there is a leak.
     """
     from distmer.commands.audit import audit_experiment, audit_report
     from distmer.commands.session import Session
@@ -89,7 +96,10 @@ def audit(given: Given, folds: int, seed: int, local: bool) -> int:
 @extract_locally
 @retry_option
 def features(given: Given, local: bool, retry_failed: bool) -> None:
-    """Align the clips, compute flow and strain, and store them. Stored clips are skipped."""
+    """Align the clips, compute flow and strain, and store them.
+
+    Clips whose features are stored are skipped.
+    """
     from distmer.commands.run import extract_features
     from distmer.commands.session import Session
 
@@ -100,7 +110,7 @@ def features(given: Given, local: bool, retry_failed: bool) -> None:
 @click.argument("paths", nargs=-1, required=True)
 @set_option
 @workspace_option
-@click.option("--local", is_flag=True, help="Without Ray.")
+@click.option("--local", is_flag=True, help="Do everything in this process, without Ray.")
 @retry_option
 def compare(
     paths: tuple[str, ...], overrides: tuple[str, ...], workspace: str | None, local: bool, retry_failed: bool
@@ -142,7 +152,7 @@ def compare(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals.",
+    help="The confidence of the intervals.",
 )
 @click.option(
     "--metric",
@@ -176,10 +186,10 @@ def score(
 @retry_option
 @json_option
 def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
-    """Search settings on inner folds, and score the chosen ones on subjects that the search has not seen.
+    """Search settings on inner folds, and score the chosen ones.
 
-    CONFIG is a configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray. If no
-    cluster is named, Ray is started on this machine.
+    The score is of subjects that the search has not seen. CONFIG is a configuration with a `sweep:` section.
+    Finished work is not repeated. A sweep needs Ray. If no cluster is named, Ray is started on this machine.
     """
     from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_report
@@ -194,7 +204,9 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
 
 @click.command()
 @experiment
-@click.option("--gpus", type=click.IntRange(0), default=0, help="For a sweep: the time on this many GPUs.")
+@click.option(
+    "--gpus", type=click.IntRange(0), default=0, help="For a sweep: estimate the time on this many GPUs."
+)
 @click.option(
     "--speedup",
     type=click.FloatRange(0, min_open=True),
@@ -202,10 +214,16 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     help="How many times faster a GPU trains a fold than a core here.",
 )
 @click.option(
-    "--price", type=click.FloatRange(0), default=0.0, help="The price of a GPU for an hour: adds the cost."
+    "--price",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="The price of a GPU for an hour, from which the cost follows.",
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
-    """Say what `run` or `sweep` would do: clips, folds, trials, what is done already, and the time."""
+    """Say what `run` or `sweep` would do, and how long it takes.
+
+    The output has the clips, the folds, the trials, and what is done already.
+    """
     from distmer.commands.session import Session
 
     of_sweep = given.path is not None and "sweep" in replace(given, overrides=()).settings()[1]

@@ -24,7 +24,9 @@ from distmer.types import BadInput
 @set_option
 @workspace_option
 @click.option("--out", metavar="FOLDER", help="Where to keep it; else below the workspace, in models.")
-@click.option("--register", metavar="NAME", help="Also a new version of this model in MLflow's registry.")
+@click.option(
+    "--register", metavar="NAME", help="Also make it a new version of this model in MLflow's registry."
+)
 @extract_locally
 def fit(
     config: str | None,
@@ -34,12 +36,12 @@ def fit(
     register: str | None,
     local: bool,
 ) -> None:
-    """Train the model on all subjects, and keep it: weights, settings and a card in one folder.
+    """Train a model on all subjects, and keep it in a folder.
 
-    CONFIG may be the folder of a finished sweep (or its 12 digits). Then the setting that the sweep has
-    chosen is trained, and the card has the score of the sweep. Otherwise the card has the score of the same
-    configuration, if its run is in the workspace. If tracking is on, the folder is also logged as an MLflow
-    model.
+    The folder has the weights, the settings and a card. CONFIG may be the folder of a finished sweep (or its
+    12 digits). Then the setting that the sweep has chosen is trained, and the card has the score of the
+    sweep. Otherwise the card has the score of the same configuration, if its run is in the workspace. If
+    tracking is on, the folder is also logged as an MLflow model.
     """
     from distmer.commands.fit import fit_model, fit_report, open_chosen
     from distmer.commands.session import Given, Session
@@ -61,18 +63,28 @@ def fit(
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
-    "--onset", default="", metavar="FRAME", help="Of a folder or a video: number, file name, or time (1.48s)."
+    "--onset",
+    default="",
+    metavar="FRAME",
+    help="The onset in a folder or a video: a number, a file name, or a time (1.48s).",
 )
-@click.option("--apex", default="", metavar="FRAME", help="The same; else the frame of largest face motion.")
 @click.option(
-    "--windows", metavar="TIME", help="Of long videos: look at every window of this length (0.5s, 500ms)."
+    "--apex",
+    default="",
+    metavar="FRAME",
+    help="The apex, in the same forms; else the frame of largest face motion.",
 )
-@click.option("--step", metavar="TIME", help="From window to window; else half a window.")
-@click.option("--landmarks", metavar="FILE", help="The landmark model, if it is one of your own.")
+@click.option(
+    "--windows", metavar="TIME", help="Look at every window of this length (0.5s, 500ms) in long videos."
+)
+@click.option("--step", metavar="TIME", help="The time from one window to the next; else half a window.")
+@click.option(
+    "--landmarks", metavar="FILE", help="The file of the landmark model, if it is not the installed one."
+)
 @click.option("--local", is_flag=True, help="Use no Ray, also for more than 40 clips.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON a clip.")
-@click.option("--html", "as_html", is_flag=True, help="Print a page, for a browser.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page for a browser.")
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -86,14 +98,16 @@ def predict(
     as_json: bool,
     as_html: bool,
 ) -> int:
-    """Ask a kept model about new clips. MODEL is a folder that `distmer fit` has written, or its 12 digits.
+    """Ask a kept model about new clips.
 
-    INPUT is one of: two images (the onset and the apex), folders of frames, videos, files manifest.csv. For a
-    model of published flow maps, INPUT are such maps. If no onset is given, the first frame is taken. If no
-    apex is given, the frame of largest face motion is taken. With --windows, INPUT are long videos, and the
-    answers are for the intervals in which the face moved most. These are candidates, not spotted expressions.
+    MODEL is a folder that `distmer fit` has written, or its 12 digits. INPUT is one of: two images (the onset
+    and the apex), folders of frames, videos, files manifest.csv. For a model of published flow maps, INPUT
+    are such maps. If no onset is given, the first frame is taken. If no apex is given, the frame of largest
+    face motion is taken. With --windows, INPUT are long videos, and the answers are for the intervals in
+    which the face moved most. These are candidates, not spotted expressions.
 
-    Many clips are done on Ray. The exit status is 3 if some clips have no answer, and 2 if none has one.
+    More than 40 clips are done on Ray. The exit status is 3 if some clips have no answer, and 2 if none has
+    one.
     """
     from distmer.commands.predict import answers_csv, answers_report, ask
     from distmer.report.html import document_page
@@ -127,11 +141,16 @@ def predict(
 @click.command()
 @click.argument("folder")
 @click.argument("inputs", nargs=-1, metavar="[INPUT...]")
-@click.option("--clip", default="", metavar="ID", help="Of a run: only this held-out clip, written to --out.")
+@click.option(
+    "--clip",
+    default="",
+    metavar="ID",
+    help="Explain only this held-out clip of a run, and write it to --out.",
+)
 @click.option(
     "--out",
     metavar="FOLDER",
-    help="Where the maps are written, else ./explained; those of a whole run go into its own folder.",
+    help="Where the maps are written; else ./explained. Those of a whole run are written into its folder.",
 )
 @click.option("--onset", default="", metavar="FRAME", help="As for predict.")
 @click.option("--apex", default="", metavar="FRAME", help="As for predict.")
@@ -147,12 +166,13 @@ def explain(
     landmarks: str | None,
     workspace: str | None,
 ) -> int:
-    """Show where models look: mean maps of the face for each class, beside those of an untrained model.
+    """Show where in the face a model looks.
 
-    FOLDER is the folder of a run whose folds have kept their weights (train.keep_weights=true). Each held-out
-    clip is explained with the weights of its own fold, and the run's page gets a figure for each class. Or
-    FOLDER is a folder that `distmer fit` has written. Then the INPUT clips are explained, which are given as
-    for `distmer predict`. FOLDER may also be the 12 digits of its name.
+    There is a mean map of the face for each class, beside that of an untrained model. FOLDER is the folder of
+    a run whose folds have kept their weights (train.keep_weights=true). Each held-out clip is explained with
+    the weights of its own fold, and the run's page gets a figure for each class. Or FOLDER is a folder that
+    `distmer fit` has written. Then the INPUT clips are explained, which are given as for `distmer predict`.
+    FOLDER may also be the 12 digits of its name.
     """
     from distmer.api.explained import explain as explained
 

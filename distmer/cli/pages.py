@@ -15,10 +15,10 @@ from distmer.types import BadInput
 @click.option("--output", help="Another file than report.html in the folder.")
 @workspace_option
 def report(folder: str, output: str | None, workspace: str | None) -> None:
-    """Write the page of a finished run, comparison, sweep or learning curve: report.html in its FOLDER.
+    """Write the page of a finished run, comparison, sweep or curve.
 
-    FOLDER may also be the 12 digits of its name. The page shows scores, hard subjects and clips, settings,
-    and how to repeat it. It needs no network.
+    The page is report.html in its FOLDER. FOLDER may also be the 12 digits of its name. The page shows
+    scores, hard subjects and clips, settings, and how to repeat it. It needs no network.
     """
     from distmer.report.page import write_page
     from distmer.storage import place
@@ -29,9 +29,9 @@ def report(folder: str, output: str | None, workspace: str | None) -> None:
 @click.command()
 @workspace_option
 def index(workspace: str | None) -> None:
-    """Write one page of all runs and sweeps of a workspace: index.html in the workspace.
+    """Write one page of all runs and sweeps of a workspace.
 
-    There you can filter them, and see which can be compared.
+    The page is index.html in the workspace. There you can filter the runs, and see which can be compared.
     """
     from distmer.commands.board import write_index
 
@@ -45,11 +45,12 @@ def index(workspace: str | None) -> None:
 @click.option("--name", help="What the added run is called; else protocol and model.")
 @click.option("--output", type=click.Path(path_type=Path), default="site/board.html", show_default=True)
 def board(folder: Path, runs: tuple[str, ...], workspace: str | None, name: str | None, output: Path) -> None:
-    """Write a page of the results in FOLDER (else results), which are kept to be published.
+    """Write a page of results that are kept to be published.
 
-    Every row has its interval, its floor, the verdict of its audit, and the command that repeats it. With
-    --add, the results and the configuration of a finished run are first copied into FOLDER, without the
-    places of this machine. RUN is the folder of the run, or the 12 digits of its name.
+    The results are in FOLDER, by default results. Every row has its interval, its floor, the verdict of its
+    audit, and the command that repeats it. With --add, the results and the configuration of a finished run
+    are first copied into FOLDER, without the places of this machine. RUN is the folder of the run, or the 12
+    digits of its name.
     """
     from distmer.commands.board import add_to_board, write_board
 

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 @retry_option
 @json_option
 def curve(given: Given, local: bool, retry_failed: bool, as_json: bool) -> int:
-    """Draw a learning curve: train every fold on 25, 50, 75 and 100 % of its training subjects.
+    """Draw a learning curve over the number of training subjects.
 
-    If the curve still rises at its end, more subjects would help. CONFIG is a configuration for `distmer
-    run`. It may have a `curve:` section. Finished work is not repeated.
+    Every fold is trained on 25, 50, 75 and 100 % of its training subjects. If the curve still rises at its
+    end, more subjects would help. CONFIG is a configuration for `distmer run`. It may have a `curve:`
+    section. Finished work is not repeated.
     """
     from distmer.commands.curve import draw_learning_curve
     from distmer.report.curve import curve_report
@@ -51,10 +52,10 @@ def curve(given: Given, local: bool, retry_failed: bool, as_json: bool) -> int:
 @train_locally
 @json_option
 def habits(given: Given, local: bool, as_json: bool) -> int:
-    """Price dishonest habits of evaluation: the score that each habit reports, minus the honest score.
+    """Say how much dishonest habits of evaluation raise a score.
 
-    CONFIG is a configuration with a `habits:` section. None of its numbers is a headline. Finished work is
-    not repeated.
+    For each habit, the score that it reports and the honest score are compared. CONFIG is a configuration
+    with a `habits:` section. No number that is printed may be a headline. Finished work is not repeated.
     """
     from distmer.commands.habits import price_habits
     from distmer.report.habits import habits_json, habits_report

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 )
 @click.option("--model", "only", metavar="NAME", help="Only this model.")
 @click.option("--no-time", is_flag=True, help="Count from the shapes only; build and time nothing.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def models(size: int | None, only: str | None, no_time: bool, as_json: bool) -> None:
-    """List the models and their variants: costs beside the reference paper's figures, options, sources."""
+    """List the models, with their costs, options and sources.
+
+    The costs of each variant are beside the reference paper's figures.
+    """
     from distmer.commands.models import list_models
 
     rows = list_models(size, only, timed=not no_time)
@@ -51,9 +54,9 @@ def plugins(kind: str | None) -> None:
 @click.argument("run_dir")
 @click.option("--workspace", help="The workspace of the run; else the one that its folder is in.")
 def track(run_dir: str, workspace: str | None) -> None:
-    """Write a finished run or sweep to MLflow, for example because the server did not answer at its end.
+    """Write a finished run or sweep to MLflow, from the ledger.
 
-    It is written from the ledger, and nothing is written twice.
+    You need this if the server did not answer at the end of the run, for example. Nothing is written twice.
     """
     from distmer.commands.session import Session
     from distmer.commands.track import track_run
@@ -97,7 +100,10 @@ def doctor(given: Given, gpus: int | None, wait: float, timeout: float, as_json:
 @click.option("--workspace", help="The workspace; else $DISTMER_HOME, else ~/distmer.")
 @click.option("--port", default=5000, show_default=True)
 def ui(workspace: str | None, port: int) -> int:
-    """Show the runs of the workspace in MLflow's pages, on this machine's loopback address only."""
+    """Show the runs of the workspace in MLflow's pages.
+
+    The pages are on this machine's loopback address only.
+    """
     from distmer.commands.ui import serve_ui
 
     return serve_ui(workspace, port)

@@ -31,7 +31,7 @@ _OF_MODELS = ActsIf("models", "models are named", bool)
 
 
 class CompareConfig(Section):
-    """The `compare:` section. Rows by name also override a model's row of the same name."""
+    """The `compare:` section. A row with the name of a compared model changes settings of its row."""
 
     models: Literal["all"] | tuple[str, ...] = ()
     """The models that are compared: `all`, or a list."""

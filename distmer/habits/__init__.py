@@ -1,6 +1,6 @@
-"""What dishonest habits of evaluation are worth: the room of every number that must not be a headline.
+"""What dishonest habits of evaluation are worth. No number that is made here may be a headline.
 
-Nothing outside this package, its report and its command imports it. Its folds have identities of their own
-(the content keys of their clips say which habit made them), so that none can answer for an honest run, and
-nothing of it is written into a run folder or to MLflow.
+Only its report and its command import this package. Its folds have identities of their own (the content keys
+of their clips say which habit made them), so an honest run never uses one of them. Nothing of it is written
+into a run folder or to MLflow.
 """

@@ -1,4 +1,4 @@
-"""What a habit feigns: the score that it reports less the honest one, with an interval over subjects."""
+"""The price of a habit: the score that it reports minus the honest one, with an interval over subjects."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Every event of a run as a JSON line in ``events.jsonl`` of its folder: what happened when, for programs and
-for post-mortems."""
+for the search for a fault."""
 
 from __future__ import annotations
 

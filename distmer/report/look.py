@@ -1,4 +1,4 @@
-"""`distmer data look`: one page of all clips, for its owner's eyes. It shows faces, so it is written to this
+"""`distmer data look`: one page of all clips, for their owner. It shows faces, so it is written to this
 machine's disk alone, and the page itself forbids the browser to load or send anything.
 """
 

@@ -110,11 +110,11 @@ class SweepConfig(Section):
     scheduler: Literal["none", "asha"] = "asha"
     """Whether bad trials are stopped early."""
     rungs: Literal["folds", "epochs"] = "folds"
-    """After what a trial reports: after each inner fold, or after some epochs of all inner folds."""
+    """When a trial reports: after each inner fold, or after some epochs of all inner folds."""
     grace: Annotated[int | None, acts_if("scheduler", "asha")] = Field(default=None, ge=1)
     """Folds or epochs before a trial may be stopped; else 1 fold, or a ninth of the epochs."""
     reduction: Annotated[int, acts_if("scheduler", "asha")] = Field(default=2, ge=2)
-    """At a rung, one trial in so many goes on."""
+    """At a rung, one of this many trials goes on."""
     inner_folds: Annotated[int, acts_if("mode", "nested", "flat")] = Field(default=3, ge=2)
     """Into how many inner folds the training subjects of an outer fold are split."""
     metric: Literal["uar", "uf1"] = "uar"

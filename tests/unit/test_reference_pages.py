@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
 from distmer.cli import main
 from distmer.config import Config, Named
@@ -59,3 +60,13 @@ def test_every_command_is_listed_with_its_help_and_options(reference: ModuleType
     assert {"distmer run", "distmer data look"} <= set(names)
     assert "look/&lt;protocol&gt;.html" in page  # a browser would take it for a tag
     assert [name for name, (_, text) in entries(page).items() if not text.strip()] == []
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_the_list_of_commands_says_of_each_one_what_it_does_in_a_whole_sentence(
+    group: tuple[str, ...],
+) -> None:
+    """click cuts a first sentence that is too long for a line of 80 characters."""
+    shown = CliRunner().invoke(main, [*group, "--help"], terminal_width=80).output
+    listed = shown.partition("Commands:\n")[2].splitlines()
+    assert listed and [line for line in listed if line.endswith("...") or len(line.split()) < 3] == []
