@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distmer.models.base import Channel, ModelInfo, Options
-from distmer.models.layers import ACTIVATIONS, Activation, StreamStage, cbam
+from distmer.models.layers import ACTIVATIONS, Activation, Dropout, StreamStage, cbam
 
 
 class AtscnnOptions(Options):
@@ -67,10 +67,10 @@ class ATSCNN(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(streams * last * side * side, options.hidden),
             ACTIVATIONS[options.activation](),
-            nn.Dropout(options.dropout),
+            Dropout(options.dropout),
             nn.Linear(options.hidden, options.hidden),
             ACTIVATIONS[options.activation](),
-            nn.Dropout(options.dropout),
+            Dropout(options.dropout),
             nn.Linear(options.hidden, classes),
         )
 
