@@ -27,7 +27,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from distmer.models.base import ResolvedModel
-from distmer.models.layers import ChannelAttention, StreamStage
+from distmer.models.layers import ChannelAttention, Projection, StreamStage
+from distmer.models.micro_attention import Stem
 from distmer.models.ststnet import KERNELS, Streams
 
 CONVENTION = "torchstat 0.0.7"
@@ -96,6 +97,11 @@ def _published_form(layer: nn.Module) -> nn.Module | None:
             return nn.Sequential(layer.conv, layer.norm, layer.activation, nn.MaxPool2d(2))
         case ChannelAttention():
             return _ChannelAttentionInTwoPasses(layer.mlp)
+        case Projection():
+            return _ConcatenatedAndProjected(layer.convs)
+        case Stem():
+            pool = nn.MaxPool2d(3, 2, padding=1)
+            return nn.Sequential(layer.data_norm, layer.conv, layer.norm, nn.ReLU(), pool)
         case Streams():
             return _ThreeStreams(paper=layer.norm is not None).to(layer.conv.weight.device)
         case _:
@@ -112,6 +118,17 @@ class _ChannelAttentionInTwoPasses(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         average_BC11, maximum_BC11 = x_BCHW.mean((2, 3), keepdim=True), x_BCHW.amax((2, 3), keepdim=True)
         return x_BCHW * torch.sigmoid(self.mlp(average_BC11) + self.mlp(maximum_BC11))
+
+
+class _ConcatenatedAndProjected(nn.Module):
+    """`Projection` as it is described: each convolution runs on whole maps."""
+
+    def __init__(self, convs: nn.Module) -> None:
+        super().__init__()
+        self.convs = convs
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return self.convs(torch.cat(maps, dim=1)).mean(1, keepdim=True)
 
 
 class _ThreeStreams(nn.Module):

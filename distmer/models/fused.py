@@ -27,16 +27,17 @@ def norm_pool(
     kernel: int,
     padding: int = 0,
     *,
+    stride: int | None = None,
     relu: bool = False,
     shift_C: Tensor | None = None,
 ) -> Tensor:
-    """``F.max_pool2d(norm(x), kernel, padding=padding)`` within rounding, with the same running statistics.
+    """``F.max_pool2d(norm(x), kernel, stride, padding)`` within rounding, with the same running statistics.
 
     Parameters
     ----------
     x_BCHW : the map
     norm : the batch norm, whose running statistics are updated in training
-    kernel, padding : of the pooling, px; its stride is the kernel
+    kernel, padding, stride : of the pooling, px; None is a stride of the kernel's size
     relu : use relu(x) for x; then x is overwritten
     shift_C : without ``relu``, use x + shift for x: the bias of a convolution that was not yet added. In
         training, the batch norm subtracts it again, so its gradient is exactly zero.
@@ -46,7 +47,7 @@ def norm_pool(
             x_BCHW = F.relu(x_BCHW, inplace=True)
         elif shift_C is not None:
             x_BCHW = x_BCHW + shift_C[:, None, None]
-        return F.max_pool2d(norm(x_BCHW), kernel, padding=padding)
+        return F.max_pool2d(norm(x_BCHW), kernel, stride, padding)
     assert norm.running_mean is not None and norm.running_var is not None
     assert norm.num_batches_tracked is not None and norm.momentum is not None
     with torch.no_grad():
@@ -58,7 +59,8 @@ def norm_pool(
         norm.running_mean.lerp_(mean_C if shift_C is None else mean_C + shift_C, norm.momentum)
         norm.running_var.lerp_(var_C * (pixels / max(pixels - 1, 1)), norm.momentum)
     inverse_C = (var_C + norm.eps).rsqrt()
-    return _NormPool.apply(x_BCHW, mean_C, inverse_C, norm.weight, norm.bias, shift_C, kernel, padding, relu)
+    affine_C, pooling = (mean_C, inverse_C, norm.weight, norm.bias, shift_C), (kernel, stride, padding)
+    return _NormPool.apply(x_BCHW, *affine_C, pooling, relu)
 
 
 def _statistics(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,8 +86,7 @@ class _NormPool(torch.autograd.Function):
         weight_C: Tensor,
         bias_C: Tensor,
         shift_C: Tensor | None,
-        kernel: int,
-        padding: int,
+        pooling: tuple[int, int | None, int],
         relu: bool,
     ) -> Tensor:
         negative_C = weight_C < 0
@@ -94,7 +95,7 @@ class _NormPool(torch.autograd.Function):
             x_BCHW, mean_C, weight_C = x_BCHW * sign_C[:, None, None], mean_C * sign_C, weight_C * sign_C
         else:
             sign_C = None
-        pooled_BCHW, index_BCHW = F.max_pool2d(x_BCHW, kernel, padding=padding, return_indices=True)
+        pooled_BCHW, index_BCHW = F.max_pool2d(x_BCHW, *pooling, return_indices=True)
         ctx.save_for_backward(x_BCHW, pooled_BCHW, index_BCHW, mean_C, inverse_C, weight_C, sign_C)
         ctx.rectified, ctx.shifted = relu, shift_C is not None
         scale_C = weight_C * inverse_C
@@ -120,4 +121,4 @@ class _NormPool(torch.autograd.Function):
         if ctx.rectified:
             torch.ops.aten.threshold_backward.grad_input(grad_BCHW, x_BCHW, 0, grad_input=grad_BCHW)
         shift_C = torch.zeros_like(bias_C) if ctx.shifted else None
-        return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None, None
+        return grad_BCHW, None, None, grad_weight_C, bias_C, shift_C, None, None

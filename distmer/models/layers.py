@@ -134,6 +134,29 @@ def joined_convolution(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
     return wide
 
 
+class Projection(nn.Module):
+    """Concatenated maps to one channel: 1×1 convolutions in a row, and the mean over the last one's channels.
+
+    Maps of (B, C, H, W) each → (B, 1, H, W). With nothing between them, the convolutions are one linear map.
+    So their weights are multiplied first, and each channel has one number.
+    """
+
+    def __init__(self, *convs: nn.Conv2d) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*convs)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        *inner, last = self.convs
+        weight_C, bias = last.get_parameter("weight").flatten(1).mean(0), last.get_parameter("bias").mean()
+        for conv in reversed(inner):
+            bias = bias + weight_C @ conv.get_parameter("bias")
+            weight_C = weight_C @ conv.get_parameter("weight").flatten(1)
+        parts = weight_C.split([x_BCHW.shape[1] for x_BCHW in maps])
+        pairs = zip(maps, parts, strict=True)
+        score_BHW = sum((x_BCHW.movedim(1, 3) @ part_C for x_BCHW, part_C in pairs), start=bias)
+        return score_BHW.unsqueeze(1)
+
+
 class Dropout(nn.Dropout):
     """PyTorch's dropout of a contiguous input, with the same random numbers in a third of the time on a CPU.
 

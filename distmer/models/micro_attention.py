@@ -19,9 +19,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.base import ModelInfo, Options
-from distmer.models.layers import conv_norm_relu, dense, halved
+from distmer.models.fused import norm_pool
+from distmer.models.layers import Projection, conv_norm_relu, dense, halved
 
 
 class MicroAttentionOptions(Options):
@@ -45,7 +47,7 @@ class PreactivatedUnit(nn.Module):
         self.first = nn.Conv2d(cin, cout, 3, stride, padding=1)
         self.second = nn.Sequential(nn.BatchNorm2d(cout), nn.ReLU(), nn.Conv2d(cout, cout, 3, padding=1))
         self.expand = None if (cin, stride) == (cout, 1) else nn.Conv2d(cin, cout, 1, stride)
-        self.mask = nn.Sequential(nn.Conv2d(3 * cout, cout, 1), nn.Conv2d(cout, 1, 1), nn.Sigmoid())
+        self.mask = Projection(nn.Conv2d(3 * cout, cout, 1), nn.Conv2d(cout, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         active_BCHW = self.activate(x_BCHW)
@@ -53,7 +55,7 @@ class PreactivatedUnit(nn.Module):
         b_BCHW = self.second(a_BCHW)
         shortcut_BCHW = x_BCHW if self.expand is None else self.expand(active_BCHW)
         sum_BCHW = b_BCHW + shortcut_BCHW
-        return sum_BCHW + sum_BCHW * self.mask(torch.cat([a_BCHW, b_BCHW, shortcut_BCHW], dim=1))
+        return sum_BCHW + sum_BCHW * torch.sigmoid(self.mask(a_BCHW, b_BCHW, shortcut_BCHW))
 
 
 class SoftmaxUnit(nn.Module):
@@ -68,15 +70,43 @@ class SoftmaxUnit(nn.Module):
         self.first = nn.Sequential(*conv_norm_relu(cin, cout))
         self.second = nn.Sequential(*conv_norm_relu(cout, cout))
         self.shortcut = nn.Conv2d(cin, cout, 1)
-        self.mix = nn.Conv2d(3 * cout, 3 * cout, 1)
+        self.mix = Projection(nn.Conv2d(3 * cout, 3 * cout, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         a_BCHW = self.first(x_BCHW)
         b_BCHW = self.second(a_BCHW)
         shortcut_BCHW = self.shortcut(x_BCHW)
         sum_BCHW = b_BCHW + shortcut_BCHW
-        score_B1HW = self.mix(torch.cat([a_BCHW, b_BCHW, shortcut_BCHW], dim=1)).mean(1, keepdim=True)
+        score_B1HW = self.mix(a_BCHW, b_BCHW, shortcut_BCHW)
         return sum_BCHW + sum_BCHW * score_B1HW.flatten(1).softmax(1).view_as(score_B1HW)
+
+
+class Stem(nn.Module):
+    """Batch norm of the data, convolution, batch norm, ReLU and max-pool: x_B1HW → (B, out, ⌈H/4⌉, ⌈W/4⌉).
+
+    In training, the scale and shift of the data's norm are part of the convolution's weights, with a second
+    channel of ones for the shift. So the input has no gradient, which would take longer than all the rest.
+    """
+
+    def __init__(self, cout: int) -> None:
+        super().__init__()
+        self.data_norm = nn.BatchNorm2d(1)
+        self.conv = nn.Conv2d(1, cout, 7, 2, padding=3)
+        self.norm = nn.BatchNorm2d(cout)
+
+    def forward(self, x_B1HW: Tensor) -> Tensor:
+        norm, conv, weight = self.data_norm, self.conv, self.conv.weight
+        if not norm.training:
+            x_BCHW = norm(x_B1HW)
+        else:
+            assert norm.num_batches_tracked is not None and norm.momentum is not None
+            norm.num_batches_tracked.add_(1)
+            running = norm.running_mean, norm.running_var
+            x_B1HW = F.batch_norm(x_B1HW, *running, None, None, True, norm.momentum, norm.eps)
+            x_BCHW = torch.cat([x_B1HW, torch.ones_like(x_B1HW)], dim=1)
+            weight = torch.cat([weight * norm.weight, weight * norm.bias], dim=1)
+        y_BCHW = F.conv2d(x_BCHW, weight, None, conv.stride, conv.padding)
+        return F.relu(norm_pool(y_BCHW, self.norm, 3, padding=1, stride=2, shift_C=conv.bias))
 
 
 def paper_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential:
@@ -84,11 +114,7 @@ def paper_network(options: MicroAttentionOptions, classes: int) -> nn.Sequential
     # A list, built before the stem: the order in which the weights are drawn is part of the network.
     units = [PreactivatedUnit(a, b, stride=1 if a == b else 2) for a, b in pairwise((64, 64, 128, 256, 512))]
     return nn.Sequential(
-        nn.BatchNorm2d(1),
-        nn.Conv2d(1, 64, 7, 2, padding=3),
-        nn.BatchNorm2d(64),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, padding=1),
+        Stem(64),
         *units,
         nn.BatchNorm2d(512),
         nn.ReLU(),

@@ -186,7 +186,7 @@ def test_micro_attention_s_softmax_mask_by_loops() -> None:
     a = _norm(_conv(x_BCHW, unit.first[0]), unit.first[1]).clamp(min=0)
     b = _norm(_conv(a, unit.second[0]), unit.second[1]).clamp(min=0)
     m = _conv(x_BCHW, unit.shortcut, padding=0)
-    mixed = _conv(torch.cat([a, b, m], 1), unit.mix, padding=0).detach()
+    mixed = _conv(torch.cat([a, b, m], 1), unit.mix.convs[0], padding=0).detach()
     expected = torch.empty_like(m)
     for clip in range(2):
         score_HW = sum(mixed[clip, c] for c in range(12)) / 12
@@ -208,7 +208,11 @@ def test_micro_attention_s_sigmoid_mask_and_preactivation(cin: int, cout: int, s
     m = x_BCHW if stride == 1 else _conv(active, unit.expand, stride=stride, padding=0)
     mask = 1 / (
         1
-        + torch.exp(-_conv(_conv(torch.cat([a, b, m], 1), unit.mask[0], padding=0), unit.mask[1], padding=0))
+        + torch.exp(
+            -_conv(
+                _conv(torch.cat([a, b, m], 1), unit.mask.convs[0], padding=0), unit.mask.convs[1], padding=0
+            )
+        )
     )
     assert mask.shape[1] == 1
     _close(unit(x_BCHW), (b + m) * (1 + mask))

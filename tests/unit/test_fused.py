@@ -21,9 +21,12 @@ def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
 
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize(("kernel", "padding", "side"), [(2, 0, 8), (2, 0, 7), (3, 1, 10)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "side"),
+    [(2, None, 0, 8), (2, None, 0, 7), (3, None, 1, 10), (3, 2, 1, 9)],
+)
 def test_norm_pool_is_a_batch_norm_and_a_max_pool(
-    kernel: int, padding: int, side: int, train: bool, relu: bool
+    kernel: int, stride: int | None, padding: int, side: int, train: bool, relu: bool
 ) -> None:
     torch.manual_seed(0)
     fast, plain = _norm(5, train=train), nn.BatchNorm2d(5).double().train(train)
@@ -34,12 +37,14 @@ def test_norm_pool_is_a_batch_norm_and_a_max_pool(
         x, shift = x_BCHW.clone().requires_grad_(), shift_C.clone().requires_grad_()
         before = x.mul(1) if relu else x  # a copy to overwrite, as a convolution's output is
         fused = (
-            norm_pool(before, layer, kernel, padding, relu=relu, shift_C=None if relu else shift)
+            norm_pool(
+                before, layer, kernel, padding, stride=stride, relu=relu, shift_C=None if relu else shift
+            )
             if pool
             else None
         )
         y = (
-            F.max_pool2d(layer(F.relu(x) if relu else x + shift[:, None, None]), kernel, padding=padding)
+            F.max_pool2d(layer(F.relu(x) if relu else x + shift[:, None, None]), kernel, stride, padding)
             if fused is None
             else fused
         )
