@@ -125,7 +125,8 @@ class Pair:
     def on_part(self) -> str:
         """Words for a test on some of the clips, whose difference is not that of the two scores."""
         clips, apart = self.difference.clips, self.difference.unpaired
-        return f"on the {clips} clips that both predicted; {apart} more are in one only" if apart else ""
+        what = f"on the {clips} clips that both predicted with every seed"
+        return f"{what}; {apart} more do not count" if apart else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
         assert "real and chance were scored against other labels: clip toy/s0/c0" in flat
         assert "real and two classes tell different classes apart" in flat
         assert "at least two subjects" in flat
-    assert "on the 45 clips that both predicted; 45 more are in one only" in report.markdown()
+    assert "on the 45 clips that both predicted with every seed; 45 more do not count" in report.markdown()
 
 
 def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:
