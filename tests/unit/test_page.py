@@ -330,9 +330,17 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
         (folder / name).write_text(text)
         assert name in say("report", str(folder)).sentence
         (folder / name).write_text(whole)
-    (folder / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
-    assert "predictions.parquet cannot be read" in say("report", str(folder)).sentence
     tree = json.loads((folder / "results.json").read_text())
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    # a run that was killed at its end left one of the two files new and the other old
+    for changed in ({"uar": tree["uar"] + 0.01}, {"classes": tree["classes"][:2]}):
+        (folder / "results.json").write_text(json.dumps(tree | changed))
+        for command in (("report", str(folder)), ("compare", str(folder), str(copy))):
+            assert "so the two are not of one run" in say(*command).sentence
+    (folder / "results.json").write_text(json.dumps(tree))
+    (folder / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
+    for command in (("report", str(folder)), ("compare", str(folder), str(copy))):
+        assert "predictions.parquet cannot be read" in say(*command).sentence
     (folder / "results.json").write_text(json.dumps(tree | {"uar": {"pooled": 0.5}}))
     newer = say("report", str(folder)).sentence
     assert "results.json cannot be read (uar: " in newer and "if another version of distmer wrote it" in newer
