@@ -75,7 +75,12 @@ def run_comparison(
             entries.append(entry)
             tried.append(own)
     comparison = conclude_comparison(
-        base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
+        base.config.name,
+        entries,
+        section.reference,
+        section.resamples,
+        base.config.evaluation.metrics,
+        base.config.evaluation.confidence,
     )
     sessions = {row.on: partial(Session, row.config, place) for row in reversed(rows) if row.config}
     return _keep(_with_motion(comparison, sessions), base)
@@ -121,7 +126,12 @@ def compare_runs(
             "these runs tell different classes apart and cannot be compared; give runs of one label table."
         )
     comparison = conclude_comparison(
-        "comparison of finished runs", entries, None, 10_000, base.config.evaluation.metrics
+        "comparison of finished runs",
+        entries,
+        None,
+        10_000,
+        base.config.evaluation.metrics,
+        base.config.evaluation.confidence,
     )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
