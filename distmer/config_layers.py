@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from distmer.config import Config, Layer, Named, parse
-from distmer.config_base import read_yaml
+from distmer.config_base import from_yaml, read_yaml
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
 from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
@@ -289,7 +289,7 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not separator:
             raise BadInput(f"--set {override}: write it as path.to.field=value.")
         try:
-            value = yaml.safe_load(text)
+            value = from_yaml(text)
         except yaml.YAMLError as error:
             why = " ".join(str(error).split())[:160]
             raise BadInput(f"--set {override}: the value is not YAML ({why}).") from error

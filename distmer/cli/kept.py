@@ -56,6 +56,7 @@ def fit(
     where = place(out).absolute() if out else None
     kept = fit_model(session, where, local=local, choice=choice, register=register)
     typed = [*([shlex.quote(config)] if config else []), *(f"--set {shlex.quote(one)}" for one in overrides)]
+    typed += [f"--workspace {shlex.quote(workspace)}"] if workspace else []
     show(fit_report(kept, " ".join(["distmer run", *typed])))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from distmer.commands.run import run_with
 from distmer.commands.score import imported_entry
@@ -75,7 +75,12 @@ def run_comparison(
             entries.append(entry)
             tried.append(own)
     comparison = conclude_comparison(
-        base.config.name, entries, section.reference, section.resamples, base.config.evaluation.metrics
+        base.config.name,
+        entries,
+        section.reference,
+        section.resamples,
+        base.config.evaluation.metrics,
+        base.config.evaluation.confidence,
     )
     sessions = {row.on: partial(Session, row.config, place) for row in reversed(rows) if row.config}
     return _keep(_with_motion(comparison, sessions), base)
@@ -94,10 +99,13 @@ def compare_runs(
     run_dirs: Sequence[Place], given: Given, labels: Mapping[Place, str] | None = None
 ) -> tuple[Comparison, Place]:
     """Finished runs side by side, from their folders. Files of predictions that other code made may be among
-    them (`distmer score`). ``labels``: names for some rows, by folder or file."""
+    them (`distmer score`). ``labels``: names for some rows, by folder or file. BadInput where one is given
+    twice."""
     files = [place for place in run_dirs if isinstance(place, Path) and place.is_file()]
     runs = [place for place in run_dirs if place not in files]
-    base = Session.open(replace(given, workspace=home_of([*runs, *files][0], given.workspace)))
+    # files of other code lie in no workspace
+    where = home_of(runs[0], given.workspace) if runs else given.workspace
+    base = Session.open(replace(given, workspace=where))
     base.require()
     entries: list[Entry] = []
     own = labels or {}
@@ -109,6 +117,8 @@ def compare_runs(
     for file in files:
         entry = imported_entry(file, entries[0] if entries else None, base.config.evaluation)
         entries.append(replace(entry, label=own.get(file) or entry.label))
+    _require_distinct([*runs, *files])
+    entries = _told_apart(entries, [*runs, *files])
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:
@@ -116,7 +126,12 @@ def compare_runs(
             "these runs tell different classes apart and cannot be compared; give runs of one label table."
         )
     comparison = conclude_comparison(
-        "comparison of finished runs", entries, None, 10_000, base.config.evaluation.metrics
+        "comparison of finished runs",
+        entries,
+        None,
+        10_000,
+        base.config.evaluation.metrics,
+        base.config.evaluation.confidence,
     )
     if comparison.untested:
         raise BadInput(comparison.untested[0].reason)
@@ -126,6 +141,31 @@ def compare_runs(
         if (run_dir / "config.yaml").exists()
     }
     return _keep(_with_motion(comparison, sessions), base)
+
+
+def _require_distinct(places: Sequence[Place]) -> None:
+    seen: set[str] = set()
+    for place in places:
+        if str(place.resolve()) in seen:
+            raise BadInput(f"{place}: it is given twice; give each run and each file once.")
+        seen.add(str(place.resolve()))
+
+
+def _told_apart(entries: Sequence[Entry], places: Sequence[Place]) -> list[Entry]:
+    """The entries, those of one name with the end of their path: two files may both be called pred.csv, and
+    "pred.csv is better" would be no answer."""
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    parts = [PurePath(str(place.resolve())).parts for place in places]
+    for entry, own in zip(entries, parts, strict=True):
+        alike.setdefault(entry.label, []).append(own)
+    named: list[Entry] = []
+    for entry, own in zip(entries, parts, strict=True):
+        others = [other for other in alike[entry.label] if other != own]
+        length = next((n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others)), 0)
+        end = "/".join(own[-length:])
+        label = entry.label if not others else end if own[-1] == entry.label else f"{entry.label} ({end})"
+        named.append(replace(entry, label=label))
+    return named
 
 
 def _entry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from distmer.saved.choice import Choice, read_choice
 from distmer.saved.fitting import fit_everyone, job_of, keep, require_one_seed
 from distmer.saved.folder import Manifest, require_free
 from distmer.storage import Place
-from distmer.types import BadInput, RunError
+from distmer.types import BadInput, JsonValue, RunError
 
 # What may be set beside a sweep's choice: where things are, and the one seed.
 _NOT_CHOSEN = ("data", "seeds", "cluster", "tracking", "storage", "name")
@@ -129,12 +129,7 @@ def fit_report(kept: Kept, command: str) -> Document:
     """What was fitted, where it lies, and what to expect of it. ``command`` runs the same configuration."""
     manifest, folder = kept.manifest, kept.folder
     score = manifest.score
-    whose = "of the sweep" if score and "setting" in score else "of models that had not seen the subject"
-    known = (
-        f"UAR {score['uar']:.4f} {interval_text(score['uar_ci'], 4)}, {whose}"
-        if score
-        else f"none yet: `{command}` gives it, and then fit again"
-    )
+    known = _score(score) if score else f"none yet: `{command}` gives it, and then fit again"
     facts = [
         ("clips", f"{sum(manifest.clips.values())} of {len(manifest.subjects)} subjects"),
         ("classes", ", ".join(manifest.classes)),
@@ -147,6 +142,15 @@ def fit_report(kept: Kept, command: str) -> Document:
     return Document(
         f"{manifest.model['name']}, fitted to all clips of {manifest.protocol}", (), [Facts(facts)]
     )
+
+
+def _score(score: Mapping[str, JsonValue]) -> str:
+    """The score in a line, with what makes it no headline."""
+    said = f"UAR {score['uar']:.4f} {interval_text(score['uar_ci'], 4)}".rstrip()
+    whose = "of the sweep" if "setting" in score else "of models that had not seen the subject"
+    part = "" if score["status"] == "complete" else "of some folds alone"
+    stamps = f"NOT A HEADLINE: {', '.join(score['stamps'])}" if score["stamps"] else ""
+    return ", ".join(filter(None, (said, whose, part, stamps)))
 
 
 def _log_to_mlflow(session: Session, folder: Place, manifest: Manifest, register: str | None) -> str | None:

@@ -17,7 +17,7 @@ from distmer.evaluation.summary import summarise
 from distmer.experiment.comparison import Entry
 from distmer.experiment.results_file import Results
 from distmer.report.document import Document, Facts
-from distmer.report.tables import metric_table
+from distmer.report.tables import metric_table, percent
 from distmer.types import BadInput, JsonValue
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def score_report(
     scored = every_score(*given, used, classes, resamples, confidence)
     clips, subjects = set(found.labels), {str(subject) for subject in found.predictions.subjects}
     facts = (
-        ("intervals", f"{confidence:.0%}, bootstrap over subjects"),
+        ("intervals", f"{percent(confidence)}, bootstrap over subjects"),
         ("clips", f"{len(clips)} of {len(subjects)} subjects"),
         ("classes", ", ".join(found.classes)),
         ("folds", str(len(set(found.predictions.fold_ids)))),

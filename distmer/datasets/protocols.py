@@ -28,7 +28,7 @@ _HERE = Path(__file__).parent
 
 def _quoted(name: Any) -> Any:
     if isinstance(name, int):
-        raise ValueError("put quotes around the name, for YAML reads 006 and 006_1_2 as numbers")
+        raise ValueError("put quotes around the name, for YAML reads it as a number")
     return name
 
 

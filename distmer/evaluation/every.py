@@ -10,7 +10,14 @@ import numpy as np
 
 from distmer.evaluation.metrics import confusions
 from distmer.evaluation.named import Metric
-from distmer.evaluation.stats import Interval, floor_confusions, percentiles, resamples_of, spread
+from distmer.evaluation.stats import (
+    Interval,
+    floor_confusions,
+    mean_over_seeds,
+    percentiles,
+    resamples_of,
+    spread,
+)
 from distmer.types import FloatArray, Fold, IntArray, Predictions
 
 POOLED, FOLD_MEAN = "pooled", "mean over folds"
@@ -66,17 +73,13 @@ def every_score(
                 )
                 for which, c_DFKK in drawn.items()
             }
-            rows.append(_row(metric.title, over, score_RS, floors, subjects, confidence))
+            # the first of the R rows is the score of all subjects; the others are resamples
+            observed_S = score_RS[0]
+            resampled_R = mean_over_seeds(score_RS[1:], pooled_RSKK[1:])
+            interval = percentiles(resampled_R, confidence) if subjects > 1 else None
+            value = float(observed_S.mean())
+            rows.append(MetricRow(metric.title, over, value, spread(observed_S), interval, floors))
     return tuple(rows)
-
-
-def _row(
-    name: str, over: str, score_RS: FloatArray, floors: Mapping[str, float], subjects: int, confidence: float
-) -> MetricRow:
-    """The first of the R rows is the score of all subjects; the others are resamples."""
-    observed_S = score_RS[0]
-    interval = percentiles(score_RS[1:].mean(1), confidence) if subjects > 1 else None
-    return MetricRow(name, over, float(observed_S.mean()), spread(observed_S), interval, floors)
 
 
 def _by_fold_and_subject(predictions: Predictions, classes: int) -> tuple[IntArray, IntArray, IntArray]:

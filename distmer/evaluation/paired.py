@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,8 +26,8 @@ class Tested:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Scores of A minus scores of B on the clips that both predicted, with intervals and two-sided
-    p-values. ``metrics`` are those by further metrics, by their names."""
+    """Scores of A minus scores of B on the clips that both predicted with every seed, with intervals and
+    two-sided p-values. ``metrics`` are those by further metrics, by their names."""
 
     uar: float
     uf1: float
@@ -35,8 +36,8 @@ class Difference:
     uar_p: float
     uf1_p: float
     subjects: int
-    clips: int  # that both predicted
-    unpaired: int  # clips that only one of them predicted: they do not count
+    clips: int  # that both predicted with every seed
+    unpaired: int  # clips that one of them lacks, or one of its seeds: they do not count
     metrics: Mapping[str, Tested] = field(default_factory=dict[str, Tested])
 
 
@@ -58,9 +59,9 @@ def compare(
 
     Parameters
     ----------
-    a, b : predictions of the two models. Only clips that both predicted count. With several seeds, a model's
-    score is
-        the mean over its seeds.
+    a, b : predictions of the two models. With several seeds, a model's score is the mean over its seeds. Only
+        clips that both predicted with every seed count: else a seed that was stopped early would be scored
+        on other clips than the rest.
     classes : how many classes there are
     resamples : how many swaps, and how many bootstrap samples
     confidence : of the intervals
@@ -73,11 +74,11 @@ def compare(
     BadInput
         The two share fewer than two subjects, or do not have the same truth for the same clips.
     """
-    common, either = set(a.clip_ids) & set(b.clip_ids), set(a.clip_ids) | set(b.clip_ids)
+    common, either = _whole(a) & _whole(b), set(a.clip_ids) | set(b.clip_ids)
     a, b = (_only(p, common) for p in (a, b))
     _require_same_truth(a, b, names)
     if len({str(s) for s in a.subjects}) < 2:
-        needed = "the clips of at least two subjects that both have predicted"
+        needed = "the clips of at least two subjects that both have predicted with every seed"
         raise BadInput(f"two runs can be compared only on {needed}.")
     # P subjects, S seeds of A or of B, R resamples
     a_SPKK, b_SPKK = confusions_by_subject(a, classes)[1], confusions_by_subject(b, classes)[1]
@@ -135,6 +136,15 @@ def holm(p: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p) - rank) * p[i]))
         adjusted[i] = running
     return adjusted
+
+
+def _whole(predictions: Predictions) -> set[str]:
+    """The clips that every seed has predicted."""
+    seeds = set(predictions.seed_N.tolist())
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for clip, seed in zip(predictions.clip_ids, predictions.seed_N.tolist(), strict=True):
+        found[clip].add(seed)
+    return {clip for clip, own in found.items() if own == seeds}
 
 
 def _only(predictions: Predictions, clips: set[str]) -> Predictions:

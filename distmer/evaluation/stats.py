@@ -64,7 +64,8 @@ def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float,
 
     Subjects are drawn, not clips: one subject's clips are alike, and an interval over clips would be too
     narrow. Subjects of all data sets are drawn together. With several seeds, a resample holds every seed's
-    predictions of the drawn subjects, and its score is the mean of the seeds' pooled scores. A resample in
+    predictions of the drawn subjects, and its score is the mean of the seeds' pooled scores; a seed that has
+    predicted none of these subjects is left out. A resample in
     which a class does not occur is kept and scores 0 for it, as `metrics.scores` does. ``lacking`` says how
     often that is; where it is not small, the lower ends are pessimistic. The interval does not cover the
     variance of training on other subjects.
@@ -79,7 +80,7 @@ def bootstrap(predictions: Predictions, classes: int, n: int, confidence: float,
     uar_RS, uf1_RS = scores_of(confusion_RSKK)
     occurs_K = confusion_SPKK.sum((0, 1, 3)) > 0
     lacking_R = (confusion_RSKK.sum((1, 3))[:, occurs_K] == 0).any(1)
-    uar, uf1 = (percentiles(x_RS.mean(1), confidence) for x_RS in (uar_RS, uf1_RS))
+    uar, uf1 = (percentiles(mean_over_seeds(x_RS, confusion_RSKK), confidence) for x_RS in (uar_RS, uf1_RS))
     return Bootstrap(uar, uf1, float(lacking_R.mean()))
 
 
@@ -143,6 +144,15 @@ def _floor(confusion_DFKK: IntArray) -> dict[str, float]:
 def spread(values_S: FloatArray) -> float | None:
     """The sample standard deviation over seeds; None for a single seed."""
     return float(values_S.std(ddof=1)) if len(values_S) > 1 else None
+
+
+def mean_over_seeds(score_RS: FloatArray, confusion_RSKK: IntArray) -> FloatArray:
+    """The mean over the seeds that have a clip in a resample: a run that was stopped, or a table of other
+    code, may have none of the drawn subjects for some seed."""
+    has_RS = confusion_RSKK.sum((2, 3)) > 0
+    if has_RS.all():
+        return score_RS.mean(axis=1)
+    return np.average(np.where(has_RS, score_RS, 0.0), axis=1, weights=has_RS)
 
 
 def percentiles(values_R: FloatArray, confidence: float) -> Interval:

@@ -140,6 +140,14 @@ def summarise(
     )
 
 
+def pooled_uar(predictions: Predictions, k: int) -> float:
+    """The pooled UAR, the mean over seeds. Raises ValueError where there are no predictions, or a label is
+    none of the ``k`` classes."""
+    if not len(predictions):
+        raise ValueError("there are no predictions to score")
+    return float(np.mean([scored.uar for scored in _per_seed(predictions, k)]))
+
+
 def _refuse_repeats(predictions: Predictions) -> None:
     counts = Counter(zip(predictions.clip_ids, predictions.seed_N.tolist(), strict=True))
     (clip, seed), times = counts.most_common(1)[0]

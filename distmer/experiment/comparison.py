@@ -125,7 +125,8 @@ class Pair:
     def on_part(self) -> str:
         """Words for a test on some of the clips, whose difference is not that of the two scores."""
         clips, apart = self.difference.clips, self.difference.unpaired
-        return f"on the {clips} clips that both predicted; {apart} more are in one only" if apart else ""
+        what = f"on the {clips} clips that both predicted with every seed"
+        return f"{what}; {apart} more do not count" if apart else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ class Comparison:
     untested: tuple[Untested, ...] = ()
     reference: str | None = None
     resamples: int = 10_000
+    confidence: float = 0.95  # of the intervals of the differences
     metrics: tuple[Named, ...] = ()
     link: str | None = None  # where MLflow's pages show the runs side by side
     # (``on``, clip id) → px, the mean motion in a clip that no row got right, where it is known
@@ -238,9 +240,11 @@ def conclude_comparison(
     reference: str | None,
     resamples: int,
     metrics: tuple[Named, ...] = (),
+    confidence: float = 0.95,
 ) -> Comparison:
     """Test every pair of lines on the same data, or every line against the reference; p-values are corrected
-    over all these tests. ``metrics`` are tested beside UAR and UF1.
+    over all these tests. ``metrics`` are tested beside UAR and UF1. ``confidence``: of the intervals of the
+    differences.
 
     A pair that differs in classes or in the truth of a clip, or that has too few subjects in common, is
     listed as untested.
@@ -253,7 +257,7 @@ def conclude_comparison(
         if reference == b.label:
             a, b = b, a
         try:
-            found.append((a, b, _difference(a, b, resamples, metrics)))
+            found.append((a, b, _difference(a, b, resamples, confidence, metrics)))
         except BadInput as error:
             untested.append(Untested(a.label, b.label, a.on, str(error)))
     uar, uf1 = holm([d.uar_p for *_, d in found]), holm([d.uf1_p for *_, d in found])
@@ -264,10 +268,12 @@ def conclude_comparison(
         Pair(a.label, b.label, a.on, d, uar[i], uf1[i], {name: p[i] for name, p in more.items()})
         for i, (a, b, d) in enumerate(found)
     )
-    return Comparison(name, tuple(entries), pairs, tuple(untested), reference, resamples, metrics)
+    return Comparison(name, tuple(entries), pairs, tuple(untested), reference, resamples, confidence, metrics)
 
 
-def _difference(a: Entry, b: Entry, resamples: int, metrics: Sequence[Named]) -> Difference:
+def _difference(
+    a: Entry, b: Entry, resamples: int, confidence: float, metrics: Sequence[Named]
+) -> Difference:
     assert a.predictions is not None and b.predictions is not None and a.results and b.results
     if a.results.classes != b.results.classes:
         raise BadInput(
@@ -275,7 +281,7 @@ def _difference(a: Entry, b: Entry, resamples: int, metrics: Sequence[Named]) ->
         )
     k = len(a.results.classes)
     further, names = chosen(metrics, k)[len(HEADLINE) :], (a.label, b.label)
-    return compare(a.predictions, b.predictions, k, resamples, names=names, metrics=further)
+    return compare(a.predictions, b.predictions, k, resamples, confidence, names=names, metrics=further)
 
 
 def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:

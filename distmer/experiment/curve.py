@@ -148,7 +148,8 @@ def conclude_curve(
         assert low.predictions is not None and high.predictions is not None
         if len(set(high.predictions.subjects)) > 1:
             classes, resamples = len(plan.plan.classes), plan.section.resamples
-            found = compare(high.predictions, low.predictions, classes, resamples)
+            confidence = plan.plan.config.evaluation.confidence
+            found = compare(high.predictions, low.predictions, classes, resamples, confidence)
             rises.append(Rise(low.share, high.share, found))
     done = {*folds, *(failure.digest for failure in failures)}
     missing = len({part.job.digest for part in plan.parts} - done)

@@ -12,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import headline, interval_text
+from distmer.report.tables import headline, interval_text, percent
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -41,7 +41,7 @@ def _record(entry: Entry) -> dict[str, JsonValue]:
             record |= {f"{name}_{part}": getattr(own, name) for part, own in (r.per_dataset or {}).items()}
     record |= {"model": r.model, "clips_used": r.clips_used, "clips_expected": r.clips_expected}
     record |= {"selection": r.selection, "seeds": len(r.seeds), "status": r.status}
-    record |= {"parameters": r.parameters}
+    record |= {"parameters": r.parameters, "confidence": r.confidence}
     return {**record, "seconds_a_fold": round(r.seconds_a_fold, 3), "run_dir": r.run_dir}
 
 
@@ -135,7 +135,7 @@ def comparison_report(comparison: Comparison) -> Document:
         Lines(notes),
         Lines([f"not tested{at(u.on)}: {u.reason}" for u in comparison.untested]),
         *_hard_parts(comparison),
-        Facts([("MLflow", comparison.link)] if comparison.link else []),
+        Facts(_facts(comparison)),
     )
     return Document(f"{comparison.name}: {len(comparison.entries)} rows", parts=parts)
 
@@ -257,18 +257,31 @@ def _metric_pair_table(comparison: Comparison) -> Table:
 
 
 def _paper_table(scores: pd.DataFrame) -> Table:
-    """The scores as a paper prints them: the notes beside the names."""
-    interval = Column("95\u202f% CI")
+    """The scores as a paper prints them: the notes beside the names. Where the intervals are of several
+    confidences, each name has its own beside it."""
+    levels = [f"{percent(of)[:-1]}\u202f% CI" if pd.notna(of) else "" for of in scores.get("confidence", ())]
+    one = len({*levels} - {""}) == 1
+    interval = Column(max(levels) if one else "CI")
     columns = (Column("Model"), Column("UAR", right=True), interval, Column("UF1", right=True), interval)
     rows: list[Row] = []
-    for row in score_table(scores).rows:
+    for row, level in zip(score_table(scores).rows, levels or [""] * len(scores), strict=True):
         label, *values = row.cells[:5]
-        note = row.cells[-1]
+        note = "; ".join(filter(None, (row.cells[-1], "" if one else level)))
         if not values[0]:
             rows.append(Row((label, "--", "n/a", "--", "n/a")))
         else:
             rows.append(Row((f"{label} ({note})" if note else label, *values)))
     return Table(columns, rows)
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Of which confidence the intervals are, and where MLflow shows the runs."""
+    levels = sorted({entry.scored.confidence for entry in comparison.entries if entry.scored})
+    said = " and ".join(percent(level) for level in levels)
+    if comparison.pairs and levels != [comparison.confidence]:
+        said += f", of the differences {percent(comparison.confidence)}"
+    facts = [("intervals", f"{said}, bootstrap over subjects" if levels else ""), ("MLflow", comparison.link)]
+    return [(name, text) for name, text in facts if text]
 
 
 def _floor_lines(comparison: Comparison) -> list[str]:

@@ -12,7 +12,7 @@ from distmer.experiment.curve import Curve, Point, Rise
 from distmer.report.axes import place_axes, plain_axes
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text
+from distmer.report.tables import interval_text, percent
 from distmer.storage import csv_text
 from distmer.types import JsonValue
 
@@ -190,7 +190,7 @@ def _facts(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     seeds = len(tree["seeds"])
     repeated = f"{tree['draws']} draws of subjects" + (f" × {seeds} seeds" if seeds > 1 else "")
     return [
-        ("intervals", f"{tree['confidence']:.0%}, bootstrap over the held-out subjects"),
+        ("intervals", f"{percent(tree['confidence'])}, bootstrap over the held-out subjects"),
         ("±", "the standard deviation over repetitions"),
         ("repetitions", f"{repeated}; of all subjects there is one draw"),
         ("folds", str(tree["folds"])),

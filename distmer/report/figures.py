@@ -24,6 +24,7 @@ from distmer.report.axes import place_axes, place_text, plain_axes
 from distmer.report.curve import draw_curve
 from distmer.report.curves import curves_of, draw_envelope, in_order
 from distmer.report.svg import plain_text
+from distmer.report.tables import percent
 from distmer.types import FloatArray, FoldResult, Predictions, SubjectKey
 
 _INK, _MUTED, _GRID, _ALARM = "#1f2933", "#667380", "#dfe4e8", "#b3261e"
@@ -190,6 +191,8 @@ def learning_curve(tree: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(9.2, 4.2))
     colours = {"ink": _INK, "muted": _MUTED, "line": _GRID, "uar": _SERIES[0], "uf1": _SERIES[1]}
     draw_curve(figure, tree, colours, head=0.85 if tree["stamps"] else 0.6)
-    words = f"{tree['confidence']:.0%} interval over held-out subjects · dots: repetitions · dashed: floor"
+    words = (
+        f"{percent(tree['confidence'])} interval over held-out subjects · dots: repetitions · dashed: floor"
+    )
     _title(figure, f"learning curve of {tree['model']} on {tree['dataset']}", words, tree["stamps"])
     return figure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from distmer.habits.prices import Price
 from distmer.report.document import Document, Lines
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text
+from distmer.report.tables import interval_text, percent
 from distmer.storage import csv_text
 from distmer.types import JsonValue
 
@@ -33,8 +33,8 @@ def habits_report(found: PriceList) -> Document:
     tables = [_table(found, model) for model in dict.fromkeys(price.model for price in found.prices)]
     lost = [f"{model}, {habit}: {reason}" for model, habit, reason in found.unpriced]
     legend = (
-        f"gain = reported − honest; intervals: {found.confidence:.0%}, bootstrap over the subjects, the same"
-        " ones for both; a choice of seed is made again in each resample, all others stand"
+        f"gain = reported − honest; intervals: {percent(found.confidence)}, bootstrap over the subjects, the"
+        " same ones for both; a choice of seed is made again in each resample, all others stand"
     )
     title = f"habits on {found.protocol}, {found.clips} clips of {found.subjects} subjects"
     return Document(title, warnings, [*tables, Lines(lost, "Not priced:"), Lines([legend])])

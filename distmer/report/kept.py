@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
-from distmer.experiment.ledger import table_predictions
 from distmer.experiment.results_file import Results
 from distmer.registry import nearest
 from distmer.report.curves import Curve, read_curves
 from distmer.report.explanation import Explanation, read_explanation
-from distmer.report.run_folder import read_results
+from distmer.report.run_folder import read_predictions, read_results
 from distmer.storage import Place, why_not
 from distmer.types import BadInput, JsonValue, Predictions
 
@@ -89,7 +87,7 @@ def read_run(folder: Place) -> KeptRun:
         folder=str(folder),
         results=results,
         settings=read_mapping(folder / ("sweep.yaml" if kind == "sweep" else "config.yaml")),
-        predictions=None if results.uar is None else _predictions(folder / "predictions.parquet"),
+        predictions=None if results.uar is None else read_predictions(folder, results),
         notes=_notes(folder / "clips.csv"),
         curves=_curves(folder / "curves.json"),
         environment=read_mapping(folder / "environment.json"),
@@ -132,15 +130,6 @@ def read_frame(path: Place) -> pd.DataFrame:
     how: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
     with _readable(path, "make the comparison again"):
         return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_WORDS, str), **how)
-
-
-def _predictions(path: Place) -> Predictions | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    with _readable(path):
-        return table_predictions(pq.read_table(io.BytesIO(data)))
 
 
 @contextmanager

@@ -53,7 +53,9 @@ def _sentence(row: Any) -> tuple[str, bool]:
     uar, uar_ends, uar_p = difference(row, "uar")
     uf1, uf1_ends, uf1_p = difference(row, "uf1")
     numbers = f"UAR {uar} {uar_ends}, p = {uar_p}; UF1 {uf1} {uf1_ends}, p = {uf1_p}"
-    apart = f", on the {row['clips']:.0f} clips that both predicted" if row["clips_in_one_only"] else ""
+    apart = ""
+    if row["clips_in_one_only"]:
+        apart = f", on the {row['clips']:.0f} clips that both predicted with every seed"
     if row["verdict"] == "no difference shown":
         return (
             f"Between {row['a']} and {row['b']}{at(row['on'])} no difference is shown{apart}: {numbers}.",

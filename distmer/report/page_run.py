@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,5 +189,7 @@ def _command(kept: KeptRun) -> str:
         return "distmer sweep sweep.yaml"
     command = "distmer run config.yaml"
     if kept.results.status == "some-folds" and kept.predictions is not None:
-        command += "".join(f" --fold {fold}" for fold in dict.fromkeys(kept.predictions.fold_ids))
+        command += "".join(
+            f" --fold {shlex.quote(fold)}" for fold in dict.fromkeys(kept.predictions.fold_ids)
+        )
     return command

@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from distmer.evaluation.summary import pooled_uar
 from distmer.experiment.ledger import predictions_table, table_predictions
 from distmer.experiment.plan import Plan, acting_settings
 from distmer.experiment.result import RunResult
@@ -29,6 +31,8 @@ from distmer.types import BadInput, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_ROUNDING = 1e-6
 
 
 def read_results(run_dir: Place) -> Results | None:
@@ -51,16 +55,45 @@ def read_results(run_dir: Place) -> Results | None:
 
 
 def read_folder(run_dir: Place) -> tuple[Results, Predictions]:
-    """``results.json`` and the predictions of a finished run. BadInput if one of them is not there."""
+    """``results.json`` and the predictions of a finished run. BadInput if one of them is not there, cannot be
+    read, or says something else than the other."""
     results = read_results(run_dir)
-    try:
-        table = pq.read_table(io.BytesIO((run_dir / "predictions.parquet").read_bytes()))
-    except FileNotFoundError:
-        table = None
-    if results is None or table is None:
+    predictions = None if results is None or results.uar is None else read_predictions(run_dir, results)
+    if results is None or predictions is None:
         lacking = "no finished run lies here (results.json and predictions.parquet)"
         raise BadInput(f"{run_dir}: {lacking}; finish it first.")
-    return results, table_predictions(table)
+    return results, predictions
+
+
+def read_predictions(run_dir: Place, results: Results) -> Predictions | None:
+    """The predictions of a run or a sweep with these results; None if they are not there.
+
+    BadInput if they cannot be read, or have another UAR: a run was killed between writing the two files, or
+    one of them was edited.
+    """
+    path = run_dir / "predictions.parquet"
+    again = "run the same command again"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        predictions = table_predictions(pq.read_table(io.BytesIO(data)))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        raise BadInput(f"{path} cannot be read ({why}); {again}.") from error
+    try:
+        uar = pooled_uar(predictions, len(results.classes))
+    except ValueError:  # no prediction, or a class that is none of the results'
+        uar = None
+    if uar is None or results.uar is None or abs(uar - results.uar) > _ROUNDING:
+        found = "none" if uar is None else f"{uar:.4f}"
+        said = "none" if results.uar is None else f"{results.uar:.4f}"
+        raise BadInput(
+            f"{run_dir}: results.json has UAR {said}, but predictions.parquet gives {found}, so the two are"
+            f" not of one run; {again}."
+        )
+    return predictions
 
 
 def begin_folder(run_dir: Place, plan: Plan, stored: Mapping[str, Stored]) -> None:

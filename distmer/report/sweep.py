@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -157,13 +158,17 @@ def chosen_files(result: SweepResult) -> dict[str, str]:
 
 def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
     assert outcome.chosen is not None
-    alone = [f"--fold {fold.id}" for fold in outcome.search.outer] if len(result.plan.searches) > 1 else []
+    alone = (
+        [f"--fold {shlex.quote(fold.id)}" for fold in outcome.search.outer]
+        if len(result.plan.searches) > 1
+        else []
+    )
     rung = outcome.chosen.rungs[-1]
     return (
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials"
         f" ({result.plan.sweep.mode}): {short_settings(outcome.chosen.setting)}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
-        f"# Command: python jobs/loso.py {result.run_dir}/{name} {' '.join(alone)}".rstrip()
+        f"# Command: python jobs/loso.py {shlex.quote(f'{result.run_dir}/{name}')} {' '.join(alone)}".rstrip()
         + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}:"
         f" {', '.join(result.stamps) or 'no stamp'}.\n"
     )

@@ -143,6 +143,11 @@ def interval_text(ends: Ends | None, digits: int = 3) -> str:
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
 
 
+def percent(share: float) -> str:
+    """A confidence in words: 95%, 97.5%."""
+    return f"{100 * share:.4g}%"
+
+
 def _warnings(results: Results) -> list[str]:
     """What must be read before any number: stamps, and a score that is not of all folds."""
     lines = [_not_a_headline(results.stamps)] if results.stamps else []
@@ -176,7 +181,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     if noted and results.implausible:
         noted.insert(0, f"{results.implausible} with an implausible pair")
     facts = [
-        ("intervals", f"{results.confidence:.0%}, bootstrap over subjects" if results.uar_ci else ""),
+        ("intervals", f"{percent(results.confidence)}, bootstrap over subjects" if results.uar_ci else ""),
         ("clips", f"{results.clips_used} of {results.clips_expected} used"),
         ("noted", "; ".join(noted)),
         ("folds", f"{done} of {total} done, {undone['failed']} failed{others}"),

@@ -9,6 +9,7 @@ that is written a second time.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 from alembic.util import CommandError
 from mlflow import MlflowClient
@@ -30,6 +32,8 @@ from distmer.tracking.items import Child, Data, Figure, LogItem, Metric, Params,
 from distmer.tracking.mlflow_server import first_use, probe
 from distmer.tracking.names import legal
 from distmer.tracking.view import experiment_tags
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -93,6 +97,8 @@ class MlflowStore:
         client = _WatchedClient(MlflowClient(tracking_uri=uri), self._answered)
         self.client: MlflowClient = cast(MlflowClient, client)
         self.experiment = self._experiment(experiment, artifacts if uri.startswith("sqlite:") else None)
+        if artifacts and _beside(uri, Path(artifacts)):
+            self._tell_if_moved(experiment, Path(artifacts))
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -105,6 +111,23 @@ class MlflowStore:
                 if found is None:
                     raise
         return found.experiment_id
+
+    def _tell_if_moved(self, name: str, artifacts: Path) -> None:
+        """MLflow keeps the absolute place of an experiment's files. In a workspace that was moved, or copied,
+        it goes on to write to the old place."""
+        place = urlsplit(self.client.get_experiment(self.experiment).artifact_location)
+        there = Path(unquote(place.path))
+        if place.scheme != "file" or there.name != artifacts.name or there == artifacts.absolute():
+            return
+        if there.exists() and artifacts.exists() and there.samefile(artifacts):  # by a link
+            return
+        _log.warning(
+            "this workspace was moved or copied: MLflow still writes the files of the experiment %s to %s. To"
+            " have them here, name another experiment in tracking.experiment and give the same command again;"
+            " finished folds are not repeated.",
+            name,
+            there,
+        )
 
     def open(self, digest: str, name: str) -> Opened:
         """The run of a plan: the one that is there, with its folds, else a new one."""
@@ -251,6 +274,11 @@ class MlflowStore:
             self.client.log_text(run_id, item.text, legal(item.path))
         elif isinstance(item, Figure):
             self.client.log_figure(run_id, legible(item.draw()), legal(item.path), save_kwargs={"dpi": 150})
+
+
+def _beside(uri: str, artifacts: Path) -> bool:
+    """Whether the data base is the workspace's own: it lies beside the folder for the files."""
+    return Path(uri.removeprefix("sqlite:///")).absolute().parent == artifacts.absolute().parent
 
 
 def _as_input(item: Data) -> DatasetInput:

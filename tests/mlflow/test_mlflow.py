@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -414,6 +415,33 @@ def test_long_values_are_cut_and_say_so(sqlite: str, experiment: str) -> None:
     data = store.client.get_run(opened.run.info.run_id).data
     assert len(data.params["long"]) == 6000 and "[cut: 7000 characters" in data.params["long"]
     assert len(data.tags["t"]) == 8000 and data.params["p249"] == "x"
+
+
+def test_a_workspace_that_was_moved_is_told_where_its_files_go(
+    sqlite: str, experiment: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow made the old folder again, and wrote there without a word."""
+    from distmer.tracking import mlflow_store
+
+    def opened(workspace: Path, name: str) -> list[str]:
+        caplog.clear()
+        uri, files = f"sqlite:///{workspace / 'mlflow.db'}", str(workspace / "mlartifacts")
+        store = mlflow_store.MlflowStore(uri, name, files)
+        run = store.open("c" * 64, "one")
+        store.write(run, [Text("a.txt", "a")])
+        return [message for message in caplog.messages if "moved or copied" in message]
+
+    old, new, link = (tmp_path / name for name in ("old", "new", "link"))
+    old.mkdir()
+    shutil.copy(sqlite.removeprefix("sqlite:///"), old / "mlflow.db")
+    link.symlink_to(old)
+    assert opened(old, experiment) == opened(link, experiment) == []
+    old.rename(new)
+    for _ in range(2):
+        (message,) = opened(new, experiment)
+        assert str(old / "mlartifacts") in message and "name another experiment" in message
+    assert opened(new, f"{experiment} anew") == []
+    assert len(list((new / "mlartifacts").rglob("a.txt"))) == 2
 
 
 def test_any_name_is_taken(uri: str, experiment: str, tmp_path: Path) -> None:

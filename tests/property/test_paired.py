@@ -105,6 +105,24 @@ def test_seeds_are_averaged_and_only_shared_clips_count() -> None:
     )
 
 
+def test_a_clip_that_a_seed_lacks_does_not_count() -> None:
+    """A run that was stopped in its second seed differed from itself: the few clips of that seed were scored
+    beside all clips of the other."""
+    said = guesses(0.7, TRUTH, 0)
+    whole, two = predictions(TRUTH, said), predictions(TRUTH, said, seeds=2)
+    stopped = two.take(
+        np.array([seed == 0 or "/s3/" in c or "/s5/" in c for c, seed in _clips_and_seeds(two)])
+    )
+    found = compare(stopped, whole, 3, 100)
+    assert (found.uar, found.uf1, found.clips, found.unpaired, found.subjects) == (0, 0, 20, 100, 2)
+    with pytest.raises(BadInput, match="that both have predicted with every seed"):
+        compare(two.take(np.array([seed == 0 or "/s3/" in c for c, seed in _clips_and_seeds(two)])), whole, 3)
+
+
+def _clips_and_seeds(p: Predictions) -> list[tuple[str, int]]:
+    return list(zip(p.clip_ids, p.seed_N.tolist(), strict=True))
+
+
 def test_other_labels_for_the_same_clips_are_refused() -> None:
     """Runs on permuted and on real labels were "compared", each against its own truth."""
     permuted = TRUTH.copy()

@@ -135,6 +135,28 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
     assert "nothing is tested: no two rows are of the same data" in comparison_report(apart).text(width=140)
 
 
+def test_an_interval_is_printed_with_its_own_confidence() -> None:
+    """The table for a paper said "95 % CI" of all intervals, and a confidence of .975 was printed as 98%."""
+    rows = [entry("good", 0.95, 0), entry("bad", 0.2, 2)]
+
+    def told(*levels: float, of_tests: float) -> tuple[str, str, float]:
+        own = [
+            replace(row, results=RESULTS.model_copy(update={"confidence": level}))
+            for row, level in zip(rows, levels, strict=True)
+        ]
+        found = conclude_comparison("c", own, None, 2000, confidence=of_tests)
+        width = found.pairs[0].difference.uar_ci.hi - found.pairs[0].difference.uar_ci.lo
+        return comparison_files(found)["scores.tex"], comparison_report(found).text(width=140), width
+
+    tex, text, narrow = told(0.5, 0.5, of_tests=0.5)
+    assert "50\\,\\% CI" in tex and "95" not in tex.split("midrule")[0]
+    assert "50%, bootstrap over subjects" in text
+    tex, text, wide = told(0.975, 0.9, of_tests=0.95)
+    assert "good (97.5\\,\\% CI)" in tex and "bad (90\\,\\% CI)" in tex
+    assert "90% and 97.5%, of the differences 95%" in text
+    assert narrow < wide / 2
+
+
 @pytest.mark.parametrize("subjects", [4, 5, 6])
 def test_what_few_subjects_cannot_show_is_said(subjects: int) -> None:
     rows = [entry("good", 1.0, 0, subjects=subjects), entry("bad", 0.0, 1, subjects=subjects)]
@@ -192,7 +214,7 @@ def test_rows_on_other_labels_are_a_note_and_the_others_are_tested() -> None:
         assert "real and chance were scored against other labels: clip toy/s0/c0" in flat
         assert "real and two classes tell different classes apart" in flat
         assert "at least two subjects" in flat
-    assert "on the 45 clips that both predicted; 45 more are in one only" in report.markdown()
+    assert "on the 45 clips that both predicted with every seed; 45 more do not count" in report.markdown()
 
 
 def test_a_comparison_is_found_again_wherever_its_runs_lie() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distmer.config import Config, parse
+from distmer.config_base import read_yaml
 from distmer.config_layers import load_config, load_settings
 from distmer.digests import digest
 from distmer.types import BadInput
@@ -35,6 +36,12 @@ def load(
         ("train.lr=-1", ["train.lr", "greater than 0", "-1"]),
         ("train.lr=fast", ["train.lr", "'fast'"]),
         ("train=3", ["train", "3"]),
+        ("train.epochs=yes", ["train.epochs", "a number", "True"]),
+        ("seeds=[true]", ["seeds", "a number", "True"]),
+        ("cluster.workers_per_fold=no", ["cluster.workers_per_fold", "a number", "False"]),
+        # it shuffled the labels, with the seed 0
+        ("evaluation.permute_labels=false", ["evaluation.permute_labels", "or be left out", "False"]),
+        ("train.epochs=1:40", ["train.epochs", "'1:40'"]),
         ("seeds=[1,1]", ["seeds must be distinct"]),
         ("tracking.uri=postgresql://bob:hunter2@db/mlflow", ["uri holds a password", "MLFLOW_TRACKING_URI"]),
         (
@@ -51,6 +58,23 @@ def test_what_cannot_be_is_told_in_one_sentence(override: str, words: list[str])
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_number_is_read_as_it_is_written(tmp_path: Path) -> None:
+    """YAML 1.1 takes 010 for eight, 1:40 for a hundred, and the clip 006_1_2 of SAMM for 394."""
+    assert load(None, "train.epochs=010", "seeds=[007, 1_000, 0x1F]").model_dump(include={"seeds"}) == {
+        "seeds": (7, 1000, 31)
+    }
+    assert load(None, "train.epochs=010").train.epochs == 10
+    path = tmp_path / "p.yaml"
+    path.write_text("exclude: {subject: 006, clip: 006_1_2, time: 1:30.5, n: 0, x: 1.5e-3}")
+    assert read_yaml(path, "protocol", str)["exclude"] == {
+        "subject": "006",
+        "clip": "006_1_2",
+        "time": "1:30.5",
+        "n": 0,
+        "x": 0.0015,
+    }
 
 
 def test_a_file_names_itself_in_its_errors(tmp_path: Path) -> None:

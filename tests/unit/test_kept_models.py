@@ -317,8 +317,13 @@ def test_the_card_carries_the_score_of_the_run_and_the_command_that_gives_one(sa
     folder = next(Path(line.split()[1]) for line in first.out.splitlines() if line.startswith("folder"))
     card = (folder / "README.md").read_text()
     assert "There is none." in card and "distmer run config.yaml --set data.root=FOLDER" in card
-    assert "none yet: `distmer run --set" in first.out
+    assert "none yet: `distmer run --set" in first.out and "--workspace" not in first.out
     assert str(maps) not in (folder / "config.yaml").read_text() + card
+    # a score of some folds says so
+    say("run", "--local", "--fold", "flowmaps/sub02", *settings)
+    part = say("fit", "--local", *settings).out
+    assert ", of models that had not seen the subject, of some folds alone" in part and " ," not in part
+    assert "from 1 of 4 folds" in (folder / "README.md").read_text()
     # the settings beside the card are those of the run: the same digest, and a score for the card
     ran = say("run", str(folder / "config.yaml"), "--local", "--json", *settings[:0], *_where(maps))
     assert ran.json["digest"] == json.loads((folder / MANIFEST).read_text())["run"]

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from distmer.config import EvaluationConfig
+from distmer.evaluation.every import every_score
 from distmer.evaluation.folds import inner_folds, make_folds, permute_within_subjects
 from distmer.evaluation.metrics import fold_mean, scores
+from distmer.evaluation.named import PUBLISHED, chosen
 from distmer.evaluation.stats import bootstrap, floors
 from distmer.evaluation.summary import Summary, summarise
 from distmer.types import BadInput, Clip, Fold, KeyFrames, Predictions
@@ -178,6 +180,18 @@ def test_the_bootstrap_draws_persons() -> None:
     assert (wide.uar.lo, wide.uar.hi, wide.lacking) == (0.0, 1.0, 0.0)
     with pytest.raises(ValueError, match="at least 2"):
         bootstrap(rows(table[:3]), 3, 100, 0.95, 0)
+
+
+def test_a_resample_without_a_clip_of_a_seed_leaves_that_seed_out() -> None:
+    """Of a run that was stopped in its second seed, such resamples counted that seed as 0: the interval of a
+    run without one wrong answer began at .5."""
+    table = [(f"d/{s}/{k}", k, k) for s in range(4) for k in range(3)]
+    stopped = Predictions.concat([rows(table, seed=0), rows(table[:3], seed=1)])
+    got = bootstrap(stopped, 3, 400, 0.95, 0)
+    assert (got.uar.lo, got.uf1.lo, got.lacking) == (1.0, 1.0, 0.0)
+    folds = make_folds([clip(c, y) for c, y, _ in table], EvaluationConfig())
+    scored = every_score(stopped, folds, {c: y for c, y, _ in table}, chosen(PUBLISHED, 3), 3, 400)
+    assert {(row.interval.lo, row.interval.hi) for row in scored if row.interval} == {(1.0, 1.0)}
 
 
 def test_the_bootstrap_tells_how_often_a_class_is_missing() -> None:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from distmer.report.jsonl import JsonLines
 from distmer.report.kept import read_run
 from distmer.report.page import page_of, write_page
 from distmer.report.page_index import index_page
-from distmer.report.page_run import clips, subjects
+from distmer.report.page_run import _command, clips, subjects
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.report.settings import settings_of
 from distmer.report.svg import SERIES, svg
@@ -330,9 +331,17 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
         (folder / name).write_text(text)
         assert name in say("report", str(folder)).sentence
         (folder / name).write_text(whole)
-    (folder / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
-    assert "predictions.parquet cannot be read" in say("report", str(folder)).sentence
     tree = json.loads((folder / "results.json").read_text())
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    # a run that was killed at its end left one of the two files new and the other old
+    for changed in ({"uar": tree["uar"] + 0.01}, {"classes": tree["classes"][:2]}):
+        (folder / "results.json").write_text(json.dumps(tree | changed))
+        for command in (("report", str(folder)), ("compare", str(folder), str(copy))):
+            assert "so the two are not of one run" in say(*command).sentence
+    (folder / "results.json").write_text(json.dumps(tree))
+    (folder / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
+    for command in (("report", str(folder)), ("compare", str(folder), str(copy))):
+        assert "predictions.parquet cannot be read" in say(*command).sentence
     (folder / "results.json").write_text(json.dumps(tree | {"uar": {"pooled": 0.5}}))
     newer = say("report", str(folder)).sentence
     assert "results.json cannot be read (uar: " in newer and "if another version of distmer wrote it" in newer
@@ -340,6 +349,19 @@ def test_bad_input_is_one_sentence(tmp_path: Path, say: Say) -> None:
     assert "so no run has ended here" in say("report", str(folder)).sentence
     nowhere = say("index", "--workspace", str(tmp_path / "nowhere"))
     assert nowhere.code == 2 and "there is no such workspace" in nowhere.sentence
+
+
+def test_the_command_of_some_folds_is_one_that_a_shell_takes() -> None:
+    """A subject may be called "S 1" or "a;b"."""
+    result = factories.result(factories.plan(), unreached=2)
+    predictions = result.predictions
+    assert predictions is not None
+    named = replace(predictions, fold_ids=("toy/S 1",) * 3 + ("toy/a;b",) * (len(predictions) - 3))
+    kept_run = SimpleNamespace(
+        results=result.results.model_copy(update={"status": "some-folds"}), predictions=named
+    )
+    words = shlex.split(_command(cast(Any, kept_run)))
+    assert words == ["distmer", "run", "config.yaml", "--fold", "toy/S 1", "--fold", "toy/a;b"]
 
 
 def test_a_run_without_a_finished_fold_has_a_page_that_says_so(tmp_path: Path, say: Say) -> None:

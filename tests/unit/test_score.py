@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +206,20 @@ def test_a_file_stands_beside_our_runs(
         ["dataset", "subject", "clip_id", "y_true", "y_pred"]
     ]
     theirs.to_csv(tmp_path / "mine.csv", index=False)
-    ended = say("compare", ran["run_dir"], str(tmp_path / "mine.csv"), "--set", "tracking.enabled=false")
+    off = ("--set", "tracking.enabled=false")
+    ended = say("compare", ran["run_dir"], str(tmp_path / "mine.csv"), *off)
     assert ended.code == 0, ended.err
     assert "made by other code" in ended.out and "no difference shown" in ended.out and "+0.0000" in ended.out
+
+    # of two files with one name, "pred.csv is better" would be no answer
+    for name in ("a/mine.csv", "b/mine.csv"):
+        (tmp_path / name).parent.mkdir()
+        theirs.to_csv(tmp_path / name, index=False)
+    named = say("compare", *(str(tmp_path / name) for name in ("a/mine.csv", "b/mine.csv")), *off)
+    assert "a/mine.csv" in named.out and "b/mine.csv" in named.out
+    # files lie in no workspace, so their tables are in the user's
+    assert f"tables: {os.environ['DISTMER_HOME']}/comparisons/" in named.out
+    copy = shutil.copytree(ran["run_dir"], tmp_path / "copy")
+    twice = say("compare", ran["run_dir"], str(copy), *off)
+    assert "(copy)" in twice.out and f"({Path(ran['run_dir']).name})" in twice.out
+    assert "it is given twice" in say("compare", ran["run_dir"], f"{ran['run_dir']}/.", *off).sentence
