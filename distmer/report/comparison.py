@@ -12,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import headline, interval_text
+from distmer.report.tables import headline, interval_text, p_text
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -215,7 +215,7 @@ def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> 
 
 def difference(row: Any, score: str) -> tuple[str, str, str]:
     """Of a row of a `pair_frame`: the difference, its interval, and the corrected p-value."""
-    return f"{row[f'{score}_difference']:+.4f}", _interval(row, score), f"{row[f'{score}_p_holm']:.3f}"
+    return f"{row[f'{score}_difference']:+.4f}", _interval(row, score), p_text(row[f"{score}_p_holm"])
 
 
 def at(on: Any) -> str:

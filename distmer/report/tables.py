@@ -143,6 +143,11 @@ def interval_text(ends: Ends | None, digits: int = 3) -> str:
     return f"[{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else ""
 
 
+def p_text(p: float) -> str:
+    """A p-value. A permutation test never gives 0, so a small one is printed as a bound."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _warnings(results: Results) -> list[str]:
     """What must be read before any number: stamps, and a score that is not of all folds."""
     lines = [_not_a_headline(results.stamps)] if results.stamps else []
