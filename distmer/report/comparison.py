@@ -125,7 +125,9 @@ def comparison_report(comparison: Comparison) -> Document:
     if few < _ENOUGH:
         notes = [f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"]
     if not comparison.pairs and not comparison.untested and len(comparison.entries) > 1:
-        notes = ["nothing is tested: no two rows are of the same data"]
+        scored = sum(entry.predictions is not None for entry in comparison.entries)
+        why = "no two rows are of the same data" if scored > 1 else "fewer than two rows have a score"
+        notes = [f"nothing is tested: {why}"]
     parts = (
         score_table(score_frame(comparison)),
         _metric_table(comparison),

@@ -137,6 +137,10 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
     apart = conclude_comparison("c", [entry("good", 0.95, 0, "x"), entry("bad", 0.2, 2, "y")], None, 100)
     assert apart.pairs == ()  # other clips: nothing is paired
     assert "nothing is tested: no two rows are of the same data" in comparison_report(apart).text(width=140)
+    stopped = conclude_comparison(
+        "c", [entry("a", 1, 0), Entry("b", "", "not reached")], None, 100
+    )
+    assert "nothing is tested: fewer than two rows have a score" in comparison_report(stopped).text(width=140)
 
 
 @pytest.mark.parametrize("subjects", [4, 5, 6])
