@@ -189,6 +189,15 @@ def load(
     return Clips(manifest, given.tree["data"], str(session.workspace.root))
 
 
+def require_clips(clips: Any, call: str) -> None:
+    """BadInput for what `load` did not give: a name of a protocol, a folder, a table."""
+    if not isinstance(clips, Clips):
+        what = repr(clips) if isinstance(clips, str) else f"an object of the type {type(clips).__name__}"
+        raise BadInput(
+            f"{call}: clips is {what}; give what dm.load returns, as in {call}(dm.load('casme2'))."
+        )
+
+
 def features(
     clips: Clips,
     flow: str | None = None,
@@ -246,6 +255,7 @@ def features(
     >>> x.shape, y[:3], subjects[0]
     ((16, 3, 14, 14), array([0, 1, 0]), np.str_('casme/sub01'))
     """
+    require_clips(clips, "dm.features")
     extraction = dict(features or {}) | ({"flow": flow} if flow is not None else {})
     code = partial(reference, call="dm.features", workspace=Workspace.find(clips.workspace, os.environ))
     given = layer("dm.features", code=code, data=clips.data, features=extraction or None, inputs=inputs)

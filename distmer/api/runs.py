@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distmer.api.clips import Clips
+from distmer.api.clips import Clips, require_clips
 from distmer.api.naming import model_section, reference
 from distmer.api.settings import Executor, Section, Tracking, is_local, layer, seeds_of, text_of
 from distmer.commands.run import run_experiment
@@ -272,6 +272,7 @@ def given_by(
     **sections: Any,
 ) -> Given:
     """The settings and the workspace of a call in Python; ``call`` is its name in messages."""
+    require_clips(clips, call)
     given = Given(workspace=text_of(workspace) or clips.workspace)
     named = partial(reference, call=call, workspace=given.place)
     model = model_section(model, call, given.place)

@@ -68,9 +68,11 @@ def add_to_board(folder: Path, run: Place, name: str | None = None) -> Path:
     kept = repeatable_settings(settings)
     for setting, value in _texts(kept):
         if value.startswith(("/", "~")) or "://" in value:
+            own = "make a package of this code, name it by package.module:NAME"
+            remedy = own if ".py:" in value else "leave it out"
             raise BadInput(
                 f"{run}: {setting} is {value}, a place of this machine, so nobody else can repeat the run;"
-                " leave it out, and run again."
+                f" {remedy}, and run again."
             )
     name = name or re.sub(r"[^\w.+-]", "-", f"{results.dataset}-{results.model}")
     if re.fullmatch(r"[\w+-][\w.+-]*", name) is None:

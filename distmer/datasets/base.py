@@ -32,6 +32,7 @@ class ReadOptions:
     allow_links: bool = False  # a link may lead anywhere
     say: Callable[[str], None] = lambda line: None  # is told what was read, and which columns as what
     settable: bool = True  # False: there is no configuration, so no message proposes a setting
+    unlabelled: bool = False  # True: clips without a label are read too
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,13 @@ def subjects_without_clips(manifest: Manifest) -> list[SubjectKey]:
     return sorted(key for key in lost - usable if key.subject)
 
 
+def _classes_of_one_subject(manifest: Manifest) -> list[str]:
+    subjects: dict[int, set[SubjectKey]] = {}
+    for clip in manifest.clips:
+        subjects.setdefault(clip.label, set()).add(clip.subject_key)
+    return [f"{manifest.classes[k]}: {min(of)}" for k, of in sorted(subjects.items()) if len(of) == 1]
+
+
 def check_report(manifest: Manifest) -> str:
     """Counts by data set, class and subject against the published ones, and what was not used, and why."""
     subjects = {clip.subject_key for clip in manifest.clips}
@@ -92,6 +99,9 @@ def check_report(manifest: Manifest) -> str:
     if manifest.changed:
         head = "What differs from the list of clips (the run is stamped lock-mismatch):"
         blocks.insert(3, [head, *(f"  {line}" for line in manifest.changed)])
+    if alone := _classes_of_one_subject(manifest):
+        head = "Classes of one subject (tested on it, no model has seen the class; is the label misspelt?):"
+        blocks.append([head, *(f"  {line}" for line in alone)])
     if manifest.readings:
         blocks.append(["What was read:", *(f"  {line}" for line in manifest.readings)])
     if without:

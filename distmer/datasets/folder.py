@@ -107,8 +107,9 @@ def _row(
             )
         for value, what in ((dataset, "data set"), (subject, "subject"), (clip, "clip name")):
             safe_name(value, what)
-        if not label:
-            raise Unusable("the label is empty; fill it in.")
+        if label in {*MISSING, "?"} and not options.unlabelled:  # what a table has where nobody has labelled
+            said = f"{label!r}, which is no class" if label else "empty"
+            raise Unusable(f"the label is {said}; fill it in.")
         source, note = _source(root, given, options)
     except Unusable as problem:
         return replace(row, problem=f"{where}: {problem}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 # What an annotator types where a frame could not be told: a slash in CASME II, a backslash in CASME, nothing
 # in SAMM.
-MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a"})
+MISSING = frozenset({"", "/", "\\", "-", "nan", "none", "n/a", "na"})
 
 _PREFIX = r"(?:subject|sub|sp|s|p)?[ ._-]*(?:no)?[ ._-]*"
 SUBJECT_FOLDER = rf"{_PREFIX}\d{{1,4}}"

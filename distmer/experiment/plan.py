@@ -91,6 +91,13 @@ def build_plan(
             one.id,
             other.id,
         )
+    for label, fold in classes_of_one_fold(folds, labels).items():
+        _log.warning(
+            "all clips of the class %r are in the test of the fold %s, whose model has then seen none of the"
+            " class; correct the label if it is misspelt, else add clips of others or leave the class out.",
+            manifest.classes[label],
+            fold,
+        )
     stamps = (*_stamps(config, model, manifest), *(("same-frames",) if shared else ()))
     identity = {
         "jobs": sorted(job.digest for job in jobs),
@@ -195,6 +202,15 @@ def shared_frames(clips: Sequence[Clip], keys: Mapping[str, str]) -> list[tuple[
     first: dict[str, Clip] = {}
     pairs = [(first.setdefault(keys[clip.id], clip), clip) for clip in clips]
     return [(one, other) for one, other in pairs if one.subject_key != other.subject_key]
+
+
+def classes_of_one_fold(folds: Sequence[Fold], labels: Mapping[str, int]) -> dict[int, str]:
+    """The classes whose clips are all tested in one fold, and its name."""
+    tested: dict[int, set[str]] = {}
+    for fold in folds:
+        for clip in fold.test:
+            tested.setdefault(labels[clip], set()).add(fold.id)
+    return {label: next(iter(names)) for label, names in sorted(tested.items()) if len(names) == 1}
 
 
 def _stamps(config: Config, model: ResolvedModel, manifest: Manifest) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import headline, interval_text, percent
+from distmer.report.tables import headline, interval_text, p_text, percent
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -125,7 +125,9 @@ def comparison_report(comparison: Comparison) -> Document:
     if few < _ENOUGH:
         notes = [f"with {few} subjects no test can come below p = {2 / 2**few:.3g}, however clear"]
     if not comparison.pairs and not comparison.untested and len(comparison.entries) > 1:
-        notes = ["nothing is tested: no two rows are of the same data"]
+        scored = sum(entry.predictions is not None for entry in comparison.entries)
+        why = "no two rows are of the same data" if scored > 1 else "fewer than two rows have a score"
+        notes = [f"nothing is tested: {why}"]
     parts = (
         score_table(score_frame(comparison)),
         _metric_table(comparison),
@@ -215,7 +217,7 @@ def hard_table(hard: pd.DataFrame, title: str = "", most: int | None = None) -> 
 
 def difference(row: Any, score: str) -> tuple[str, str, str]:
     """Of a row of a `pair_frame`: the difference, its interval, and the corrected p-value."""
-    return f"{row[f'{score}_difference']:+.4f}", _interval(row, score), f"{row[f'{score}_p_holm']:.3f}"
+    return f"{row[f'{score}_difference']:+.4f}", _interval(row, score), p_text(row[f"{score}_p_holm"])
 
 
 def at(on: Any) -> str:

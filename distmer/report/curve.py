@@ -12,7 +12,7 @@ from distmer.experiment.curve import Curve, Point, Rise
 from distmer.report.axes import place_axes, plain_axes
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import interval_text, percent
+from distmer.report.tables import interval_text, p_text, percent
 from distmer.storage import csv_text
 from distmer.types import JsonValue
 
@@ -181,7 +181,7 @@ def _rise_table(tree: Mapping[str, Any]) -> Table:
         cells = [f"{_percent(one['low'])} to {_percent(one['high'])}"]
         for key, _ in _SCORES:
             cells += [f"{one[f'{key}_difference']:+.4f}", interval_text(one[f"{key}_ci"])]
-            cells += [f"{one[f'{key}_p_holm']:.3f}"]
+            cells += [p_text(one[f"{key}_p_holm"])]
         rows.append(Row(cells))
     return Table(columns, rows, "Paired permutation tests over the held-out subjects:")
 

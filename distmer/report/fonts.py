@@ -38,9 +38,19 @@ def legible(figure: Figure) -> Figure:
         if characters and family is not None:
             text.set_fontfamily([*text.get_fontfamily(), family])
         elif characters:
-            plain = "".join(_BOX if one in characters else one for one in text.get_text())
-            text.set_text(plain)
+            text.set_text(_boxed(text.get_text()))
+    if family is None:
+        # an axis writes the texts of its ticks again when it is drawn
+        for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            boxed = [_boxed(label) for label in labels]
+            if boxed != labels:
+                axis.set_ticks(axis.get_ticklocs(), boxed)
     return figure
+
+
+def _boxed(text: str) -> str:
+    return "".join(one if one in _usual() else _BOX for one in text)
 
 
 @cache

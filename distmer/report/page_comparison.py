@@ -52,7 +52,7 @@ def _sentence(row: Any) -> tuple[str, bool]:
     """What a test says in words, and whether it found a difference."""
     uar, uar_ends, uar_p = difference(row, "uar")
     uf1, uf1_ends, uf1_p = difference(row, "uf1")
-    numbers = f"UAR {uar} {uar_ends}, p = {uar_p}; UF1 {uf1} {uf1_ends}, p = {uf1_p}"
+    numbers = f"UAR {uar} {uar_ends}, p = {uar_p}; UF1 {uf1} {uf1_ends}, p = {uf1_p}".replace("= <", "< ")
     apart = ""
     if row["clips_in_one_only"]:
         apart = f", on the {row['clips']:.0f} clips that both predicted with every seed"

@@ -168,7 +168,7 @@ def _head(result: SweepResult, outcome: Outcome, name: str) -> str:
         f"# Chosen by the search {outcome.search.id} of {result.plan.sweep.wanted} trials"
         f" ({result.plan.sweep.mode}): {short_settings(outcome.chosen.setting)}\n"
         f"# Inner validation: UAR {rung.uar:.4f}, UF1 {rung.uf1:.4f}\n"
-        f"# Command: python jobs/loso.py {shlex.quote(f'{result.run_dir}/{name}')} {' '.join(alone)}".rstrip()
+        f"# Command: distmer run {shlex.quote(f'{result.run_dir}/{name}')} {' '.join(alone)}".rstrip()
         + f"\n# Gives the sweep's own score{' of that fold' if alone else ''}:"
         f" {', '.join(result.stamps) or 'no stamp'}.\n"
     )
@@ -263,7 +263,7 @@ def _closing(result: SweepResult) -> list[str]:
         f" {counts['trainings_without_stopping']} without a scheduler{epochs}; {result.trained} trained now,"
         f" {clock(result.seconds)}"
     )
-    lines.append(f"chosen settings, to be run by jobs/loso.py: {result.run_dir}/chosen")
+    lines.append(f"chosen settings, to be run by distmer run: {result.run_dir}/chosen")
     return lines
 
 

@@ -148,6 +148,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g}%"
 
 
+def p_text(p: float) -> str:
+    """A p-value. A permutation test never gives 0, so a small one is printed as a bound."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _warnings(results: Results) -> list[str]:
     """What must be read before any number: stamps, and a score that is not of all folds."""
     lines = [_not_a_headline(results.stamps)] if results.stamps else []

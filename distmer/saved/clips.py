@@ -92,7 +92,8 @@ def _manifest(one: Place) -> Place | None:
 
 def _of_manifest(path: Place) -> Iterator[Asked]:
     try:
-        rows = DATASET.read(path.absolute().parent, ReadOptions(missing_apex="max-flow", settable=False))
+        options = ReadOptions(missing_apex="max-flow", settable=False, unlabelled=True)
+        rows = DATASET.read(path.absolute().parent, options)
     except BadInput as error:
         yield Asked(str(path), problem=str(error))
         return

@@ -165,7 +165,8 @@ def _answer(fitted: Fitted, job: FoldJob, x_NCHW: FloatArray) -> FloatArray:
     """prob_NK, computed as `fit_fold` computes it."""
     threads = TrainConfig.model_validate(job.spec["train"]).threads
     with repeatable(threads):
-        return np.array(fitted.predict(np.ascontiguousarray(x_NCHW)))
+        # a copy: of one clip, NumPy calls a reversed view contiguous, and torch refuses its negative stride
+        return np.array(fitted.predict(np.array(x_NCHW, order="C")))
 
 
 def _weights(model: Any) -> Mapping[str, FloatArray]:

@@ -78,7 +78,7 @@ def test_a_subject_of_the_same_name_elsewhere_is_another_one(
     save(tmp_path / "a.png", FACE)
     save(tmp_path / "b.png", moved("brow", 2))
     (tmp_path / "manifest.csv").write_text(
-        "dataset,subject,clip,label,onset,apex\nelsewhere,p0,c,?,a.png,b.png\nfolder,p0,c,?,a.png,b.png\n"
+        "dataset,subject,clip,label,onset,apex\nelsewhere,p0,c,?,a.png,b.png\nfolder,p0,c,,a.png,b.png\n"
     )
     assert [answer.seen for answer in load_model(kept).predict(tmp_path / "manifest.csv")] == [
         "",

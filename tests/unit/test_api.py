@@ -280,6 +280,8 @@ def test_what_cannot_be_loaded_compared_or_scored_is_one_sentence(clips: dm.Clip
         (lambda: dm.load("flowmaps", root=tmp_path / "no"), "is not there"),
         (lambda: dm.features(clips, channels=["w"], inputs=MINMAX, progress=False), "channel 'w'"),
         (lambda: dm.features(clips, progress=False), "set inputs.normalise=minmax"),
+        (lambda: dm.loso("flowmaps"), "dm.loso: clips is 'flowmaps'; give what dm.load returns"),  # type: ignore[arg-type]
+        (lambda: dm.features([1]), "dm.features: clips is an object of the type list; give"),  # type: ignore[arg-type]
         (lambda: dm.compare([tmp_path, tmp_path]), "no finished run lies here"),
         (lambda: dm.compare([tmp_path]), "at least two runs"),
         (lambda: dm.open_run(tmp_path), "no finished run lies here"),

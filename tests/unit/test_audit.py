@@ -197,6 +197,12 @@ def test_subjects_of_unequal_numbers_of_clips_are_audited() -> None:
         assert audit_fold(job, toy.inputs(some)).leaks == ()
 
 
+def test_a_network_is_audited_with_one_held_out_clip() -> None:
+    some = toy.clips()[4:]  # of the first subject one clip is left
+    job = toy.jobs(toy.config(train={"epochs": 1}), some)[0]
+    assert len(job.fold.test) == 1 and audit_fold(job, toy.inputs(some)).leaks == ()
+
+
 @pytest.mark.parametrize("oracle", ["per_subject", "global_epoch"])
 def test_an_epoch_chosen_on_held_out_clips_is_found(oracle: str) -> None:
     found = audited(toy.config(train={"selection": "oracle", "oracle": oracle}))

@@ -134,6 +134,12 @@ def test_what_is_no_published_result_is_one_sentence(say: Say, maps: Path, ran: 
     (run / "config.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(BadInput, match=r"data\.include is /home/somebody/list\.txt, a place of this machine"):
         add_to_board(board, run)
+    tree["data"]["include"], tree["model"]["name"] = None, "/home/somebody/net.py:Net"
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(
+        BadInput, match="make a package of this code, name it by package.module:NAME, and run"
+    ):
+        add_to_board(board, run)
     (board / "half").mkdir()
     assert "it holds no results.json" in say("board", str(board), "--output", str(page)).sentence
     (board / "half" / "results.json").write_text("{}")

@@ -126,6 +126,10 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
         ("fair", "bad"): "fair is better",
     }
     assert all(p.uar_holm >= p.difference.uar_p for p in comparison.pairs)
+    text = comparison_report(
+        conclude_comparison("c", [entry("a", 1, 0), entry("b", 0, 1)], None, 4000)
+    ).text()
+    assert "<0.001" in text and "0.000 " not in text  # a permutation test never gives 0
     to_one = conclude_comparison(
         "c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], "bad", 2000
     )
@@ -133,6 +137,8 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
     apart = conclude_comparison("c", [entry("good", 0.95, 0, "x"), entry("bad", 0.2, 2, "y")], None, 100)
     assert apart.pairs == ()  # other clips: nothing is paired
     assert "nothing is tested: no two rows are of the same data" in comparison_report(apart).text(width=140)
+    stopped = conclude_comparison("c", [entry("a", 1, 0), Entry("b", "", "not reached")], None, 100)
+    assert "nothing is tested: fewer than two rows have a score" in comparison_report(stopped).text(width=140)
 
 
 def test_an_interval_is_printed_with_its_own_confidence() -> None:

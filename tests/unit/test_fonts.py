@@ -63,9 +63,10 @@ def test_without_one_there_are_boxes_and_one_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(3):
-            figure = legible(drawn(f"of 高兴 {MADE_UP}", ["a"]))
+            figure = legible(drawn(f"of 高兴 {MADE_UP}", ["张三", "é"]))
             assert figure.axes[0].get_title() == "of □□ □□"
             saved(figure)
+            assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["□□", "é"]
     assert len(caplog.records) == 1
     assert "install one that has them (Debian and Ubuntu: apt install fonts-noto-cjk" in caplog.text
 

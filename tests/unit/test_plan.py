@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from distmer.config import Config
+from distmer.datasets.check import check_report
 from distmer.experiment.plan import Plan, build_plan
 from distmer.models import resolve
 from distmer.types import BadInput, ClipFailure, Manifest
@@ -34,6 +36,17 @@ def test_the_same_frames_under_two_subjects_are_stamped() -> None:
     assert "same-frames" not in plan(keys={**keys, twice[1]: keys[twice[0]]}).stamps  # of one subject
     other = next(clip.id for clip in CLIPS if clip.subject != CLIPS[0].subject)
     assert "same-frames" in plan(keys={**keys, other: keys[CLIPS[0].id]}).stamps
+
+
+def test_a_class_that_one_fold_tests_alone_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    plan()
+    assert not caplog.records
+    one = CLIPS[0].subject
+    clips = tuple(replace(c, label=2 if c.subject == one and c.label == 2 else c.label % 2) for c in CLIPS)
+    manifest, cfg = Manifest("toy", ("a", "b", "c"), clips), toy.config()
+    build_plan(cfg, manifest, resolve(cfg.model), KEYS, ())
+    assert f"all clips of the class 'c' are in the test of the fold {CLIPS[0].subject_key}" in caplog.text
+    assert len(caplog.records) == 1 and f"  c: {CLIPS[0].subject_key}" in check_report(manifest)
 
 
 def digests(p: Plan) -> list[str]:
