@@ -136,9 +136,7 @@ def test_what_is_no_published_result_is_one_sentence(say: Say, maps: Path, ran: 
         add_to_board(board, run)
     tree["data"]["include"], tree["model"]["name"] = None, "/home/somebody/net.py:Net"
     (run / "config.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(
-        BadInput, match="make a package of this code, name it by package.module:NAME, and run"
-    ):
+    with pytest.raises(BadInput, match=r"make a package of this code, name it by package\.module:NAME, and"):
         add_to_board(board, run)
     (board / "half").mkdir()
     assert "it holds no results.json" in say("board", str(board), "--output", str(page)).sentence
