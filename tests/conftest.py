@@ -69,7 +69,7 @@ def _as_before(factory: pytest.TempPathFactory) -> Iterator[None]:
     path, imported = sys.path[:], set(sys.modules)
     yield
     sys.path[:] = path
-    if set(sys.modules) - imported:
+    if set(sys.modules) - imported or getattr(sys.modules.get("distmer.plugins"), "_FOUND", ()):
         forget(factory.getbasetemp(), imported)
 
 

@@ -28,6 +28,5 @@ def forget(below: Path, but: Collection[str] = ()) -> None:
             for function in functions:
                 getattr(sys.modules[name], function).cache_clear()
     if "distmer.plugins" in sys.modules:
-        found = sys.modules["distmer.plugins"]._FOUND
-        found.intersection_update(sys.modules)
+        sys.modules["distmer.plugins"]._FOUND.clear()
     importlib.invalidate_caches()
