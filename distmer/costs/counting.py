@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from distmer.models.base import ResolvedModel
-from distmer.models.layers import ChannelAttention, Projection, StreamStage
+from distmer.models.layers import ChannelAttention, Projection, ReluPool, StreamStage
 from distmer.models.micro_attention import Stem
 from distmer.models.ststnet import KERNELS, Streams
 
@@ -95,6 +95,9 @@ def _published_form(layer: nn.Module) -> nn.Module | None:
     match layer:
         case StreamStage():
             return nn.Sequential(layer.conv, layer.norm, layer.activation, nn.MaxPool2d(2))
+        case ReluPool():
+            pool = nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+            return nn.Sequential(nn.ReLU(), pool)
         case ChannelAttention():
             return _ChannelAttentionInTwoPasses(layer.mlp)
         case Projection():

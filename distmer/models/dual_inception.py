@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distmer.models.base import ModelInfo, Options
-from distmer.models.layers import dense, halved
+from distmer.models.layers import ReluPool, dense, halved
 
 
 class DualInceptionOptions(Options):
@@ -34,19 +34,24 @@ class InceptionBlock(nn.Module):
 
     def __init__(self, cin: int, width: int, first_relu: bool) -> None:
         super().__init__()
-        narrow = nn.Conv2d(cin, width, 1)
+
+        def narrow() -> nn.Conv2d:
+            return nn.Conv2d(cin, width, 1)
+
+        def wide(kernel: int) -> nn.Conv2d:
+            return nn.Conv2d(width, width, kernel, padding=kernel // 2)
+
         self.branches = nn.ModuleList(
             [
-                nn.Sequential(narrow, nn.ReLU()) if first_relu else narrow,
-                nn.Sequential(*_conv_relu(cin, width, 1), *_conv_relu(width, width, 3)),
-                nn.Sequential(*_conv_relu(cin, width, 1), *_conv_relu(width, width, 5)),
-                nn.Sequential(nn.MaxPool2d(3, 1, padding=1), *_conv_relu(cin, width, 1)),
+                nn.Sequential(narrow(), ReluPool(2) if first_relu else nn.MaxPool2d(2)),
+                nn.Sequential(narrow(), nn.ReLU(), wide(3), ReluPool(2)),
+                nn.Sequential(narrow(), nn.ReLU(), wide(5), ReluPool(2)),
+                nn.Sequential(nn.MaxPool2d(3, 1, padding=1), narrow(), ReluPool(2)),
             ]
         )
-        self.pool = nn.MaxPool2d(2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.pool(torch.cat([branch(x_BCHW) for branch in self.branches], dim=1))
+        return torch.cat([branch(x_BCHW) for branch in self.branches], dim=1)
 
 
 class DualInception(nn.Module):
@@ -62,10 +67,6 @@ class DualInception(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         u_B1HW, v_B1HW = x_BCHW.split(1, dim=1)
         return self.head(torch.cat([self.streams[0](u_B1HW), self.streams[1](v_B1HW)], dim=1))
-
-
-def _conv_relu(cin: int, cout: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(cin, cout, kernel, padding=kernel // 2), nn.ReLU()]
 
 
 MODEL = ModelInfo(

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from distmer.models.base import ModelInfo, Options
-from distmer.models.layers import conv_norm_relu, halved
+from distmer.models.layers import StreamStage, halved
 
 
 class FlowGruOptions(Options):
@@ -37,10 +37,8 @@ class FlowGru(nn.Module):
     def __init__(self, options: FlowGruOptions, classes: int) -> None:
         super().__init__()
         self.frame = nn.Sequential(
-            *conv_norm_relu(2, 8),
-            nn.MaxPool2d(2),
-            *conv_norm_relu(8, 16),
-            nn.MaxPool2d(2),
+            StreamStage(2, 8, 1, 3, "relu"),
+            StreamStage(8, 16, 1, 3, "relu"),
             nn.Flatten(),
             nn.Linear(16 * halved(options.size, 2) ** 2, options.width),
             nn.ReLU(),

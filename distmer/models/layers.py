@@ -60,6 +60,14 @@ class StreamStage(nn.Module):
         return self.activation(norm_pool(y_BCHW, self.norm, 2, shift_C=conv.bias))
 
 
+class ReluPool(nn.MaxPool2d):
+    """A ReLU and the max-pooling behind it. Pooling first gives the same values and gradients, and the ReLU a
+    quarter of the pixels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(super().forward(input))
+
+
 class ChannelAttention(nn.Module):
     """CBAM's channel attention in each stream: sigmoid(MLP(average) + MLP(maximum)) scales the channels.
 
@@ -117,14 +125,17 @@ def cbam(
     return nn.Sequential(*parts)
 
 
-def joined_convolution(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
-    """One 3×3 convolution with the weights of several ones of the same input, for one pass over that input.
+def joined_convolution(convs: Sequence[nn.Conv2d], groups: int = 1) -> nn.Conv2d:
+    """One convolution with the weights of several like ones, for one pass over their input.
 
-    Their output channels follow one another.
+    Their output channels follow one another. With one group they all read the same maps. With a group for
+    each of them, each reads maps of its own, whose channels follow one another too.
     """
     first = convs[0]
-    channels = sum(conv.out_channels for conv in convs)
-    wide = nn.Conv2d(first.in_channels, channels, 3, padding=1, device="meta")  # on meta it draws no weights
+    cin, cout = groups * first.in_channels, sum(conv.out_channels for conv in convs)
+    kernel, padding = first.kernel_size[0], first.padding[0]
+    # On meta it draws no weights.
+    wide = nn.Conv2d(cin, cout, kernel, padding=padding, groups=groups, device="meta")
     for name, shape in [(name, weights.shape) for name, weights in wide.named_parameters()]:
         joined, begin = torch.empty(shape, device=first.weight.device), 0
         for part in (conv.get_parameter(name).detach() for conv in convs):

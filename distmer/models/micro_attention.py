@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.base import ModelInfo, Options
 from distmer.models.fused import norm_pool
-from distmer.models.layers import Projection, conv_norm_relu, dense, halved
+from distmer.models.layers import Projection, ReluPool, conv_norm_relu, dense, halved
 
 
 class MicroAttentionOptions(Options):
@@ -129,7 +129,7 @@ def reference_network(options: MicroAttentionOptions, classes: int) -> nn.Sequen
     units = [layer for a, b in pairwise((32, 64, 128, 256)) for layer in (SoftmaxUnit(a, b), nn.MaxPool2d(2))]
     side = halved((options.size + 3) // 4, 3)  # the stem's convolution and pooling round up
     dropout = 0.5 if options.dropout is None else options.dropout
-    stem = (nn.Conv2d(3, 32, 7, 2, padding=3), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
+    stem = (nn.Conv2d(3, 32, 7, 2, padding=3), ReluPool(3, 2, padding=1))
     return nn.Sequential(*stem, *units, dense((256 * side**2, 4096, classes), dropout))
 
 

@@ -8,12 +8,11 @@ layer, max rather than average pooling, and the dropout behind both hidden layer
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from distmer.models.base import ModelInfo, Options
-from distmer.models.layers import dense, halved
+from distmer.models.layers import ReluPool, dense, halved, joined_convolution
 
 
 class OffApexnetOptions(Options):
@@ -28,16 +27,19 @@ class OffApexNet(nn.Module):
 
     def __init__(self, options: OffApexnetOptions, classes: int) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(nn.Sequential(*_conv_pool(1, 6), *_conv_pool(6, 16)) for _ in range(2))
+        u, v = ([_convolution(1, 6), _convolution(6, 16)] for _ in range(2))
+        stages = (
+            nn.Sequential(joined_convolution(pair, groups=2), ReluPool(2)) for pair in zip(u, v, strict=True)
+        )
+        self.streams = nn.Sequential(*stages)
         self.head = dense((2 * 16 * halved(options.size, 2) ** 2, 1024, 1024, classes), options.dropout)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        u_B1HW, v_B1HW = x_BCHW.split(1, dim=1)
-        return self.head(torch.cat([self.streams[0](u_B1HW), self.streams[1](v_B1HW)], dim=1))
+        return self.head(self.streams(x_BCHW))
 
 
-def _conv_pool(cin: int, cout: int) -> list[nn.Module]:
-    return [nn.Conv2d(cin, cout, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+def _convolution(cin: int, cout: int) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, 5, padding=2)
 
 
 MODEL = ModelInfo(

@@ -264,13 +264,24 @@ def test_an_inception_block_branch_by_branch(variant: str) -> None:
     _close(block(x_BCHW), _pool(torch.cat([a.clamp(min=0) if variant == "paper" else a, b, c, d], 1)))
 
 
-@pytest.mark.parametrize("name", ["dual_inception", "off_apexnet"])
-def test_two_streams_are_two_networks_until_the_head(name: str) -> None:
-    net = _net(name, 12)
+def test_dual_inception_is_two_networks_until_the_head() -> None:
+    net = _net("dual_inception", 12)
     x_BCHW = _random(2, 2, 12, 12)
     expected = _dense(torch.cat([net.streams[0](x_BCHW[:, :1]), net.streams[1](x_BCHW[:, 1:])], 1), net.head)
     _close(net(x_BCHW), expected)
     assert not torch.equal(net.streams[0](x_BCHW[:, :1]), net.streams[1](x_BCHW[:, :1]))
+
+
+def test_off_apexnet_is_two_networks_until_the_head() -> None:
+    net = _net("off_apexnet", 12)
+    x_BCHW = _random(2, 2, 12, 12)
+    streams = []
+    for stream, y in enumerate(x_BCHW.split(1, dim=1)):
+        for conv in (stage[0] for stage in net.streams):
+            weight, bias = conv.weight.chunk(2)[stream], conv.bias.chunk(2)[stream]
+            y = _pool(F.conv2d(y, weight, bias, padding=2).clamp(min=0))
+        streams.append(y)
+    _close(net(x_BCHW), _dense(torch.cat(streams, dim=1), net.head))
 
 
 def test_ststnet_s_two_variants_from_its_weights() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from distmer.models.fused import norm_pool
-from distmer.models.layers import Dropout, StreamDropout, joined_convolution
+from distmer.models.layers import Dropout, ReluPool, StreamDropout, joined_convolution
 
 
 def _norm(channels: int, *, train: bool) -> nn.BatchNorm2d:
@@ -74,15 +74,36 @@ def test_statistics_of_a_million_pixels_are_those_of_double_precision() -> None:
         torch.testing.assert_close(ours_C.double(), exact_C, rtol=2e-6, atol=0)
 
 
-def test_convolutions_side_by_side_draw_and_compute_as_each_alone() -> None:
+@pytest.mark.parametrize(
+    ("widths", "kernel", "groups"), [((3, 5), 3, 1), ((4, 4), 5, 2)], ids=["of one input", "of its own each"]
+)
+def test_convolutions_side_by_side_draw_and_compute_as_each_alone(
+    widths: tuple[int, int], kernel: int, groups: int
+) -> None:
+    def drawn() -> list[nn.Conv2d]:
+        torch.manual_seed(0)
+        return [nn.Conv2d(3, width, kernel, padding=kernel // 2) for width in widths]
+
+    alone, state = drawn(), torch.random.get_rng_state()
+    wide = joined_convolution(drawn(), groups)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    x_BCHW = torch.randn(2, 3 * groups, 9, 9)
+    parts = x_BCHW.split(3, dim=1) if groups > 1 else [x_BCHW, x_BCHW]
+    expected = torch.cat([conv(part) for conv, part in zip(alone, parts, strict=True)], dim=1)
+    torch.testing.assert_close(wide(x_BCHW), expected)
+
+
+@pytest.mark.parametrize("pooling", [(2, 2, 0), (3, 2, 1)], ids=["2", "3 of stride 2"])
+def test_a_relu_behind_its_pooling_is_the_relu_before_it_to_the_bit(pooling: tuple[int, int, int]) -> None:
+    """Small whole numbers, so that there are ties, at zero and elsewhere."""
     torch.manual_seed(0)
-    alone = [nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)]
-    drawn = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    wide = joined_convolution([nn.Conv2d(3, k, 3, padding=1) for k in (3, 5)])
-    assert torch.equal(torch.random.get_rng_state(), drawn)
-    x_BCHW = torch.randn(2, 3, 9, 9)
-    torch.testing.assert_close(wide(x_BCHW), torch.cat([conv(x_BCHW) for conv in alone], dim=1))
+    numbers_BCHW, seen = torch.randint(-2, 3, (4, 3, 9, 9)).float(), []
+    for layer in (ReluPool(*pooling), nn.Sequential(nn.ReLU(), nn.MaxPool2d(*pooling))):
+        x_BCHW = numbers_BCHW.clone().requires_grad_()
+        y_BCHW = layer(x_BCHW)
+        (y_BCHW * torch.arange(1.0, y_BCHW.numel() + 1).view_as(y_BCHW)).sum().backward()
+        seen.append((y_BCHW, x_BCHW.grad))
+    assert all(map(torch.equal, *seen))
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
