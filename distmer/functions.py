@@ -151,9 +151,13 @@ def options_of(
         signature = _parameters(entry)
     except ValueError as error:  # of a function in C
         raise BadInput(f"{name}: its parameters are not known; wrap it in a function of your own.") from error
-    parameters = [p for p in signature.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    if len(parameters) < skip:
-        raise BadInput(f"{name}: it takes {len(parameters)} arguments, and distmer gives it {skip}.")
+    positional = [p for p in signature.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in signature.values())
+    if len(positional) < skip and not any_number:
+        raise BadInput(
+            f"{name}: it takes {len(positional)} arguments by position, and distmer gives it {skip}."
+        )
+    parameters = positional[skip:] + [p for p in signature.values() if p.kind is p.KEYWORD_ONLY]
     try:
         types = typing.get_type_hints(
             entry.__init__ if inspect.isclass(entry) else entry, include_extras=True
@@ -161,7 +165,7 @@ def options_of(
     except (NameError, TypeError, AttributeError):  # an annotation that exists for a type checker alone
         types = {}
     found: dict[str, tuple[Any, Any]] = {}
-    for parameter in parameters[skip:]:
+    for parameter in parameters:
         if parameter.name in filled:
             continue
         if parameter.name in ("name", "model_config"):

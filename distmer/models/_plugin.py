@@ -48,8 +48,9 @@ def as_model(entry: Any, name: str) -> ModelInfo:
     if _is_estimator(entry):
         kind, options, build = "classical", _options(name, size, {}), _of_estimator(entry)
     else:
-        if not inspect.signature(entry).parameters:
-            raise BadInput(f"{name}: it takes no arguments; the first must be the number of classes.")
+        kinds = {parameter.kind for parameter in inspect.signature(entry).parameters.values()}
+        if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}:
+            raise BadInput(f"{name}: its first argument must be the number of classes, without a name.")
         kind, options = "torch", _options(name, size, options_of(entry, name, skip=1))
         build = _of_class(entry)
     return ModelInfo(

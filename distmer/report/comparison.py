@@ -119,7 +119,8 @@ def hard_frame(comparison: Comparison) -> pd.DataFrame:
 def comparison_report(comparison: Comparison) -> Document:
     """The scores of all rows, the paired tests between them, and what could not be tested."""
     tested = _tested(comparison)
-    tests = f"{len(tested)} paired permutation tests over subjects, Holm-corrected together:"
+    several = f"{len(tested)} paired permutation tests over subjects, Holm-corrected together:"
+    tests = several if len(tested) > 1 else "1 paired permutation test over subjects:"
     notes: list[str] = []
     few = min((pair.difference.subjects for pair in comparison.pairs), default=_ENOUGH)
     if few < _ENOUGH:

@@ -59,11 +59,20 @@ def _try_model(model: ResolvedModel, *, keep_weights: bool) -> None:
             )
         if not np.isfinite(answer_NK).all():
             raise BadInput(f"{name}: it answered random maps with something that is no number (NaN).")
+        if model.info.kind == "torch" and _are_probabilities(answer_NK):
+            raise BadInput(
+                f"{name}: it answers with probabilities. Leave its last softmax out: the loss and the"
+                " prediction begin with one, and two of them hardly learn."
+            )
     if keep_weights:
         from distmer.training.fit import Fitted
         from distmer.training.weights import modules_of, packed
 
         packed(Fitted(built, None, 0, {}), model, _CLASSES, modules_of(model), {})
+
+
+def _are_probabilities(answer_NK: FloatArray) -> bool:
+    return bool((answer_NK >= 0).all() and np.allclose(answer_NK.sum(1), 1, atol=1e-3))
 
 
 def _network_answers(name: str, net: Any, x_NCHW: FloatArray) -> Iterator[tuple[int, FloatArray]]:

@@ -152,7 +152,7 @@ def test_ones_own_is_tried_first_and_refused_in_one_sentence(lab: Path, body: st
             "features.flow.w is not a setting; known: u, v.",
         ),
         ("features.flow=LAB/own_flow.py:constnt", "has no 'constnt'; did you mean 'constant'?"),
-        ("features.flow=LAB/own_flow.py:shift", "it takes 0 arguments, and distmer gives it 2"),
+        ("features.flow=LAB/own_flow.py:shift", "it takes 0 arguments by position, and distmer gives it 2"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "features"])

@@ -159,7 +159,9 @@ def test_the_estimator_named_in_a_configuration() -> None:
         ("M = 3\n", "M", "not a int"),
         ("import numpy\nM = numpy.zeros(\n    'wide'\n)\n", "M", "importing it raised TypeError"),
         ("def f(classes, width): ...\n", "f", "its parameter 'width' has no default"),
-        ("def f(): ...\n", "f", "the first must be the number of classes"),
+        ("def f(): ...\n", "f", "its first argument must be the number of classes"),
+        ("def f(**options): ...\n", "f", "its first argument must be the number of classes"),
+        ("def f(*, classes=3): ...\n", "f", "its first argument must be the number of classes"),
         ("from torch import nn\nM = nn.Linear(2, 3)\n", "M", "it is a network that is built already"),
     ],
 )
@@ -285,6 +287,8 @@ class Net(nn.Module):
             "assert len(x) > 1, 'I need two'",
             "predicting one clip raised AssertionError (I need two) in",
         ),
+        ("classes", "return self.linear(x).softmax(1)", "it answers with probabilities"),
+        ("classes", "return self.linear(x).log_softmax(1)", ""),
         ("classes", "x = x[:, :3]", "a training step on two clips raised RuntimeError"),
     ],
 )
