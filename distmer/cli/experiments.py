@@ -220,16 +220,20 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     help="The price of a GPU for an hour, from which the cost follows.",
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
-    """Say what `run` or `sweep` would do, and how long it takes.
+    """Say what `run`, `compare` or `sweep` would do, and how long it takes.
 
     The output has the clips, the folds, the trials, and what is done already.
     """
     from distmer.commands.session import Session
 
-    of_sweep = given.path is not None and "sweep" in replace(given, overrides=()).settings()[1]
-    if ((gpus or price) and not of_sweep) or (price and not gpus):
+    sections = replace(given, overrides=()).settings()[1] if given.path is not None else {}
+    if ((gpus or price) and "sweep" not in sections) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
-    if of_sweep:
+    if "compare" in sections:
+        from distmer.commands.compare import plan_of_comparison
+
+        click.echo(plan_of_comparison(given))
+    elif "sweep" in sections:
         from distmer.commands.sweep import plan_of_sweep
 
         click.echo(plan_of_sweep(given, gpus=gpus, speedup=speedup, price=price))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
-from distmer.commands.run import run_with
+from distmer.commands.run import outlook, run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Given, Session, home_of
 from distmer.config import Config, parse
@@ -17,6 +17,7 @@ from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
     NOT_REACHED,
+    CompareConfig,
     Comparison,
     Entry,
     Row,
@@ -29,6 +30,7 @@ from distmer.experiment.hard import always_wrong
 from distmer.report.comparison import comparison_files
 from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
+from distmer.report.tables import PlannedRow, comparison_plan_text
 from distmer.storage import Place, write
 from distmer.types import BadInput
 from distmer.workspace import Workspace
@@ -45,19 +47,9 @@ def run_comparison(
     A row that does not fit its data gets a note. After Ctrl-C the same command continues. With
     ``retry_failed``, clips whose failure is stored are extracted again, once for all rows that share them.
     """
-    place, (layers, tree) = given.place, given.settings()
-    section, rows = expand(tree, given.origin)
-    if not tree.pop("compare", None):
-        _log.warning(
-            "there is no compare section, so all %d models are compared, one after the other; compare.models"
-            " names the ones you want.",
-            len(rows),
-        )
-    for note in unused(layers, rows):
-        _log.warning("%s", note)
-    base = Session(parse(Config, tree, given.origin), place)
+    place = given.place
+    section, base, rows = _opened(given)
     base.require()  # here: a row would report it as a setting of its own that does not fit
-    rows = _with_own_roots(rows)
     for row in rows:  # the rows share one connection to Ray, which sends the code of all of them
         with suppress(BadInput):  # the row will report it
             if row.config is not None:
@@ -84,6 +76,41 @@ def run_comparison(
     )
     sessions = {row.on: partial(Session, row.config, place) for row in reversed(rows) if row.config}
     return _keep(_with_motion(comparison, sessions), base)
+
+
+def plan_of_comparison(given: Given) -> str:
+    """What a comparison would do, row by row, as text. Nothing is extracted or trained; a few steps are
+    timed."""
+    _, base, rows = _opened(given)
+    planned, unextracted = list[PlannedRow](), set[str]()
+    for row in rows:
+        if row.config is None:
+            planned.append(PlannedRow(row.label, row.on, row.note))
+            continue
+        try:
+            found = outlook(Session(row.config, given.place))
+        except BadInput as error:
+            planned.append(PlannedRow(row.label, row.on, f"not applicable: {error}"))
+            continue
+        unextracted |= found.unextracted
+        folds, to_train = len(found.plan.jobs), len(found.to_train)
+        planned.append(PlannedRow(row.label, row.on, row.note, folds, to_train, found.seconds_a_fold()))
+    return comparison_plan_text(base.config.name, planned, len(unextracted))
+
+
+def _opened(given: Given) -> tuple[CompareConfig, Session, list[Row]]:
+    """The section, the base's session, and the rows, of a configuration with a ``compare:`` section."""
+    layers, tree = given.settings()
+    section, rows = expand(tree, given.origin)
+    if not tree.pop("compare", None):
+        _log.warning(
+            "there is no compare section, so all %d models are compared, one after the other; compare.models"
+            " names the ones you want.",
+            len(rows),
+        )
+    for note in unused(layers, rows):
+        _log.warning("%s", note)
+    return section, Session(parse(Config, tree, given.origin), given.place), _with_own_roots(rows)
 
 
 def _with_own_roots(rows: Sequence[Row]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from distmer.commands.session import Session, keep_environment, tracking_of
@@ -21,7 +22,7 @@ from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
 from distmer.training.fold_inputs import Inputs
-from distmer.types import Manifest
+from distmer.types import FoldJob, Manifest
 
 
 def run_experiment(
@@ -117,10 +118,24 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
     return "\n".join([*lines, f"store: {after.store.folder}"])
 
 
-def describe_plan(session: Session) -> str:
-    """What a run would do, as text. Nothing is extracted or trained; a few steps are timed."""
-    from distmer.report.tables import plan_text
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a run would do: its plan; the keys of the features that are missing; how many folds are in the
+    ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
 
+    plan: Plan
+    unextracted: frozenset[str]
+    done: int
+    bare: Sequence[FoldJob]
+    to_train: Sequence[FoldJob]
+
+    def seconds_a_fold(self) -> float:
+        """By a few timed steps; 0 if no fold is to be trained."""
+        return estimate_seconds(self.to_train[0]) if self.to_train else 0.0
+
+
+def outlook(session: Session) -> Outlook:
+    """What a run would do. Nothing is extracted or trained."""
     session.try_code()
     manifest = session.manifest()
     session.require_evaluation(manifest)
@@ -129,10 +144,19 @@ def describe_plan(session: Session) -> str:
     done = session.ledger.known(job.digest for job in plan.jobs)
     bare = without_weights(plan.jobs, done)
     missing = [*bare, *(job for job in plan.jobs if job.digest not in done)]
-    seconds = sum(estimate_seconds(job) for job in missing[:1]) * len(missing)
-    scratch = str(session.workspace.scratch)
+    unextracted = frozenset(features.keys[clip.id] for clip in features.missing)
+    return Outlook(plan, unextracted, len(done), bare, missing)
+
+
+def describe_plan(session: Session) -> str:
+    """What a run would do, as text. Nothing is extracted or trained; a few steps are timed."""
+    from distmer.report.tables import plan_text
+
+    found = outlook(session)
+    plan, missing, clips = found.plan, found.to_train, len(found.unextracted)
+    seconds, scratch = found.seconds_a_fold() * len(missing), str(session.workspace.scratch)
     how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
-    clips, run_dir = len(features.missing), str(session.workspace.run_dir(plan.digest))
+    run_dir = str(session.workspace.run_dir(plan.digest))
     of_frames = clips and acting_methods(session.config)
     by = describe_extraction(clips, session.config.cluster, os.environ) if of_frames else ""
-    return plan_text(plan, clips, by, len(done), seconds, how, run_dir, len(bare))
+    return plan_text(plan, clips, by, found.done, seconds, how, run_dir, len(found.bare))

@@ -4,6 +4,7 @@ test says so."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from distmer.commands.compare import compare_runs, run_comparison
+from distmer.commands.compare import compare_runs, plan_of_comparison, run_comparison
 from distmer.commands.session import Given
 from distmer.experiment.comparison import Entry, conclude_comparison, expand
 from distmer.experiment.results_file import Results
@@ -130,6 +131,7 @@ def test_better_is_said_only_where_the_corrected_test_holds() -> None:
         conclude_comparison("c", [entry("a", 1, 0), entry("b", 0, 1)], None, 4000)
     ).text()
     assert "<0.001" in text and "0.000 " not in text  # a permutation test never gives 0
+    assert "1 paired permutation test over subjects:" in text
     to_one = conclude_comparison(
         "c", [entry("good", 0.95, 0), entry("fair", 0.9, 1), entry("bad", 0.2, 2)], "bad", 2000
     )
@@ -241,7 +243,16 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     rows = "  models: [linear, atscnn]\n  rows: {gray: {model.streams: [onset, apex]}}\n  resamples: 200\n"
     path.write_text(BASE.format(root=root) + rows)
     home = str(tmp_path / "home")
+
+    def planned() -> list[str]:
+        text = plan_of_comparison(Given(path, (), home))
+        assert re.search(r"gray +not applicable", text)
+        return next(line.split()[1:] for line in text.splitlines() if line.split()[:1] == ["atscnn"])
+
+    folds, to_train, seconds, _ = planned()
+    assert folds == to_train == "5" and float(seconds) > 0
     comparison, folder = run_comparison(Given(path, (), home), local=True)
+    assert planned() == ["5", "0", "0.0", "0:00"]
     assert {e.label: e.predictions is not None for e in comparison.entries} == {
         "linear": True,
         "atscnn": True,
