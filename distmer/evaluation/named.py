@@ -1,5 +1,5 @@
 # pyright: strict
-"""The metrics that a configuration names: distmer's own, and a user's by the same door
+"""The metrics that a configuration names: distmer's own, and a user's in the same way
 (`distmer.functions.METRIC`).
 
 A metric maps confusion_xKK to score_x, where x stands for any leading axes. So pooled scores, intervals over

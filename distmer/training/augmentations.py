@@ -1,4 +1,4 @@
-"""The augmentations of distmer. A user's own come in by the same door (`distmer.functions.AUGMENTATION`).
+"""The augmentations of distmer. A user's own are named in the same way (`distmer.functions.AUGMENTATION`).
 
 An augmentation maps `Clips` and a random generator to `Clips`. It is called once an epoch with all training
 clips of the fold, and never with a held-out clip. Several of them are a chain. One that changes labels says

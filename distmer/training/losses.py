@@ -1,4 +1,4 @@
-"""The losses of distmer. A user's own come in by the same door (`distmer.functions.LOSS`).
+"""The losses of distmer. A user's own are named in the same way (`distmer.functions.LOSS`).
 
 A loss maps logits_BK and a target to one number for each of the batch's B clips. The target is what torch's
 ``cross_entropy`` takes: the classes y_B, or, after an augmentation that mixes clips, the probabilities of the
