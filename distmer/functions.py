@@ -1,8 +1,8 @@
 """Functions that a configuration names: losses, augmentations, optical flows, strains, metrics.
 
-distmer's own and the user's are named and checked in the same way. An entry is a function, whose first arguments distmer
-gives and whose other parameters are its options, or a class, whose constructor takes the options and whose
-objects are called with those first arguments.
+distmer's own and the user's are named and checked in the same way. An entry is a function, whose first
+arguments distmer gives and whose other parameters are its options, or a class, whose constructor takes the
+options and whose objects are called with those first arguments.
 """
 
 from __future__ import annotations
