@@ -91,9 +91,9 @@ def _head(name: str, nested: SweepResult, flat: SweepResult) -> str:
         f"Command:   distmer run configs/tuned/{name}.yaml --set data.root=FOLDER",
         "Run time:  `distmer plan` estimates it",
         f"Expected:  nested, {trials} trials × {folds} inner folds a group: outer UAR {of.uar:.3f}"
-        f" [{of.interval.uar.lo:.3f}, {of.interval.uar.hi:.3f}], UF1 {of.uf1:.3f}.",
-        "           This one recipe was chosen with all subjects, so its own score is optimistic:"
-        f" UAR {optimistic.uar:.3f} in the same groups.",
+        f" [{of.interval.uar.lo:.3f}, {of.interval.uar.hi:.3f}],",
+        f"           UF1 {of.uf1:.3f}. This one recipe was chosen with all subjects, so its own score is",
+        f"           optimistic: UAR {optimistic.uar:.3f} in the same groups.",
         "Made by:   python -m benchmarks.recipes (configs/sweep-recipe.yaml)",
     ]
     return "".join(f"# {line}\n" for line in lines)
