@@ -71,7 +71,9 @@ def guarded(command: Any) -> Any:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("stopped; what was finished is kept, and the same command goes on from there.", err=True)
+        # True of every command: an audit or `fit` begins its own trainings again.
+        kept = "features, and folds of a run, that were finished are kept and not computed again"
+        click.echo(f"stopped; {kept}.", err=True)
         sys.exit(PARTIAL)
     finally:
         # else Python searches all of torch and MLflow for garbage once more as it ends, which takes a second
