@@ -82,7 +82,7 @@ def plan_of_comparison(given: Given) -> str:
     """What a comparison would do, row by row, as text. Nothing is extracted or trained; a few steps are
     timed."""
     _, base, rows = _opened(given)
-    planned, unextracted = list[PlannedRow](), set[str]()
+    planned, unextracted = list[PlannedRow](), set[tuple[str, str]]()
     for row in rows:
         if row.config is None:
             planned.append(PlannedRow(row.label, row.on, row.note))

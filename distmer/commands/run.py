@@ -120,11 +120,11 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a run would do: its plan; the keys of the features that are missing; how many folds are in the
-    ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
+    """What a run would do: its plan; the clips without features, with the keys of these; how many folds are in
+    the ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
 
     plan: Plan
-    unextracted: frozenset[str]
+    unextracted: frozenset[tuple[str, str]]
     done: int
     bare: Sequence[FoldJob]
     to_train: Sequence[FoldJob]
@@ -144,7 +144,7 @@ def outlook(session: Session) -> Outlook:
     done = session.ledger.known(job.digest for job in plan.jobs)
     bare = without_weights(plan.jobs, done)
     missing = [*bare, *(job for job in plan.jobs if job.digest not in done)]
-    unextracted = frozenset(features.keys[clip.id] for clip in features.missing)
+    unextracted = frozenset((clip.id, features.keys[clip.id]) for clip in features.missing)
     return Outlook(plan, unextracted, len(done), bare, missing)
 
 
