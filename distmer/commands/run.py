@@ -120,8 +120,8 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a run would do: its plan; the clips without features, with the keys of these; how many folds are in
-    the ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
+    """What a run would do: its plan; the clips without features, with the keys of these; how many folds are
+    in the ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
 
     plan: Plan
     unextracted: frozenset[tuple[str, str]]
