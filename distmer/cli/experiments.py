@@ -220,9 +220,10 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     help="The price of a GPU for an hour, from which the cost follows.",
 )
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
-    """Say what `run`, `compare` or `sweep` would do, and how long it takes.
+    """Say what an experiment would do, and how long it takes.
 
-    The output has the clips, the folds, the trials, and what is done already.
+    CONFIG is for `run`, `compare` or `sweep`. The output has the clips, the folds, the trials, and what is done
+    already.
     """
     from distmer.commands.session import Session
 
