@@ -222,8 +222,8 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
     """Say what an experiment would do, and how long it takes.
 
-    CONFIG is for `run`, `compare` or `sweep`. The output has the clips, the folds, the trials, and what is done
-    already.
+    CONFIG is for `run`, `compare` or `sweep`. The output has the clips, the folds, the trials, and what is
+    done already.
     """
     from distmer.commands.session import Session
 
