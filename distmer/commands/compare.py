@@ -27,10 +27,9 @@ from distmer.experiment.comparison import (
 )
 from distmer.experiment.events import Observer
 from distmer.experiment.hard import always_wrong
-from distmer.report.comparison import comparison_files
+from distmer.report.comparison import PlannedRow, comparison_files, comparison_plan_text
 from distmer.report.page import write_page
 from distmer.report.run_folder import read_folder
-from distmer.report.tables import PlannedRow, comparison_plan_text
 from distmer.storage import Place, write
 from distmer.types import BadInput
 from distmer.workspace import Workspace

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
@@ -249,36 +249,6 @@ def plan_text(
     warnings = [_not_a_headline(plan.stamps)] if plan.stamps else []
     title = f"{plan.model.info.name} on {plan.manifest.protocol}"
     return Document(title, warnings, (Facts(rows), not_usable)).text()
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
-    """A row of a comparison that is not run yet: its folds of all seeds, how many of them are to be trained,
-    and the seconds that one takes."""
-
-    label: str
-    on: str  # which of several data sets; "" if there is one
-    note: str
-    folds: int = 0
-    to_train: int = 0
-    seconds_a_fold: float = 0.0
-
-
-def comparison_plan_text(name: str, rows: Sequence[PlannedRow], unextracted: int) -> str:
-    """What a comparison would do. ``unextracted`` clips have no features yet."""
-    columns = [Column(""), *(Column(head, right=True) for head in ("folds", "to train", "s a fold", "time"))]
-    lines: list[Row] = []
-    for row in rows:
-        label, left = f"{row.label}{f' on {row.on}' if row.on else ''}", row.seconds_a_fold * row.to_train
-        cells = [str(row.folds), str(row.to_train), f"{row.seconds_a_fold:.1f}", clock(left)]
-        lines.append(Row([label, *(cells if row.folds else [""] * 4), row.note]))
-    total = sum(row.seconds_a_fold * row.to_train for row in rows)
-    facts = [
-        ("features", f"of {unextracted} clips are still to be extracted"),
-        ("estimate", f"about {clock(total)} one after the other on this machine, without extraction"),
-    ]
-    parts = (Table([*columns, Column("note")], lines), Facts(facts))
-    return Document(f"{name}: {len(rows)} rows", parts=parts).text()
 
 
 def clock(seconds: float) -> str:

@@ -21,7 +21,9 @@ from distmer.experiment.results_file import Results
 from distmer.models import models
 from distmer.report.comparison import (
     LOOK,
+    PlannedRow,
     comparison_files,
+    comparison_plan_text,
     comparison_report,
     hard_frame,
     pair_frame,
@@ -288,6 +290,20 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
         del older["digest"]
         (folder / "results.json").write_text(json.dumps(older))
     assert compare_runs(moved, Given(workspace=home))[0].digest == from_runs.digest
+
+
+def test_the_plan_of_a_comparison_adds_up_what_is_to_be_trained() -> None:
+    rows = [
+        PlannedRow("mine", "casme2", "", 12, 6, 10.0),
+        PlannedRow("mine", "samm", "", 12, 3, 40.0),
+        PlannedRow("gone", "", "not applicable: no"),
+    ]
+    text = comparison_plan_text("c", rows, 7)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["mine", "on", "casme2", "12", "6", "10.0", "1:00"] in lines
+    assert ["mine", "on", "samm", "12", "3", "40.0", "2:00"] in lines
+    assert ["gone", "not", "applicable:", "no"] in lines
+    assert "of 7 clips are still to be extracted" in text and "about 3:00 one after the other" in text
 
 
 def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:
