@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -222,12 +221,12 @@ def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
 def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
     """Say what an experiment would do, and how long it takes.
 
-    CONFIG is for `run`, `compare` or `sweep`. The output has the clips, the folds, the trials, and what is
-    done already.
+    CONFIG is for `run`, `compare`, `sweep`, `curve` or `habits`. The output has the clips, the folds, the
+    trials, and what is done already. A learning curve is planned if there is a `curve:` section or setting.
     """
     from distmer.commands.session import Session
 
-    sections = replace(given, overrides=()).settings()[1] if given.path is not None else {}
+    sections = given.settings()[1]
     if ((gpus or price) and "sweep" not in sections) or (price and not gpus):
         raise BadInput("--gpus is for the plan of a sweep, and --price goes with it.")
     if "compare" in sections:
@@ -238,6 +237,14 @@ def plan(given: Given, gpus: int, speedup: float, price: float) -> None:
         from distmer.commands.sweep import plan_of_sweep
 
         click.echo(plan_of_sweep(given, gpus=gpus, speedup=speedup, price=price))
+    elif "curve" in sections:
+        from distmer.commands.curve import plan_of_curve
+
+        click.echo(plan_of_curve(given))
+    elif "habits" in sections:
+        from distmer.commands.habits import plan_of_habits
+
+        click.echo(plan_of_habits(given))
     else:
         from distmer.commands.run import describe_plan
 

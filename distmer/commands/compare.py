@@ -27,8 +27,9 @@ from distmer.experiment.comparison import (
 )
 from distmer.experiment.events import Observer
 from distmer.experiment.hard import always_wrong
-from distmer.report.comparison import PlannedRow, comparison_files, comparison_plan_text
+from distmer.report.comparison import at, comparison_files
 from distmer.report.page import write_page
+from distmer.report.plan import PlannedRow, rows_text
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
 from distmer.types import BadInput
@@ -83,18 +84,19 @@ def plan_of_comparison(given: Given) -> str:
     _, base, rows = _opened(given)
     planned, unextracted = list[PlannedRow](), set[tuple[str, str]]()
     for row in rows:
+        name = f"{row.label}{at(row.on)}"
         if row.config is None:
-            planned.append(PlannedRow(row.label, row.on, row.note))
+            planned.append(PlannedRow(name, note=row.note))
             continue
         try:
             found = outlook(Session(row.config, given.place))
         except BadInput as error:
-            planned.append(PlannedRow(row.label, row.on, f"not applicable: {error}"))
+            planned.append(PlannedRow(name, note=f"not applicable: {error}"))
             continue
         unextracted |= found.unextracted
         folds, to_train = len(found.plan.jobs), len(found.to_train)
-        planned.append(PlannedRow(row.label, row.on, row.note, folds, to_train, found.seconds_a_fold()))
-    return comparison_plan_text(base.config.name, planned, len(unextracted))
+        planned.append(PlannedRow(name, folds, to_train, found.seconds_a_fold(), row.note))
+    return rows_text(f"{base.config.name}: {len(planned)} rows", planned, len(unextracted))
 
 
 def _opened(given: Given) -> tuple[CompareConfig, Session, list[Row]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from distmer.commands.run import prepared
+from distmer.commands.run import outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
 from distmer.config_layers import warn_of_unused
@@ -19,7 +19,9 @@ from distmer.experiment.run import train_jobs
 from distmer.models import is_network
 from distmer.report.curve import curve_csv, curve_json, curve_report
 from distmer.report.page import write_page
+from distmer.report.plan import rows_text
 from distmer.report.run_folder import write_figures
+from distmer.report.tables import percent
 from distmer.storage import Place, write
 from distmer.types import FoldFailure
 
@@ -34,11 +36,7 @@ def draw_learning_curve(
     Finished trainings are in the ledger, so the same command continues after Ctrl-C. If the configuration
     does not fit, BadInput comes before anything is trained.
     """
-    layers, tree = given.settings()
-    section = parse(CurveConfig, tree.pop("curve", None) or {}, given.origin, prefix="curve")
-    session = Session(parse(Config, tree, given.origin, also=["curve"]), given.place)
-    warn_of_unused(layers, [tree], is_network)
-    session.model()
+    section, session = _opened(given)
     session.workspace.require()
     with session.at_work(local=local) as (live, backend):
         backend.require(session.config.cluster)
@@ -65,6 +63,30 @@ def draw_learning_curve(
         write_figures(folder, {"curve": partial(learning_curve, found)}, dpi=150)
     write_page(folder)
     return found, folder
+
+
+def plan_of_curve(given: Given) -> str:
+    """What a curve would do, share by share, as text. Nothing is extracted or trained; a few steps are
+    timed."""
+    section, session = _opened(given)
+    found = outlook(session)
+    plan = plan_curve(found.plan, found.keys, section)
+    parts = [(share, [part.job for part in plan.parts if part.share == share]) for share in section.shares]
+    rows = planned_rows(
+        ((f"{percent(share)} of the subjects", jobs) for share, jobs in parts), session.ledger
+    )
+    run = found.plan
+    title = f"learning curve of {run.model.info.name} on {run.manifest.protocol}"
+    return rows_text(title, rows, len(found.unextracted))
+
+
+def _opened(given: Given) -> tuple[CurveConfig, Session]:
+    layers, tree = given.settings()
+    section = parse(CurveConfig, tree.pop("curve", None) or {}, given.origin, prefix="curve")
+    session = Session(parse(Config, tree, given.origin, also=["curve"]), given.place)
+    warn_of_unused(layers, [tree], is_network)
+    session.model()
+    return section, session
 
 
 def _begin(folder: Place, plan: CurvePlan) -> None:

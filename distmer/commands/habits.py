@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from distmer.commands.run import prepared
+from distmer.commands.run import outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session
 from distmer.config import Config, parse
 from distmer.config_layers import warn_of_unused
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer
+from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features
 from distmer.experiment.run import train_jobs
-from distmer.habits.config import expand
+from distmer.habits.config import Case, HabitsConfig, expand
 from distmer.habits.prices import Price
 from distmer.habits.pricing import Pricing
 from distmer.habits.trainings import Splits, Trainings
 from distmer.models import is_network, resolve
 from distmer.report.habits import PriceList, habits_csv, habits_report
+from distmer.report.plan import PlannedRow, rows_text
 from distmer.storage import Place, write
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
@@ -32,12 +34,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
     Finished folds are in the ledger, so the same command continues. Nothing is written into a run folder or
     to MLflow. If the configuration does not fit, BadInput comes before anything is trained.
     """
-    layers, tree = given.settings()
-    section, cases = expand(tree, given.origin)
-    finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
-    warn_of_unused(layers, finals, is_network)
-    del tree["habits"]
-    base = Session(parse(Config, tree, given.origin), given.place)
+    section, cases, base = _opened(given)
     base.workspace.require()
     prices: list[Price] = []
     unpriced: list[tuple[str, str, str]] = []
@@ -65,6 +62,38 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
     write(folder / "habits.md", habits_report(listed).markdown().encode())
     write(folder / "habits.csv", habits_csv(listed).encode())
     return listed, folder
+
+
+def plan_of_habits(given: Given) -> str:
+    """What a price list would train, model by model and habit by habit, as text. Nothing is extracted or
+    trained; a few steps are timed."""
+    section, cases, base = _opened(given)
+    rows, unextracted = list[PlannedRow](), set[tuple[str, str]]()
+    for case in cases:
+        session = Session(case.config, given.place)
+        found = outlook(session)
+        pricing = Pricing(case, section, Splits(found.plan, found.keys), partial(_in_ledger, session.ledger))
+        parts = ((f"{case.label}: {what}", jobs) for what, jobs in pricing.trainings())
+        rows += planned_rows(parts, session.ledger)
+        unextracted |= found.unextracted
+    return rows_text(f"{base.config.name}: habits of {len(cases)} models", rows, len(unextracted))
+
+
+def _opened(given: Given) -> tuple[HabitsConfig, list[Case], Session]:
+    layers, tree = given.settings()
+    section, cases = expand(tree, given.origin)
+    finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
+    warn_of_unused(layers, finals, is_network)
+    del tree["habits"]
+    return section, cases, Session(parse(Config, tree, given.origin), given.place)
+
+
+def _in_ledger(ledger: Ledger, own: Trainings, what: str) -> list[FoldResult]:
+    """These folds, if all of them are trained; else BadInput."""
+    known = ledger.known(job.digest for job in own.jobs)
+    if len(known) < len(own.jobs):
+        raise BadInput(f"{what}: not trained yet")
+    return [known[job.digest] for job in own.jobs]
 
 
 def _fit(

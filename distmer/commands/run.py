@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from distmer.commands.session import Session, keep_environment, tracking_of
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer
+from distmer.experiment.ledger import Ledger
 from distmer.experiment.plan import Plan
 from distmer.experiment.prepare import Features, extract_missing
 from distmer.experiment.processes import describe_extraction
@@ -18,6 +19,7 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.run import run, without_weights
 from distmer.features.methods import acting_methods
 from distmer.report.jsonl import JsonLines
+from distmer.report.plan import PlannedRow, plan_text
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
 from distmer.training.estimate import describe_executor, estimate_seconds
@@ -120,18 +122,20 @@ def extract_features(session: Session, *, local: bool = False, retry_failed: boo
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a run would do: its plan; the clips without features, with the keys of these; how many folds are
-    in the ledger already, which of these lack the weights that are wanted, and all that are to be trained."""
+    """What a run would do: its plan; the feature key of each clip, and the (clip, key) whose features are
+    missing; how many folds are in the ledger already, which of these lack the weights that are wanted, and
+    all that are to be trained."""
 
     plan: Plan
+    keys: Mapping[str, str]
     unextracted: frozenset[tuple[str, str]]
     done: int
     bare: Sequence[FoldJob]
     to_train: Sequence[FoldJob]
 
     def seconds_a_fold(self) -> float:
-        """By a few timed steps; 0 if no fold is to be trained."""
-        return estimate_seconds(self.to_train[0]) if self.to_train else 0.0
+        """See `seconds_of_one`."""
+        return seconds_of_one(self.to_train)
 
 
 def outlook(session: Session) -> Outlook:
@@ -145,13 +149,29 @@ def outlook(session: Session) -> Outlook:
     bare = without_weights(plan.jobs, done)
     missing = [*bare, *(job for job in plan.jobs if job.digest not in done)]
     unextracted = frozenset((clip.id, features.keys[clip.id]) for clip in features.missing)
-    return Outlook(plan, unextracted, len(done), bare, missing)
+    return Outlook(plan, features.keys, unextracted, len(done), bare, missing)
+
+
+def seconds_of_one(folds: Sequence[FoldJob]) -> float:
+    """What one of these folds takes, by a few timed steps of the first; 0 if there is none."""
+    return estimate_seconds(folds[0]) if folds else 0.0
+
+
+def planned_rows(parts: Iterable[tuple[str, Sequence[FoldJob]]], ledger: Ledger) -> list[PlannedRow]:
+    """How many folds of each named part are to be trained. A fold of several parts is trained for the first
+    of them."""
+    rows, counted = list[PlannedRow](), set[str]()
+    for name, jobs in parts:
+        own = {job.digest: job for job in jobs}
+        done = counted | ledger.known(own).keys()
+        left = [job for digest, job in own.items() if digest not in done]
+        counted |= own.keys()
+        rows.append(PlannedRow(name, len(own), len(left), seconds_of_one(left)))
+    return rows
 
 
 def describe_plan(session: Session) -> str:
     """What a run would do, as text. Nothing is extracted or trained; a few steps are timed."""
-    from distmer.report.tables import plan_text
-
     found = outlook(session)
     plan, missing, clips = found.plan, found.to_train, len(found.unextracted)
     seconds, scratch = found.seconds_a_fold() * len(missing), str(session.workspace.scratch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distmer.config import Named
+from distmer.config import Config, Named
 from distmer.evaluation.named import Metric, chosen
 from distmer.experiment.plan import Plan
 from distmer.habits.config import Case, HabitsConfig
@@ -21,12 +21,15 @@ from distmer.habits.prices import (
     price,
 )
 from distmer.habits.trainings import Splits, Trainings
-from distmer.types import BadInput, FoldResult, Predictions
+from distmer.types import BadInput, FoldJob, FoldResult, Predictions
 
 # Trains folds, and gives them in the order of their jobs; BadInput where one fails. The words name them.
 Fit = Callable[[Trainings, str], list[FoldResult]]
 
 LOSO = "leave one subject out"
+LOOKED = f"{LOSO}, every epoch"
+STANDARDISED = "normalised by training clips"
+TUNED_INSIDE = "tuned on inner folds"
 EPOCH_BY_SUBJECT = "epoch by test subject"
 EPOCH_BY_FOLDS = "epoch by test folds"
 MEAN_OVER_FOLDS = "mean over folds for pooled"
@@ -53,9 +56,8 @@ class Pricing:
 
     def prices(self) -> Iterator[Price | tuple[str, str]]:
         """Every price, habit by habit; (habit, reason) of one that cannot be priced, as when a fold fails."""
-        network = self.plan.model.info.kind == "torch"
         try:
-            own = self if network else replace(self, random=self._is_random())
+            own = self._known()
         except BadInput as error:  # without an honest score there is nothing to compare with
             yield LOSO, str(error)
             return
@@ -68,17 +70,44 @@ class Pricing:
             TUNED: own._tuned(),
         }
         ways |= {BEST_SEED: own._best_seed()} if own.random else {}
-        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs()} if network else {}
+        ways |= {f"{EPOCH_BY_SUBJECT}, {EPOCH_BY_FOLDS}": own._epochs()} if own._is_network else {}
         for habit, prices in ways.items():
             try:
                 yield from prices
             except BadInput as error:
                 yield habit, str(error)
 
+    def trainings(self) -> Iterator[tuple[str, list[FoldJob]]]:
+        """All folds that `prices` trains, by name; nothing is trained for it. A model of which ``fit`` cannot
+        tell whether it is random is taken for one that is."""
+        try:
+            own = self._known()
+        except BadInput:
+            own = self
+        config, split, section = own.case.config, own.splits, own.section
+        seeds, retrained = own._seeds(section.seeds), own._seeds(section.retrained)
+        if own._is_network:
+            honest = (LOOKED, [split.every_epoch(config, max(seeds, retrained, key=len))])
+        else:
+            honest = (LOSO, [split.loso(config, max(seeds, retrained, own._two_seeds, key=len))])
+        found = [
+            honest,
+            (CLIP_WISE, [own._split(split.clip_wise, retrained)]),
+            (OVERSAMPLED, [own._split(split.oversampled, retrained)]),
+            (STANDARDISED, [split.standardised(config, retrained)]),
+            (OVER_ALL, [split.over_all_clips(config, retrained)]),
+            (TUNED, [own._outer(tried) for tried in own.case.tuned]),
+            (TUNED_INSIDE, [own._inner(tried) for tried in own.case.tuned]),
+        ]
+        yield from ((name, [job for part in parts for job in part.jobs]) for name, parts in found)
+
+    def _known(self) -> Pricing:
+        """This, with ``random`` found out. BadInput if the folds for it cannot be had."""
+        return self if self._is_network else replace(self, random=self._is_random())
+
     def _is_random(self) -> bool:
         """Whether another seed gives other predictions."""
-        first = self.case.config.seeds[0]
-        folds = self._fitted(self.splits.loso(self.case.config, (first, first + 1)), LOSO)
+        folds = self._fitted(self.splits.loso(self.case.config, self._two_seeds), LOSO)
         half = len(folds) // 2
         pairs = zip(folds[:half], folds[half:], strict=True)
         return any(not np.array_equal(a.predictions.prob_NK, b.predictions.prob_NK) for a, b in pairs)
@@ -86,12 +115,12 @@ class Pricing:
     def _loso(self, seeds: Sequence[int]) -> Predictions:
         """The honest predictions. A network is trained once for them and for the choice of an epoch: after
         its last epoch it is the same to the bit, whether or not anybody looked at the others."""
-        if self.plan.model.info.kind == "classical":
-            return self._predicted(self.splits.loso(self.case.config, seeds))
-        return _after_the_last(self._looked(seeds))
+        if self._is_network:
+            return _after_the_last(self._looked(seeds))
+        return self._predicted(self.splits.loso(self.case.config, seeds))
 
     def _looked(self, seeds: Sequence[int]) -> list[FoldResult]:
-        return self._fitted(self.splits.every_epoch(self.case.config, seeds), f"{LOSO}, every epoch")
+        return self._fitted(self.splits.every_epoch(self.case.config, seeds), LOOKED)
 
     def _reporting(self) -> Iterator[Price]:
         """Habits that need no training of their own: the same predictions, reported otherwise."""
@@ -125,27 +154,28 @@ class Pricing:
             yield from self._prices(habit, honest, feigned)
 
     def _against_loso(self, habit: str, split: Callable[..., Trainings]) -> Iterator[Price]:
-        seeds, section = self._seeds(self.section.retrained), self.section
+        seeds = self._seeds(self.section.retrained)
         honest = self._loso(seeds)
-        own = split(self.case.config, seeds, section.clip_folds, section.seed)
-        yield from self._prices(habit, honest, self._predicted(own, habit))
+        yield from self._prices(habit, honest, self._predicted(self._split(split, seeds), habit))
+
+    def _split(self, split: Callable[..., Trainings], seeds: Sequence[int]) -> Trainings:
+        return split(self.case.config, seeds, self.section.clip_folds, self.section.seed)
 
     def _over_all(self) -> Iterator[Price]:
         seeds = self._seeds(self.section.retrained)
         honest = self.splits.standardised(self.case.config, seeds)
-        predicted = self._predicted(honest, "normalised by training clips")
+        predicted = self._predicted(honest, STANDARDISED)
         own = self.splits.over_all_clips(self.case.config, seeds)
         yield from self._prices(OVER_ALL, predicted, self._predicted(own, OVER_ALL))
 
     def _tuned(self) -> Iterator[Price]:
         """The setting of best LOSO score, against the one that inner folds choose for each fold alone."""
-        seed, uf1, k = self.case.config.seeds[0], self._metrics[1], len(self.plan.classes)
+        uf1, k = self._metrics[1], len(self.plan.classes)
         outer: list[list[FoldResult]] = []
         inner: list[dict[str, FoldResult]] = []
         for config in self.case.tuned:
-            outer.append(self._fitted(self.splits.loso(config, (seed,)), TUNED))
-            own = self.splits.inner(config, self.section.inner_folds, seed)
-            inner.append({fold.fold_id: fold for fold in self._fitted(own, "tuned on inner folds")})
+            outer.append(self._fitted(self._outer(config), TUNED))
+            inner.append({fold.fold_id: fold for fold in self._fitted(self._inner(config), TUNED_INSIDE)})
         flat = [Predictions.concat([fold.predictions for fold in folds]) for folds in outer]
         best = max(range(len(flat)), key=lambda i: (_score(uf1, flat[i], k), -i))
         nested: list[Predictions] = []
@@ -157,6 +187,12 @@ class Pricing:
             chosen_here = max(range(len(seen)), key=lambda i: (_score(uf1, seen[i], k), -i))
             nested.append(outer[chosen_here][f].predictions)
         yield from self._prices(f"{TUNED} ({len(flat)} settings)", Predictions.concat(nested), flat[best])
+
+    def _outer(self, config: Config) -> Trainings:
+        return self.splits.loso(config, self.case.config.seeds[:1])
+
+    def _inner(self, config: Config) -> Trainings:
+        return self.splits.inner(config, self.section.inner_folds, self.case.config.seeds[0])
 
     def _prices(self, habit: str, honest: Predictions, feigned: Predictions) -> Iterator[Price]:
         """The prices in UF1 and in UAR of other predictions, reported honestly."""
@@ -181,8 +217,17 @@ class Pricing:
         return range(first, first + (count if self.random else 1))
 
     @property
+    def _two_seeds(self) -> range:
+        first = self.case.config.seeds[0]
+        return range(first, first + 2)
+
+    @property
     def plan(self) -> Plan:
         return self.splits.plan
+
+    @property
+    def _is_network(self) -> bool:
+        return self.plan.model.info.kind == "torch"
 
     @property
     def _metrics(self) -> tuple[Metric, ...]:

@@ -4,8 +4,6 @@ says so."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,7 +12,7 @@ from distmer.experiment.comparison import Comparison, Entry, Pair
 from distmer.experiment.hard import always_wrong
 from distmer.report.document import Document, Facts, Lines, Part
 from distmer.report.table import Column, Row, Table
-from distmer.report.tables import clock, headline, interval_text, p_text, percent
+from distmer.report.tables import headline, interval_text, p_text, percent
 from distmer.types import JsonValue
 
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
@@ -165,40 +163,6 @@ def comparison_files(comparison: Comparison) -> dict[str, str]:
         "scores.tex": _paper_table(score_frame(comparison)).latex(),
         "comparison.json": json.dumps(whole, indent=1),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRow:
-    """A row of a comparison that is not run yet: its folds of all seeds, how many of them are to be trained,
-    and the seconds that one takes."""
-
-    label: str
-    on: str  # which of several data sets; "" if there is one
-    note: str
-    folds: int = 0
-    to_train: int = 0
-    seconds_a_fold: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Of all folds to train, one after the other."""
-        return self.seconds_a_fold * self.to_train
-
-
-def comparison_plan_text(name: str, rows: Sequence[PlannedRow], unextracted: int) -> str:
-    """What a comparison would do. ``unextracted`` clips have no features yet."""
-    columns = [Column(""), *(Column(head, right=True) for head in ("folds", "to train", "s a fold", "time"))]
-    lines: list[Row] = []
-    for row in rows:
-        cells = [str(row.folds), str(row.to_train), f"{row.seconds_a_fold:.1f}", clock(row.seconds)]
-        lines.append(Row([f"{row.label}{at(row.on)}", *(cells if row.folds else [""] * 4), row.note]))
-    total = sum(row.seconds for row in rows)
-    facts = [
-        ("features", f"of {unextracted} clips are still to be extracted"),
-        ("estimate", f"about {clock(total)} one after the other on this machine, without extraction"),
-    ]
-    parts = (Table([*columns, Column("note")], lines), Facts(facts))
-    return Document(f"{name}: {len(rows)} rows", parts=parts).text()
 
 
 def score_table(scores: pd.DataFrame, *, on_page: bool = False) -> Table:

@@ -1,4 +1,4 @@
-"""Tables of a run's scores and of a plan; on a terminal, in a log, as Markdown.
+"""Tables of a run's scores; on a terminal, in a log, as Markdown.
 
 The score table is a function of ``results.json`` alone, so every number in it is the JSON's.
 A stamped run is never shown as a headline, and what is missing from a score stands beside it.
@@ -13,7 +13,6 @@ from typing import Any
 
 from distmer.evaluation.every import FOLD_MEAN, POOLED, MetricRow
 from distmer.evaluation.stats import Interval
-from distmer.experiment.plan import Plan
 from distmer.experiment.results_file import ClipLeftOut, Ends, LeftOut, MetricFloor, MetricScores, Results
 from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
@@ -53,7 +52,7 @@ def run_report(results: Results) -> Document:
         score_table(results),
         metric_table(_further_metrics(results)),
         Facts(_facts(results)),
-        Lines(_first(reasons, " in results.json"), f"not in the score: {len(reasons)}"),
+        Lines(first_of(reasons, " in results.json"), f"not in the score: {len(reasons)}"),
     )
     return Document(title, _warnings(results), parts)
 
@@ -155,7 +154,7 @@ def p_text(p: float) -> str:
 
 def _warnings(results: Results) -> list[str]:
     """What must be read before any number: stamps, and a score that is not of all folds."""
-    lines = [_not_a_headline(results.stamps)] if results.stamps else []
+    lines = [not_a_headline(results.stamps)] if results.stamps else []
     done, total = results.fold_counts
     if results.status == "failed":
         lines.append(f"FAILED: none of the {total} folds finished, so there is no score")
@@ -166,7 +165,7 @@ def _warnings(results: Results) -> list[str]:
     return lines
 
 
-def _not_a_headline(stamps: Sequence[str]) -> str:
+def not_a_headline(stamps: Sequence[str]) -> str:
     words = {stamp: _STAMPS.get(stamp) or _STAMPS.get(stamp.split(":")[0]) for stamp in stamps}
     explained = [f"{stamp} ({why})" if why else stamp for stamp, why in words.items()]
     return f"NOT A HEADLINE: {'; '.join(explained)}"
@@ -211,44 +210,10 @@ def what_is_left_out(row: LeftOut) -> str:
     return f"clip {row.clip}" if isinstance(row, ClipLeftOut) else f"fold {row.fold}, seed {row.seed}"
 
 
-def _first(lines: Sequence[str], where: str) -> list[str]:
+def first_of(lines: Sequence[str], where: str) -> list[str]:
     """The first lines, then how many more there are and ``where``."""
     more = len(lines) - _FAILURES_SHOWN
     return [*lines[:_FAILURES_SHOWN], *([f"… and {more} more{where}"] if more > 0 else [])]
-
-
-def plan_text(
-    plan: Plan,
-    missing_features: int,
-    by: str,
-    done: int,
-    seconds: float,
-    how: str,
-    run_dir: str,
-    bare: int = 0,
-) -> str:
-    """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
-    ``bare`` of them without the weights that are wanted. ``seconds``: how long the folds still to train
-    take, one after the other; ``how``: in which kind of process a fold is trained."""
-    jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
-    again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
-    folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"
-    usable = f"{len(plan.clips)} of {plan.manifest.clips_expected} usable"
-    estimate = f"about {clock(seconds)} one after the other on this machine, without extraction"
-    rows = [
-        ("clips", f"{usable}; features of {missing_features} are still to be extracted{by and f', {by}'}"),
-        ("folds", f"{folds}: {done} in the ledger already, {todo} to train{again}"),
-        ("selection", plan.selection),
-        ("estimate", estimate if todo else "nothing to train"),
-        ("on Ray", how),
-        ("results", run_dir),
-    ]
-    rows = [(name, text) for name, text in rows if text]
-    lost = [f"clip {failure.clip}: {failure.reason}" for failure in plan.failures]
-    not_usable = Lines(_first(lost, ": see `distmer data check`"), f"not usable: {len(lost)}")
-    warnings = [_not_a_headline(plan.stamps)] if plan.stamps else []
-    title = f"{plan.model.info.name} on {plan.manifest.protocol}"
-    return Document(title, warnings, (Facts(rows), not_usable)).text()
 
 
 def clock(seconds: float) -> str:

@@ -21,14 +21,13 @@ from distmer.experiment.results_file import Results
 from distmer.models import models
 from distmer.report.comparison import (
     LOOK,
-    PlannedRow,
     comparison_files,
-    comparison_plan_text,
     comparison_report,
     hard_frame,
     pair_frame,
     score_frame,
 )
+from distmer.report.plan import PlannedRow, rows_text
 from distmer.types import BadInput, Predictions
 from harness import toy
 
@@ -294,11 +293,11 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
 
 def test_the_plan_of_a_comparison_adds_up_what_is_to_be_trained() -> None:
     rows = [
-        PlannedRow("mine", "casme2", "", 12, 6, 10.0),
-        PlannedRow("mine", "samm", "", 12, 3, 40.0),
-        PlannedRow("gone", "", "not applicable: no"),
+        PlannedRow("mine on casme2", 12, 6, 10.0),
+        PlannedRow("mine on samm", 12, 3, 40.0),
+        PlannedRow("gone", note="not applicable: no"),
     ]
-    text = comparison_plan_text("c", rows, 7)
+    text = rows_text("c", rows, 7)
     lines = [line.split() for line in text.splitlines()]
     assert ["mine", "on", "casme2", "12", "6", "10.0", "1:00"] in lines
     assert ["mine", "on", "samm", "12", "3", "40.0", "2:00"] in lines

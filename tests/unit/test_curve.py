@@ -110,8 +110,12 @@ def test_the_command_draws_goes_on_from_the_ledger_and_its_folder_makes_the_page
     say: Say, maps: Path, tmp_path: Path
 ) -> None:
     chosen = settings(*on_maps(maps), "curve.draws=2", "curve.shares=[0.5, 1.0]", "curve.resamples=200")
+    planned = say("plan", *chosen).out.splitlines()
+    to_train = [int(line.split()[-3]) for line in planned if "of the subjects" in line]
     first = say("curve", "--local", "--json", *chosen)
     assert first.code == 0, first.err
+    assert sum(to_train) == len(list((home(tmp_path) / "ledger").rglob("*.parquet")))
+    assert "nothing to train" in say("plan", *chosen).out
     (folder,) = (home(tmp_path) / "curves").iterdir()
     found = json.loads((folder / "curve.json").read_text())
     assert json.loads(first.out.splitlines()[-1]) == found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -257,8 +258,12 @@ def test_the_command_prices_every_habit_and_leaves_nothing_that_looks_like_a_run
     say: Say, maps: Path, tmp_path: Path
 ) -> None:
     sets = [part for one in on_maps(maps) for part in ("--set", one)]
+    planned = say("plan", str(written(tmp_path)), *sets).out.splitlines()
+    to_train = [int(line.split()[-3]) for line in planned if re.match(r" *(linear|ststnet): ", line)]
     said = say("habits", str(written(tmp_path)), "--local", *sets)
     assert said.code == 0, said.out + said.err
+    assert sum(to_train) == len(list((home(tmp_path) / "ledger").rglob("*.parquet")))
+    assert "nothing to train" in say("plan", str(written(tmp_path)), *sets).out
     assert "NOT A HEADLINE" in said.out
     assert sorted(p.name for p in home(tmp_path).iterdir()) == ["features", "habits", "ledger"]
     (folder,) = (home(tmp_path) / "habits").iterdir()

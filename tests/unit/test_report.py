@@ -19,8 +19,9 @@ from distmer.experiment.results_file import Results
 from distmer.report.figures import drawings
 from distmer.report.jsonl import JsonLines
 from distmer.report.live import LiveProgress
+from distmer.report.plan import plan_text
 from distmer.report.table import Row, Table
-from distmer.report.tables import clock, plan_text, run_report, score_table
+from distmer.report.tables import clock, run_report, score_table
 from tests import factories
 
 
