@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 
-from distmer.commands.run import outlook, run_with
+from distmer.commands.run import describe_rows, outlook, run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Given, Session, home_of
 from distmer.config import Config, parse
@@ -29,7 +29,7 @@ from distmer.experiment.events import Observer
 from distmer.experiment.hard import always_wrong
 from distmer.report.comparison import at, comparison_files
 from distmer.report.page import write_page
-from distmer.report.plan import PlannedRow, rows_text
+from distmer.report.plan import PlannedRow
 from distmer.report.run_folder import read_folder
 from distmer.storage import Place, write
 from distmer.types import BadInput
@@ -96,7 +96,9 @@ def plan_of_comparison(given: Given) -> str:
         unextracted |= found.unextracted
         folds, to_train = len(found.plan.jobs), len(found.to_train)
         planned.append(PlannedRow(name, folds, to_train, found.seconds_a_fold(), row.note))
-    return rows_text(f"{base.config.name}: {len(planned)} rows", planned, len(unextracted))
+    return describe_rows(
+        f"{base.config.name}: {len(planned)} rows", planned, len(unextracted), base.config.cluster
+    )
 
 
 def _opened(given: Given) -> tuple[CompareConfig, Session, list[Row]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from distmer.commands.run import outlook, planned_rows, prepared
+from distmer.commands.run import describe_rows, outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
 from distmer.config_layers import warn_of_unused
@@ -19,7 +19,6 @@ from distmer.experiment.run import train_jobs
 from distmer.models import is_network
 from distmer.report.curve import curve_csv, curve_json, curve_report
 from distmer.report.page import write_page
-from distmer.report.plan import rows_text
 from distmer.report.run_folder import write_figures
 from distmer.report.tables import percent
 from distmer.storage import Place, write
@@ -77,7 +76,7 @@ def plan_of_curve(given: Given) -> str:
     )
     run = found.plan
     title = f"learning curve of {run.model.info.name} on {run.manifest.protocol}"
-    return rows_text(title, rows, len(found.unextracted))
+    return describe_rows(title, rows, len(found.unextracted), session.config.cluster)
 
 
 def _opened(given: Given) -> tuple[CurveConfig, Session]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from distmer.commands.run import outlook, planned_rows, prepared
+from distmer.commands.run import describe_rows, outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session
 from distmer.config import Config, parse
 from distmer.config_layers import warn_of_unused
@@ -22,7 +22,7 @@ from distmer.habits.pricing import Pricing
 from distmer.habits.trainings import Splits, Trainings
 from distmer.models import is_network, resolve
 from distmer.report.habits import PriceList, habits_csv, habits_report
-from distmer.report.plan import PlannedRow, rows_text
+from distmer.report.plan import PlannedRow
 from distmer.storage import Place, write
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, FoldResult
@@ -76,7 +76,9 @@ def plan_of_habits(given: Given) -> str:
         parts = ((f"{case.label}: {what}", jobs) for what, jobs in pricing.trainings())
         rows += planned_rows(parts, session.ledger)
         unextracted |= found.unextracted
-    return rows_text(f"{base.config.name}: habits of {len(cases)} models", rows, len(unextracted))
+    return describe_rows(
+        f"{base.config.name}: habits of {len(cases)} models", rows, len(unextracted), base.config.cluster
+    )
 
 
 def _opened(given: Given) -> tuple[HabitsConfig, list[Case], Session]:

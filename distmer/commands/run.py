@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from distmer.commands.session import Session, keep_environment, tracking_of
+from distmer.config import ClusterConfig
 from distmer.experiment.audit import read_audit
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer
@@ -19,10 +20,10 @@ from distmer.experiment.result import RunResult
 from distmer.experiment.run import run, without_weights
 from distmer.features.methods import acting_methods
 from distmer.report.jsonl import JsonLines
-from distmer.report.plan import PlannedRow, plan_text
+from distmer.report.plan import PlannedRow, plan_text, rows_text, time_text
 from distmer.report.run_folder import begin_folder, finish_folder, write_results
 from distmer.storage import Place
-from distmer.training.estimate import describe_executor, estimate_seconds
+from distmer.training.estimate import describe_executor, estimate_seconds, folds_at_once
 from distmer.training.fold_inputs import Inputs
 from distmer.types import FoldJob, Manifest
 
@@ -170,13 +171,26 @@ def planned_rows(parts: Iterable[tuple[str, Sequence[FoldJob]]], ledger: Ledger)
     return rows
 
 
+def describe_rows(title: str, rows: Sequence[PlannedRow], unextracted: int, cluster: ClusterConfig) -> str:
+    """What an experiment of several parts would do, as text. ``unextracted`` clips have no features yet."""
+    seconds, folds = sum(row.seconds for row in rows), sum(row.to_train for row in rows)
+    return rows_text(title, rows, unextracted, _time(seconds, folds, cluster))
+
+
+def _time(seconds: float, folds: int, cluster: ClusterConfig) -> str:
+    """How long so many folds take in all, in words. Of a cluster this machine tells nothing."""
+    beside = 1 if cluster.named(os.environ) or cluster.gpus_per_fold else folds_at_once(cluster)
+    return time_text(seconds, folds, min(beside, folds))
+
+
 def describe_plan(session: Session) -> str:
     """What a run would do, as text. Nothing is extracted or trained; a few steps are timed."""
     found = outlook(session)
     plan, missing, clips = found.plan, found.to_train, len(found.unextracted)
-    seconds, scratch = found.seconds_a_fold() * len(missing), str(session.workspace.scratch)
-    how = describe_executor(missing[0], session.config.cluster, scratch) if missing else ""
+    cluster, scratch = session.config.cluster, str(session.workspace.scratch)
+    takes = _time(found.seconds_a_fold() * len(missing), len(missing), cluster)
+    how = describe_executor(missing[0], cluster, scratch) if missing else ""
     run_dir = str(session.workspace.run_dir(plan.digest))
     of_frames = clips and acting_methods(session.config)
-    by = describe_extraction(clips, session.config.cluster, os.environ) if of_frames else ""
-    return plan_text(plan, clips, by, found.done, seconds, how, run_dir, len(found.bare))
+    by = describe_extraction(clips, cluster, os.environ) if of_frames else ""
+    return plan_text(plan, clips, by, found.done, takes, how, run_dir, len(found.bare))

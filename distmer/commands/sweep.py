@@ -23,7 +23,7 @@ from distmer.commands.session import (
     remove_leftovers_of,
     tracking_of,
 )
-from distmer.config import ClusterConfig, Config
+from distmer.config import Config
 from distmer.experiment.events import Observers
 from distmer.experiment.plan import build_plan
 from distmer.experiment.prepare import Features, extract_missing
@@ -46,7 +46,7 @@ from distmer.sweep.loop import Sweep
 from distmer.sweep.plan import Search, SweepPlan, feature_digest, plan_sweep
 from distmer.sweep.result import Outcome, SweepResult
 from distmer.sweep.space import Space
-from distmer.training.estimate import estimate_seconds
+from distmer.training.estimate import estimate_seconds, folds_at_once
 from distmer.training.fold_inputs import Inputs
 from distmer.types import BadInput, ClipFailure, FoldJob, Manifest
 
@@ -186,7 +186,9 @@ def _sweep(
 
     cluster = session.config.cluster
     # Enough trials to keep busy what may be in flight; on a cluster of our own, what its cores can be.
-    busy = cluster.in_flight if cluster.named(os.environ) else min(cluster.in_flight, 4 * lanes(cluster))
+    busy = (
+        cluster.in_flight if cluster.named(os.environ) else min(cluster.in_flight, 4 * folds_at_once(cluster))
+    )
     at_once = max(1, -(-busy // plan.sweep.concurrent))
     search = partial(backend.search, plan.space)
     sweep = Sweep(plan, search, session.ledger, inputs, observers, at_once, _keep(folder))
@@ -252,7 +254,7 @@ def _hours(
     rungs = [rung for search in searches for rung in search.rungs]
     trials = plan.sweep.wanted * sum(len(rung.folds) * (rung.epochs or epochs) / epochs for rung in rungs)
     total = each * (trials + sum(len(search.outer) for search in searches) * len(config.seeds))
-    beside = lanes(config.cluster)
+    beside = folds_at_once(config.cluster)
     here = f"about {clock(total / beside)} on this machine ({beside} folds at once, {each:.1f} s each)"
     lines = {"estimate": f"{here} if no trial is stopped{impossible}"}
     if gpus:
@@ -274,8 +276,3 @@ def _whole_fold(plan: SweepPlan, setting: Mapping[str, Any]) -> float | None:
     except BadInput as error:
         _log.warning("an impossible setting, %s: %s", json.dumps(setting), error)
         return None
-
-
-def lanes(cluster: ClusterConfig) -> int:
-    """Folds that this machine trains at once."""
-    return max(1, int((cluster.local_cpus or os.cpu_count() or 1) / cluster.cpus_per_fold))

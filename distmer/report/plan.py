@@ -10,8 +10,6 @@ from distmer.report.document import Document, Facts, Lines
 from distmer.report.table import Column, Row, Table
 from distmer.report.tables import clock, first_of, not_a_headline
 
-_ESTIMATE = "about {} one after the other on this machine, without extraction"
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
@@ -35,24 +33,23 @@ def plan_text(
     missing_features: int,
     by: str,
     done: int,
-    seconds: float,
+    takes: str,
     how: str,
     run_dir: str,
     bare: int = 0,
 ) -> str:
     """What a run would do. ``by``: who extracts the missing features; ``done`` folds are in the ledger,
-    ``bare`` of them without the weights that are wanted. ``seconds``: how long the folds still to train
-    take, one after the other; ``how``: in which kind of process a fold is trained."""
+    ``bare`` of them without the weights that are wanted. ``takes``: how long the folds still to train take;
+    ``how``: in which kind of process a fold is trained."""
     jobs, todo = len(plan.jobs), len(plan.jobs) - done + bare
     again = f", {bare} of them again, to the same numbers, for their weights" if bare else ""
     folds = f"{len(plan.folds)} × {len(plan.config.seeds)} seeds = {jobs}"
     usable = f"{len(plan.clips)} of {plan.manifest.clips_expected} usable"
-    estimate = _ESTIMATE.format(clock(seconds))
     rows = [
         ("clips", f"{usable}; features of {missing_features} are still to be extracted{by and f', {by}'}"),
         ("folds", f"{folds}: {done} in the ledger already, {todo} to train{again}"),
         ("selection", plan.selection),
-        ("estimate", estimate if todo else "nothing to train"),
+        ("estimate", takes),
         ("on Ray", how),
         ("results", run_dir),
     ]
@@ -64,16 +61,22 @@ def plan_text(
     return Document(title, warnings, (Facts(rows), not_usable)).text()
 
 
-def rows_text(title: str, rows: Sequence[PlannedRow], unextracted: int) -> str:
-    """What an experiment of several parts would do. ``unextracted`` clips have no features yet."""
+def rows_text(title: str, rows: Sequence[PlannedRow], unextracted: int, takes: str) -> str:
+    """What an experiment of several parts would do. ``unextracted`` clips have no features yet; ``takes``:
+    how long the folds still to train take."""
     columns = [Column(""), *(Column(head, right=True) for head in ("folds", "to train", "s a fold", "time"))]
     lines: list[Row] = []
     for row in rows:
         cells = [str(row.folds), str(row.to_train), f"{row.seconds_a_fold:.1f}", clock(row.seconds)]
         lines.append(Row([row.name, *(cells if row.folds else [""] * 4), row.note]))
-    to_train, seconds = sum(row.to_train for row in rows), sum(row.seconds for row in rows)
-    facts = [
-        ("features", f"of {unextracted} clips are still to be extracted"),
-        ("estimate", _ESTIMATE.format(clock(seconds)) if to_train else "nothing to train"),
-    ]
+    facts = [("features", f"of {unextracted} clips are still to be extracted"), ("estimate", takes)]
     return Document(title, parts=(Table([*columns, Column("note")], lines), Facts(facts))).text()
+
+
+def time_text(seconds: float, folds: int, beside: int) -> str:
+    """How long so many folds take that need ``seconds`` one after the other, ``beside`` of them at once."""
+    if not folds:
+        return "nothing to train"
+    single = f"{clock(seconds)} one after the other"
+    here = f"{clock(seconds / beside)} with {beside} folds at once, {single}" if beside > 1 else single
+    return f"about {here}, on this machine and without extraction"

@@ -59,6 +59,12 @@ def uses_worker_group(job: FoldJob, cluster: ClusterConfig, scratch: str) -> boo
         return False
 
 
+def folds_at_once(cluster: ClusterConfig) -> int:
+    """Folds that Ray trains at once on the CPUs of this machine."""
+    cpus = cluster.local_cpus or os.cpu_count() or 1
+    return max(1, min(int(cpus / (cluster.cpus_per_fold * cluster.workers)), cluster.in_flight))
+
+
 def describe_executor(job: FoldJob, cluster: ClusterConfig, scratch: str) -> str:
     """For the plan's text: whether Ray trains a fold as a task or in a group, and how long it takes here."""
     seconds = estimate_seconds(job)

@@ -27,7 +27,7 @@ from distmer.report.comparison import (
     pair_frame,
     score_frame,
 )
-from distmer.report.plan import PlannedRow, rows_text
+from distmer.report.plan import PlannedRow, rows_text, time_text
 from distmer.types import BadInput, Predictions
 from harness import toy
 
@@ -297,12 +297,15 @@ def test_the_plan_of_a_comparison_adds_up_what_is_to_be_trained() -> None:
         PlannedRow("mine on samm", 12, 3, 40.0),
         PlannedRow("gone", note="not applicable: no"),
     ]
-    text = rows_text("c", rows, 7)
+    text = rows_text("c", rows, 7, time_text(180.0, 9, 2))
     lines = [line.split() for line in text.splitlines()]
     assert ["mine", "on", "casme2", "12", "6", "10.0", "1:00"] in lines
     assert ["mine", "on", "samm", "12", "3", "40.0", "2:00"] in lines
     assert ["gone", "not", "applicable:", "no"] in lines
-    assert "of 7 clips are still to be extracted" in text and "about 3:00 one after the other" in text
+    assert (
+        "of 7 clips are still to be extracted" in text
+        and "about 1:30 with 2 folds at once, 3:00 one after the other" in text
+    )
 
 
 def test_finished_runs_on_other_labels_are_refused(tmp_path: Path) -> None:

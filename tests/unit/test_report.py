@@ -100,7 +100,7 @@ def test_a_stamped_run_is_no_headline_anywhere() -> None:
     )
     result = factories.result(plan)
     report = run_report(result.results)
-    planned = plan_text(plan, 0, "", 0, 0.0, "each fold a task", "/x")
+    planned = plan_text(plan, 0, "", 0, "about 1:30", "each fold a task", "/x")
     for text in (report.text(), report.markdown(), report._repr_html_(), planned):
         assert re.search(r"NOT A HEADLINE: oracle:per_subject .*counts-mismatch", text), text
     for draw in drawings(result).values():
@@ -140,7 +140,7 @@ def test_colour_is_only_there_when_asked_for() -> None:
 
 def test_the_plan_and_the_models_are_listed() -> None:
     plan, how = factories.plan(seeds=(0, 1)), "each fold a task of its own"
-    text = plan_text(plan, 7, "by 2 processes of this machine", 5, seconds=90, how=how, run_dir="/runs/x")
+    text = plan_text(plan, 7, "by 2 processes of this machine", 5, "about 1:30", how=how, run_dir="/runs/x")
     assert (
         "6 × 2 seeds = 12: 5 in the ledger already, 7 to train" in text
         and "about 1:30" in text
