@@ -13,6 +13,7 @@ from distmer.commands.run import describe_rows, outlook, run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Given, Session, home_of
 from distmer.config import Config, parse
+from distmer.config_layers import leaves, require_effect, require_section
 from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (
@@ -27,6 +28,8 @@ from distmer.experiment.comparison import (
 )
 from distmer.experiment.events import Observer
 from distmer.experiment.hard import always_wrong
+from distmer.models import is_network
+from distmer.registry import lookup
 from distmer.report.comparison import at, comparison_files
 from distmer.report.page import write_page
 from distmer.report.plan import PlannedRow
@@ -36,6 +39,10 @@ from distmer.types import BadInput
 from distmer.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+_OF_FINISHED = (  # settings that act on a comparison of finished runs
+    *("compare.reference", "compare.resamples", "evaluation.metrics", "evaluation.confidence"),
+    *("evaluation.bootstrap", "tracking.", "storage.", "plugins"),
+)
 
 
 def run_comparison(
@@ -104,6 +111,7 @@ def plan_of_comparison(given: Given) -> str:
 def _opened(given: Given) -> tuple[CompareConfig, Session, list[Row]]:
     """The section, the base's session, and the rows, of a configuration with a ``compare:`` section."""
     layers, tree = given.settings()
+    require_section(tree, given.origin, "compare")
     section, rows = expand(tree, given.origin)
     if not tree.pop("compare", None):
         _log.warning(
@@ -111,9 +119,15 @@ def _opened(given: Given) -> tuple[CompareConfig, Session, list[Row]]:
             " names the ones you want.",
             len(rows),
         )
+    if given.overrides:
+        require_effect(layers, "compare", lambda tree: _configs(expand(tree, given.origin)[1]), is_network)
     for note in unused(layers, rows):
         _log.warning("%s", note)
     return section, Session(parse(Config, tree, given.origin), given.place), _with_own_roots(rows)
+
+
+def _configs(rows: Sequence[Row]) -> list[Config]:
+    return [row.config for row in rows if row.config is not None]
 
 
 def _with_own_roots(rows: Sequence[Row]) -> list[Row]:
@@ -135,7 +149,7 @@ def compare_runs(
     runs = [place for place in run_dirs if place not in files]
     # files of other code lie in no workspace
     where = home_of(runs[0], given.workspace) if runs else given.workspace
-    base = Session.open(replace(given, workspace=where))
+    section, base = _of_finished(replace(given, workspace=where))
     base.require()
     entries: list[Entry] = []
     own = labels or {}
@@ -149,6 +163,8 @@ def compare_runs(
         entries.append(replace(entry, label=own.get(file) or entry.label))
     _require_distinct([*runs, *files])
     entries = _told_apart(entries, [*runs, *files])
+    if section.reference is not None:
+        lookup({entry.label: entry for entry in entries}, section.reference, "row to refer to")
     if len({entry.on for entry in entries}) == 1:
         entries = [replace(entry, on="") for entry in entries]
     if len({e.results.classes for e in entries if e.results}) > 1:
@@ -158,8 +174,8 @@ def compare_runs(
     comparison = conclude_comparison(
         "comparison of finished runs",
         entries,
-        None,
-        10_000,
+        section.reference,
+        section.resamples,
         base.config.evaluation.metrics,
         base.config.evaluation.confidence,
     )
@@ -171,6 +187,16 @@ def compare_runs(
         if (run_dir / "config.yaml").exists()
     }
     return _keep(_with_motion(comparison, sessions), base)
+
+
+def _of_finished(given: Given) -> tuple[CompareConfig, Session]:
+    """The settings of a comparison of finished runs. BadInput for one that has no effect on these."""
+    layers, tree = given.settings()
+    for name in (".".join(keys) for layer in layers for keys in leaves(layer.tree)):
+        if not name.startswith(_OF_FINISHED):
+            raise BadInput(f"{given.origin}: {name} has no effect on runs that are finished; leave it out.")
+    section = parse(CompareConfig, tree.pop("compare", {}), given.origin, prefix="compare")
+    return section, Session(parse(Config, tree, given.origin), given.place)
 
 
 def _require_distinct(places: Sequence[Place]) -> None:

@@ -12,7 +12,7 @@ import yaml
 from distmer.commands.run import describe_rows, outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
-from distmer.config_layers import warn_of_unused
+from distmer.config_layers import require_section, warn_of_unused
 from distmer.experiment.curve import CurveConfig, CurvePlan, conclude_curve, plan_curve
 from distmer.experiment.plan import acting_settings
 from distmer.experiment.run import train_jobs
@@ -81,6 +81,7 @@ def plan_of_curve(given: Given) -> str:
 
 def _opened(given: Given) -> tuple[CurveConfig, Session]:
     layers, tree = given.settings()
+    require_section(tree, given.origin, "curve")
     section = parse(CurveConfig, tree.pop("curve", None) or {}, given.origin, prefix="curve")
     session = Session(parse(Config, tree, given.origin, also=["curve"]), given.place)
     warn_of_unused(layers, [tree], is_network)

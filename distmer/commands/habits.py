@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import yaml
+
 from distmer.commands.run import describe_rows, outlook, planned_rows, prepared
-from distmer.commands.session import Given, Session
+from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
-from distmer.config_layers import warn_of_unused
+from distmer.config_layers import require_effect, warn_of_unused
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer
@@ -55,10 +57,17 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
                     unpriced.append((case.label, *found))
     assert plan is not None  # `expand` gives at least one model
     of_data = (plan.manifest.protocol, len(plan.clips), len({clip.subject_key for clip in plan.clips}))
-    identity = digest({"jobs": sorted(digests), "habits": section.model_dump(mode="json")})
-    confidence = base.config.evaluation.confidence
-    listed = PriceList(*of_data, confidence, tuple(prices), tuple(unpriced), identity)
+    how = base.config.evaluation
+    identity = {
+        "jobs": sorted(digests),
+        "habits": section.model_dump(mode="json"),
+        "bootstrap": [how.bootstrap, how.confidence],
+    }
+    listed = PriceList(*of_data, how.confidence, tuple(prices), tuple(unpriced), digest(identity))
     folder = base.workspace.habits_dir(listed.digest)
+    # the settings, from which this list can be made again
+    write(folder / "habits.yaml", yaml.safe_dump(given.settings()[1], sort_keys=False).encode())
+    keep_environment(folder)
     write(folder / "habits.md", habits_report(listed).markdown().encode())
     write(folder / "habits.csv", habits_csv(listed).encode())
     return listed, folder
@@ -84,10 +93,15 @@ def plan_of_habits(given: Given) -> str:
 def _opened(given: Given) -> tuple[HabitsConfig, list[Case], Session]:
     layers, tree = given.settings()
     section, cases = expand(tree, given.origin)
-    finals = [config.model_dump() for case in cases for config in (case.config, *case.tuned)]
-    warn_of_unused(layers, finals, is_network)
+    if given.overrides:
+        require_effect(layers, "habits", lambda tree: _configs(expand(tree, given.origin)[1]), is_network)
+    warn_of_unused(layers, [config.model_dump() for config in _configs(cases)], is_network)
     del tree["habits"]
     return section, cases, Session(parse(Config, tree, given.origin), given.place)
+
+
+def _configs(cases: Sequence[Case]) -> list[Config]:
+    return [config for case in cases for config in (case.config, *case.tuned)]
 
 
 def _in_ledger(ledger: Ledger, own: Trainings, what: str) -> list[FoldResult]:
@@ -119,5 +133,5 @@ def _fit(
         first = failures[0]
         reason = f"{len(failures)} of {len(own.jobs)} folds failed, the first of them {first.fold_id}"
         raise BadInput(f"{reason}: {first.reason}")
-    digests |= found.keys()
+    digests.update(found)
     return [found[job.digest] for job in own.jobs]

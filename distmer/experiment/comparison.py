@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from distmer import functions
-from distmer.config import ActsIf, Config, ModelConfig, Named, Section, parse
+from distmer.config import ActsIf, Config, EvaluationConfig, ModelConfig, Named, Section, parse
 from distmer.config_layers import Layer, merge, merge_layers, nested, unused_settings
 from distmer.digests import digest
 from distmer.evaluation.named import HEADLINE, chosen
@@ -22,11 +22,13 @@ from distmer.evaluation.paired import Difference, compare, holm
 from distmer.experiment.results_file import Results
 from distmer.idle import given, why_idle
 from distmer.models import is_network, model_info, models, resolve
-from distmer.registry import lookup
+from distmer.registry import lookup, nearest
 from distmer.types import BadInput, JsonValue, Predictions
 
+_UNFIT = "not applicable: "
 NOT_REACHED = "not reached: the comparison was stopped before it"
 _LEVEL = 0.05  # of a corrected p-value
+_CONFIDENCE = EvaluationConfig().confidence
 _OF_MODELS = ActsIf("models", "models are named", bool)
 
 
@@ -42,11 +44,12 @@ class CompareConfig(Section):
     rows: dict[str, dict[str, Any] | None] = Field(default_factory=dict[str, dict[str, Any] | None])
     """The name of a row → what is different in it, as dotted settings. `extends` names a configuration file
     whose settings come first. `null` leaves the row out."""
-    over: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
-    """The name of a further protocol or data set → its dotted settings. Every row runs on each."""
+    over: dict[str, dict[str, Any] | None] = Field(default_factory=dict[str, dict[str, Any] | None])
+    """The name of a protocol or data set → its dotted settings. Every row runs on each of these, and only on
+    these: name the base's own data, too, with `{}`. `null` leaves one out."""
     reference: str | None = None
     """The row that all others are tested against; else every pair is tested."""
-    resamples: int = 10_000
+    resamples: int = Field(default=10_000, ge=100)
     """Permutations and resamples of a paired test."""
 
     @model_validator(mode="after")
@@ -149,7 +152,7 @@ class Comparison:
     untested: tuple[Untested, ...] = ()
     reference: str | None = None
     resamples: int = 10_000
-    confidence: float = 0.95  # of the intervals of the differences
+    confidence: float = _CONFIDENCE  # of the intervals of the differences
     metrics: tuple[Named, ...] = ()
     link: str | None = None  # where MLflow's pages show the runs side by side
     # (``on``, clip id) → px, the mean motion in a clip that no row got right, where it is known
@@ -168,13 +171,16 @@ class Comparison:
         """The identity of what is compared: the runs' own digests; of a row without a run, its label."""
         rows = sorted([e.label, e.on, e.results.digest if e.results else ""] for e in self.entries)
         how: dict[str, JsonValue] = {"reference": self.reference, "resamples": self.resamples}
+        if self.confidence != _CONFIDENCE:
+            how["confidence"] = self.confidence
         if self.metrics:
             how["metrics"] = [functions.resolve(functions.METRIC, named).setting for named in self.metrics]
         return digest({"name": self.name, "rows": rows, **how})
 
 
 def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Row]]:
-    """The rows of a tree with a ``compare:`` section. BadInput where there is none, or no such reference."""
+    """The rows of a tree with a ``compare:`` section. BadInput: nothing to compare, no such reference, or a
+    row of ``rows`` that cannot be on any data."""
     base = {key: value for key, value in tree.items() if key != "compare"}
     section = parse(CompareConfig, tree.get("compare") or {"models": "all"}, origin, prefix="compare")
     settings: dict[str, tuple[dict[str, Any], str]] = {}
@@ -211,17 +217,35 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[CompareConfig, list[Ro
         raise BadInput(f"{origin}: compare has neither models nor rows, so there is nothing to compare.")
     if section.reference is not None:
         lookup(settings, section.reference, "row to refer to")
-    over = section.over or {"": {}}
+    over = {on: dotted for on, dotted in section.over.items() if dotted is not None} or {"": {}}
     rows = [
         _row(label, on, merge(base, nested(dotted, f"{origin}, over {on}"), origin), changes, note, origin)
         for on, dotted in over.items()
         for label, (changes, note) in settings.items()
     ]
+    for label in section.rows:
+        _require_possible([row for row in rows if row.label == label])
     return section, rows
 
 
+def _require_possible(rows: Sequence[Row]) -> None:
+    """BadInput if a row that was written down can be on no data: it is an error, and not a poor fit."""
+    if rows and all(row.config is None for row in rows):
+        raise BadInput(rows[0].note.removeprefix(_UNFIT))
+
+
 def unused(layers: Sequence[Layer], rows: Sequence[Row]) -> list[str]:
-    """A sentence for each given setting that no row uses. BadInput for one that is asked for in vain."""
+    """A sentence for each given setting that no row uses. BadInput for one that is asked for in vain, and for
+    a row that is left out and never was there."""
+    known = set(models())
+    for layer in layers:
+        own = (layer.tree.get("compare") or {}).get("rows") or {}
+        for label in (label for label, row in own.items() if row is None and label not in known):
+            raise BadInput(
+                f"{layer.origin}: compare.rows.{label}=null leaves out a row that is not there;"
+                f" {nearest(label, known)}"
+            )
+        known |= own.keys()
     finals = [row.config.model_dump() for row in rows if row.config is not None]
     notes = unused_settings(layers, finals, is_network)
     for key, value in (merge_layers(layers).get("model") or {}).items():
@@ -240,7 +264,7 @@ def conclude_comparison(
     reference: str | None,
     resamples: int,
     metrics: tuple[Named, ...] = (),
-    confidence: float = 0.95,
+    confidence: float = _CONFIDENCE,
 ) -> Comparison:
     """Test every pair of lines on the same data, or every line against the reference; p-values are corrected
     over all these tests. ``metrics`` are tested beside UAR and UF1. ``confidence``: of the intervals of the
@@ -301,15 +325,16 @@ def _of_model(name: str, section: CompareConfig) -> tuple[dict[str, Any], str]:
 def _row(
     label: str, on: str, base: Mapping[str, Any], changes: Mapping[str, Any], note: str, origin: str
 ) -> Row:
-    """A row with its configuration, or with the reason why it cannot be: an unknown option, say."""
+    """A row with its configuration, or with the reason why it cannot be: its model has no such option, say.
+    BadInput for what is no setting at all."""
     tree = merge(base, changes, origin)
+    config = parse(Config, tree, f"{origin}, row {label}{f' over {on}' if on else ''}")
     try:
-        config = parse(Config, tree, f"{origin}, row {label}")
         resolve(ModelConfig.model_validate(config.model.model_dump()))
         for name, _ in given(changes):
             if reason := why_idle(name, tree, is_network):
                 raise BadInput(f"{origin}, row {label}: {reason}; leave {name} out.")
     except BadInput as error:
-        return Row(label, on, None, f"not applicable: {error}")
+        return Row(label, on, None, f"{_UNFIT}{error}")
     left = tuple(key for key in base.get("model") or {} if key not in tree["model"])
     return Row(label, on, config, note, left)

@@ -115,14 +115,15 @@ class Curve:
 def plan_curve(plan: Plan, keys: Mapping[str, str], section: CurveConfig) -> CurvePlan:
     """Every training of the curve. Those on all subjects are the run's own: they share its ledger entries.
 
-    Raises BadInput where epochs are chosen on held-out clips, and where the smallest share of a fold's
-    subjects shows one class only in every draw.
+    Raises BadInput where epochs are chosen on held-out clips, where two shares are the same subjects, and
+    where the smallest share of a fold's subjects shows one class only in every draw.
     """
     if plan.selection.startswith("oracle"):
         raise BadInput(
             "train.selection is oracle: a curve of scores that have seen the held-out clips says nothing; set"
             " it to fixed or inner."
         )
+    _require_distinct(plan, section.shares)
     parts = tuple(
         Part(share, draw, job)
         for share in section.shares
@@ -187,6 +188,16 @@ def _order(
         f"fold {fold.id}: a share of {section.shares[0]:g} is {first} of {len(subjects)} training subjects,"
         " who show one class only; raise curve.shares."
     )
+
+
+def _require_distinct(plan: Plan, shares: Sequence[float]) -> None:
+    of_folds = [len({SubjectKey.of(clip) for clip in fold.train}) for fold in plan.folds]
+    for low, high in pairwise(shares):
+        if all(_count(low, subjects) == _count(high, subjects) for subjects in of_folds):
+            raise BadInput(
+                f"curve.shares: {low:g} and {high:g} of {max(of_folds)} training subjects are equally many"
+                f" ({_count(low, max(of_folds))}); leave one of them out."
+            )
 
 
 def _count(share: float, subjects: int) -> int:

@@ -140,7 +140,7 @@ class RunResult(Scored):
             _SCORES,
             model=self.plan.model.info.name,
             options=self.plan.model.spec["options"],
-            parameters=parameters(self.plan.model, len(self.plan.classes)),
+            parameters=_parameters(self.plan),
             failed=self.left_out,
             selection=self.plan.selection,
             stamps=self.stamps,
@@ -148,6 +148,12 @@ class RunResult(Scored):
             status=self.status,
             digest=self.plan.digest,
         )
+
+
+def _parameters(plan: Plan) -> int | None:
+    """Of all networks of an ensemble; None for a classical model."""
+    of_one = parameters(plan.model, len(plan.classes))
+    return None if of_one is None else of_one * plan.config.train.ensemble
 
 
 def mixed_devices(folds: Sequence[FoldResult]) -> tuple[str, ...]:

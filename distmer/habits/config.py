@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from distmer.config import Config, Section, parse
-from distmer.config_layers import merge, nested
+from distmer.config_layers import merge, nested, require_section
 from distmer.models import resolve
 from distmer.types import BadInput
 
@@ -28,8 +28,9 @@ class HabitModel(Section):
 class HabitsConfig(Section):
     """The `habits:` section, for `distmer habits`."""
 
-    models: dict[str, HabitModel] = Field(min_length=1)
-    """Name → a model: its `settings`, and the settings among which it is tuned (`tune`)."""
+    models: dict[str, HabitModel | None] = Field(min_length=1)
+    """Name → a model: its `settings`, and the settings among which it is tuned (`tune`). `null` leaves the
+    model out."""
     seeds: int = Field(default=10, ge=2, le=100)
     """The seeds of which the best one is reported."""
     retrained: int = Field(default=3, ge=1)
@@ -59,6 +60,7 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[HabitsConfig, list[Cas
     BadInput: there is no such section; a setting is unknown, or changes more than inputs, model and training;
     the folds are not those of single subjects; the base itself looks at test folds.
     """
+    require_section(tree, origin, "habits")
     if "habits" not in tree:
         raise BadInput(
             f"{origin}: it has no habits section; add one as in configs/habits.yaml, or give it to `distmer"
@@ -68,10 +70,14 @@ def expand(tree: Mapping[str, Any], origin: str) -> tuple[HabitsConfig, list[Cas
     section = parse(HabitsConfig, tree["habits"] or {}, origin, prefix="habits")
     cases: list[Case] = []
     for label, model in section.models.items():
+        if model is None:
+            continue
         where = f"{origin}, model {label}"
         own = _laid(base, model.settings, where)
         config = _config(own, where)
         cases.append(Case(label, config, tuple(_config(_laid(own, t, where), where) for t in model.tune)))
+    if not cases:
+        raise BadInput(f"{origin}: habits.models names no model; give one, or more.")
     return section, cases
 
 
@@ -92,6 +98,12 @@ def _config(tree: Mapping[str, Any], where: str) -> Config:
         )
     if config.train.selection == "oracle":
         raise BadInput(f"{where}: train.selection is oracle, which is one of the habits; leave it out.")
+    if len(config.seeds) > 1:
+        raise BadInput(
+            f"{where}: habits.seeds says how many seeds are used, from the first of seeds on; give one."
+        )
+    if config.evaluation.metrics:
+        raise BadInput(f"{where}: habits are priced in UAR and UF1; leave evaluation.metrics out.")
     if config.inputs.standardise:
         raise BadInput(f"{where}: inputs.standardise is priced as a habit of its own; leave it out.")
     return config

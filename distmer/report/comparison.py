@@ -18,7 +18,7 @@ from distmer.types import JsonValue
 _HARD_SHOWN = 30  # clips in the text; all of them are in the table of the page
 _ENOUGH = 6  # subjects; with fewer, there are too few permutations for a p below .05
 # Shows the clips that were always wrong; with `--spot` it looks for the frame that has moved most.
-LOOK = "distmer data look CONFIG --spot --set data.include=always_wrong.csv"
+LOOK = "distmer data look RUN/config.yaml --spot --set data.include=TABLES/always_wrong.csv"
 _SCORES = {"uar": "UAR", "uf1": "UF1"}
 
 
@@ -312,5 +312,9 @@ def _hard_parts(comparison: Comparison) -> list[Part]:
     cut = f"; {_HARD_SHOWN} are shown, all are in always_wrong.csv" if len(hard) > _HARD_SHOWN else ""
     title = f"{len(hard)} clips that every row and seed got wrong (of {of}{cut}):"
     has_frames = hard["motion_px"].notna().any()  # published maps have none
-    look = [f"to see them, and how far each apex is from the frame that has moved most: {LOOK}"]
+    one = "; of several data sets, keep the lines of one" if len(counted) > 1 else ""
+    look = [
+        f"to see them, and how far each apex is from the frame that has moved most: {LOOK} (RUN: the folder"
+        f" of a run on these clips; TABLES: the folder of these tables{one})"
+    ]
     return [hard_table(hard, title, _HARD_SHOWN), Lines(look if has_frames else ())]

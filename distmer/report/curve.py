@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SCORES = (("uar", "UAR"), ("uf1", "UF1"))
 _LEVEL = 0.05
+_NEAR = 0.5  # of the last share; a step from further below says nothing of the end of a curve
 
 
 def curve_json(curve: Curve) -> dict[str, JsonValue]:
@@ -68,6 +69,8 @@ def curve_report(tree: Mapping[str, Any]) -> Document:
 
 def conclusions(tree: Mapping[str, Any]) -> list[str]:
     """What the last step of the curve says, in words."""
+    if tree["missing"]:
+        return ["Nothing can be concluded before all trainings are finished."]
     if not tree["rises"]:
         return ["There are no two shares to compare."]
     last = tree["rises"][-1]
@@ -75,6 +78,11 @@ def conclusions(tree: Mapping[str, Any]) -> list[str]:
     shown = [
         name for key, name in _SCORES if last[f"{key}_p_holm"] < _LEVEL and last[f"{key}_difference"] > 0
     ]
+    if shown and last["low"] < _NEAR * last["high"]:
+        return [
+            f"{' and '.join(shown)} rose {step}. Whether they still rise at the end, this step is too long to"
+            f" say: give curve.shares one of {_percent(_NEAR * last['high'])} or more, too."
+        ]
     if shown:
         return [f"{' and '.join(shown)} rose {step}: this model would very likely gain from more subjects."]
     return [

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import Field, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
-from distmer.config_layers import Layer, merge, nested, unused_settings
+from distmer.config_layers import Layer, merge, nested, require_section, unused_settings
 from distmer.config_places import plugin_group
 from distmer.features.methods import acting_methods
 from distmer.features.sequence import require_frames
@@ -161,8 +161,7 @@ class Space:
         """The space of a configuration with a ``sweep:`` section. BadInput where it is no valid one."""
         if "sweep" not in tree:
             raise BadInput(f"{origin}: it has no sweep section; add one, or give it to `distmer run`.")
-        if "compare" in tree:
-            raise BadInput(f"{origin}: it has both a sweep and a compare section; keep one of them.")
+        require_section(tree, origin, "sweep")
         base = {key: value for key, value in tree.items() if key != "sweep"}
         # trials by the hundred: their folds would drown the list
         base = merge({"tracking": {"folds": "steps"}}, base)

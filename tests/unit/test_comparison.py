@@ -89,11 +89,41 @@ def test_what_cannot_be_compared_is_told(section: dict[str, Any], words: str) ->
         expand({"compare": section}, "c.yaml")
 
 
-def test_a_row_with_an_unknown_option_says_so_and_the_others_run() -> None:
-    notes = labels({"compare": {"rows": {"good": {}, "bad": {"model.activatoin": "relu"}}}})
-    assert notes["good"] == ""
-    assert "not applicable" in notes["bad"]
-    assert "'activation'" in notes["bad"]
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"rows": {"good": {}, "bad": {"model.activatoin": "relu"}}}, "did you mean 'activation'"),
+        ({"rows": {"good": {}, "bad": {"train.epoch": 2}}}, "row bad: train.epoch is not a setting"),
+        (
+            {"models": ["linear"], "over": {"maps": {"data.rot": "x"}}},
+            "row linear over maps: data.rot is not a setting; did you mean 'root'",
+        ),
+        ({"models": ["linear"], "resamples": 0}, "compare.resamples: "),
+    ],
+)
+def test_a_misspelt_setting_stops_a_comparison_before_it_begins(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(words)):
+        expand({"compare": section}, "c.yaml")
+
+
+def test_a_row_that_fits_one_of_several_data_sets_is_left_out_of_the_others(tmp_path: Path) -> None:
+    over = {"maps": {"data.protocol": "flowmaps"}, "faces": {}, "none": None}
+    section = {"rows": {"fast": {"model.name": "linear", "data.synthetic.subjects": 4}}, "over": over}
+    on = {row.on: row.note for row in expand({"compare": section}, "c.yaml")[1]}
+    assert on["faces"] == "" and "data.synthetic.subjects" in on["maps"] and set(on) == {"maps", "faces"}
+
+
+def test_a_setting_of_the_command_line_that_no_row_takes_is_refused(tmp_path: Path) -> None:
+    path, home = tmp_path / "c.yaml", str(tmp_path / "home")
+    path.write_text("compare: {models: [linear, svm], rows: {net: {model.name: ststnet, train.epochs: 2}}}\n")
+    for words, said in (
+        ("model.name=svm", "model.name has no effect"),
+        ("train.epochs=9", "train.epochs has no effect"),
+        ("compare.rows.nett=null", "compare.rows.nett=null leaves out a row that is not there; did you mean"),
+        ("sweep.trials=3", "it has both a compare and a sweep section"),
+    ):
+        with pytest.raises(BadInput, match=re.escape(said)):
+            plan_of_comparison(Given(path, (words,), home))
 
 
 RESULTS = Results.model_validate(
@@ -279,6 +309,16 @@ def test_from_a_configuration_to_the_tables_and_again_from_the_runs(tmp_path: Pa
     assert same_folder == folder
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "home" / "ledger").glob("*/*.parquet")} == ledger
     run_dirs = [Path(e.scored.run_dir) for e in again.entries if e.scored]
+    for words, said in (
+        (["train.epochs=3"], "train.epochs has no effect on runs that are finished"),
+        (["compare.reference=lin"], "unknown row to refer to 'lin'"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            compare_runs(run_dirs, Given(None, words, home))
+    how = ["compare.resamples=200", "evaluation.confidence=0.9"]
+    narrower = compare_runs(run_dirs, Given(None, how, home))[0]
+    assert narrower.resamples == 200
+    assert narrower.digest != compare_runs(run_dirs, Given(None, how[:1], home))[0].digest
     from_runs, _ = compare_runs(run_dirs, Given(workspace=home))
     assert list(score_frame(from_runs)["uar"]) == [e.scored.uar for e in again.entries if e.scored]
     assert from_runs.pairs[0].difference.uar == again.pairs[0].difference.uar

@@ -143,15 +143,22 @@ def test_a_row_begins_with_the_file_that_it_extends(tmp_path: Path) -> None:
     written(tmp_path / "lab", "data: {root: maps, protocol: flowmaps}\nname: base\n", "base.yaml")
     rows = "net: {extends: lab/net.yaml, train.epochs: 3}, b: {extends: lab/base.yaml, model.name: atscnn}"
     path = written(tmp_path, f"train: {{batch_size: 8}}\ncompare: {{rows: {{{rows}}}}}\n")
-    net, atscnn = expand(load_settings(path, (), workspace=Path("/ws"), environ={})[1], str(path))[1]
-    assert net.note.startswith("not applicable") and str(tmp_path / "lab" / "net.py") in net.note
-    assert atscnn.config is not None and atscnn.config.data.root == "/ws/maps"
+
+    def rows(*words: str) -> list[Config | None]:
+        tree = load_settings(path, words, workspace=Path("/ws"), environ={})[1]
+        return [row.config for row in expand(tree, str(path))[1]]
+
+    with pytest.raises(BadInput, match=re.escape(str(tmp_path / "lab" / "net.py"))):
+        rows()
+    (atscnn,) = rows("compare.rows.net=null")
+    assert atscnn is not None and atscnn.data.root == "/ws/maps"
     written(tmp_path / "lab", "model: {name: linear}\nseeds: [4]\n", "net.yaml")
     words = ["compare.rows.net.seeds=[5]", "compare.rows.b.train.epochs=4"]
-    net, atscnn = expand(load_settings(path, words, workspace=Path("/ws"), environ={})[1], str(path))[1]
-    assert "train.epochs" in net.note  # linear has none: the row says so
-    assert atscnn.config is not None
-    assert (atscnn.config.train.epochs, atscnn.config.train.batch_size) == (4, 8)
+    with pytest.raises(BadInput, match=r"row net: train\.epochs acts only where the model is a network"):
+        rows(*words)
+    (atscnn,) = rows("compare.rows.net=null", words[1])
+    assert atscnn is not None
+    assert (atscnn.train.epochs, atscnn.train.batch_size) == (4, 8)
 
 
 def test_a_row_s_file_is_read_as_it_is_alone(tmp_path: Path) -> None:
@@ -251,9 +258,11 @@ def test_a_setting_that_some_row_or_some_trial_uses_is_no_fault(tmp_path: Path) 
     layers = load_layers(used, (), workspace=Path("/ws"))
     assert unused(layers, expand(merge({}, layers[0].tree), "c.yaml")[1]) == []
     idle = written(tmp_path, base + "  models: [linear, atscnn]\n  rows: {linear: {train.epochs: 4}}\n")
+    with pytest.raises(BadInput, match=r"row linear: train\.epochs acts only where the model is a network"):
+        expand(load_layers(idle, (), workspace=Path("/ws"))[0].tree, "c.yaml")
+    idle = written(tmp_path, base + "  models: [atscnn]\n")
     layers = load_layers(idle, (), workspace=Path("/ws"))
     rows = expand(layers[0].tree, "c.yaml")[1]
-    assert "train.epochs acts only where the model is a network" in rows[0].note
     with pytest.raises(
         BadInput,
         match=r"c\.yaml: train\.step_factor acts only where train\.schedule is"

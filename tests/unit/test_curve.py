@@ -136,9 +136,23 @@ def test_the_command_draws_goes_on_from_the_ledger_and_its_folder_makes_the_page
     assert json.loads(repeated.out.splitlines()[-1])["digest"] == found["digest"]
 
 
+def test_a_rise_far_from_the_end_and_a_stopped_curve_say_nothing_of_the_end() -> None:
+    tree: dict[str, Any] = {"missing": 0, "rises": [{"low": 0.25, "high": 1.0}]}
+    for key in ("uar", "uf1"):
+        tree["rises"][0] |= {f"{key}_p_holm": 0.001, f"{key}_difference": 0.2}
+    assert "too long" in conclusions(tree)[0] and "gain from more subjects" not in conclusions(tree)[0]
+    tree["rises"][0]["low"] = 0.5
+    assert "would very likely gain from more subjects" in conclusions(tree)[0]
+    assert conclusions({**tree, "missing": 1}) == [
+        "Nothing can be concluded before all trainings are finished."
+    ]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
+        ("curve.shares=[0.1, 0.2, 1]", "0.1 and 0.2 of 3 training subjects are equally many (1)"),
+        ("compare.models=all", "it compares several experiments; give it to `distmer compare`"),
         ("curve.shares=[0.5, 0.25]", "shares rise"),
         ("curve.shares=[0.5, 1.5]", "shares are above 0"),
         ("curve.draw=3", "curve.draw is not a setting; did you mean 'draws'"),

@@ -278,6 +278,12 @@ def test_the_command_prices_every_habit_and_leaves_nothing_that_looks_like_a_run
         assert float(row["gain"]) == pytest.approx(gain, abs=2e-6)
     again = say("habits", str(written(tmp_path)), "--local", *sets)
     assert again.out == said.out
+    # its own settings make the same list, and other settings one in another folder
+    assert say("habits", str(folder / "habits.yaml"), "--local").out == said.out
+    kept = (folder / "habits.csv").read_text()
+    for other in ("inputs.symmetric=true", "evaluation.bootstrap=200", "evaluation.confidence=0.9"):
+        assert str(folder) not in say("habits", str(written(tmp_path)), "--local", *sets, "--set", other).out
+    assert (folder / "habits.csv").read_text() == kept
     # an honest run afterwards gets the honest score
     more = ["--set", "model.name=linear", "--set", "tracking.enabled=false"]
     run = json.loads(say("run", "--local", "--json", *sets, *more).out.splitlines()[-1])
@@ -298,6 +304,22 @@ def test_a_base_that_is_no_honest_one_is_refused(changes: dict[str, Any], words:
     tree = yaml.safe_load(written(tmp_path, **changes).read_text())
     with pytest.raises(BadInput, match=words):
         expand(tree, "h.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.name=svm", "model.name has no effect"),
+        ("seeds=[0, 1]", "habits.seeds says how many seeds are used"),
+        ("evaluation.metrics=[accuracy]", "habits are priced in UAR and UF1"),
+        ("habits.models={linear: null, ststnet: null}", "habits.models names no model"),
+    ],
+)
+def test_a_setting_that_a_price_list_does_not_use_is_refused(
+    say: Say, tmp_path: Path, setting: str, words: str
+) -> None:
+    said = say("habits", str(written(tmp_path)), "--local", "--set", setting)
+    assert said.code == 2 and words in said.sentence
 
 
 def test_a_price_list_is_no_configuration_of_a_run(say: Say, tmp_path: Path) -> None:
