@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from distmer.registry import nearest
 from distmer.storage import Place
@@ -119,6 +120,19 @@ class Named(BaseModel):
         return dict(self.model_extra or {})
 
 
+_MAPPING = "input should be a mapping of settings, such as {{name: value}}"
+_PLAIN = {  # kind of error → what pydantic says in the words of Python
+    "tuple_type": "input should be a list, such as [a, b]",
+    "list_type": "input should be a list, such as [a, b]",
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "int_parsing": "input should be a whole number",
+    "float_parsing": "input should be a number",
+    "too_short": "{min_length} or more are needed",
+}
+
+
 def parse(
     kind: type[S], tree: Mapping[str, Any], origin: str, prefix: str = "", also: Iterable[str] = ()
 ) -> S:
@@ -127,15 +141,29 @@ def parse(
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([*([prefix] if prefix else []), *(str(part) for part in first["loc"])])
+        first = _first(error)
+        # pydantic names the arm of a union, too: compare.models.tuple[str, ...]
+        parts = [str(part) for part in first["loc"] if not {"[", "'"} & set(str(part))]
+        where = ".".join([*([prefix] if prefix else []), *parts])
         if first["type"] == "extra_forbidden":
             siblings = [*_fields_at(kind, first["loc"][:-1]), *(also if len(first["loc"]) == 1 else ())]
             hint = nearest(str(first["loc"][-1]), siblings)
             raise BadInput(f"{origin}: {where} is not a setting; {hint}") from error
         given = "" if isinstance(first.get("input"), dict) else f", not {first.get('input')!r}"
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{origin}: {where or 'it'}: {message[0].lower()}{message[1:]}{given}.") from error
+        if plain := _PLAIN.get(first["type"]):
+            message = plain.format(**first.get("ctx", {}))
+        else:
+            message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(
+            f"{origin}: {where and f'{where}: '}{message[0].lower()}{message[1:]}{given}."
+        ) from error
+
+
+def _first(error: ValidationError) -> ErrorDetails:
+    """The first error. Where "all" or a list is wanted and it is neither, the one that tells of the list."""
+    first, *more = error.errors()
+    lists = (one for one in more if one["type"] == "tuple_type" and one["loc"][:-1] == first["loc"][:-1])
+    return next(lists, first) if first["type"] == "literal_error" else first
 
 
 class _Yaml(yaml.SafeLoader):

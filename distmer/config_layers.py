@@ -347,14 +347,17 @@ def _overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _keys(path: str, value: Any) -> tuple[str, ...]:
-    """The keys of a dotted path. Below ``sweep.space`` and a row of ``compare``, a key is a dotted name."""
+    """The keys of a dotted path. Below ``sweep.space``, a row of ``compare`` and the settings of a model of
+    ``habits``, a key is a dotted name."""
     match path.split("."):
-        case ["sweep", "space", first, *more, form] if not isinstance(value, Mapping):
+        case ["sweep", "space", first, *more, form] if value is not None and not isinstance(value, Mapping):
             return ("sweep", "space", ".".join([first, *more]), form)
         case ["sweep", "space", first, *more]:
             return ("sweep", "space", ".".join([first, *more]))
         case ["compare", "rows" | "over" as section, label, first, *more]:
             return ("compare", section, label, ".".join([first, *more]))
+        case ["habits", "models", label, "settings", first, *more]:
+            return ("habits", "models", label, "settings", ".".join([first, *more]))
         case parts:
             return tuple(parts)
 

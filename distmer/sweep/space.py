@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from distmer.config import Config, ModelConfig, Section, acts_if, parse
 from distmer.config_layers import Layer, merge, nested, require_section, unused_settings
@@ -100,7 +100,8 @@ class SweepConfig(Section):
     """The `sweep:` section. The outer folds are those of `evaluation`: LOSO, or groups of subjects."""
 
     space: dict[str, Domain]
-    """Setting → the values that are tried."""
+    """Setting → the values that are tried. `null` leaves a setting out, such as one of a file that is
+    extended."""
     mode: Literal["nested", "flat", "oracle"] = "nested"
     """Who chooses and who scores."""
     searcher: Literal["random", "grid", "tpe"] = "tpe"
@@ -123,6 +124,13 @@ class SweepConfig(Section):
     """Trials of one search at once. It changes what is found: such trials do not learn from each other."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The seed of the search."""
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _left_out(cls, space: Any) -> Any:
+        if not isinstance(space, dict):
+            return space
+        return {name: domain for name, domain in space.items() if domain is not None}
 
     @model_validator(mode="after")
     def _no_idle_option(self) -> Self:

@@ -255,7 +255,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_partial(clips: dm.Clips, t
     ("given", "said"),
     [
         ({"train": {"epoch": 3}}, "dm.loso: train.epoch is not a setting; did you mean 'epochs'?"),
-        ({"train": 3}, "dm.loso: train: input should be a valid dictionary"),
+        ({"train": 3}, "dm.loso: train: input should be a mapping of settings"),
         ({"model": "linear", "train": {"epochs": 3}}, "dm.loso: train.epochs acts only where the model is a"),
         ({"model": "atscn"}, "unknown model 'atscn'; did you mean 'atscnn'?"),
         ({"model": {**SMALL, "hiden": 3}}, "model.hiden is not a setting; did you mean 'hidden'?"),

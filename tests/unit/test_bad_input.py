@@ -77,8 +77,12 @@ def sound_frame(own: Path) -> Path:
     [
         (["train.epoch=3"], r"configuration: train.epoch is not a setting; did you mean 'epochs'?"),
         (["trian.epochs=3"], r"trian is not a setting; did you mean 'train'?"),
-        (["train.epochs=many"], r"train.epochs: input should be a valid integer"),
+        (["train.epochs=many"], r"train.epochs: input should be a whole number, not 'many'"),
         (["train.lr=.nan"], r"train.lr: input should be a finite number"),
+        (["seeds=0"], r"seeds: input should be a list, such as [a, b], not 0."),
+        (["seeds=[]"], r"configuration: seeds must be distinct and at least one, not []."),
+        (["train=3"], r"train: input should be a mapping of settings, such as {name: value}, not 3."),
+        (["model.name=flow_kernel", "model.blocks=[]"], r"model.blocks: 1 or more are needed, not []."),
         (["seeds=[0,0]"], r"seeds must be distinct"),
         (["seeds=[-1]"], r"seeds.0: input should be greater than or equal to 0, not -1."),
         (["seeds=[99999999999999999999]"], r"seeds.0: input should be less than 9223372036854775808"),

@@ -82,6 +82,7 @@ def test_rows_lie_upon_the_base_and_upon_a_model_of_their_name() -> None:
         ({"models": ["atscn"]}, "unknown model 'atscn'; did you mean 'atscnn'"),
         ({"rows": {"full": {}}, "reference": "ful"}, "unknown row to refer to 'ful'; did you mean 'full'"),
         ({"row": {}}, "compare.row is not a setting; did you mean 'rows'"),
+        ({"models": "linear"}, r"compare\.models: input should be a list, such as \[a, b\], not 'linear'"),
     ],
 )
 def test_what_cannot_be_compared_is_told(section: dict[str, Any], words: str) -> None:

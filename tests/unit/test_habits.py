@@ -310,6 +310,7 @@ def test_a_base_that_is_no_honest_one_is_refused(changes: dict[str, Any], words:
     ("setting", "words"),
     [
         ("model.name=svm", "model.name has no effect"),
+        ("habits.models.linear.settings.model.nam=svm", "model.nam is not a setting; did you mean 'name'"),
         ("seeds=[0, 1]", "habits.seeds says how many seeds are used"),
         ("evaluation.metrics=[accuracy]", "habits are priced in UAR and UF1"),
         ("habits.models={linear: null, ststnet: null}", "habits.models names no model"),
