@@ -74,17 +74,21 @@ def require_effect(
     """BadInput for a setting of the highest layer that would change the base of a configuration, and changes
     none of the ``experiments`` that its section ``own`` makes of it, because each has a value of its own."""
 
-    def settings(tree: dict[str, Any]) -> list[dict[str, Any]]:
-        return [acting(config.model_dump(mode="json"), is_network) for config in experiments(tree)]
+    def settings(tree: dict[str, Any]) -> list[dict[str, Any]] | None:
+        try:
+            return [acting(config.model_dump(mode="json"), is_network) for config in experiments(tree)]
+        except BadInput:  # without the setting, that is: a row needs it
+            return None
 
     *below, above = layers
     whole = merge_layers(layers)
+    of_whole = settings(whole)
     for keys in leaves(above.tree):
         if keys[0] == "plugins" or ".".join(keys) in CHANGES_NOTHING:
             continue  # they are in no setting that acts
         less = merge_layers([*below, Layer(above.origin, _without(above.tree, keys))])
         changed = any(whole.get(key) != less.get(key) for key in {*whole, *less} - {own})
-        if changed and settings(whole) == settings(less):
+        if changed and settings(less) == of_whole:
             raise BadInput(
                 f"{above.origin}: {'.'.join(keys)} has no effect, because every experiment of the section"
                 f" {own} has a value of its own; change it there, or leave it out."

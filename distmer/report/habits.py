@@ -33,8 +33,9 @@ def habits_report(found: PriceList) -> Document:
     tables = [_table(found, model) for model in dict.fromkeys(price.model for price in found.prices)]
     lost = [f"{model}, {habit}: {reason}" for model, habit, reason in found.unpriced]
     legend = (
-        f"gain = reported − honest; intervals: {percent(found.confidence)}, bootstrap over the subjects, the"
-        " same ones for both; a choice of seed is made again in each resample, all others stand"
+        "gain = reported − honest; the honest score of a line is of the seeds and settings that its habit"
+        f" needs; intervals: {percent(found.confidence)}, bootstrap over the subjects, the same ones for both;"
+        " a choice of seed is made again in each resample, all others stand"
     )
     title = f"habits on {found.protocol}, {found.clips} clips of {found.subjects} subjects"
     return Document(title, warnings, [*tables, Lines(lost, "Not priced:"), Lines([legend])])

@@ -262,7 +262,7 @@ def test_an_interrupt_keeps_what_is_finished_and_says_partial(clips: dm.Clips, t
         ({"model": 3}, "not a int"),
         ({"executor": "loca"}, "dm.loso: there is no executor 'loca'; did you mean 'local'?"),
         ({"tracking": {"fold": "runs"}}, "dm.loso: tracking.fold is not a setting; did you mean 'folds'?"),
-        ({"seeds": (1, 1)}, "dm.loso: it: seeds must be distinct"),
+        ({"seeds": (1, 1)}, "dm.loso: seeds must be distinct"),
         ({"features": {"flow": "dis"}}, "dm.loso: features.flow.name acts only where the data are frames"),
     ],
 )

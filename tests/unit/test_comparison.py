@@ -125,6 +125,10 @@ def test_a_setting_of_the_command_line_that_no_row_takes_is_refused(tmp_path: Pa
     ):
         with pytest.raises(BadInput, match=re.escape(said)):
             plan_of_comparison(Given(path, (words,), home))
+    # a row may need what the command line says
+    path.write_text("compare: {rows: {one: {}, other: {model.c: 1.0}}}\n")
+    words = ("model.name=linear", "data.synthetic.subjects=3")
+    assert "other" in plan_of_comparison(Given(path, words, home))
 
 
 RESULTS = Results.model_validate(

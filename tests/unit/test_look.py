@@ -123,8 +123,8 @@ def test_the_list_of_always_wrong_clips_is_looked_at_as_a_comparison_says(
     wrong = tmp_path / "always_wrong.csv"
     row = {"clip": "folder/p2/good", "class": "sad", "answers": "happy 2, sad 1", "motion_px": 0.3}
     pd.DataFrame([row], columns=columns).to_csv(wrong, index=False)
-    program, *words = shlex.split(LOOK.replace("always_wrong.csv", str(wrong)))
-    assert program == "distmer" and words[2] == "CONFIG"
+    program, *words = shlex.split(LOOK.replace("TABLES", str(tmp_path)))
+    assert program == "distmer" and words[2] == "RUN/config.yaml"
     target = tmp_path / "page.html"
     said = say(*words[:2], *words[3:], "--local", "--to", str(target), *overrides(*own))
     assert said.code == 0, said.err

@@ -126,7 +126,7 @@ def test_stored_failures_are_tried_again_when_asked_for(
     assert ran.json["clips_used"] == 8 and "extracting features 9/9" in ran.err and "8 cached" in ran.err
     assert (home(tmp_path) / "runs").is_dir()
     file = tmp_path / "rows.yaml"
-    file.write_text("compare: {models: [linear, svm]}\n")
+    file.write_text("compare: {rows: {linear: {}, svm: {model.name: svm}}}\n")
     compared = say("compare", str(file), "--local", "--retry-failed", *settings(*on_maps(own_maps)))
     shown = [line for line in compared.err.splitlines() if line.startswith("extracting features 9/9")]
     # once for both rows
