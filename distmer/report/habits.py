@@ -34,8 +34,8 @@ def habits_report(found: PriceList) -> Document:
     lost = [f"{model}, {habit}: {reason}" for model, habit, reason in found.unpriced]
     legend = (
         "gain = reported − honest; the honest score of a line is of the seeds and settings that its habit"
-        f" needs; intervals: {percent(found.confidence)}, bootstrap over the subjects, the same ones for both;"
-        " a choice of seed is made again in each resample, all others stand"
+        f" needs; intervals: {percent(found.confidence)}, bootstrap over the subjects, the same ones for"
+        " both; a choice of seed is made again in each resample, all others stand"
     )
     title = f"habits on {found.protocol}, {found.clips} clips of {found.subjects} subjects"
     return Document(title, warnings, [*tables, Lines(lost, "Not priced:"), Lines([legend])])
