@@ -94,6 +94,14 @@ def test_results_json_alone_gives_the_same_table() -> None:
     assert "f00" in result_text(result) and result.run_dir in result_text(result)
 
 
+def test_the_parameters_of_an_ensemble_are_those_of_all_its_networks() -> None:
+    one, three = (
+        factories.result(factories.plan(model={"name": "atscnn"}, train={"ensemble": n})).results.parameters
+        for n in (1, 3)
+    )
+    assert one and three == 3 * one
+
+
 def test_a_stamped_run_is_no_headline_anywhere() -> None:
     plan = factories.plan(
         model={"name": "atscnn"}, train={"selection": "oracle"}, expected={"ones": {"negative": 99}}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distmer.config_layers import load_settings
 from distmer.experiment.plan import acting_settings
 from distmer.sweep.plan import budgets
 from distmer.sweep.space import Space
@@ -154,3 +156,11 @@ def test_epochs_before_each_report() -> None:
     assert budgets(sweep, 27) == [3, 9, 27]
     assert budgets(read(RATE, rungs="epochs").sweep, 90) == [10, 20, 40, 80, 90]
     assert budgets(read(RATE, rungs="epochs", scheduler="none").sweep, 90) == [90]
+
+
+def test_null_leaves_a_setting_out_that_a_file_searches() -> None:
+    path = Path(__file__).parents[2] / "configs" / "sweep-ablations.yaml"
+    words = ["sweep.space.model.attention=null"]
+    tree = load_settings(path, words, workspace=Path("/ws"), environ={})[1]
+    searched = Space.read(tree, str(path)).sweep.space
+    assert "model.attention" not in searched and "model.streams" in searched
