@@ -10,7 +10,7 @@ is laid upon those below it as a whole, so the order of ``--set`` does not matte
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 from distmer.config import Config, Layer, Named, parse
 from distmer.config_base import from_yaml, read_yaml
 from distmer.config_places import anchoring, change_settings, declaring, plugin_settings, with_names
-from distmer.idle import CHANGES_NOTHING, IsNetwork, Searched, acting, refuse_idle, value_at
+from distmer.idle import IsNetwork, Searched, refuse_idle, value_at
 from distmer.registry import nearest
 from distmer.shipped import located, names
 from distmer.storage import Place, anchored, place
@@ -63,52 +63,6 @@ def require_section(tree: Mapping[str, Any], origin: str, own: str = "") -> None
             raise BadInput(f"{origin}: it has both a {own} and a {section} section; keep one of them.")
         if section in tree and section != own:
             raise BadInput(f"{origin}: it {what}; give it to {where}.")
-
-
-def require_effect(
-    layers: Sequence[Layer],
-    own: str,
-    experiments: Callable[[dict[str, Any]], Iterable[Config]],
-    is_network: IsNetwork,
-) -> None:
-    """BadInput for a setting of the highest layer that would change the base of a configuration, and changes
-    none of the ``experiments`` that its section ``own`` makes of it, because each has a value of its own."""
-
-    def settings(tree: dict[str, Any]) -> list[dict[str, Any]] | None:
-        try:
-            return [acting(config.model_dump(mode="json"), is_network) for config in experiments(tree)]
-        except BadInput:  # without the setting, that is: a row needs it
-            return None
-
-    *below, above = layers
-    whole = merge_layers(layers)
-    of_whole = settings(whole)
-    for keys in leaves(above.tree):
-        if keys[0] == "plugins" or ".".join(keys) in CHANGES_NOTHING:
-            continue  # they are in no setting that acts
-        less = merge_layers([*below, Layer(above.origin, _without(above.tree, keys))])
-        changed = any(whole.get(key) != less.get(key) for key in {*whole, *less} - {own})
-        if changed and settings(less) == of_whole:
-            raise BadInput(
-                f"{above.origin}: {'.'.join(keys)} has no effect, because every experiment of the section"
-                f" {own} has a value of its own; change it there, or leave it out."
-            )
-
-
-def leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The keys of every single value of a tree."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, (*above, key))
-        else:
-            yield (*above, key)
-
-
-def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    first, *rest = keys
-    if not rest:
-        return {key: value for key, value in tree.items() if key != first}
-    return {**tree, first: _without(tree[first], tuple(rest))}
 
 
 def origin(path: Place | None, overrides: Iterable[str] | Layer = ()) -> str:

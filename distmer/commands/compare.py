@@ -13,7 +13,8 @@ from distmer.commands.run import describe_rows, outlook, run_with
 from distmer.commands.score import imported_entry
 from distmer.commands.session import Given, Session, home_of
 from distmer.config import Config, parse
-from distmer.config_layers import leaves, require_effect, require_section
+from distmer.config_effect import leaves, require_effect
+from distmer.config_layers import require_section
 from distmer.datasets import with_own_roots
 from distmer.experiment.backend import Backend
 from distmer.experiment.comparison import (

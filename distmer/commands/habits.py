@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import yaml
 
 from distmer.commands.run import describe_rows, outlook, planned_rows, prepared
 from distmer.commands.session import Given, Session, keep_environment
 from distmer.config import Config, parse
-from distmer.config_layers import require_effect, warn_of_unused
+from distmer.config_effect import require_effect
+from distmer.config_layers import warn_of_unused
 from distmer.digests import digest
 from distmer.experiment.backend import Backend
 from distmer.experiment.events import Observer
@@ -36,7 +38,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
     Finished folds are in the ledger, so the same command continues. Nothing is written into a run folder or
     to MLflow. If the configuration does not fit, BadInput comes before anything is trained.
     """
-    section, cases, base = _opened(given)
+    section, cases, base, tree = _opened(given)
     base.workspace.require()
     prices: list[Price] = []
     unpriced: list[tuple[str, str, str]] = []
@@ -66,7 +68,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
     listed = PriceList(*of_data, how.confidence, tuple(prices), tuple(unpriced), digest(identity))
     folder = base.workspace.habits_dir(listed.digest)
     # the settings, from which this list can be made again
-    write(folder / "habits.yaml", yaml.safe_dump(given.settings()[1], sort_keys=False).encode())
+    write(folder / "habits.yaml", yaml.safe_dump(tree, sort_keys=False).encode())
     keep_environment(folder)
     write(folder / "habits.md", habits_report(listed).markdown().encode())
     write(folder / "habits.csv", habits_csv(listed).encode())
@@ -76,7 +78,7 @@ def price_habits(given: Given, *, local: bool = False) -> tuple[PriceList, Place
 def plan_of_habits(given: Given) -> str:
     """What a price list would train, model by model and habit by habit, as text. Nothing is extracted or
     trained; a few steps are timed."""
-    section, cases, base = _opened(given)
+    section, cases, base, _ = _opened(given)
     rows, unextracted = list[PlannedRow](), set[tuple[str, str]]()
     for case in cases:
         session = Session(case.config, given.place)
@@ -90,14 +92,15 @@ def plan_of_habits(given: Given) -> str:
     )
 
 
-def _opened(given: Given) -> tuple[HabitsConfig, list[Case], Session]:
+def _opened(given: Given) -> tuple[HabitsConfig, list[Case], Session, dict[str, Any]]:
+    """The section, its models, the session of the base, and all settings as they were read."""
     layers, tree = given.settings()
     section, cases = expand(tree, given.origin)
     if given.overrides:
         require_effect(layers, "habits", lambda tree: _configs(expand(tree, given.origin)[1]), is_network)
     warn_of_unused(layers, [config.model_dump() for config in _configs(cases)], is_network)
-    del tree["habits"]
-    return section, cases, Session(parse(Config, tree, given.origin), given.place)
+    of_base = {key: value for key, value in tree.items() if key != "habits"}
+    return section, cases, Session(parse(Config, of_base, given.origin), given.place), tree
 
 
 def _configs(cases: Sequence[Case]) -> list[Config]:

@@ -11,7 +11,7 @@ import pytest
 from distmer.config import ClusterConfig
 from distmer.experiment.local import LocalBackend, attempt
 from distmer.experiment.result import mixed_devices
-from distmer.training.estimate import describe_executor, uses_worker_group
+from distmer.training.estimate import describe_executor, folds_at_once, uses_worker_group
 from distmer.training.runtime import SingleProcess
 from distmer.types import BadInput, FoldFailure, FoldJob, FoldResult
 from harness import toy
@@ -94,3 +94,15 @@ def test_a_long_fold_is_a_worker_group_and_a_short_one_a_task() -> None:
     elsewhere = here.model_copy(update={"address": "head:6379"})
     assert not uses_worker_group(job(), elsewhere, "/scratch")
     assert uses_worker_group(job(), elsewhere, "s3://bucket/scratch")
+
+
+def test_the_folds_at_once_are_those_that_ray_has_room_for() -> None:
+    eight = ClusterConfig(local_cpus=8)
+    assert folds_at_once(eight) == 8
+    for changes, folds in (
+        ({"cpus_per_fold": 2}, 4),
+        ({"in_flight": 3}, 3),
+        ({"workers_per_fold": 2}, 4),
+        ({"cpus_per_fold": 9}, 1),
+    ):
+        assert folds_at_once(eight.model_copy(update=changes)) == folds
