@@ -9,7 +9,7 @@ from pathlib import Path
 
 # What is remembered of references and of what is installed: each of these modules, if it is loaded.
 _REMEMBERED = {
-    "distmer.plugins": ("own_modules", "_distributions"),
+    "distmer.plugins": ("own_modules",),
     "distmer.models": ("_brought",),
     "distmer.datasets.protocols": ("_own",),
     "distmer.features.methods": ("_tried", "_methods"),

@@ -47,6 +47,7 @@ def test_a_class_of_a_notebook_travels_to_the_workers(tmp_path: Path) -> None:
             train={"epochs": 3, "batch_size": 8},
             inputs={"normalise": "minmax"},
             evaluation={"bootstrap": 100},
+            cluster={"in_flight": 1},  # one worker: each takes seconds to start
             executor=executor,
             workspace=tmp_path / executor,
             progress=False,

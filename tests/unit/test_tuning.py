@@ -173,6 +173,15 @@ def run(
     return sweep.run(more.get("recorded", {}), str(home)), heard
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    planned: tuple[SweepPlan, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SweepResult, list[Any], Path]:
+    """What one sweep found, what it told, and its ledger."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    return *run(planned, home, seed=0), home
+
+
 def reported(heard: list[Any], search: str) -> list[tuple[int, RungScore]]:
     return [
         (event.index, event.score)
@@ -192,11 +201,13 @@ def comparable(result: SweepResult) -> Any:
     ]
 
 
-def test_no_order_of_endings_changes_what_is_found(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
-    first, heard = run(planned, tmp_path / "0", seed=0)
+def test_no_order_of_endings_changes_what_is_found(
+    planned: tuple[SweepPlan, Any], undisturbed: tuple[SweepResult, list[Any], Path], tmp_path: Path
+) -> None:
+    first, heard, _ = undisturbed
     assert first.status == "complete"
     assert first.counts["stopped"] > 0
-    for seed, room, at_once in ((1, 1, 1), (2, 2, 2), (3, 30, 2), (4, 3, 1)):
+    for seed, room, at_once in ((1, 1, 1), (2, 30, 2), (3, 3, 1)):
         other, told = run(planned, tmp_path / str(seed), seed, room, at_once)
         assert comparable(other) == comparable(first)
         for search in ("group-1", "group-2"):
@@ -204,10 +215,10 @@ def test_no_order_of_endings_changes_what_is_found(planned: tuple[SweepPlan, Any
 
 
 def test_what_is_in_ledger_and_records_is_not_trained_again(
-    planned: tuple[SweepPlan, Any], tmp_path: Path
+    planned: tuple[SweepPlan, Any], undisturbed: tuple[SweepResult, list[Any], Path]
 ) -> None:
-    first, _ = run(planned, tmp_path, seed=0)
-    again, _ = run(planned, tmp_path, seed=5)  # the ledger alone
+    first, _, home = undisturbed
+    again, _ = run(planned, home, seed=5)  # the ledger alone
     assert (again.trained, comparable(again)) == (0, comparable(first))
 
     def refuse() -> Any:
@@ -215,7 +226,7 @@ def test_what_is_in_ledger_and_records_is_not_trained_again(
 
     plan, inputs = planned
     records = {outcome.search.id: outcome for outcome in first.outcomes}
-    read = Sweep(plan, refuse, Ledger(tmp_path), inputs, [], 1).run(records, str(tmp_path))
+    read = Sweep(plan, refuse, Ledger(home), inputs, [], 1).run(records, str(home))
     assert comparable(read) == comparable(first)
 
 
@@ -336,9 +347,9 @@ def test_searched_features_are_extracted_once_and_scored_on_what_all_can_use(
 
 
 def test_the_choice_is_the_best_of_those_that_went_through(
-    planned: tuple[SweepPlan, Any], tmp_path: Path
+    undisturbed: tuple[SweepResult, list[Any], Path],
 ) -> None:
-    result, _ = run(planned, tmp_path, seed=0)
+    result, _, _ = undisturbed
     for outcome in result.outcomes:
         whole = [trial for trial in outcome.trials if trial.state == "complete"]
         assert outcome.chosen is not None
@@ -367,8 +378,10 @@ def test_a_setting_that_cannot_be_is_no_part_of_the_estimate_and_is_counted(
     assert told.endswith("if no trial is stopped; 1 of the 4 settings that were tried cannot be used")
 
 
-def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any], tmp_path: Path) -> None:
-    result, heard = run(planned, tmp_path, seed=0)
+def test_what_is_shown_kept_and_tracked_of_a_sweep(
+    undisturbed: tuple[SweepResult, list[Any], Path],
+) -> None:
+    result, heard, home = undisturbed
     tree = json.loads(json.dumps(result.to_json()))
     results = Results.model_validate(tree)
     assert results.to_json() == tree
@@ -384,7 +397,7 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
     assert (metrics["uar"], metrics["inner_uf1"]) == (tree["uar"], tree["inner"]["uf1"])
     assert metrics["trials"] == 14 and metrics["stopped"] == result.counts["stopped"] > 0
     outcome = result.outcomes[0]
-    folds = list(Ledger(tmp_path).known(outcome.trials[0].folds).values())
+    folds = list(Ledger(home).known(outcome.trials[0].folds).values())
     (trial,) = trial_items(outcome.trials[0], folds, result.plan, fold_runs=True)
     assert isinstance(trial, Child) and sum(isinstance(item, Child) for item in trial.items) == len(folds) > 0
     (text,) = [item.text for item in trial.items if isinstance(item, Text)]
@@ -403,9 +416,9 @@ def test_what_is_shown_kept_and_tracked_of_a_sweep(planned: tuple[SweepPlan, Any
 
 
 def test_the_page_of_a_sweep_shows_what_was_searched_and_chosen(
-    planned: tuple[SweepPlan, Any], tmp_path: Path
+    undisturbed: tuple[SweepResult, list[Any], Path], tmp_path: Path
 ) -> None:
-    result, heard = run(planned, tmp_path / "ledger", seed=0)
+    result, heard, _ = undisturbed
     folder = tmp_path / "sweep"
     _begin(folder, result.plan)
     for event in heard:
