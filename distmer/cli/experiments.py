@@ -187,8 +187,9 @@ def score(
 def sweep(given: Given, retry_failed: bool, as_json: bool) -> int:
     """Search settings on inner folds, and score the chosen ones.
 
-    The score is of subjects that the search has not seen. CONFIG is a configuration with a `sweep:` section.
-    Finished work is not repeated. A sweep needs Ray. If no cluster is named, Ray is started on this machine.
+    With `mode: nested`, the default, the score is of subjects that the search has not seen. CONFIG is a
+    configuration with a `sweep:` section. Finished work is not repeated. A sweep needs Ray. If no cluster is
+    named, Ray is started on this machine.
     """
     from distmer.commands.sweep import run_sweep
     from distmer.report.sweep import sweep_report

@@ -31,8 +31,8 @@ def curve(given: Given, local: bool, retry_failed: bool, as_json: bool) -> int:
     """Draw a learning curve over the number of training subjects.
 
     Every fold is trained on 25, 50, 75 and 100 % of its training subjects. If the curve still rises at its
-    end, more subjects would help. CONFIG is a configuration for `distmer run`. It may have a `curve:`
-    section. Finished work is not repeated.
+    end, the model would very likely gain from more subjects. CONFIG is a configuration for `distmer run`. It
+    may have a `curve:` section. Finished work is not repeated.
     """
     from distmer.commands.curve import draw_learning_curve
     from distmer.report.curve import curve_report

@@ -1,7 +1,7 @@
 """A learning curve: the same folds, trained on a growing share of their training subjects.
 
-If it still rises at its end, more subjects would help. Subjects are drawn at random. A larger share has all
-subjects of a smaller one of the same draw.
+If it still rises at its end, the model would very likely gain from more subjects. Subjects are drawn at
+random. A larger share has all subjects of a smaller one of the same draw.
 """
 
 from __future__ import annotations
