@@ -2,9 +2,8 @@
 
 A temporary is called ``.<name>.<owner>.tmp`` (a file) or ``.<name>.<owner>.partial`` (a folder). The owner is
 ``<host>~<pid>~<start>~<random>``. A run begins by removing what no living process owns. What a process of
-this machine left is removed at once. What another machine on the same disk left, or an older version, which
-wrote no owner, is removed after a day. An object store has no temporaries: an object is there when its upload
-is complete.
+this machine left is removed at once. What another machine on the same disk left is removed after a day. An
+object store has no temporaries: an object is there when its upload is complete.
 """
 
 from __future__ import annotations
@@ -26,10 +25,6 @@ from pathlib import Path
 _DAY = 24 * 3600.0  # s
 _OURS = re.compile(r"\..+\.(tmp|partial)")
 _OWNED = re.compile(r"\.(?P<host>[\w-]+)~(?P<pid>\d+)~(?P<start>\d+)~[0-9a-f]{8}\.(tmp|partial)$")
-
-# What earlier versions of distmer left, who wrote no owner.
-_OLD_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-_OLD_FOLDER = re.compile(r"\.synthetic-[0-9a-f]+\.\d+-\w+\.partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +69,12 @@ def remove_leftovers(trees: Iterable[Path], folders: Iterable[Path]) -> Removed:
         for folder, below, files in os.walk(tree):
             for name in [*below, *files]:
                 if _OURS.fullmatch(name):
-                    removed += _remove_if_left(Path(folder, name), _OLD_FILE)
+                    removed += _remove_if_left(Path(folder, name))
             below[:] = [name for name in below if not _OURS.fullmatch(name)]
     for folder in folders:
         with suppress(OSError):
             for path in [Path(entry) for entry in os.scandir(folder) if _OURS.fullmatch(entry.name)]:
-                removed += _remove_if_left(path, _OLD_FOLDER)
+                removed += _remove_if_left(path)
     return removed
 
 
@@ -96,14 +91,14 @@ def remove(path: Path) -> Removed:
     return Removed()
 
 
-def _remove_if_left(path: Path, old: re.Pattern[str]) -> Removed:
+def _remove_if_left(path: Path) -> Removed:
     owner = _OWNED.search(path.name)
+    if owner is None:
+        return Removed()
     try:
         about = path.lstat()
-        if owner is not None and owner["host"] == _host():
+        if owner["host"] == _host():
             left = _started(int(owner["pid"])) != int(owner["start"])
-        elif owner is None and not old.fullmatch(path.name):
-            left = False
         else:
             left = time.time() - about.st_mtime > _DAY
         mine = about.st_uid == os.getuid()

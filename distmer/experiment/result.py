@@ -197,6 +197,13 @@ def conclude(
     )
 
 
+def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
+    """The fold with its predictions after an epoch, counted from 0; −1 is the last."""
+    prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
+    own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
+    return replace(fold, predictions=own)
+
+
 def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldResult, ...]:
     """The oracle of much published work: for all folds of a seed the epoch with the best pooled test UAR."""
     chosen: dict[str, FoldResult] = {}
@@ -207,7 +214,5 @@ def _best_common_epoch(plan: Plan, folds: tuple[FoldResult, ...]) -> tuple[FoldR
         uar_E = [scores(y_true, prob_NK.argmax(axis=1), len(plan.classes)).uar for prob_NK in prob_ENK]
         best = int(np.argmax(uar_E))
         for fold in of_seed:
-            own_NK = np.asarray(fold.epoch_prob_ENK)[best]
-            predictions = replace(fold.predictions, y_pred_N=own_NK.argmax(axis=1), prob_NK=own_NK)
-            chosen[fold.digest] = replace(fold, predictions=predictions, epochs=best + 1)
+            chosen[fold.digest] = replace(at_epoch(fold, best), epochs=best + 1)
     return tuple(chosen[fold.digest] for fold in folds)

@@ -10,6 +10,7 @@ import numpy as np
 from distmer.config import Config, Named
 from distmer.evaluation.named import Metric, chosen
 from distmer.experiment.plan import Plan
+from distmer.experiment.result import at_epoch
 from distmer.habits.config import Case, HabitsConfig
 from distmer.habits.prices import (
     Price,
@@ -233,13 +234,6 @@ class Pricing:
     def _metrics(self) -> tuple[Metric, ...]:
         """UAR, UF1, accuracy (which is the micro-averaged F1), weighted F1."""
         return chosen((Named(name="accuracy"), Named(name="weighted_f1")), len(self.plan.classes))
-
-
-def at_epoch(fold: FoldResult, epoch: int) -> FoldResult:
-    """The fold with its predictions after an epoch, counted from 0; −1 is the last."""
-    prob_NK = np.asarray(fold.epoch_prob_ENK)[epoch]
-    own = replace(fold.predictions, prob_NK=prob_NK, y_pred_N=prob_NK.argmax(axis=1))
-    return replace(fold, predictions=own)
 
 
 def _after_the_last(folds: Sequence[FoldResult]) -> Predictions:

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from distmer.datasets.base import ReadOptions
-from distmer.datasets.folder import DATASET, MANIFEST, VIDEOS, frame_at, require_steady, seconds_in
+from distmer.datasets.folder import (
+    DATASET,
+    MANIFEST,
+    VIDEOS,
+    frame_at,
+    frames_of_video,
+    require_steady,
+    seconds_in,
+)
 from distmer.datasets.frame_files import IMAGES, Unusable, frames_of
 from distmer.features.featureset import Unit
-from distmer.features.frames import ClipError
-from distmer.features.video import Index, index
+from distmer.features.video import Index
 from distmer.registry import nearest
 from distmer.storage import Place, place
 from distmer.types import ApexSearch, BadInput, FlowMap, KeyFrames, Source, SubjectKey
@@ -59,10 +66,7 @@ def video_index(path: Place) -> Index:
         raise Unusable(f"{path}: it is no video ({', '.join(VIDEOS)}); give one.")
     if not path.exists():
         raise Unusable(f"{path}: there is no such file or folder; correct the path.")
-    try:
-        return index(str(path.absolute()))
-    except ClipError as error:
-        raise Unusable(str(error)) from error
+    return frames_of_video(path.absolute())
 
 
 def _two_frames(places: Sequence[Place], images: Sequence[Place], named: str) -> Asked:

@@ -49,7 +49,7 @@ _LIBRARIES += ("opencv-contrib-python-headless", "dlib-bin")
 MOTION = ("u", "v", "strain")  # never a crop: no face can be seen in what is kept of the training clips
 MOTION_SIZE = 16  # px
 _SETTING = re.compile(rf"\bfeatures\.({'|'.join(FeatureConfig.model_fields)})\b")
-CLASSES = "classes"  # the array of their names; a folder of an earlier version has none
+CLASSES = "classes"  # the array of their names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +178,7 @@ def _loaded(folder: Place, landmarks: str | None) -> SavedModel:
     inputs, train = InputConfig.model_validate(manifest.inputs), TrainConfig.model_validate(manifest.train)
     averaged: dict[str, Any] = {"members": train.ensemble, "symmetric": inputs.symmetric}
     fitted, arrays = unpacked(contents, resolved, len(manifest.classes), manifest.epochs, own, **averaged)
-    if CLASSES in arrays and not np.array_equal(arrays[CLASSES], names_as_array(manifest.classes)):
+    if not np.array_equal(arrays[CLASSES], names_as_array(manifest.classes)):
         trained = ", ".join(json.loads(arrays[CLASSES].tobytes()))
         raise ValueError(
             f"its weights answer with {trained}, its manifest with {', '.join(manifest.classes)}"

@@ -20,6 +20,7 @@ from distmer.config import Config, EvaluationConfig, Named
 from distmer.evaluation.metrics import scores
 from distmer.evaluation.named import Metric, chosen
 from distmer.experiment.plan import Plan, build_plan
+from distmer.experiment.result import at_epoch
 from distmer.habits import pricing
 from distmer.habits.config import Case, HabitsConfig, expand
 from distmer.habits.prices import (
@@ -124,20 +125,20 @@ def test_looking_at_every_epoch_ends_at_the_honest_last_one() -> None:
     honest = fit(splits.loso(config, (0,)), "")
     looked = fit(splits.every_epoch(config, (0,)), "")
     for one, other in zip(honest, looked, strict=True):
-        assert np.array_equal(one.predictions.prob_NK, pricing.at_epoch(other, -1).predictions.prob_NK)
+        assert np.array_equal(one.predictions.prob_NK, at_epoch(other, -1).predictions.prob_NK)
     k = len(plan.classes)
 
     def right(folds: list[FoldResult]) -> int:
         return sum(int((f.predictions.y_true_N == f.predictions.y_pred_N).sum()) for f in folds)
 
-    by_subject = [pricing.at_epoch(fold, pricing.most_accurate(fold)) for fold in looked]
+    by_subject = [at_epoch(fold, pricing.most_accurate(fold)) for fold in looked]
     for epoch in range(6):  # no common epoch has more right than each fold's own best
-        assert right([pricing.at_epoch(fold, epoch) for fold in looked]) <= right(by_subject)
+        assert right([at_epoch(fold, epoch) for fold in looked]) <= right(by_subject)
     common = Predictions.concat([f.predictions for f in pricing.common_epoch(looked, UF1)])
     best = max(
         scores(p.y_true_N, p.y_pred_N, k).uf1
         for p in (
-            Predictions.concat([pricing.at_epoch(fold, e).predictions for fold in looked]) for e in range(6)
+            Predictions.concat([at_epoch(fold, e).predictions for fold in looked]) for e in range(6)
         )
     )
     assert scores(common.y_true_N, common.y_pred_N, k).uf1 == pytest.approx(best)

@@ -87,11 +87,10 @@ def test_an_id_that_was_used_again_is_no_owner(tmp_path: Path) -> None:
     "name",
     [
         ".entry.parquet.other-host-12345678~1~2~0123abcd.tmp",
-        ".synthetic-0123456789ab.77-0123abcd.partial",
-        ".entry.parquet.0123abcd.tmp",
+        ".synthetic-0123456789ab.other-host-12345678~1~2~0123abcd.partial",
     ],
 )
-def test_of_another_machine_or_version_only_what_is_a_day_old(name: str, tmp_path: Path) -> None:
+def test_of_another_machine_only_what_is_a_day_old(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.mkdir() if name.endswith("partial") else path.touch()
     trees, folders = ([], [tmp_path]) if name.endswith("partial") else ([tmp_path], [])
