@@ -137,9 +137,7 @@ def test_looking_at_every_epoch_ends_at_the_honest_last_one() -> None:
     common = Predictions.concat([f.predictions for f in pricing.common_epoch(looked, UF1)])
     best = max(
         scores(p.y_true_N, p.y_pred_N, k).uf1
-        for p in (
-            Predictions.concat([at_epoch(fold, e).predictions for fold in looked]) for e in range(6)
-        )
+        for p in (Predictions.concat([at_epoch(fold, e).predictions for fold in looked]) for e in range(6))
     )
     assert scores(common.y_true_N, common.y_pred_N, k).uf1 == pytest.approx(best)
 
