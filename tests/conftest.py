@@ -21,9 +21,6 @@ from tests.imports import forget
 def pytest_configure() -> None:
     """Whatever ends this process, what its tests started ends too; SIGTERM lets fixtures be torn down first,
     as SIGINT does."""
-    # Ray lowers the priority of its workers to nice 15. Beside other test processes, those of a Ray that was
-    # started in this process would wait for minutes.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     # Three processes share two cores: threads of OpenMP that wait for one another only cost time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     guard.begin()

@@ -85,9 +85,27 @@ def test_in_mid_sweep(cluster: nodes.Nodes, maps: Path, tmp_path: Path) -> None:
     assert searched(there) == searched(here)
 
 
+HELD = """
+import time
+from pathlib import Path
+
+import numpy as np
+
+def difference(onset_HW, apex_HW, gate: str = "gate"):
+    with Path(f"{gate}.calls").open("a") as calls:
+        calls.write(".")
+    while Path(gate).exists() and Path(f"{gate}.calls").stat().st_size > 12:
+        time.sleep(0.05)
+    return np.stack([apex_HW.astype(np.float32) - onset_HW] * 2, axis=-1)
+"""
+
+
 def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
+    """The first calls of the flow pass, and the others are held at a gate until one node is lost."""
+    gate = tmp_path / "gate"
+    (tmp_path / "lab_held.py").write_text(HELD)
     tree = [
-        "features.flow=dis",
+        f"features.flow={{name: {tmp_path}/lab_held.py:difference, gate: {gate}}}",
         "data.synthetic.subjects=4",
         "data.synthetic.clips_per_subject=6",
         "cluster.extract_batch=1",
@@ -98,8 +116,11 @@ def test_in_mid_extraction(cluster: nodes.Nodes, tmp_path: Path) -> None:
     assert within("features", *chosen, "--local", home=here).code == 0
     shutil.copytree(here / "data", there / "data")
     before = sum(cluster.repeated().values())
+    Path(f"{gate}.calls").unlink()
+    gate.touch()
     process = command.start(*chosen, home=there, script=extract, **cluster.driver)
     cluster.lose_one(process, lambda: bool(list(there.glob("features/*/parts/*"))), nodes.CLIPS)
+    gate.unlink()
     cluster.add(gpus=1)
     ended = command.finish(process)
     assert ended.code == 0, ended.err
