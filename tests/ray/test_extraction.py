@@ -63,7 +63,7 @@ def test_ray_gives_the_rows_of_the_loop_and_a_bad_clip_is_a_row(
 
 
 def test_a_killed_actor_loses_no_clip(requests: list[FeatureRequest]) -> None:
-    many = [FeatureRequest(f"{r.clip_id}-{i}", r.source) for i in range(4) for r in requests]
+    many = [FeatureRequest(f"{r.clip_id}-{i}", r.source) for i in range(12) for r in requests]
     rows: list[FeatureRow] = []
     killed = 0
     for batch in on_ray(many):
